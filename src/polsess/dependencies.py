@@ -1,0 +1,45 @@
+"""Optional packages: imported where they are used, with an error that says how to install them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+_EXTRAS = {
+    "lightning": "train",
+    "tensorboard": "train",
+    "torchmetrics": "eval",
+    "pystoi": "eval",
+    "scipy": "eval",
+    "pesq": "pesq",
+    "matplotlib": "plots",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "gradio": "demo",
+    "wandb": "wandb",
+    "optuna": "hpo",
+}
+
+
+def is_installed(package: str) -> bool:
+    """Whether an optional package can be found, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(package: str, purpose: str) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        package: A name of the table above (a fixed list: nothing is imported by a name from data).
+        purpose: What it is needed for, for the message.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; the message holds the pip command.
+    """
+    extra = _EXTRAS[package]
+    if not is_installed(package):
+        raise ModuleNotFoundError(
+            f"{purpose} needs {package}. Run: pip install 'polsess-separation[{extra}]'"
+        )
+    return importlib.import_module(package)

@@ -1,0 +1,30 @@
+"""Architectures, one file each. Importing this package registers every one of them."""
+
+import importlib
+import pkgutil
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.model_factory import create_model, parse_model_config
+from polsess.models.registry import (
+    MODEL_REGISTRY,
+    get_model_class,
+    list_models,
+    list_presets,
+    register_model,
+)
+
+for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+    if not _module.ispkg:
+        importlib.import_module(_module.name)
+
+__all__ = [
+    "MODEL_REGISTRY",
+    "ModelConfig",
+    "SeparationModel",
+    "create_model",
+    "get_model_class",
+    "list_models",
+    "list_presets",
+    "parse_model_config",
+    "register_model",
+]

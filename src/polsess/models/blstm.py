@@ -1,0 +1,89 @@
+"""BLSTM: spectral masks from a bidirectional LSTM, trained with utterance-level permutation invariance.
+
+Kolbaek, Yu, Tan, Jensen (2017), "Multitalker speech separation with utterance-level permutation invariant
+training of deep recurrent neural networks", https://arxiv.org/abs/1703.06284. The masks are real and act on
+the complex spectrum of the mixture; unlike the paper, the waveform is what the loss looks at.
+
+Shapes: B batch, C sources, T samples, F frequency bins, L frames.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.registry import register_model
+
+
+class BLSTMConfig(ModelConfig):
+    """Spectral masking with a BLSTM; the defaults are the paper's layer count at 8 kHz."""
+
+    model_type: Literal["blstm"] = "blstm"
+    n_fft: int = Field(default=256, ge=4)
+    """Samples of a Hann-windowed frame."""
+    hop_length: int = Field(default=128, ge=1)
+    """Samples between frames."""
+    hidden_size: int = Field(default=896, ge=1)
+    """Units of each direction."""
+    num_layers: int = Field(default=3, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of activations dropped between layers in training."""
+    mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
+    """Softmax runs over the sources, so that the masks sum to one."""
+
+
+@register_model("blstm", BLSTMConfig)
+class BLSTM(SeparationModel):
+    """One real mask per source on the mixture's complex spectrum; the phase is the mixture's."""
+
+    config: BLSTMConfig
+    window: Tensor
+    presets = {
+        "tiny": {"n_fft": 64, "hop_length": 32, "hidden_size": 12, "num_layers": 2},
+        "small": {"hidden_size": 250, "num_layers": 2, "dropout": 0.1},
+    }
+
+    def __init__(self, config: BLSTMConfig) -> None:
+        super().__init__(config)
+        bins = config.n_fft // 2 + 1  # F
+        self.norm = nn.GroupNorm(1, bins)  # over the whole utterance: the level does not matter
+        self.rnn = nn.LSTM(
+            bins,
+            config.hidden_size,
+            config.num_layers,
+            batch_first=True,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=True,
+        )
+        self.to_masks = nn.Linear(2 * config.hidden_size, config.num_sources * bins)
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between spectral frames."""
+        return self.config.hop_length
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        spectrum = torch.stft(  # [B, F, L]
+            mixture, n_fft, hop, window=self.window, pad_mode="constant", return_complex=True
+        )
+        magnitude = spectrum.abs()
+        level = magnitude.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-16).sqrt()
+        features = self.norm(torch.log(magnitude / level + 1e-3))  # [B, F, L]
+        hidden, _ = self.rnn(features.mT)  # [B, L, 2H]
+        masks = self._activate(self.to_masks(hidden).unflatten(-1, (self.output_sources, -1)))
+        sources = masks.permute(0, 2, 3, 1) * spectrum.unsqueeze(1)  # [B, C, F, L]
+        waves = torch.istft(sources.flatten(0, 1), n_fft, hop, window=self.window, length=mixture.shape[-1])
+        return waves.unflatten(0, (-1, self.output_sources))  # [B, C, T]
+
+    def _activate(self, logits: Tensor) -> Tensor:
+        """Masks from ``[B, L, C, F]``."""
+        if self.config.mask_activation == "softmax":
+            return logits.softmax(dim=2)
+        return logits.sigmoid() if self.config.mask_activation == "sigmoid" else logits.relu()

@@ -1,0 +1,86 @@
+"""Typed configuration: frozen pydantic models whose errors name the key, the mistake and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SchemaT = TypeVar("SchemaT", bound="Schema")
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used; the message says where, why, and what to do."""
+
+
+class Schema(BaseModel):
+    """A frozen configuration node: unknown keys are refused, numbers are not guessed from text."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+
+def parse(schema: type[SchemaT], data: Any, where: str = "") -> SchemaT:
+    """Validate plain data against a schema.
+
+    Args:
+        schema: The configuration class.
+        data: Plain data, as YAML or JSON gives it.
+        where: Dotted path of ``data`` in the file it came from; starts every error message.
+
+    Raises:
+        ConfigError: One line per mistake, e.g. ``model.num_filter: unknown key of ConvTasNetConfig.
+            Did you mean 'num_filters'? Known keys: ...``.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where or schema.__name__}: expected a mapping, got {data!r}.")
+    try:
+        # Through JSON: strict about types, yet lists become tuples and words become enumerations.
+        return schema.model_validate_json(json.dumps(dict(data), default=str))
+    except ValidationError as error:
+        lines = [_explain(schema, where, dict(detail)) for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def suggest(word: str, known: list[str], kind: str) -> str:
+    """The tail of an error about an unknown name: the nearest known one and all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{hint} {kind}: {', '.join(sorted(known)) or 'none'}."
+
+
+def _explain(schema: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):  # from a nested parse: it names its own path
+        return str(cause)
+    location = [str(part) for part in detail["loc"]]
+    path = ".".join([where, *location] if where else location) or schema.__name__
+    owner = _owner(schema, location[:-1])
+    if detail["type"] == "extra_forbidden":
+        known = list(owner.model_fields)
+        return f"{path}: unknown key of {owner.__name__}." + suggest(location[-1], known, "Known keys")
+    if detail["type"] == "missing":
+        return f"{path}: missing; {owner.__name__} needs it."
+    message = str(cause) if cause is not None else detail["msg"]
+    if cause is not None:
+        return f"{path}: {message}"
+    return f"{path}: {message}, got {detail['input']!r}."
+
+
+def _owner(schema: type[BaseModel], location: list[str]) -> type[BaseModel]:
+    """The schema class that holds the key at ``location``."""
+    owner = schema
+    for part in location:
+        field = owner.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            owner = annotation
+    return owner

@@ -1,0 +1,56 @@
+"""Imports run downwards only: each floor may use the floors below, siblings do not know each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import polsess
+
+PACKAGE = Path(polsess.__file__).parent
+FLOORS = [
+    {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
+    | {"signal_ratios", "permutation", "allocator"},
+    {"data", "models", "losses", "metrics"},
+    {"checkpoints"},
+    {"training", "inference"},
+    {"config"},
+    {"train", "evaluate", "benchmark", "report", "demo"},
+    {"cli", "__main__"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [f"polsess.{alias.name}" for alias in node.names]
+                if node.module == "polsess"
+                else [node.module]
+            )
+            found += [(node.lineno, name) for name in names]
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+    return [(line, name) for line, name in found if name.startswith("polsess.")]
+
+
+def test_imports_run_downwards_only() -> None:
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        room = parts[0]
+        if room == "__init__":
+            continue
+        assert room in FLOOR_OF, f"{room} has no floor: give it one in {Path(__file__).name}"
+        for line, module in imports(path):
+            other = room_of(module)
+            sibling_on_the_ground = FLOOR_OF[room] == 0 and FLOOR_OF.get(other) == 0
+            if other != room and not sibling_on_the_ground and FLOOR_OF[other] >= FLOOR_OF[room]:
+                wrong.append(f"{path}:{line}: {room} imports {module}")
+    assert not wrong, "\n".join(wrong)
