@@ -1,0 +1,101 @@
+"""A learned filterbank: a strided convolution in place of the STFT, its transpose in place of the inverse.
+
+Luo and Mesgarani (2018), "TasNet", https://arxiv.org/abs/1711.00541 (gated); (2019), "Conv-TasNet",
+https://arxiv.org/abs/1809.07454 (linear or rectified).
+
+Shapes: B batch, C sources, N filters, T samples, L frames.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+FilterbankActivation = Literal["linear", "relu", "gated"]
+"""``gated`` is the rectified output times the sigmoid of a second filterbank."""
+
+
+class Encoder(nn.Module):
+    """Waveforms to features.
+
+    Args:
+        num_filters: N.
+        kernel_size: Samples of a filter.
+        stride: Samples between frames.
+        activation: What follows the convolution.
+        bias: Whether each filter has an offset.
+        padding: Zeros on both sides of the waveform.
+    """
+
+    def __init__(
+        self,
+        num_filters: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        activation: FilterbankActivation = "linear",
+        bias: bool = False,
+        padding: int = 0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.conv = nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+        if activation == "gated":
+            self.gate = nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Analyse.
+
+        Args:
+            mixture: ``[B, T]``; samples after the last whole frame are left out.
+
+        Returns:
+            ``[B, N, L]``.
+        """
+        waveform = mixture.unsqueeze(1)  # [B, 1, T]
+        features = self.conv(waveform)  # [B, N, L]
+        if self.activation == "linear":
+            return features
+        features = features.relu()
+        return features * self.gate(waveform).sigmoid() if self.activation == "gated" else features
+
+
+class Decoder(nn.Module):
+    """Features to waveforms.
+
+    Args:
+        num_filters: N.
+        kernel_size: Samples of a filter.
+        stride: Samples between frames.
+        bias: Whether the waveform has an offset.
+        padding: Samples cut off on both sides.
+        output_padding: Samples added at the end, when the padding cut off too many.
+    """
+
+    def __init__(
+        self,
+        num_filters: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        bias: bool = False,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(
+            num_filters, 1, kernel_size, stride, padding, output_padding, bias=bias
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Synthesise.
+
+        Args:
+            features: ``[B, C, N, L]``, the masked features of every source.
+
+        Returns:
+            ``[B, C, T']`` with T' = (L - 1) * stride + kernel_size - 2 * padding + output_padding.
+        """
+        waveforms = self.conv(features.flatten(0, 1))  # [B*C, 1, T']
+        return waveforms.view(*features.shape[:2], -1)

@@ -1,0 +1,118 @@
+"""Layer normalisations of time-domain separators: global, channel-wise and cumulative.
+
+Luo and Mesgarani (2019), "Conv-TasNet", section II-C and appendix, https://arxiv.org/abs/1809.07454.
+
+Shapes: B batch, C channels, T frames; or C channels, K chunk length, S chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NormName = Literal["gLN", "cLN", "cgLN"]
+"""Global, channel-wise (per frame) and cumulative global layer normalisation; only gLN is not causal."""
+
+
+class LayerNormalization(nn.Module):
+    """What the three have in common: an affine map per channel after centring and scaling.
+
+    Args:
+        num_channels: C.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.eps = eps
+
+    def extra_repr(self) -> str:
+        """The channels and the epsilon, for ``print``."""
+        return f"{len(self.weight)}, eps={self.eps}"
+
+
+class GlobalLayerNorm(LayerNormalization):
+    """gLN: each item by the mean and variance over all of its channels and frames."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: ``[B, C, ...]``.
+
+        Returns:
+            The same shape.
+        """
+        return F.group_norm(features, 1, self.weight, self.bias, self.eps)
+
+
+class ChannelLayerNorm(LayerNormalization):
+    """cLN: each frame by the mean and variance over its channels."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: ``[B, C, ...]``.
+
+        Returns:
+            The same shape; in memory the channels are the innermost dimension.
+        """
+        frames = features.movedim(1, -1)  # [B, ..., C]
+        return F.layer_norm(frames, self.weight.shape, self.weight, self.bias, self.eps).movedim(-1, 1)
+
+
+class CumulativeLayerNorm(LayerNormalization):
+    """cgLN: each frame by the mean and variance over all channels of this and all earlier frames."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise, cumulatively along the last dimension.
+
+        Args:
+            features: ``[B, C, T]``, or ``[B, C, K, S]`` where each chunk sees itself and earlier chunks.
+
+        Returns:
+            The same shape.
+        """
+        mean, variance = _cumulative_moments(features)
+        shape = (1, -1, *[1] * (features.ndim - 2))
+        scale = (variance + self.eps).rsqrt() * self.weight.view(shape)
+        return torch.addcmul(self.bias.view(shape), features - mean, scale).to(features.dtype)
+
+
+def _cumulative_moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over everything up to each step of the last dimension, ``[B, 1, ..., S]``."""
+    # Summed in double precision: an hour of frames would lose the variance in single precision.
+    wide = torch.float32 if features.device.type == "mps" else torch.float64
+    inner = tuple(range(1, features.ndim - 1))
+    single = torch.promote_types(features.dtype, torch.float32)
+    step_variance, step_mean = torch.var_mean(features.to(single), inner, correction=0, keepdim=True)
+    steps = torch.arange(1, features.shape[-1] + 1, device=features.device, dtype=wide)
+    step_mean = step_mean.to(wide)
+    mean = step_mean.cumsum(-1) / steps
+    power = (step_variance.to(wide) + step_mean.square()).cumsum(-1) / steps
+    variance = (power - mean.square()).clamp_min(0.0)
+    return mean.to(single), variance.to(single)
+
+
+_NORMS: dict[NormName, type[LayerNormalization]] = {
+    "gLN": GlobalLayerNorm,
+    "cLN": ChannelLayerNorm,
+    "cgLN": CumulativeLayerNorm,
+}
+
+
+def create_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> LayerNormalization:
+    """Build a normalisation of ``[B, C, ...]`` by its name in the papers.
+
+    Args:
+        name: ``"gLN"``, ``"cLN"`` or ``"cgLN"``.
+        num_channels: C.
+        eps: Added to the variance.
+    """
+    return _NORMS[name](num_channels, eps)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from polsess.models.layers.norms import NormName, create_norm
+
+
+def naive(name: NormName, features: Tensor, eps: float) -> Tensor:
+    """Centre and scale each position by the positions that the definition names, one at a time."""
+    output = torch.empty_like(features)
+    for index in torch.cartesian_prod(*[torch.arange(size) for size in features.shape[2:]]):
+        where = tuple(index.reshape(-1).tolist())
+        if name == "gLN":
+            seen = features.flatten(1)
+        elif name == "cLN":
+            seen = features[(..., *where)]
+        else:
+            seen = features[..., : where[-1] + 1].flatten(1)
+        mean, variance = seen.mean(1, keepdim=True), seen.var(1, keepdim=True, unbiased=False)
+        output[(..., *where)] = (features[(..., *where)] - mean) / (variance + eps).sqrt()
+    return output
+
+
+@pytest.mark.parametrize("name", ["gLN", "cLN", "cgLN"])
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 3, 4, 5), (1, 3, 1)])
+@pytest.mark.parametrize("eps", [1e-8, 0.3])
+def test_the_definition(name: NormName, shape: tuple[int, ...], eps: float) -> None:
+    features = torch.randn(shape, dtype=torch.float64) + 0.7
+    norm = create_norm(name, shape[1], eps).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    affine = [parameter.view(1, -1, *[1] * (len(shape) - 2)) for parameter in (norm.weight, norm.bias)]
+    expected = naive(name, features, eps) * affine[0] + affine[1]
+    torch.testing.assert_close(norm(features), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(norm.float()(features.float()), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gLN", "cLN", "cgLN"])
+def test_gradients(name: NormName) -> None:
+    norm = create_norm(name, 3, 1e-3).double()
+    features = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(norm, features)
+
+
+def test_cumulative_statistics_survive_long_signals_with_an_offset() -> None:
+    norm = create_norm("cgLN", 1)
+    features = torch.randn(1, 1, 400_000) + 50.0
+    tail = norm(features)[..., -1000:]
+    expected = (features - features.mean()) / features.std()
+    torch.testing.assert_close(tail, expected[..., -1000:], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gLN", "cLN", "cgLN"])
+def test_half_precision_keeps_the_statistics_in_single(name: NormName) -> None:
+    features = torch.randn(1, 64, 500) * 30.0 + 100.0
+    expected = create_norm(name, 64)(features.bfloat16().float())
+    estimate = create_norm(name, 64).bfloat16()(features.bfloat16())
+    assert estimate.dtype == torch.bfloat16
+    torch.testing.assert_close(estimate.float(), expected, rtol=0.02, atol=0.05)
