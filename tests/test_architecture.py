@@ -16,7 +16,8 @@ FLOORS = [
     {"training", "inference"},
     {"config"},
     {"train", "evaluate", "benchmark", "report", "demo"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -1,0 +1,1 @@
+"""The `polsess` command: parse, call, print."""

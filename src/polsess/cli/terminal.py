@@ -1,0 +1,64 @@
+"""What every command says on stderr, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ExitCode(IntEnum):
+    """How a command ended; scripts may rely on these numbers."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    """Some inputs failed; they are listed, the others are done."""
+    USAGE = 2
+    """The command line or a configuration is wrong."""
+    MODEL = 3
+    """A model or its weights cannot be used."""
+    INTERRUPTED = 130
+
+
+class Failure(Exception):
+    """Ends a command with one message and a chosen exit code."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.SOME_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The options of the whole program and its messages; commands find it in ``context.obj``.
+
+    Results go to stdout, everything here to stderr.
+    """
+
+    quiet: bool = False
+    """Errors only."""
+    debug: bool = False
+    """Tracebacks instead of one-line errors."""
+    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
+
+    def note(self, message: str) -> None:
+        """Say something that ``--quiet`` silences."""
+        if not self.quiet:
+            self.console.print(message, markup=False)
+
+    def error(self, message: str) -> None:
+        """Report an error."""
+        self.console.print(f"error: {message}", markup=False)
+
+    def progress(self) -> Progress:
+        """A progress bar with the time left; invisible when quiet or when stderr is no terminal."""
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=self.quiet or not self.console.is_terminal,
+        )

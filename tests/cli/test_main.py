@@ -1,0 +1,91 @@
+"""The program around the commands: help without torch, global flags, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from polsess.cli.main import CommandGroup, app
+from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.schema import ConfigError
+
+HELP_WITHOUT_TORCH = """
+import sys
+from polsess.cli.main import app
+try:
+    app(["--help"])
+except SystemExit as done:
+    assert not done.code
+assert not {"torch", "numpy", "soundfile"} & set(sys.modules), "a heavy import at the top of a command"
+"""
+
+
+def program(error: BaseException | None = None) -> typer.Typer:
+    """A program with one command that prints its flags or fails."""
+    small = typer.Typer(cls=CommandGroup)
+
+    @small.callback()
+    def start(context: typer.Context, quiet: bool = typer.Option(False, "-q"), debug: bool = False) -> None:
+        context.obj = Terminal(quiet, debug)
+
+    @small.command()
+    def work(context: typer.Context, words: list[str] = typer.Argument(None)) -> None:  # noqa: B008
+        if error is not None:
+            raise error
+        context.obj.note("a note")
+        typer.echo(f"{context.obj.quiet} {words}")
+
+    return small
+
+
+def test_help_does_not_import_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP_WITHOUT_TORCH], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--version" in done.stdout
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "polsess", "-V"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, version("polsess-separation"))
+
+
+def test_an_unknown_command_or_option_is_a_usage_error() -> None:
+    for words in (["separat"], ["--nonsense"]):
+        assert CliRunner().invoke(app, words).exit_code == ExitCode.USAGE
+
+
+def test_global_flags_work_behind_the_command_and_end_at_two_dashes() -> None:
+    assert CliRunner().invoke(program(), ["work", "a", "-q"]).output == "True ['a']\n"
+    result = CliRunner().invoke(program(), ["work", "--", "-q"])
+    assert result.stdout == "False ['-q']\n"
+    assert result.stderr == "a note\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad [value]"), ExitCode.SOME_FAILED),
+        (OSError("disk full"), ExitCode.SOME_FAILED),
+        (RuntimeError("out of memory"), ExitCode.SOME_FAILED),
+        (ConfigError("model.x: unknown"), ExitCode.USAGE),
+        (Failure("no weights", ExitCode.MODEL), ExitCode.MODEL),
+    ],
+)
+def test_errors_are_one_line_and_a_code(error: Exception, code: ExitCode) -> None:
+    result = CliRunner().invoke(program(error), ["work"])
+    assert result.exit_code == code
+    assert result.stderr == f"error: {error}\n"
+
+
+def test_an_interrupt_has_its_own_code() -> None:
+    assert CliRunner().invoke(program(KeyboardInterrupt()), ["work"]).exit_code == ExitCode.INTERRUPTED
+
+
+def test_debug_shows_the_traceback() -> None:
+    error = ValueError("bad value")
+    assert CliRunner().invoke(program(error), ["work", "--debug"]).exception is error

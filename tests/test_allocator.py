@@ -1,0 +1,51 @@
+"""The allocator setting: applied on glibc, off on request, and large blocks really are reused."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from polsess.allocator import tune_allocator
+
+glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+
+FAULTS = """
+import resource, torch
+from polsess.allocator import tune_allocator
+tune_allocator()
+for step in range(40):
+    if step == 20:  # the heap has grown by then
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_default_leaves_the_allocator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLSESS_ALLOCATOR", "default")
+    assert tune_allocator() is False
+
+
+def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLSESS_ALLOCATOR", "fast")
+    with pytest.raises(ValueError, match="POLSESS_ALLOCATOR: expected"):
+        tune_allocator()
+
+
+def test_elsewhere_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POLSESS_ALLOCATOR", raising=False)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert tune_allocator() is False
+
+
+@glibc_only
+def test_large_blocks_are_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def page_faults(setting: str) -> int:
+        monkeypatch.setenv("POLSESS_ALLOCATOR", setting)
+        done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert page_faults("tuned") * 4 < page_faults("default")
