@@ -1,0 +1,133 @@
+"""Chunks of a long sequence, and the sequence back from its chunks, for dual-path models.
+
+Luo, Chen, Yoshioka (2020), "Dual-path RNN", https://arxiv.org/abs/1910.06379. A long sequence is cut into
+short chunks, so that one network looks within them and another across them.
+
+Shapes: B batch, L frames, N features, K chunk length, S chunks. Features are last: ``[B, S, K, N]`` reads as
+sequences within chunks by a view, and as sequences across chunks by one transposition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """Where the chunks of one sequence begin.
+
+    The sequence follows ``padding`` zeros. Chunks come in rounds, one chunk per offset: with R offsets,
+    chunk ``i * R + r`` begins at ``i * period + offsets[r]``.
+    """
+
+    num_frames: int
+    """L."""
+    chunk_size: int
+    """K."""
+    padding: int
+    """Zeros before the first frame."""
+    period: int
+    """Frames between the beginnings of neighbouring rounds."""
+    offsets: tuple[int, ...]
+    """Beginnings of the chunks of a round, counted from its beginning."""
+    num_rounds: int
+
+    @classmethod
+    def half_overlapping(cls, num_frames: int, chunk_size: int) -> Chunking:
+        """Chunks that begin every K // 2 frames (for an odd K: alternately K // 2 and K - K // 2).
+
+        Every frame lies in exactly two chunks. There is always at least one zero behind the last frame, so a
+        length that fits exactly gets a further round. Source: SpeechBrain's dual-path model.
+
+        Raises:
+            ValueError: If a chunk has fewer than two frames.
+        """
+        _require(chunk_size >= 2, f"chunk_size must be at least 2, got {chunk_size}.")
+        half = chunk_size // 2
+        num_rounds = (half + num_frames) // chunk_size + 1
+        return cls(num_frames, chunk_size, half, chunk_size, (0, half), num_rounds)
+
+    @classmethod
+    def strided(cls, num_frames: int, chunk_size: int, hop_size: int) -> Chunking:
+        """Chunks that begin every ``hop_size`` frames, the first a whole chunk before the sequence.
+
+        Frames lie in ``chunk_size / hop_size`` chunks, in unequal numbers where that is no integer.
+        Source: Asteroid's dual-path processing.
+
+        Raises:
+            ValueError: If the hop is not between 1 and the chunk size.
+        """
+        _require(
+            1 <= hop_size <= chunk_size,
+            f"hop_size must be from 1 to chunk_size {chunk_size}, got {hop_size}.",
+        )
+        num_chunks = (num_frames + chunk_size) // hop_size + 1
+        return cls(num_frames, chunk_size, chunk_size, hop_size, (0,), num_chunks)
+
+    @classmethod
+    def disjoint(cls, num_frames: int, chunk_size: int) -> Chunking:
+        """Neighbouring chunks without overlap; the last has at least one zero behind the last frame.
+
+        A length that fits exactly gets a further chunk of zeros. Source: SpeechBrain's RE-SepFormer and SkiM.
+        """
+        return cls(num_frames, chunk_size, 0, chunk_size, (0,), num_frames // chunk_size + 1)
+
+    @property
+    def num_chunks(self) -> int:
+        """S."""
+        return self.num_rounds * len(self.offsets)
+
+    def segment(self, frames: Tensor) -> Tensor:
+        """Cut a sequence into chunks.
+
+        Args:
+            frames: ``[B, L, N]``.
+
+        Returns:
+            ``[B, S, K, N]``, contiguous.
+        """
+        padded = F.pad(frames, (0, 0, self.padding, self._end - self.padding - self.num_frames))
+        rounds = [self._chunks_from(padded, offset) for offset in self.offsets]  # each [B, S / R, K, N]
+        if len(rounds) == 1:
+            return rounds[0].contiguous()
+        return torch.stack(rounds, dim=2).flatten(1, 2)
+
+    def overlap_add(self, chunks: Tensor) -> Tensor:
+        """Sum the chunks where they overlap; nothing is divided by the number of summands.
+
+        Args:
+            chunks: ``[B, S, K, N]``.
+
+        Returns:
+            ``[B, L, N]``.
+        """
+        rounds = chunks.unflatten(1, (self.num_rounds, -1))  # [B, S / R, R, K, N]
+        slots = -(-self.chunk_size // self.period)  # periods that one chunk touches
+        length = self.offsets[-1] + (self.num_rounds + slots - 1) * self.period
+        total = chunks.new_zeros(len(chunks), length, chunks.shape[-1])
+        for index, offset in enumerate(self.offsets):
+            for slot in range(slots):
+                piece = rounds[:, :, index, slot * self.period : (slot + 1) * self.period]
+                begin = offset + slot * self.period
+                target = total[:, begin : begin + self.num_rounds * self.period]
+                target.unflatten(1, (self.num_rounds, self.period))[:, :, : piece.shape[2]].add_(piece)
+        return total[:, self.padding : self.padding + self.num_frames]
+
+    @property
+    def _end(self) -> int:
+        """Frames from the beginning of the first chunk to the end of the last."""
+        return (self.num_rounds - 1) * self.period + self.offsets[-1] + self.chunk_size
+
+    def _chunks_from(self, padded: Tensor, offset: int) -> Tensor:
+        """A view of one chunk of every round, ``[B, S / R, K, N]``."""
+        end = offset + (self.num_rounds - 1) * self.period + self.chunk_size
+        return padded[:, offset:end].unfold(1, self.chunk_size, self.period).mT
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
