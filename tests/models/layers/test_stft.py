@@ -1,11 +1,11 @@
-"""Analysis and synthesis against torch's own, and the frame of the spectral-mapping models."""
+"""Analysis and synthesis against torch's own."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from polsess.models.layers.stft import STFT, SpectralMapping, WindowName, signal_level
+from polsess.models.layers.stft import STFT, WindowName, signal_level
 
 
 @pytest.mark.parametrize("window", ["hann", "sqrt_hann", "hamming", "rectangular"])
@@ -55,24 +55,3 @@ def test_the_level_is_the_unbiased_deviation_and_never_zero() -> None:
     level.sum().backward()
     assert mixture.grad is not None
     assert mixture.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_the_frame_scales_with_the_mixture_only_when_it_normalises(normalize: bool) -> None:
-    frame = SpectralMapping(STFT(16, 8), 6, 3, normalize_variance=normalize)
-    mixture = torch.randn(2, 90)
-    with torch.no_grad():
-        estimates = frame(mixture, torch.tanh)
-        louder = frame(7.0 * mixture, torch.tanh)
-        assert estimates.shape == (2, 3, 90)
-        assert torch.allclose(louder, 7.0 * estimates, atol=1e-5) == normalize
-
-
-def test_sources_are_the_major_order_of_the_last_convolution() -> None:
-    frame = SpectralMapping(STFT(16, 8), 6, 2)
-    with torch.no_grad():
-        frame.deconv.weight[:, 2:] = 0.0
-        frame.deconv.bias[2:] = 0.0  # type: ignore[index]
-        estimates = frame(torch.randn(1, 90), torch.tanh)
-    assert estimates[:, 0].any()
-    assert not estimates[:, 1].any()

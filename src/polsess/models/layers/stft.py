@@ -1,21 +1,17 @@
-"""Short-time Fourier analysis and synthesis, and the complex spectral mapping frame built on them.
+"""Short-time Fourier analysis and synthesis that keep at least float32 under autocast.
 
-The frame (level, analysis, 3 × 3 convolution, grid network, transposed convolution, synthesis) is the one of
-TF-GridNet, Wang et al. (2023), https://arxiv.org/abs/2211.12433; SPMamba and TF-Locoformer kept it.
-
-Shapes: B batch, C sources, T samples, L frames, F frequency bins, D channels of the grid.
+Shapes: B batch, T samples, L frames, F frequency bins.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 WindowName = Literal["hann", "sqrt_hann", "hamming", "rectangular"]
@@ -111,66 +107,6 @@ class STFT:
             return torch.hamming_window(self.n_fft, **options)
         window = torch.hann_window(self.n_fft, **options)
         return window.sqrt() if self.window == "sqrt_hann" else window
-
-
-class SpectralMapping(nn.Module):
-    """Waveforms through a network that maps the mixture's complex spectrum to those of the sources.
-
-    The two convolutions run in float32 under autocast: they are cheap, and the spectrum's range is wide.
-
-    Args:
-        transform: Analysis and synthesis.
-        num_channels: D.
-        num_sources: C.
-        eps: Added to the variance in the norm after the first convolution.
-        normalize_variance: Whether the network sees the mixture at unit variance; the estimates come back at
-            the mixture's level either way.
-    """
-
-    def __init__(
-        self,
-        transform: STFT,
-        num_channels: int,
-        num_sources: int,
-        *,
-        eps: float = 1e-5,
-        normalize_variance: bool = True,
-    ) -> None:
-        super().__init__()
-        self.transform = transform
-        self.num_sources = num_sources
-        self.normalize_variance = normalize_variance
-        self.conv = nn.Conv2d(2, num_channels, 3, padding=1)
-        self.norm = nn.GroupNorm(1, num_channels, eps=eps)
-        self.deconv = nn.ConvTranspose2d(num_channels, 2 * num_sources, 3, padding=1)
-
-    def forward(self, mixture: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
-        """Estimate the sources.
-
-        Args:
-            mixture: ``[B, T]`` with T at least ``transform.minimum_samples``.
-            network: Maps ``[B, L, F, D]`` to the same shape.
-
-        Returns:
-            ``[B, C, T]``.
-        """
-        level = signal_level(mixture) if self.normalize_variance else mixture.new_ones(len(mixture), 1)
-        grid = self._encode(mixture / level)
-        waves = self._decode(network(grid), mixture.shape[-1])
-        return waves * level.unsqueeze(-1)
-
-    def _encode(self, mixture: Tensor) -> Tensor:
-        spectrum = torch.view_as_real(self.transform.analyse(mixture))  # [B, L, F, 2]
-        with without_autocast(mixture):
-            grid = self.conv(spectrum.to(self.conv.weight.dtype).permute(0, 3, 1, 2))  # [B, D, L, F]
-            return self.norm(grid).permute(0, 2, 3, 1)  # [B, L, F, D]
-
-    def _decode(self, grid: Tensor, num_samples: int) -> Tensor:
-        with without_autocast(grid):
-            grid = self.deconv(grid.to(self.deconv.weight.dtype).permute(0, 3, 1, 2))  # [B, 2C, L, F]
-            parts = at_least_float32(grid).unflatten(1, (self.num_sources, 2)).permute(0, 1, 3, 4, 2)
-            spectra = torch.view_as_complex(parts.contiguous())  # [B, C, L, F]
-        return self.transform.synthesise(spectra, num_samples)
 
 
 def signal_level(mixture: Tensor) -> Tensor:
