@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,46 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that replaces it, with all it holds, when the block ends well.
+
+    On an error the temporary folder is removed and the old one is as it was.
+
+    Args:
+        target: The folder to write. Its parent is made if needed.
+    """
+    target = target.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:64]}-"))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for path in temporary.iterdir():
+            path.chmod(0o666 & ~_umask())
+            _flush(path)
+        _flush(temporary)
+        _swap(temporary, target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; the old content goes where ``new`` was."""
+    if not target.exists():
+        new.rename(target)
+        return
+    aside = new.with_name(f"{new.name}-old")
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    aside.rename(new)  # removed with the temporary folder
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,0 +1,96 @@
+"""The one door: from a folder, a file or a hub id to a model, whatever toolkit wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polsess.checkpoints.formats import READERS, Checkpoint, CheckpointError, Reader
+from polsess.checkpoints.weight_files import WeightFiles
+from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
+from polsess.schema import ConfigError
+
+
+def read_checkpoint(source: str | Path, *, config: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Read configuration, tensors and provenance without building a model.
+
+    Args:
+        source: A folder or a file.
+        config: The model's configuration, only for files that hold none.
+
+    Raises:
+        CheckpointError: If the format is not known, or the files are damaged, refused or incomplete.
+    """
+    files = WeightFiles(Path(source))
+    reader = _recognise(files)
+    converted = reader.read(files, config)
+    try:
+        parsed = parse_model_config(converted.model)
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    return Checkpoint(reader.format, parsed, converted.state, converted.provenance, converted.task)
+
+
+def load_model(
+    source: str | Path, *, device: str | torch.device = "cpu", config: Mapping[str, Any] | None = None
+) -> SeparationModel:
+    """Load a model with its weights, in evaluation mode.
+
+    Args:
+        source: A folder or a file of any format that this library reads.
+        device: Where the model shall be.
+        config: The model's configuration, only for files that hold none.
+
+    Raises:
+        CheckpointError: If the files are not known, damaged or refused, or do not fit their configuration.
+    """
+    checkpoint = read_checkpoint(source, config=config)
+    return build_model(checkpoint.config, checkpoint.state, str(source)).to(device).eval()
+
+
+def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel:
+    """A model with these weights.
+
+    Raises:
+        CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
+    """
+    model_class = get_model_class(config.model_type)
+    with torch.device("meta"):  # a lying configuration is found out before it costs memory
+        expected = model_class.from_config(config).state_dict()
+    _check_state(expected, state, where)
+    model = model_class.from_config(config)
+    model.load_state_dict(dict(state))
+    return model
+
+
+def _recognise(files: WeightFiles) -> Reader:
+    for reader in READERS:
+        if reader.recognises(files):
+            return reader
+    hints = [hint for reader in READERS if (hint := reader.near_miss(files))]
+    known = f"not a checkpoint of a known format. Known: {', '.join(reader.format for reader in READERS)}."
+    raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
+
+
+def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    missing = [key for key in expected if key not in state]
+    if missing:
+        raise CheckpointError(f"{where}: {_some(missing)} missing; the configuration asks for it.")
+    extra = [key for key in state if key not in expected]
+    if extra:
+        raise CheckpointError(f"{where}: {_some(extra)} unknown; the configuration has no place for it.")
+    for key, value in state.items():
+        shape, asked = list(value.shape), list(expected[key].shape)
+        if shape != asked:
+            raise CheckpointError(f"{where}: {key} is {shape}, the configuration asks for {asked}.")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{where}: {key} holds NaN or infinite values; the training had failed.")
+
+
+def _some(keys: list[str]) -> str:
+    rest = f" and {len(keys) - 1} more tensors are" if len(keys) > 1 else " is"
+    return f"{keys[0]}{rest}"

@@ -1,0 +1,143 @@
+"""Our own folder: ``config.json``, ``model.safetensors`` and a ``README.md`` card, bound by a SHA-256."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from polsess.checkpoints.card import model_card
+from polsess.checkpoints.formats import CheckpointError, Converted, Reader, register_reader
+from polsess.checkpoints.weight_files import WeightFiles
+from polsess.files import atomic_folder, sha256
+from polsess.models import SeparationModel
+
+SCHEMA_VERSION = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_LIBRARY = "polsess"
+
+
+def save_model(
+    model: SeparationModel,
+    folder: str | Path,
+    *,
+    task: str | None = None,
+    license_name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    half_precision: bool = False,
+) -> Path:
+    """Write a model as a folder that ``load_model`` and the Hugging Face hub take.
+
+    The folder appears whole or not at all; an older model in it is replaced only at the end.
+
+    Args:
+        model: The model.
+        folder: Where to. It may hold an older model, but nothing else.
+        task: The PolSESS task it was trained for.
+        license_name: The licence of the weights as the hub writes it, e.g. ``"cc-by-nc-4.0"``.
+        provenance: How the weights came about: plain data for ``config.json``.
+        metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they stand in the card.
+        half_precision: Store weights in 16 bits: half the size, 3 decimal digits.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: If a weight is not finite (in the stored precision), or the folder holds other files.
+    """
+    target = Path(folder)
+    _refuse_other_files(target)
+    state = {key: _stored(key, value, half_precision) for key, value in model.state_dict().items()}
+    with atomic_folder(target) as temporary:
+        save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+        config = {
+            "library_name": _LIBRARY,
+            "schema_version": SCHEMA_VERSION,
+            "model_type": model.model_type,
+            "model": model.config.model_dump(mode="json"),
+            "task": task,
+            "weights": {"file": WEIGHTS, "sha256": sha256(temporary / WEIGHTS), "half": half_precision},
+            "metrics": dict(metrics or {}),
+            "provenance": dict(provenance or {}),
+        }
+        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
+        card = model_card(model, task=task, license_name=license_name, metrics=metrics or {})
+        (temporary / CARD).write_text(card, encoding="utf-8")
+    return target
+
+
+def is_native_config(content: Any) -> bool:
+    """Whether a ``config.json`` is one of ours."""
+    return isinstance(content, Mapping) and content.get("library_name") == _LIBRARY
+
+
+@register_reader
+class NativeReader(Reader):
+    """``config.json`` and ``model.safetensors`` of this library."""
+
+    format = "polsess"
+    rank = 0
+
+    def recognises(self, files: WeightFiles) -> bool:
+        """See the base class."""
+        named = files.main in (None, CONFIG, WEIGHTS)
+        return named and files.has(CONFIG, WEIGHTS) and is_native_config(files.json(CONFIG))
+
+    def near_miss(self, files: WeightFiles) -> str | None:
+        """See the base class."""
+        if files.main in (None, CONFIG, WEIGHTS) and files.has(CONFIG) != files.has(WEIGHTS):
+            there, missing = (CONFIG, WEIGHTS) if files.has(CONFIG) else (WEIGHTS, CONFIG)
+            return f"{there} is there, {missing} is missing; a model folder needs both."
+        return None
+
+    def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
+        """See the base class."""
+        where, content = files.folder / CONFIG, files.json(CONFIG)
+        if config is not None:
+            raise CheckpointError(f"{where}: holds the configuration; leave config out.")
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{where}: schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                "update polsess or convert the model again."
+            )
+        model, weights = content.get("model"), content.get("weights")
+        if not isinstance(model, Mapping) or not isinstance(weights, Mapping):
+            raise CheckpointError(f"{where}: the sections model and weights must be mappings.")
+        _verify(files.folder / WEIGHTS, weights.get("sha256"))
+        notes = {"metrics": content.get("metrics"), **(content.get("provenance") or {})}
+        return Converted(dict(model), files.safetensors(WEIGHTS), notes, content.get("task"))
+
+
+def _verify(path: Path, expected: Any) -> None:
+    found = sha256(path)
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: SHA-256 is {found}, {CONFIG} says {expected}; the file is damaged or was exchanged."
+        )
+
+
+def _stored(key: str, value: Tensor, half_precision: bool) -> Tensor:
+    value = value.detach().cpu()
+    if half_precision and value.is_floating_point():
+        value = value.to(torch.float16)
+    if value.is_floating_point() and not bool(value.isfinite().all()):
+        precision = "16 bits" if half_precision else "the model"
+        raise CheckpointError(f"{key}: NaN or infinite values in {precision}; such weights are not saved.")
+    return value.clone(memory_format=torch.contiguous_format)
+
+
+def _refuse_other_files(target: Path) -> None:
+    if target.is_dir():
+        others = sorted(path.name for path in target.iterdir() if path.name not in (CONFIG, WEIGHTS, CARD))
+        if others:
+            raise CheckpointError(f"{target}: holds other files ({others[0]}); choose an empty folder.")
+    elif target.exists():
+        raise CheckpointError(f"{target}: is a file; choose a folder.")

@@ -1,0 +1,144 @@
+"""The files of one checkpoint: what the user named, what lies beside it, each read once and safely."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polsess.checkpoints.formats import CheckpointError
+from polsess.checkpoints.unpickling import read_torch_file
+from polsess.yaml_files import YamlError, read_tagged_yaml
+
+MAX_JSON_BYTES = 1 << 20
+
+
+class WeightFiles:
+    """A folder, or one file with its neighbours.
+
+    Args:
+        path: The folder or file that the user named.
+
+    Attributes:
+        path: The same.
+        folder: The folder of the files.
+        main: The name of the file that the user named; None for a folder.
+
+    Raises:
+        CheckpointError: If there is nothing at the path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder.")
+        self.folder = path if path.is_dir() else path.parent
+        self.main = None if path.is_dir() else path.name
+        self._cache: dict[str, Any] = {}
+
+    def has(self, *names: str) -> bool:
+        """Whether all of these files are there, beside the named one too."""
+        return all((self.folder / name).is_file() for name in names)
+
+    def candidates(self, *patterns: str) -> list[str]:
+        """Names to look into: the named file, if it matches; in a folder, all that match."""
+        names = [self.main] if self.main else sorted(p.name for p in self.folder.iterdir() if p.is_file())
+        return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+    def torch_file(self, name: str) -> Any:
+        """The content of a ``torch.save`` file: tensors and plain data.
+
+        Raises:
+            CheckpointError: If it is damaged or refused.
+        """
+        return self._once(name, read_torch_file)
+
+    def torch_dict(self, name: str) -> dict[str, Any]:
+        """As ``torch_file``, for files that must hold a dictionary by text."""
+        content = self.torch_file(name)
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise CheckpointError(
+                f"{self.folder / name}: expected a dictionary, got {type(content).__name__}."
+            )
+        return content
+
+    def safetensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a safetensors file.
+
+        Raises:
+            CheckpointError: If it is damaged.
+        """
+        return self._once(name, _read_safetensors)
+
+    def json(self, name: str) -> Any:
+        """The content of a JSON file.
+
+        Raises:
+            CheckpointError: If it is damaged or too large.
+        """
+        return self._once(name, _read_json)
+
+    def yaml(self, name: str) -> Any:
+        """The content of a YAML file; its tags are data.
+
+        Raises:
+            CheckpointError: If it is damaged or too large.
+        """
+        return self._once(name, _read_yaml)
+
+    def _once(self, name: str, read: Any) -> Any:
+        if name not in self._cache:
+            self._cache[name] = read(self.folder / name)
+        return self._cache[name]
+
+
+def state_of(content: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """A state dictionary, checked to be one.
+
+    Raises:
+        CheckpointError: If a value is not a tensor.
+    """
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{where}: expected tensors by name, got {type(content).__name__}.")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{where}: expected tensors by name, got {key!r}: {type(value).__name__}.")
+    return dict(content)
+
+
+def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes; a configuration is not.")
+        return json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: not a JSON file ({error}).") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return read_tagged_yaml(path)
+    except (YamlError, OSError) as error:
+        raise CheckpointError(str(error)) from None
