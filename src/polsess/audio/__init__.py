@@ -1,0 +1,26 @@
+"""Sound files and sample rates; no other place imports soundfile or soxr.
+
+Samples are float32 tensors ``[channels, T]`` with full scale at 1.
+"""
+
+from polsess.audio.containers import AudioError
+from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_audio, read_audio_info
+from polsess.audio.resampling import StreamResampler, resample, resampled_length
+from polsess.audio.writing import AudioFormat, AudioWriter, ClipMode, peak_gain, write_audio
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioError",
+    "AudioFormat",
+    "AudioInfo",
+    "AudioReader",
+    "AudioWriter",
+    "ClipMode",
+    "StreamResampler",
+    "peak_gain",
+    "read_audio",
+    "read_audio_info",
+    "resample",
+    "resampled_length",
+    "write_audio",
+]
