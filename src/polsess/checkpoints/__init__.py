@@ -1,8 +1,8 @@
 """Weights in and out: one door for every format, files treated as hostile, nothing executed.
 
-A further toolkit is a further module or package here with a ``@register_reader`` class; a further architecture
-of a toolkit is a further module in its package with ``@CONVERTERS.register("ForeignClass")``. Both are imported
-by themselves.
+A further toolkit is a further module or package here with a ``@register_reader`` class; a further
+architecture of a toolkit is a further module in its package with ``@CONVERTERS.register("ForeignClass")``.
+Both are imported by themselves.
 """
 
 import importlib
