@@ -51,6 +51,24 @@ class GlobalLayerNorm(LayerNormalization):
         return F.group_norm(features, 1, self.weight, self.bias, self.eps)
 
 
+class GlobalTokenNorm(LayerNormalization):
+    """gLN of features whose channels are the last dimension."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: ``[B, ..., C]``.
+
+        Returns:
+            The same shape.
+        """
+        scaled = F.group_norm(features.flatten(1).unsqueeze(1), 1, eps=self.eps).view(features.shape)
+        if torch.is_grad_enabled():
+            return torch.addcmul(self.bias, scaled, self.weight)
+        return scaled.mul_(self.weight).add_(self.bias)
+
+
 class ChannelLayerNorm(LayerNormalization):
     """cLN: each frame by the mean and variance over its channels."""
 
@@ -116,3 +134,18 @@ def create_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> LayerNo
         eps: Added to the variance.
     """
     return _NORMS[name](num_channels, eps)
+
+
+TokenNormName = Literal["gLN", "cLN"]
+"""Global and channel-wise (per token) layer normalisation of features whose channels are last."""
+
+
+def create_token_norm(name: TokenNormName, num_channels: int, eps: float = 1e-8) -> nn.Module:
+    """Build a normalisation of ``[B, ..., C]`` by its name in the papers.
+
+    Args:
+        name: ``"gLN"`` or ``"cLN"``.
+        num_channels: C.
+        eps: Added to the variance.
+    """
+    return GlobalTokenNorm(num_channels, eps) if name == "gLN" else nn.LayerNorm(num_channels, eps=eps)

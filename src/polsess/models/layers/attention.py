@@ -1,0 +1,183 @@
+"""Transformer encoders on the fused attention kernel.
+
+Vaswani et al. (2017), "Attention is all you need", https://arxiv.org/abs/1706.03762; normalisation before
+each part: Xiong et al. (2020), https://arxiv.org/abs/2002.04745.
+
+Shapes: B sequences, L tokens, D features, H heads.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.layers.positional import sinusoidal_positions
+
+FeedForwardActivation = Literal["relu", "gelu"]
+"""What stands between the two linear maps of a feed-forward network."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; one matrix gives queries, keys and values.
+
+    Args:
+        d_model: D.
+        num_heads: H, a divisor of D.
+        dropout: Share of attention weights dropped in training.
+        causal: Whether a token sees only itself and earlier tokens.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, *, dropout: float = 0.0, causal: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.causal = causal
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            tokens: ``[B, L, D]``.
+
+        Returns:
+            ``[B, L, D]``.
+        """
+        heads = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # [B, L, 3, H, D / H]
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, L, D / H], views
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between, for each token alone.
+
+    Args:
+        d_model: D.
+        d_ffn: Features between the two.
+        dropout: Share of activations dropped in training.
+        activation: What stands between the two.
+    """
+
+    def __init__(
+        self, d_model: int, d_ffn: int, *, dropout: float = 0.0, activation: FeedForwardActivation = "relu"
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.expand = nn.Linear(d_model, d_ffn)
+        self.dropout = nn.Dropout(dropout)
+        self.reduce = nn.Linear(d_ffn, d_model)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ``[B, L, D]`` to ``[B, L, D]``."""
+        hidden = self.expand(tokens)
+        # In place: the product does not need its result for the gradient.
+        hidden = F.relu(hidden, inplace=True) if self.activation == "relu" else F.gelu(hidden)
+        return self.reduce(self.dropout(hidden))
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a feed-forward network, each with a residual connection.
+
+    Args:
+        d_model: D.
+        num_heads: H, a divisor of D.
+        d_ffn: Features inside the feed-forward network.
+        dropout: Share dropped in training: attention weights, hidden activations, both outputs.
+        activation: Of the feed-forward network.
+        norm_first: Whether each part normalises its input (pre-norm), else the sum after it (post-norm).
+        causal: Whether a token sees only itself and earlier tokens.
+        eps: Added to the variances.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ffn: int,
+        *,
+        dropout: float = 0.0,
+        activation: FeedForwardActivation = "relu",
+        norm_first: bool = True,
+        causal: bool = False,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention = SelfAttention(d_model, num_heads, dropout=dropout, causal=causal)
+        self.feed_forward = FeedForward(d_model, d_ffn, dropout=dropout, activation=activation)
+        self.attention_norm = nn.LayerNorm(d_model, eps=eps)
+        self.feed_forward_norm = nn.LayerNorm(d_model, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ``[B, L, D]`` to ``[B, L, D]``."""
+        if self.norm_first:
+            tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens)))
+            return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
+        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens)))
+        return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
+
+
+class TransformerStack(nn.Module):
+    """Positions, transformer layers, and a last normalisation.
+
+    Args:
+        num_layers: Number of layers.
+        d_model: D.
+        num_heads: H, a divisor of D.
+        d_ffn: Features inside the feed-forward networks.
+        positional_encoding: Whether sinusoidal positions are added to the input; D must then be even.
+        dropout: See ``TransformerLayer``.
+        activation: See ``TransformerLayer``.
+        norm_first: See ``TransformerLayer``.
+        causal: See ``TransformerLayer``.
+        eps: Added to all variances.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        d_model: int,
+        num_heads: int,
+        d_ffn: int,
+        *,
+        positional_encoding: bool = True,
+        dropout: float = 0.0,
+        activation: FeedForwardActivation = "relu",
+        norm_first: bool = True,
+        causal: bool = False,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.positional_encoding = positional_encoding
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                d_model,
+                num_heads,
+                d_ffn,
+                dropout=dropout,
+                activation=activation,
+                norm_first=norm_first,
+                causal=causal,
+                eps=eps,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(d_model, eps=eps)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ``[B, L, D]`` to ``[B, L, D]``; the sequences do not see each other."""
+        if self.positional_encoding:
+            length, features = tokens.shape[1:]
+            tokens = tokens + sinusoidal_positions(length, features, device=tokens.device, dtype=tokens.dtype)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.norm(tokens)

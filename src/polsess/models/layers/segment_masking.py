@@ -1,0 +1,97 @@
+"""What RE-SepFormer and SkiM share: masks on a learned filterbank from segments that do not overlap.
+
+Della Libera et al. (2022), "Resource-efficient separation transformer", https://arxiv.org/abs/2206.09507;
+Li et al. (2022), "SkiM", https://arxiv.org/abs/2201.10800.
+
+Shapes: B batch, C sources, T samples, N filters, L frames, K segment length, S segments.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.filterbank import Decoder, Encoder
+
+MaskActivation = Literal["relu", "sigmoid", "tanh"]
+"""What bounds the masks."""
+
+
+class SegmentMaskingConfig(ModelConfig):
+    """The filterbank, the segments and the masks."""
+
+    num_filters: int = Field(default=128, ge=1)
+    """N, features of the learned filterbank and of everything up to the masks."""
+    kernel_size: int = Field(default=16, ge=2)
+    """Samples of a filter; frames are half as far apart."""
+    segment_size: int = Field(default=150, ge=1)
+    """K, frames of a segment."""
+    mask_activation: MaskActivation = "relu"
+    """What bounds the masks."""
+
+    @property
+    def stride(self) -> int:
+        """Samples between frames."""
+        return self.kernel_size // 2
+
+
+class SegmentMaskingModel(SeparationModel):
+    """Encode, cut into segments, let the architecture process them, mask, decode.
+
+    Args:
+        config: The configuration of the architecture.
+    """
+
+    config: SegmentMaskingConfig
+
+    def __init__(self, config: SegmentMaskingConfig) -> None:
+        super().__init__(config)
+        filters, stride = config.num_filters, config.stride
+        self.encoder = Encoder(filters, config.kernel_size, stride, activation="relu")
+        self.activation = nn.PReLU()
+        self.to_masks = nn.Linear(filters, config.num_sources * filters)
+        self.decoder = Decoder(filters, config.kernel_size, stride)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.stride
+
+    @property
+    def minimum_samples(self) -> int:
+        """One filter."""
+        return self.config.kernel_size
+
+    @property
+    def frame_look_ahead(self) -> int:
+        """Samples that a frame reaches beyond the first sample that it gives an estimate of."""
+        return self.config.kernel_size - 1
+
+    @property
+    def segment_look_ahead(self) -> int:
+        """The same when a frame also sees the rest of its segment."""
+        return (self.config.segment_size - 1) * self.config.stride + self.frame_look_ahead
+
+    @abstractmethod
+    def process_segments(self, segments: Tensor) -> Tensor:
+        """Map ``[B, S, K, N]`` to ``[B, S, K, N]``; the architecture proper."""
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        encoded = self.encoder(mixture)  # [B, N, L]
+        segmentation = Chunking.disjoint(encoded.shape[-1], self.config.segment_size)
+        segments = segmentation.segment(encoded.mT)  # [B, S, K, N]
+        frames = segmentation.overlap_add(self.process_segments(segments))  # [B, L, N]
+        masks = self._bound(self.to_masks(self.activation(frames)))  # [B, L, C*N]
+        masks = masks.mT.unflatten(1, (self.output_sources, -1))  # [B, C, N, L]
+        return self.decoder(masks * encoded.unsqueeze(1))
+
+    def _bound(self, masks: Tensor) -> Tensor:
+        if self.config.mask_activation == "relu":
+            return masks.relu()
+        return masks.sigmoid() if self.config.mask_activation == "sigmoid" else masks.tanh()

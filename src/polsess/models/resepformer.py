@@ -1,0 +1,146 @@
+"""RE-SepFormer: transformers within segments, and one across the means of the segments.
+
+Della Libera, Subakan, Ravanelli, Cornell, Lepoutre, Grondin (2022), "Resource-efficient separation
+transformer", https://arxiv.org/abs/2206.09507. The published weights are SpeechBrain's; unlike there, the
+items of a batch do not see each other.
+
+Shapes: B batch, N features, K segment length, S segments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from polsess.models.layers.attention import FeedForwardActivation, TransformerStack
+from polsess.models.layers.dual_path import map_within_chunks
+from polsess.models.layers.norms import TokenNormName, create_token_norm
+from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
+from polsess.models.registry import register_model
+
+_EPS = 2.0**-23  # of the norm after a transformer; the published weights were trained with it
+
+
+class RESepFormerConfig(SegmentMaskingConfig):
+    """Segment and memory transformers; the defaults are the paper's, at 8 kHz."""
+
+    model_type: Literal["resepformer"] = "resepformer"
+    num_blocks: int = Field(default=2, ge=1)
+    """Segment transformers; between two of them stands one memory transformer."""
+    num_segment_layers: int = Field(default=8, ge=1)
+    """Layers of a segment transformer."""
+    num_memory_layers: int = Field(default=8, ge=1)
+    """Layers of a memory transformer."""
+    num_heads: int = Field(default=8, ge=1)
+    """Attention heads; a divisor of num_filters."""
+    d_ffn: int = Field(default=1024, ge=1)
+    """Features inside the feed-forward networks."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of activations and attention weights dropped in training."""
+    activation: FeedForwardActivation = "relu"
+    """Of the feed-forward networks."""
+    norm_first: bool = True
+    """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
+    positional_encoding: bool = True
+    """Whether sinusoidal positions are added before each transformer; num_filters must then be even."""
+    norm: TokenNormName | None = "gLN"
+    """The normalisation after each transformer, over its sequence (gLN) or per frame (cLN)."""
+    skip: bool = True
+    """Whether the input of each transformer is added to its output."""
+    memory: Literal["mean", "none"] = "mean"
+    """What the segments tell each other: their means through a memory transformer, or nothing."""
+    causal_attention: bool = False
+    """Whether frames see only earlier frames of the segment, and segments only earlier segments' memory."""
+
+    @model_validator(mode="after")
+    def _check_features(self) -> Self:
+        if self.num_filters % self.num_heads:
+            raise ValueError(
+                f"num_filters {self.num_filters} must be a multiple of num_heads {self.num_heads}."
+            )
+        if self.positional_encoding and self.num_filters % 2:
+            raise ValueError(f"num_filters {self.num_filters} must be even for a positional encoding.")
+        return self
+
+
+class NormalizedTransformer(nn.Module):
+    """A transformer, a normalisation of its output, and a residual connection.
+
+    Args:
+        config: The model's configuration.
+        num_layers: Layers of the transformer.
+    """
+
+    def __init__(self, config: RESepFormerConfig, num_layers: int) -> None:
+        super().__init__()
+        self.skip = config.skip
+        self.transformer = TransformerStack(
+            num_layers,
+            config.num_filters,
+            config.num_heads,
+            config.d_ffn,
+            positional_encoding=config.positional_encoding,
+            dropout=config.dropout,
+            activation=config.activation,
+            norm_first=config.norm_first,
+            causal=config.causal_attention,
+        )
+        self.norm = create_token_norm(config.norm, config.num_filters, _EPS) if config.norm else nn.Identity()
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Map ``[M, L, N]`` to ``[M, L, N]``; the M sequences do not see each other."""
+        output = self.norm(self.transformer(sequences))
+        return output + sequences if self.skip else output
+
+
+@register_model("resepformer", RESepFormerConfig)
+class RESepFormer(SegmentMaskingModel):
+    """Masks from segments of frames that know each other by their means only."""
+
+    config: RESepFormerConfig
+    presets = {
+        "tiny": {
+            "num_filters": 12,
+            "segment_size": 20,
+            "num_segment_layers": 1,
+            "num_memory_layers": 1,
+            "num_heads": 2,
+            "d_ffn": 24,
+        },
+        "resepformer-wsj02mix": {},
+    }
+
+    def __init__(self, config: RESepFormerConfig) -> None:
+        super().__init__(config)
+        self.segment_models = nn.ModuleList(
+            NormalizedTransformer(config, config.num_segment_layers) for _ in range(config.num_blocks)
+        )
+        num_memories = config.num_blocks - 1 if config.memory == "mean" else 0
+        self.memory_models = nn.ModuleList(
+            NormalizedTransformer(config, config.num_memory_layers) for _ in range(num_memories)
+        )
+
+    @property
+    def causal(self) -> bool:
+        """Causal attention suffices unless a memory is normalised over the whole utterance."""
+        config = self.config
+        return config.causal_attention and not (self.memory_models and config.norm == "gLN")
+
+    @property
+    def look_ahead_samples(self) -> int | None:
+        """The rest of the segment, where its mean or its normalisation is looked at."""
+        if not self.causal:
+            return None
+        sees_segment = len(self.memory_models) > 0 or self.config.norm == "gLN"
+        return self.segment_look_ahead if sees_segment else self.frame_look_ahead
+
+    def process_segments(self, segments: Tensor) -> Tensor:
+        """See the base class."""
+        for index, segment_model in enumerate(self.segment_models):
+            if index > 0 and self.memory_models:
+                memory = self.memory_models[index - 1](segments.mean(dim=2))  # [B, S, N]
+                segments = segments + memory.unsqueeze(2)
+            segments = map_within_chunks(segment_model, segments)
+        return segments

@@ -1,0 +1,176 @@
+"""SkiM: an LSTM within each segment whose state passes through an LSTM across the segments.
+
+Li, Yang, Zhang, Qian (2022), "SkiM: skipping memory LSTM for low-latency real-time continuous speech
+separation", https://arxiv.org/abs/2201.10800. Weights of SpeechBrain's layout load; unlike there, the items
+of a batch do not see each other.
+
+Shapes: B batch, N features, H hidden units, D directions, K segment length, S segments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.layers.norms import TokenNormName, create_token_norm
+from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
+from polsess.models.registry import register_model
+
+State = tuple[Tensor, Tensor]
+"""Hidden and cell state of an LSTM, each ``[D, B * S, H]``."""
+
+_EPS = 2.0**-23  # of all norms; the published configuration was trained with it
+
+
+class SkiMConfig(SegmentMaskingConfig):
+    """Skipping-memory LSTMs; the defaults are SpeechBrain's configuration for WSJ0-2mix."""
+
+    model_type: Literal["skim"] = "skim"
+    num_blocks: int = Field(default=4, ge=1)
+    """Segment LSTMs; between two of them stands one memory LSTM."""
+    hidden_size: int = Field(default=256, ge=1)
+    """H, units of each direction."""
+    bidirectional: bool = True
+    """Whether the LSTMs also run backwards. A causal model needs False, and the norm cLN."""
+    norm: TokenNormName = "gLN"
+    """The normalisation after each LSTM, over its sequence (gLN) or per step (cLN)."""
+    memory: Literal["hc", "h", "c", "id", "none"] = "hc"
+    """What a segment's LSTM starts with: the memory LSTMs of hidden and cell state, of one with the other
+    zero, the states as they are, or zeros."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the segment LSTMs' outputs dropped in training."""
+
+
+class SegmentLSTM(nn.Module):
+    """An LSTM over the frames of a segment, with a projection, a normalisation and a residual connection.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: SkiMConfig) -> None:
+        super().__init__()
+        directions = 1 + config.bidirectional
+        self.lstm = nn.LSTM(
+            config.num_filters, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.Linear(directions * config.hidden_size, config.num_filters)
+        self.norm = create_token_norm(config.norm, config.num_filters, _EPS)
+
+    def forward(self, segments: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Process segments.
+
+        Args:
+            segments: ``[B * S, K, N]``.
+            state: What each segment starts with; None for zeros.
+
+        Returns:
+            ``[B * S, K, N]``, and the state at the end of each segment.
+        """
+        hidden, state = self.lstm(segments, state)
+        return segments + self.norm(self.project(self.dropout(hidden))), state
+
+
+class MemoryLSTM(nn.Module):
+    """An LSTM over the final states of the segments, with a projection, a normalisation and a residual.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: SkiMConfig) -> None:
+        super().__init__()
+        features = (1 + config.bidirectional) * config.hidden_size  # D * H
+        self.lstm = nn.LSTM(
+            features, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
+        )
+        self.project = nn.Linear(features, features)
+        self.norm = create_token_norm(config.norm, features, _EPS)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map ``[B, S, D * H]`` to ``[B, S, D * H]``."""
+        return states + self.norm(self.project(self.lstm(states)[0]))
+
+
+class Memory(nn.Module):
+    """From the states at the end of the segments to those at their beginning in the next block.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: SkiMConfig) -> None:
+        super().__init__()
+        self.kind = config.memory
+        self.bidirectional = config.bidirectional
+        self.hidden = MemoryLSTM(config) if config.memory in ("h", "hc") else None
+        self.cell = MemoryLSTM(config) if config.memory in ("c", "hc") else None
+
+    def forward(self, state: State, num_segments: int) -> State | None:
+        """Pass states on.
+
+        Args:
+            state: At the end of each segment.
+            num_segments: S.
+
+        Returns:
+            What each segment starts with; None for zeros.
+        """
+        if self.kind == "none":
+            return None
+        hidden, cell = state
+        return self._pass(hidden, self.hidden, num_segments), self._pass(cell, self.cell, num_segments)
+
+    def _pass(self, state: Tensor, memory: MemoryLSTM | None, num_segments: int) -> Tensor:
+        if memory is None and self.kind != "id":
+            return torch.zeros_like(state)
+        directions = len(state)
+        states = state.transpose(0, 1).reshape(-1, num_segments, directions * state.shape[-1])  # [B, S, DH]
+        if memory is not None:
+            states = memory(states)
+        if not self.bidirectional:  # a segment may start with what earlier segments ended with
+            states = F.pad(states, (0, 0, 1, -1))
+        return states.reshape(-1, directions, state.shape[-1]).transpose(0, 1).contiguous()
+
+
+@register_model("skim", SkiMConfig)
+class SkiM(SegmentMaskingModel):
+    """Masks from segments of frames that know each other by the states of their LSTMs only."""
+
+    config: SkiMConfig
+    presets = {
+        "tiny": {"num_filters": 12, "segment_size": 20, "num_blocks": 2, "hidden_size": 8},
+        "skim-wsj02mix": {},
+        "causal": {"bidirectional": False, "norm": "cLN"},
+    }
+
+    def __init__(self, config: SkiMConfig) -> None:
+        super().__init__(config)
+        self.segment_models = nn.ModuleList(SegmentLSTM(config) for _ in range(config.num_blocks))
+        self.memories = nn.ModuleList(Memory(config) for _ in range(config.num_blocks - 1))
+
+    @property
+    def causal(self) -> bool:
+        """Whether the LSTMs run forwards only and no norm looks at the whole utterance."""
+        normalized_memory = self.config.memory in ("hc", "h", "c") and self.config.num_blocks > 1
+        return not self.config.bidirectional and not (self.config.norm == "gLN" and normalized_memory)
+
+    @property
+    def look_ahead_samples(self) -> int | None:
+        """The rest of the segment, where a normalisation looks at it."""
+        if not self.causal:
+            return None
+        return self.segment_look_ahead if self.config.norm == "gLN" else self.frame_look_ahead
+
+    def process_segments(self, segments: Tensor) -> Tensor:
+        """See the base class."""
+        num_segments = segments.shape[1]
+        frames, state = self.segment_models[0](segments.flatten(0, 1), None)
+        for memory, segment_model in zip(self.memories, self.segment_models[1:], strict=True):
+            frames, state = segment_model(frames, memory(state, num_segments))
+        return frames.view(segments.shape)
