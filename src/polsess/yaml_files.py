@@ -14,12 +14,14 @@ from typing import Any
 
 import yaml
 
+from polsess.schema import ConfigError
+
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 100_000
 
 
-class YamlError(ValueError):
+class YamlError(ConfigError):
     """A YAML file is broken, too large or asks for what is not data."""
 
 

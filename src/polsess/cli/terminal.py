@@ -43,6 +43,11 @@ class Terminal:
     """Tracebacks instead of one-line errors."""
     console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
 
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody watches: not quiet, and stderr is a terminal."""
+        return not self.quiet and self.console.is_terminal
+
     def note(self, message: str) -> None:
         """Say something that ``--quiet`` silences."""
         if not self.quiet:
@@ -60,5 +65,5 @@ class Terminal:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=self.quiet or not self.console.is_terminal,
+            disable=not self.interactive,
         )

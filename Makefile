@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine with python3 >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+
+.PHONY: help demo test check slow clean
+
+help:
+	@echo "make demo   separate real recordings with the default model: sounds, a picture, scores"
+	@echo "make test   the whole test suite"
+	@echo "make check  ruff, ruff format, mypy strict"
+	@echo "make slow   the long evidence that is not part of make test"
+	@echo "make clean  remove the environment and what the commands wrote"
+
+demo: .venv/.installed
+	$(BIN)/polsess demo --out demo
+
+test: .venv/.developing
+	$(BIN)/python -m pytest -q
+
+check: .venv/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+slow: .venv/.developing
+	$(BIN)/python -m pytest -q -m slow
+
+clean:
+	rm -rf .venv demo separated .pytest_cache .mypy_cache .ruff_cache
+
+.venv/.created:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 >= 3.11 is needed")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.created pyproject.toml constraints.txt
+	@echo "installing into .venv (a minute or two) ..."
+	$(PIP) install -c constraints.txt -e '.[plots]'
+	@touch $@
+
+# pesq has no wheels: without a C compiler its scores are reported as missing.
+.venv/.developing: .venv/.created pyproject.toml constraints.txt
+	@echo "installing into .venv with the development tools (a few minutes) ..."
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(PIP) install -c constraints.txt pesq 2>/dev/null || echo "pesq not installed (it needs a C compiler); PESQ will be missing"
+	@touch $@ .venv/.installed

@@ -1,0 +1,51 @@
+"""`polsess config`: look at what an experiment resolves to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    group = typer.Typer(help="Show and check experiments.", no_args_is_help=True)
+    group.command()(show)
+    group.command()(schema)
+    app.add_typer(group, name="config")
+
+
+def show(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="The experiment's YAML file.", show_default=False)
+    ] = None,
+) -> None:
+    """Print every value of an experiment and where it came from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from polsess.config import explain_config
+
+    table = Table("key", "value", "from", box=None)
+    for key, value, origin in explain_config(config, overrides or []):
+        table.add_row(key, str(value), origin)
+    Console(highlight=False).print(table)
+
+
+def schema(
+    model: Annotated[str, typer.Option("-m", "--model", help="The model whose fields to include.")],
+) -> None:
+    """Print the JSON schema of experiments with a model, for editors."""
+    import json
+
+    from polsess.config import Config
+    from polsess.models import get_model_class
+
+    document = Config.model_json_schema()
+    document.setdefault("$defs", {})["ModelConfig"] = get_model_class(model).config_class.model_json_schema()
+    typer.echo(json.dumps(document, indent=2))

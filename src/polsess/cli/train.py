@@ -1,0 +1,50 @@
+"""`polsess train`: fit a model to a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polsess.cli.terminal import Terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(train)
+
+
+def train(
+    context: typer.Context,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="The experiment's YAML file.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The run's folder.", show_default="runs/<config's name>"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in that folder.")] = False,
+) -> None:
+    """Train a model; logs, the best and the last checkpoint go into the run's folder."""
+    from polsess.allocator import tune_allocator
+    from polsess.config import load_config
+    from polsess.dependencies import require
+
+    terminal: Terminal = context.obj
+    tune_allocator()
+    experiment = load_config(config, overrides or [])
+    require("lightning", "Training")
+    from polsess.train import train as run_training
+
+    folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
+    result = run_training(experiment, folder, resume=resume, progress=terminal.interactive)
+    terminal.note(
+        f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
+        f"Best weights: {result.best_checkpoint}\n"
+        f"Logs: {folder}/metrics.csv, or: tensorboard --logdir {folder}"
+    )

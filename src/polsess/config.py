@@ -1,0 +1,153 @@
+"""The configuration of an experiment, composed of its parts' own: YAML plus ``key=value`` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from polsess.data import DataConfig
+from polsess.models import ModelConfig, parse_model_config
+from polsess.schema import ConfigError, Schema, parse
+from polsess.tasks import Task
+from polsess.training.settings import TrainingConfig
+from polsess.yaml_files import parse_yaml, read_yaml
+
+
+class Config(Schema):
+    """One experiment."""
+
+    task: Task = Task.SB
+    """ES enhances one speaker, EB enhances both as one signal, SB separates both."""
+    seed: int = Field(default=0, ge=0)
+    """Decides the initial weights, the order of the data and every draw."""
+    data: DataConfig
+    model: SerializeAsAny[ModelConfig]
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _parse_model(cls, value: Any) -> ModelConfig:
+        return parse_model_config(value)
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Config:
+        if self.model.sample_rate != self.data.corpus.sample_rate:
+            raise ValueError(
+                f"model.sample_rate is {self.model.sample_rate} Hz, but data.corpus.sample_rate is "
+                f"{self.data.corpus.sample_rate} Hz; set both to the same."
+            )
+        return self
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment.
+
+    Args:
+        path: A YAML file; None starts from nothing.
+        overrides: ``key=value`` pairs, e.g. ``training.max_epochs=3``; the value is read as YAML.
+
+    Raises:
+        ConfigError: One line per mistake, each naming the key; or if there is no such file.
+    """
+    data: dict[str, Any] = {}
+    for _, layer in _layers(path, overrides):
+        data = _merge(data, layer)
+    return parse_config(data)
+
+
+def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tuple[str, Any, str]]:
+    """Every value of an experiment and where it came from.
+
+    Args:
+        path: As in ``load_config``.
+        overrides: As in ``load_config``.
+
+    Returns:
+        (dotted key, value, origin); the origin is the file, ``command line`` or ``default``.
+
+    Raises:
+        ConfigError: As in ``load_config``.
+    """
+    config = load_config(path, overrides)
+    given = [(origin, dict(_flatten(layer))) for origin, layer in _layers(path, overrides)]
+    rows = []
+    for key, value in _flatten(config.model_dump(mode="json")):
+        origins = [origin for origin, layer in given if key in layer]
+        rows.append((key, value, origins[-1] if origins else "default"))
+    return rows
+
+
+def _layers(path: Path | None, overrides: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if path is not None:
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file.")
+        content = read_yaml(path)
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{path}: expected keys and values at the top, got {content!r}.")
+        layers.append((str(path), content))
+    return layers + [("command line", _parse_override(override)) for override in overrides]
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """An experiment from plain data; the task decides ``model.num_sources`` where it is not given.
+
+    Raises:
+        ConfigError: One line per mistake, each naming the key.
+    """
+    data = _merge({}, data)
+    model = data.get("model")
+    if isinstance(model, dict) and isinstance(corpus := data.get("data", {}).get("corpus"), dict):
+        expected = _task_sources(data.get("task", Task.SB), corpus)
+        given = model.setdefault("num_sources", expected)
+        if expected is not None and given != expected:
+            raise ConfigError(
+                f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has {expected} "
+                "reference(s). Leave model.num_sources out to follow the task."
+            )
+        model.setdefault("sample_rate", corpus.get("sample_rate", 8000))
+    return parse(Config, data)
+
+
+def _task_sources(task: Any, corpus: Mapping[str, Any]) -> int | None:
+    speakers = corpus.get("num_speakers", 2)
+    if task not in list(Task) or not isinstance(speakers, int):
+        return None  # parsing will say what is wrong
+    return Task(task).num_sources(speakers)
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"'{text}': expected key=value, e.g. training.max_epochs=3.")
+    nested: Any = parse_yaml(value, where=key)
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` on ``base``, mapping by mapping; another type of model or corpus replaces the old one."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping):
+            kinds = ("model_type", "corpus_type")
+            changed = isinstance(old, Mapping) and any(
+                kind in value and value[kind] != old.get(kind) for kind in kinds
+            )
+            merged[key] = _merge(old if isinstance(old, Mapping) and not changed else {}, value)
+        else:
+            merged[key] = value
+    return merged

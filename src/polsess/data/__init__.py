@@ -1,0 +1,35 @@
+"""Corpora, one file each, and the batches made of them. Importing this package registers every corpus."""
+
+import importlib
+import pkgutil
+
+from polsess.data.base import (
+    CORPUS_REGISTRY,
+    Corpus,
+    CorpusConfig,
+    Example,
+    Split,
+    register_corpus,
+)
+from polsess.data.corpus_factory import create_corpus, list_corpora, parse_corpus_config
+from polsess.data.loader import Batch, DataConfig, EpochSampler, collate, create_loader
+
+for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = [
+    "CORPUS_REGISTRY",
+    "Batch",
+    "Corpus",
+    "CorpusConfig",
+    "DataConfig",
+    "EpochSampler",
+    "Example",
+    "Split",
+    "collate",
+    "create_corpus",
+    "create_loader",
+    "list_corpora",
+    "parse_corpus_config",
+    "register_corpus",
+]

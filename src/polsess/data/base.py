@@ -1,0 +1,114 @@
+"""A corpus: examples by index, each a mixture with its references, drawn reproducibly.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from polsess.registry import Registry
+from polsess.schema import Schema
+from polsess.tasks import Task
+
+
+class Split(StrEnum):
+    """The part of a corpus that examples come from."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One mixture and what a model should make of it."""
+
+    mixture: Tensor
+    """What the model hears, ``[T]``, float32."""
+    references: Tensor
+    """What it should give back, ``[C, T]``, float32."""
+    identifier: str
+    """Unique within the split; names the rows of result tables."""
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    """Conditions to stratify by, e.g. the speakers and the ratio of their levels."""
+
+
+class CorpusConfig(Schema):
+    """What every corpus's configuration holds; each corpus adds its own fields in its own file."""
+
+    corpus_type: str
+    """The name under which the corpus is registered."""
+    sample_rate: int = Field(default=8000, ge=1)
+    """The rate in Hz at which examples are given."""
+    segment_seconds: float | None = Field(default=4.0, gt=0)
+    """Length of training examples; null for whole utterances. Validation and test are always whole."""
+
+
+class Corpus(ABC):
+    """The examples of one split of a corpus under one task.
+
+    What a draw gives depends on the seed, the epoch and the index alone, so that workers, machines and
+    resumed runs see the same data. Validation and test do not depend on the epoch.
+    """
+
+    config_class: ClassVar[type[CorpusConfig]]
+    """The configuration of this corpus; set by ``register_corpus``."""
+    tasks: ClassVar[frozenset[Task]] = frozenset(Task)
+    """The tasks that the corpus has references for."""
+
+    def __init__(self, config: CorpusConfig, split: Split, task: Task, seed: int = 0) -> None:
+        if task not in self.tasks:
+            known = ", ".join(sorted(self.tasks))
+            raise ValueError(f"{config.corpus_type} has no references for task {task}; it knows {known}.")
+        self.config = config
+        self.split = split
+        self.task = task
+        self.seed = seed
+
+    @property
+    @abstractmethod
+    def num_sources(self) -> int:
+        """C, the number of references of every example."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of examples in an epoch."""
+
+    @abstractmethod
+    def example(self, epoch: int, index: int) -> Example:
+        """The example at an index, as drawn in an epoch."""
+
+    def random(self, epoch: int, index: int) -> np.random.Generator:
+        """The random numbers of one draw: they depend on seed, split, epoch and index only."""
+        effective = epoch if self.split is Split.TRAIN else 0
+        return np.random.default_rng([self.seed, list(Split).index(self.split), effective, index])
+
+
+CORPUS_REGISTRY: Registry[Corpus] = Registry("corpus")
+"""Every corpus by its name."""
+
+CorpusT = TypeVar("CorpusT", bound=Corpus)
+
+
+def register_corpus(name: str, config_class: type[CorpusConfig]) -> Callable[[type[CorpusT]], type[CorpusT]]:
+    """Register a corpus class under a name.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+
+    def register(corpus_class: type[CorpusT]) -> type[CorpusT]:
+        corpus_class.config_class = config_class
+        CORPUS_REGISTRY.add(name, corpus_class)
+        return corpus_class
+
+    return register

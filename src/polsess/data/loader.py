@@ -1,0 +1,145 @@
+"""Batches of examples for training: keys of (epoch, index), padded collation, workers.
+
+Shapes: B batch, C sources, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, SerializeAsAny, field_validator
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from polsess.data.base import Corpus, CorpusConfig, Example
+from polsess.data.corpus_factory import parse_corpus_config
+from polsess.schema import Schema
+
+ExampleKey = tuple[int, int]
+"""Epoch and index: all that a draw depends on beside the seed."""
+
+
+class DataConfig(Schema):
+    """The corpus and how it is served."""
+
+    corpus: SerializeAsAny[CorpusConfig]
+    """What is read; ``corpus_type`` picks the kind."""
+    batch_size: int = Field(default=4, ge=1)
+    """Examples in a training batch."""
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches; 0 prepares them in the training process."""
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _parse_corpus(cls, value: Any) -> CorpusConfig:
+        return parse_corpus_config(value)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded to the longest."""
+
+    mixture: Tensor
+    """``[B, T]``."""
+    references: Tensor
+    """``[B, C, T]``."""
+    lengths: Tensor
+    """Samples of each example before padding, ``[B]``."""
+    examples: list[Example]
+    """Where the rows came from (identifiers and metadata)."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on a device."""
+        return replace(
+            self,
+            mixture=self.mixture.to(device, non_blocking=True),
+            references=self.references.to(device, non_blocking=True),
+            lengths=self.lengths.to(device, non_blocking=True),
+        )
+
+
+class ExampleDataset(Dataset[Example]):
+    """A corpus as torch's loader wants it, indexed by (epoch, index)."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    def __getitem__(self, key: ExampleKey) -> Example:
+        """The example drawn for a key."""
+        return self.corpus.example(*key)
+
+    def __len__(self) -> int:
+        """Examples in an epoch."""
+        return len(self.corpus)
+
+
+class EpochSampler(Sampler[ExampleKey]):
+    """The keys of one epoch, shuffled by (seed, epoch), dealt out to machines without repetition.
+
+    Args:
+        num_examples: Examples in an epoch.
+        seed: Decides the order together with the epoch.
+        shuffle: Whether the order is random.
+        rank: Which of ``world_size`` processes this is; each gets an equal share, the rest of the division
+            is left out of the epoch.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, num_examples: int, seed: int, *, shuffle: bool, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_examples = num_examples
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration deals out."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[ExampleKey]:
+        """The keys of this process's share."""
+        order = np.arange(self.num_examples)
+        if self.shuffle:
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        share = order[: len(self) * self.world_size][self.rank :: self.world_size]
+        return iter([(self.epoch, int(index)) for index in share])
+
+    def __len__(self) -> int:
+        """Keys in this process's share."""
+        return self.num_examples // self.world_size
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Stack examples, zero-padded to the longest."""
+    return Batch(
+        mixture=pad_sequence([example.mixture for example in examples], batch_first=True),
+        references=pad_sequence([example.references.T for example in examples], batch_first=True)
+        .permute(0, 2, 1)
+        .contiguous(),
+        lengths=torch.tensor([len(example.mixture) for example in examples]),
+        examples=examples,
+    )
+
+
+def create_loader(
+    corpus: Corpus, config: DataConfig, *, training: bool, rank: int = 0, world_size: int = 1
+) -> DataLoader[Example]:
+    """A loader over a corpus; training shuffles and drops the last, incomplete batch."""
+    sampler = EpochSampler(len(corpus), corpus.seed, shuffle=training, rank=rank, world_size=world_size)
+    return DataLoader(
+        ExampleDataset(corpus),
+        batch_size=config.batch_size if training else 1,
+        sampler=sampler,
+        num_workers=config.num_workers,
+        collate_fn=collate,
+        drop_last=training,
+        persistent_workers=config.num_workers > 0,
+    )

@@ -1,0 +1,98 @@
+"""What training minimises: negative signal ratios under the best assignment of estimates to references.
+
+Utterance-level permutation-invariant training (uPIT): Kolbaek et al. (2017), https://arxiv.org/abs/1703.06284.
+Losses are computed in float32 under any autocast.
+
+Shapes: B batch, C sources, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from polsess.permutation import apply_permutation, best_permutation
+from polsess.schema import Schema
+from polsess.signal_ratios import sd_sdr, si_snr, snr
+
+SignalRatio = Callable[[Tensor, Tensor], Tensor]
+"""A ratio in dB from (estimate, reference), ``[..., T]`` each, to ``[...]``."""
+
+SIGNAL_RATIOS: dict[str, SignalRatio] = {"si_snr": si_snr, "snr": snr, "sd_sdr": sd_sdr}
+
+
+class LossConfig(Schema):
+    """Which ratio is maximised, and when an utterance is good enough."""
+
+    name: Literal["si_snr", "snr", "sd_sdr"] = "si_snr"
+    """The signal ratio; SI-SNR has its means removed."""
+    discard_above_db: float | None = None
+    """Utterances already better than this many dB give no gradient (SpeechBrain's threshold is 30)."""
+    clamp_above_db: float | None = None
+    """The ratio of an utterance counts at most this many dB."""
+    auxiliary_weight: float = Field(default=0.4, ge=0.0, le=1.0)
+    """Share of the auxiliary estimates, for models that have them."""
+
+
+def permutation_invariant(ratio: SignalRatio, estimates: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean ratio of every item under its best assignment.
+
+    Args:
+        ratio: The ratio to maximise.
+        estimates: ``[B, C, T]``.
+        references: ``[B, C, T]``.
+
+    Returns:
+        The mean ratio in dB, ``[B]``, and the index of the estimate for each reference, ``[B, C]``.
+    """
+    pairwise = ratio(estimates.unsqueeze(1), references.unsqueeze(2))  # [B, C reference, C estimate]
+    order = best_permutation(pairwise.detach())
+    chosen = apply_permutation(pairwise.mT.contiguous(), order)  # [B, C reference, C reference']
+    return chosen.diagonal(dim1=1, dim2=2).mean(-1), order
+
+
+class SeparationLoss:
+    """The training objective of a configuration.
+
+    Args:
+        config: Which ratio, which thresholds.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.ratio = SIGNAL_RATIOS[config.name]
+
+    def __call__(
+        self, estimates: Tensor, references: Tensor, auxiliary: list[Tensor] | None = None
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            estimates: ``[B, C, T]``.
+            references: ``[B, C, T]``.
+            auxiliary: Further estimates of the same references, ``[B, C, T]`` each.
+
+        Returns:
+            A scalar in negative dB: the mean over the batch. Zero, with zero gradients, when every utterance
+            is above ``discard_above_db``.
+        """
+        with torch.autocast(estimates.device.type, enabled=False):
+            loss = self._mean_loss(estimates, references)
+            if not auxiliary or not self.config.auxiliary_weight:
+                return loss
+            extra = torch.stack([self._mean_loss(each, references) for each in auxiliary]).mean()
+            weight = self.config.auxiliary_weight
+            return (1 - weight) * loss + weight * extra
+
+    def _mean_loss(self, estimates: Tensor, references: Tensor) -> Tensor:
+        values, _ = permutation_invariant(self.ratio, estimates, references)  # [B]
+        if self.config.clamp_above_db is not None:
+            values = values.clamp(max=self.config.clamp_above_db)
+        if self.config.discard_above_db is not None:
+            kept = values < self.config.discard_above_db
+            return -(values * kept).sum() / kept.sum().clamp(min=1)
+        return -values.mean()

@@ -1,0 +1,1 @@
+"""Training on Lightning: the module, its callbacks, the trainer's construction."""

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polsess.audio import write_audio
+from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
+from polsess.schema import ConfigError
+from polsess.tasks import Task
+
+RATE = 8000
+
+
+@pytest.fixture
+def metadata(tmp_path: Path) -> Path:
+    """Six speakers, each a tone of its own with a varying envelope; speaker 0 has a short clip."""
+    lines = ["path,speaker,sex,split"]
+    for split in Split:
+        for speaker in range(6):
+            seconds = 0.5 if speaker == 0 else 3.0
+            time = torch.arange(int(seconds * RATE)) / RATE
+            tone = (
+                0.3 * torch.sin(2 * torch.pi * (200 + 100 * speaker) * time) * (1 + 0.5 * torch.sin(3 * time))
+            )
+            name = f"{split}/{speaker}.wav"
+            write_audio(tmp_path / name, tone, RATE)
+            lines.append(f"{name},{split}-{speaker},{'FM'[speaker % 2]},{split}")
+    path = tmp_path / "metadata.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def corpus(metadata: Path, split: Split = Split.TRAIN, task: Task = Task.SB, **values: Any) -> Corpus:
+    values = {"examples_per_epoch": 12, "evaluation_examples": 7, "segment_seconds": 1.0, **values}
+    config = parse_corpus_config({"corpus_type": "speech_clips", "metadata": str(metadata), **values})
+    return create_corpus(config, split, task, seed=3)
+
+
+def test_the_mixture_is_the_sum_and_the_level_is_what_it_says(metadata: Path) -> None:
+    clips = corpus(metadata)
+    for index in range(len(clips)):
+        example = clips.example(0, index)
+        torch.testing.assert_close(example.mixture, example.references.sum(0))
+        assert example.references.shape == (2, RATE)
+        first, second = example.references.square().mean(-1)
+        assert 10 * torch.log10(first / second) == pytest.approx(example.metadata["ssr_db"], abs=0.02)
+        one, other = str(example.metadata["speakers"]).rsplit("-train", 1)[0], example.metadata["speakers"]
+        assert one != other
+        assert example.mixture.abs().max() <= 1.0
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(metadata: Path) -> None:
+    one, two = corpus(metadata), corpus(metadata)
+    two.example(5, 3)  # what was drawn before does not matter
+    assert torch.equal(one.example(1, 4).mixture, two.example(1, 4).mixture)
+    assert not torch.equal(one.example(1, 4).mixture, one.example(2, 4).mixture)
+    assert not torch.equal(one.example(1, 4).mixture, one.example(1, 5).mixture)
+
+
+def test_validation_and_test_are_fixed_and_whole(metadata: Path) -> None:
+    for split in (Split.VAL, Split.TEST):
+        clips = corpus(metadata, split)
+        assert len(clips) == 7
+        assert torch.equal(clips.example(0, 2).mixture, clips.example(9, 2).mixture)
+        assert {len(clips.example(0, i).mixture) for i in range(7)} <= {RATE // 2, 3 * RATE}
+
+
+def test_short_clips_are_padded_at_a_random_place(metadata: Path) -> None:
+    clips = corpus(metadata, examples_per_epoch=60)
+    starts = set()
+    for index in range(60):
+        example = clips.example(0, index)
+        names = str(example.metadata["speakers"]).split("-train-")
+        for row, name in enumerate(names):
+            if name.endswith("0"):
+                starts.add(int(example.references[row].nonzero()[0]))
+    assert len(starts) > 3
+
+
+@pytest.mark.parametrize(("task", "sources"), [(Task.ES, 1), (Task.EB, 1), (Task.SB, 2)])
+def test_tasks(metadata: Path, task: Task, sources: int) -> None:
+    example = corpus(metadata, task=task).example(0, 1)
+    both = corpus(metadata).example(0, 1).references
+    assert example.references.shape[0] == sources
+    torch.testing.assert_close(example.references, task.references(both))
+
+
+def test_three_speakers(metadata: Path) -> None:
+    clips = corpus(metadata, num_speakers=3)
+    assert clips.num_sources == 3
+    assert clips.example(0, 0).references.shape == (3, RATE)
+
+
+@pytest.mark.parametrize(("rate", "speed"), [(8000, 1.1), (16000, 1.0)])
+def test_rate_and_speed_change_the_pitch_as_they_should(metadata: Path, rate: int, speed: float) -> None:
+    values: dict[str, Any] = {"num_speakers": 1, "speed_range": [speed, speed], "gain_range_db": [0.0, 0.0]}
+    clips = corpus(metadata, sample_rate=rate, **values)
+    for index in range(6):
+        example = clips.example(0, index)
+        assert len(example.mixture) == rate
+        speaker = int(str(example.metadata["speakers"])[-1])
+        spectrum = np.abs(np.fft.rfft(example.mixture.numpy()))
+        assert spectrum.argmax() == pytest.approx(speed * (200 + 100 * speaker), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,speaker\na.wav,x", "missing column.* split"),
+        ("path,speaker,split\na.wav,x,dev", "no row has split 'train'"),
+        ("path,speaker,split\nb.wav,x,train", "row 2: no file 'b.wav'"),
+        ("path,speaker,split\ntrain/1.wav,x,train", "1 speakers, but a mixture needs 2"),
+        ("path,speaker,split\nmetadata.csv,x,train\ntrain/1.wav,y,train", "metadata.csv"),
+    ],
+)
+def test_bad_metadata_is_explained(metadata: Path, text: str, message: str) -> None:
+    metadata.write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        corpus(metadata)
+
+
+def test_bytes_that_spreadsheets_add_are_accepted(metadata: Path) -> None:
+    text = "\ufeff" + metadata.read_text().replace("\n", "\r\n")
+    metadata.write_bytes(text.encode())
+    assert len(corpus(metadata)) == 12
+
+
+def test_bad_values_are_explained(metadata: Path) -> None:
+    with pytest.raises(ConfigError, match="level_range_db: the first value must not exceed"):
+        corpus(metadata, level_range_db=[3, -3])
+    with pytest.raises(ConfigError, match=r"speed_range must lie within"):
+        corpus(metadata, speed_range=[0.1, 3])
+    with pytest.raises(FileNotFoundError, match="no file at"):
+        corpus(metadata.with_name("none.csv"))
+    with pytest.raises(ConfigError, match=r"Unknown corpus 'speech_clip'\. Did you mean 'speech_clips'"):
+        parse_corpus_config({"corpus_type": "speech_clip"})

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from polsess.cli.main import app
+from polsess.config import parse_config
+from polsess.models import create_model
+from polsess.train import train
+from polsess.training.module import create_optimizer
+from polsess.training.settings import OptimizerConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def run(
+    experiment: dict[str, Any], folder: Path, *, resume: bool = False, **training: Any
+) -> list[dict[str, str]]:
+    config = parse_config({**experiment, "training": {**experiment["training"], **training}})
+    train(config, folder, resume=resume, progress=False)
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(folder: Path, name: str) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
+
+
+def test_a_run_learns_and_leaves_everything_behind(experiment: dict[str, Any], tmp_path: Path) -> None:
+    rows = run(experiment, tmp_path / "run", max_epochs=12)
+    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert float(rows[-1]["val_si_snri"]) > 5.0
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"]) - 5.0
+    best = weights(tmp_path / "run", "best.ckpt")
+    assert best["polsess_config"]["model"]["model_type"] == "blstm"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["max_epochs"] == 12
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    model = create_model(best["polsess_config"]["model"])
+    model.load_state_dict({key.removeprefix("model."): value for key, value in best["state_dict"].items()})
+
+
+def test_max_epochs_is_a_total_and_resume_continues_exactly(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    through = run(experiment, tmp_path / "through", max_epochs=4)
+    run(experiment, tmp_path / "halves", max_epochs=2)
+    halves = run(experiment, tmp_path / "halves", max_epochs=4, resume=True)
+    assert [row["epoch"] for row in halves] == ["0", "1", "2", "3"]
+    assert [row["val_si_snri"] for row in halves] == [row["val_si_snri"] for row in through]
+    one, two = (weights(tmp_path / name, "last.ckpt")["state_dict"] for name in ("through", "halves"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_same_seed_gives_the_same_run(experiment: dict[str, Any], tmp_path: Path) -> None:
+    one, two = (run(experiment, tmp_path / name) for name in ("one", "two"))
+    assert [row["val_si_snri"] for row in one] == [row["val_si_snri"] for row in two]
+
+
+def test_the_weight_average_is_what_is_kept(experiment: dict[str, Any], tmp_path: Path) -> None:
+    run(experiment, tmp_path / "run", ema_decay=0.9)
+    kept = weights(tmp_path / "run", "last.ckpt")
+    assert any(
+        not torch.equal(kept["state_dict"][k], v)
+        for k, v in kept["current_model_state"].items()
+        if k in kept["state_dict"]
+    )
+
+
+def test_the_rate_falls_on_a_plateau_and_the_run_ends(experiment: dict[str, Any], tmp_path: Path) -> None:
+    optimizer = {"learning_rate": 1e-30, "plateau_patience": 0, "plateau_factor": 0.1}
+    rows = run(experiment, tmp_path / "run", max_epochs=30, optimizer=optimizer, early_stopping_patience=2)
+    assert len(rows) < 30
+    assert float(rows[-1]["learning_rate"]) < 1e-30
+
+
+@pytest.mark.parametrize("task", ["ES", "EB"])
+def test_one_source_tasks_train(experiment: dict[str, Any], tmp_path: Path, task: str) -> None:
+    rows = run({**experiment, "task": task}, tmp_path / "run", max_epochs=1)
+    assert torch.tensor(float(rows[0]["val_si_snr"])).isfinite()
+
+
+def test_a_run_is_not_overwritten(experiment: dict[str, Any], tmp_path: Path) -> None:
+    run(experiment, tmp_path / "run", max_epochs=1)
+    with pytest.raises(FileExistsError, match="holds a run already; continue it with --resume"):
+        run(experiment, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        run(experiment, tmp_path / "other", resume=True)
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    model = create_model("blstm", preset="tiny")
+    optimizer = create_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1))
+    decayed, free = optimizer.param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0.0
+    assert {p.ndim for p in free["params"]} == {1}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_the_command(experiment: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(json.dumps(experiment))
+    arguments = ["train", "--config", str(path), "training.max_epochs=1", "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "best SI-SNRi on validation" in result.output
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "holds a run already" in again.output
+    wrong = CliRunner().invoke(app, ["train", "--config", str(path), "training.max_epoch=1"])
+    assert wrong.exit_code == 2
+    assert "Did you mean 'max_epochs'" in wrong.output
+    nothing = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "none.yaml")])
+    assert nothing.exit_code == 2
