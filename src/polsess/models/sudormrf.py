@@ -1,0 +1,260 @@
+"""SuDoRM-RF: convolutional masking whose blocks look at several time resolutions at little cost.
+
+Tzinis, Wang, Smaragdis (2020), "Sudo rm -rf: efficient networks for universal audio source separation",
+https://arxiv.org/abs/2007.06833 (``original``), and Tzinis, Wang, Jiang, Smaragdis (2022), "Compute and
+memory efficient universal sound source separation", https://arxiv.org/abs/2103.02644 (``improved``).
+
+Shapes: B batch, C sources, T samples, N filters (C_E), L frames, H bottleneck channels (C), U block channels
+(C_U). The letters in brackets are the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.masks import MaskActivation, activate_masks
+from polsess.models.layers.norms import GlobalLayerNorm
+from polsess.models.registry import register_model
+
+
+class SuDoRMRFConfig(ModelConfig):
+    """Both generations of SuDoRM-RF; the defaults are Asteroid's improved network."""
+
+    model_type: Literal["sudormrf"] = "sudormrf"
+    variant: Literal["original", "improved"] = "improved"
+    """``original`` rectifies the encoder, normalises the sum of every block and mixes all filters into masks;
+    ``improved`` has residual blocks, a linear encoder and a pointwise convolution for the masks."""
+    num_filters: int = Field(default=512, ge=2)
+    """N (C_E in the paper)."""
+    kernel_size: int = Field(default=21, ge=2)
+    """Samples of a filter (k_E); frames begin every half of it, rounded down."""
+    bottleneck_channels: int = Field(default=128, ge=1)
+    """H, channels between blocks (C)."""
+    block_channels: int = Field(default=512, ge=1)
+    """U, channels inside a block (C_U)."""
+    num_blocks: int = Field(default=16, ge=1)
+    """B in the paper."""
+    depth: int = Field(default=4, ge=1, le=12)
+    """Q, time resolutions in a block, each half as fine as the one before."""
+    channel_slopes: bool = True
+    """Whether the PReLU behind the merged resolutions has a slope per channel (Asteroid) or one for all (the
+    authors' improved network). In ``original`` it holds for every PReLU of a block."""
+    mask_activation: MaskActivation = "relu"
+    """The papers have softmax in ``original``, relu in ``improved``."""
+    decoder: Literal["shared", "joint"] = "shared"
+    """One filterbank for every source (Asteroid), or one that hears the features of all (the authors)."""
+
+    @model_validator(mode="after")
+    def _check_filters(self) -> SuDoRMRFConfig:
+        if self.variant == "original" and self.num_filters % 2:
+            raise ValueError(f"num_filters must be even in the original variant, got {self.num_filters}.")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Samples between frames."""
+        return self.kernel_size // 2
+
+
+def _published(num_blocks: int, num_filters: int) -> dict[str, Any]:
+    """The authors' improved checkpoints (Zenodo 6299852); the depth follows from the published sizes."""
+    large = num_blocks == 36
+    return {
+        "num_filters": num_filters,
+        "bottleneck_channels": 512 if large else 256,
+        "num_blocks": num_blocks,
+        "depth": 6 if large else 5,
+        "channel_slopes": False,
+        "decoder": "joint",
+    }
+
+
+_ASTEROID_ORIGINAL = {"variant": "original", "mask_activation": "softmax"}
+_ASTEROID_16K = {"num_sources": 1, "sample_rate": 16000, "kernel_size": 41}
+
+
+@register_model("sudormrf", SuDoRMRFConfig)
+class SuDoRMRF(SeparationModel):
+    """Masks from a stack of blocks that go down to coarse frames and up again.
+
+    Mixtures are zero-padded until frames divide evenly. On published weights: the authors' files are pickled
+    programs and are not read, their sizes are presets; an Asteroid network with softmax and a single source
+    has the constant mask one (``mask_activation: ones``).
+    """
+
+    config: SuDoRMRFConfig
+    presets = {
+        "tiny": {
+            "num_filters": 16,
+            "kernel_size": 9,
+            "bottleneck_channels": 8,
+            "block_channels": 12,
+            "num_blocks": 2,
+            "depth": 3,
+        },
+        "original": _ASTEROID_ORIGINAL,
+        "original-0.5x": {**_ASTEROID_ORIGINAL, "num_blocks": 8},
+        "original-0.25x": {**_ASTEROID_ORIGINAL, "num_blocks": 4},
+        "original-libri1mix-enhsingle-16k": {**_ASTEROID_ORIGINAL, **_ASTEROID_16K},
+        "improved-libri1mix-enhsingle-16k": _ASTEROID_16K,
+        "improved-u16-bases512-wsj02mix": _published(16, 512),
+        "improved-u36-bases2048-wsj02mix": _published(36, 2048),
+        "improved-u16-bases2048-whamr": _published(16, 2048),
+        "improved-u36-bases4096-whamr": _published(36, 4096),
+    }
+
+    def __init__(self, config: SuDoRMRFConfig) -> None:
+        super().__init__(config)
+        filters, hidden, half = config.num_filters, config.bottleneck_channels, config.stride
+        self.encoder = Encoder(
+            filters,
+            config.kernel_size,
+            half,
+            activation="relu" if config.variant == "original" else "linear",
+            padding=half,
+        )
+        self.norm = GlobalLayerNorm(filters)
+        self.bottleneck = nn.Conv1d(filters, hidden, 1)
+        self.blocks = nn.Sequential(*[UConvBlock(config) for _ in range(config.num_blocks)])
+        self.to_masks: FilterMixing | nn.Sequential
+        if config.variant == "original":
+            self.to_masks = FilterMixing(hidden, filters, config.num_sources)
+        else:
+            self.to_masks = nn.Sequential(nn.PReLU(), nn.Conv1d(hidden, config.num_sources * filters, 1))
+        self.decoder: Decoder | JointDecoder
+        if config.decoder == "joint":
+            self.decoder = JointDecoder(config.num_sources, filters, config.kernel_size, half)
+        else:
+            self.decoder = Decoder(filters, config.kernel_size, half, padding=half, output_padding=half - 1)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.stride
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        multiple = math.lcm(self.config.stride, 2**self.config.depth)
+        padded = F.pad(mixture, (0, -mixture.shape[-1] % multiple))
+        features = self.encoder(padded)  # [B, N, L]
+        hidden = self.bottleneck(self.norm(features)).unsqueeze(2)  # [B, H, 1, L]
+        if hidden.device.type == "cpu" and not torch.is_grad_enabled():
+            # Depthwise convolutions are 2 to 4 times faster with channels innermost, their backward slower.
+            hidden = hidden.contiguous(memory_format=torch.channels_last)
+        hidden = self.blocks(hidden).squeeze(2).contiguous()
+        logits = self.to_masks(hidden).unflatten(1, (self.output_sources, -1))  # [B, C, N, L]
+        masks = activate_masks(logits, self.config.mask_activation)
+        return self.decoder(masks * features.unsqueeze(1))[..., : mixture.shape[-1]]
+
+
+class UConvBlock(nn.Module):
+    """More channels, ever coarser frames, back up with a sum at every resolution, fewer channels, a residual.
+
+    Works on ``[B, H, 1, L]``: with a spare dimension PyTorch has kernels for either order in memory.
+    """
+
+    def __init__(self, config: SuDoRMRFConfig) -> None:
+        super().__init__()
+        hidden, channels = config.bottleneck_channels, config.block_channels
+        original = config.variant == "original"
+        slopes = channels if config.channel_slopes else 1
+        self.expand = ConvNorm(hidden, channels, nn.PReLU(slopes if original else 1))
+        self.scales = nn.ModuleList(
+            DepthwiseConvNorm(channels, stride=1 if index == 0 else 2) for index in range(config.depth)
+        )
+        self.merged_norm = GlobalLayerNorm(channels)
+        self.merged_activation = nn.PReLU(slopes)
+        self.reduce: nn.Module
+        if original:
+            self.reduce = ConvNorm(channels, hidden, nn.Identity())
+            self.output = nn.Sequential(
+                GlobalLayerNorm(hidden), nn.PReLU(hidden if config.channel_slopes else 1)
+            )
+        else:
+            self.reduce = nn.Conv2d(channels, hidden, 1)
+            self.output = nn.Sequential()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Process ``[B, H, 1, L]``; the shape stays."""
+        scale = self.expand(hidden)  # [B, U, 1, L]
+        scales = [scale := conv(scale) for conv in self.scales]
+        merged = scales.pop()
+        while scales:
+            finer = scales.pop()
+            upsampled = F.interpolate(merged, scale_factor=(1, 2))
+            merged = finer + upsampled[..., : finer.shape[-1]]  # an odd number of frames was rounded up
+        merged = self.merged_activation(self.merged_norm(merged))
+        return self.output(self.reduce(merged) + hidden)
+
+
+class ConvNorm(nn.Module):
+    """A pointwise convolution of ``[B, ·, 1, L]``, normalised and activated."""
+
+    def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.norm = GlobalLayerNorm(out_channels)
+        self.activation = activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Process ``[B, in_channels, 1, L]`` to ``[B, out_channels, 1, L]``."""
+        return self.activation(self.norm(self.conv(features)))
+
+
+class DepthwiseConvNorm(nn.Module):
+    """A convolution over five frames of every channel of ``[B, U, 1, L]`` alone, normalised."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, (1, 5), (1, stride), (0, 2), groups=channels)
+        self.norm = GlobalLayerNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Process ``[B, U, 1, L]`` to ``[B, U, 1, ceil(L / stride)]``."""
+        return self.norm(self.conv(features))
+
+
+class FilterMixing(nn.Module):
+    """The original's logits: per source one long convolution along the filters.
+
+    A filter N + 1 long over N filters is a full product in disguise: its Toeplitz matrix is faster.
+    """
+
+    def __init__(self, hidden: int, num_filters: int, num_sources: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv1d(hidden, num_filters, 1) if hidden != num_filters else nn.Identity()
+        self.weight = nn.Parameter(torch.empty(num_sources, num_filters + 1))
+        self.bias = nn.Parameter(torch.empty(num_sources))
+        bound = (num_filters + 1) ** -0.5  # as nn.Conv2d would draw them
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map ``[B, H, L]`` to ``[B, C * N, L]``."""
+        num_filters = self.weight.shape[1] - 1
+        reach = num_filters // 2 - 1
+        rows = F.pad(self.weight, (reach, reach)).unfold(1, num_filters, 1).flip(1)  # [C, N, N]
+        offsets = self.bias.repeat_interleave(num_filters).unsqueeze(1)  # [C * N, 1]
+        return rows.flatten(0, 1) @ self.expand(hidden) + offsets
+
+
+class JointDecoder(nn.Module):
+    """A synthesis filterbank in which every source hears the features of all."""
+
+    def __init__(self, num_sources: int, num_filters: int, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(
+            num_sources * num_filters, num_sources, kernel_size, stride, stride, stride - 1, bias=False
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map masked features ``[B, C, N, L]`` to ``[B, C, T']``."""
+        return self.conv(features.flatten(1, 2))
