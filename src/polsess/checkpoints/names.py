@@ -1,0 +1,53 @@
+"""From foreign tensor names to ours, by rules that say where every tensor goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from polsess.checkpoints.formats import CheckpointError
+
+Rule = tuple[str, str]
+"""A regular expression for a whole foreign name, and our name with its groups as ``\\\\1``."""
+
+
+def rename(state: Mapping[str, Tensor], rules: Sequence[Rule], where: str) -> dict[str, Tensor]:
+    """Tensors under our names; the first rule that matches a whole name counts.
+
+    Args:
+        state: Tensors by their foreign names.
+        rules: Patterns and replacements.
+        where: The architecture, for messages.
+
+    Raises:
+        CheckpointError: If no rule knows a name, or two tensors get one name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = _new_name(key, rules)
+        if name is None:
+            raise CheckpointError(f"{where}: the tensor '{key}' is not part of this architecture.")
+        if name in renamed:
+            raise CheckpointError(f"{where}: two tensors take the place of '{name}', one is '{key}'.")
+        renamed[name] = value
+    return renamed
+
+
+def _new_name(key: str, rules: Sequence[Rule]) -> str | None:
+    for pattern, replacement in rules:
+        if match := re.fullmatch(pattern, key):
+            return match.expand(replacement)
+    return None
+
+
+def take(state: dict[str, Tensor], key: str, where: str) -> Tensor:
+    """Remove a tensor from a state and return it.
+
+    Raises:
+        CheckpointError: If it is missing.
+    """
+    if key not in state:
+        raise CheckpointError(f"{where}: the tensor '{key}' is missing.")
+    return state.pop(key)

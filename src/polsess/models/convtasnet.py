@@ -1,0 +1,255 @@
+"""ConvTasNet: masks on a learned filterbank from a stack of dilated convolutions.
+
+Luo and Mesgarani (2019), "Conv-TasNet: surpassing ideal time-frequency magnitude masking for speech
+separation", https://arxiv.org/abs/1809.07454. One class covers the paper's network and the variants of the
+toolkits: with or without the skip path and biases, zero or reflect padding, three norms, causal or not.
+
+Shapes: B batch, C sources, T samples, N filters, L frames, D bottleneck channels (the paper's B), H hidden
+channels, S skip channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.norms import NormName, create_norm
+from polsess.models.registry import register_model
+
+
+class ConvTasNetConfig(ModelConfig):
+    """The defaults are the paper's best network, 5.05 M parameters at 8 kHz; letters are the paper's."""
+
+    model_type: Literal["convtasnet"] = "convtasnet"
+    num_filters: int = Field(default=512, ge=1, le=16384)
+    """N, filters of the encoder."""
+    kernel_size: int = Field(default=16, ge=2, le=16384)
+    """L, samples of a filter."""
+    stride: int | None = Field(default=None, ge=1)
+    """Samples between frames; None for half a filter."""
+    encoder_activation: Literal["linear", "relu"] = "linear"
+    """What follows the encoder's filters."""
+    bottleneck_channels: int = Field(default=128, ge=1, le=16384)
+    """B, channels between blocks."""
+    hidden_channels: int = Field(default=512, ge=1, le=16384)
+    """H, channels within a block."""
+    skip_channels: int = Field(default=128, ge=0, le=16384)
+    """Sc, channels of the skip path, from which the masks are made; 0 for masks from the residual path."""
+    conv_kernel_size: int = Field(default=3, ge=2, le=255)
+    """P, frames of a dilated filter."""
+    num_blocks: int = Field(default=8, ge=1, le=16)
+    """X, blocks of a repeat, dilated by 1, 2, 4 ... frames."""
+    num_repeats: int = Field(default=3, ge=1, le=64)
+    """R, repeats of the stack of blocks."""
+    norm: NormName = "gLN"
+    """The normalisation within blocks."""
+    input_norm: NormName | None = None
+    """The normalisation of the encoder's output; None for the same as within blocks."""
+    padding: Literal["zeros", "reflect", "delayed"] = "zeros"
+    """At the borders of a dilated filter. Delayed belongs to causal networks of SpeechBrain's recipes: the
+    filters lag by half their span behind the causal ones."""
+    causal: bool = False
+    """Whether filters see the past only; with zero padding the norms must be causal too."""
+    bias: bool = True
+    """Whether convolutions (the filterbank apart) have biases."""
+    mask_prelu: bool = True
+    """Whether a PReLU precedes the convolution to the masks."""
+    mask_activation: Literal["sigmoid", "relu", "tanh", "linear", "softmax", "filter_softmax"] = "sigmoid"
+    """Softmax runs over the sources, filter_softmax over the N filters of each source."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.stride or self.kernel_size // 2
+
+    @property
+    def first_norm(self) -> NormName:
+        """The normalisation of the encoder's output."""
+        return self.input_norm or self.norm
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.hop_length > self.kernel_size:
+            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
+        if self.padding == "reflect" and self.causal:
+            raise ValueError("padding 'reflect' sees the future; causal takes 'zeros' or 'delayed'")
+        if self.padding == "delayed" and not self.causal:
+            raise ValueError("padding 'delayed' is for causal networks; set causal to true")
+        if self.padding != "zeros" and self.conv_kernel_size % 2 == 0:
+            raise ValueError(f"padding '{self.padding}' needs an odd conv_kernel_size")
+        if self.causal and self.padding == "zeros" and "gLN" in (self.norm, self.first_norm):
+            raise ValueError("causal with the norm gLN sees the future; use cLN or cgLN for both norms")
+        return self
+
+
+_SPEECHBRAIN: dict[str, Any] = {
+    "num_filters": 256,
+    "encoder_activation": "relu",
+    "bottleneck_channels": 256,
+    "skip_channels": 0,
+    "num_blocks": 6,
+    "num_repeats": 4,
+    "input_norm": "cLN",
+    "padding": "reflect",
+    "bias": False,
+    "mask_prelu": False,
+    "mask_activation": "relu",
+}
+_ASTEROID: dict[str, Any] = {"mask_activation": "relu"}
+_ASTEROID_16K: dict[str, Any] = {"mask_activation": "relu", "kernel_size": 32, "sample_rate": 16000}
+_ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
+
+
+@register_model("convtasnet", ConvTasNetConfig)
+class ConvTasNet(SeparationModel):
+    """Encoder, mask network and decoder, all convolutions."""
+
+    config: ConvTasNetConfig
+    presets = {
+        "tiny": {
+            "num_filters": 16,
+            "kernel_size": 8,
+            "bottleneck_channels": 6,
+            "hidden_channels": 10,
+            "skip_channels": 7,
+            "num_blocks": 2,
+            "num_repeats": 2,
+        },
+        "report": {**_SPEECHBRAIN, "num_blocks": 8},
+        "report-skip": {
+            "num_filters": 256,
+            "bottleneck_channels": 256,
+            "skip_channels": 256,
+            "num_repeats": 4,
+            "mask_activation": "relu",
+        },
+        "convtasnet-wsj02mix": {**_SPEECHBRAIN, "padding": "delayed", "causal": True},
+        "convtasnet-whamr-enhancement": {**_SPEECHBRAIN, "num_sources": 1},
+        "ConvTasNet_WHAM_sepclean": _ASTEROID,
+        "ConvTasNet_Libri2Mix_sepclean_8k": _ASTEROID,
+        "ConvTasNet_Libri2Mix_sepnoisy_8k": _ASTEROID,
+        "ConvTasNet_Libri2Mix_sepclean_16k": _ASTEROID_16K,
+        "ConvTasNet_Libri2Mix_sepnoisy_16k": _ASTEROID_16K,
+        "ConvTasNet_Libri3Mix_sepclean_8k": {**_ASTEROID, "num_sources": 3},
+        "ConvTasNet_Libri3Mix_sepnoisy_8k": {**_ASTEROID, "num_sources": 3},
+        "ConvTasNet_Libri3Mix_sepclean_16k": {**_ASTEROID_16K, "num_sources": 3},
+        "ConvTasNet_Libri3Mix_sepnoisy_16k": {**_ASTEROID_16K, "num_sources": 3},
+        "ConvTasNet_Libri1Mix_enhsingle_16k": {**_ASTEROID_16K, "num_sources": 1},
+    }
+
+    def __init__(self, config: ConvTasNetConfig) -> None:
+        super().__init__(config)
+        filters, width = config.num_filters, config.bottleneck_channels
+        kernel, hop = config.kernel_size, config.hop_length
+        self.encoder = Encoder(filters, kernel, hop, activation=config.encoder_activation)
+        self.input_norm = create_norm(config.first_norm, filters)
+        self.bottleneck = nn.Conv1d(filters, width, 1, bias=config.bias)
+        self.blocks = nn.ModuleList(
+            ConvBlock(config, 2**block)
+            for _ in range(config.num_repeats)
+            for block in range(config.num_blocks)
+        )
+        self.mask_prelu = nn.PReLU() if config.mask_prelu else nn.Identity()
+        self.to_masks = nn.Conv1d(
+            config.skip_channels or width, config.num_sources * filters, 1, bias=config.bias
+        )
+        self.decoder = Decoder(filters, kernel, hop)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.hop_length
+
+    @property
+    def minimum_samples(self) -> int:
+        """One frame; with reflection, as many frames as the widest border mirrors."""
+        frames = 1
+        if self.config.padding == "reflect":
+            frames += 2 ** (self.config.num_blocks - 1) * (self.config.conv_kernel_size - 1) // 2
+        return self.config.kernel_size + (frames - 1) * self.hop_length
+
+    @property
+    def causal(self) -> bool:
+        """Whether neither filters nor norms see the future."""
+        return self.config.causal and "gLN" not in (self.config.norm, self.config.first_norm)
+
+    @property
+    def look_ahead_samples(self) -> int | None:
+        """The rest of the last frame that overlaps a sample."""
+        return self.config.kernel_size - 1 if self.causal else None
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        features = self.encoder(mixture)  # [B, N, L]
+        masks = self._estimate_masks(features)  # [B, C, N, L]
+        return self.decoder(masks * features.unsqueeze(1))
+
+    def _estimate_masks(self, features: Tensor) -> Tensor:
+        """Masks ``[B, C, N, L]`` of the encoder's output ``[B, N, L]``."""
+        width = self.config.bottleneck_channels
+        # One sum holds the residual path in its first D channels and the skip path in the rest.
+        total = F.pad(self.bottleneck(self.input_norm(features)), (0, 0, 0, self.config.skip_channels))
+        for block in self.blocks:
+            total = total + block(total[:, :width])
+        path = total[:, width:] if self.config.skip_channels else total
+        masks = self.to_masks(self.mask_prelu(path)).unflatten(1, (self.output_sources, -1))
+        return _activate(masks, self.config.mask_activation)
+
+
+class ConvBlock(nn.Module):
+    """One dilated depthwise convolution between two pointwise ones.
+
+    Args:
+        config: The model's configuration.
+        dilation: Frames between the taps of the filter.
+    """
+
+    def __init__(self, config: ConvTasNetConfig, dilation: int) -> None:
+        super().__init__()
+        width, hidden = config.bottleneck_channels, config.hidden_channels
+        self.expand = nn.Conv1d(width, hidden, 1, bias=config.bias)
+        self.expand_prelu = nn.PReLU()
+        self.expand_norm = create_norm(config.norm, hidden)
+        self.depthwise = nn.Conv1d(
+            hidden, hidden, config.conv_kernel_size, dilation=dilation, groups=hidden, bias=config.bias
+        )
+        self.depthwise_prelu = nn.PReLU()
+        self.depthwise_norm = create_norm(config.norm, hidden)
+        # The residual and the skip path share one product.
+        self.outputs = nn.Conv1d(hidden, width + config.skip_channels, 1, bias=config.bias)
+        self.borders = _borders(config, dilation)
+        self.border_mode = "reflect" if config.padding == "reflect" else "constant"
+
+    def forward(self, features: Tensor) -> Tensor:
+        """What the block adds to the paths.
+
+        Args:
+            features: The residual path, ``[B, D, L]``.
+
+        Returns:
+            ``[B, D + S, L]``, the residual path's part first.
+        """
+        hidden = self.expand_norm(self.expand_prelu(self.expand(features)))  # [B, H, L]
+        hidden = self.depthwise(F.pad(hidden, self.borders, self.border_mode))
+        return self.outputs(self.depthwise_norm(self.depthwise_prelu(hidden)))
+
+
+def _borders(config: ConvTasNetConfig, dilation: int) -> tuple[int, int]:
+    """Frames that are added before and after, so that a dilated filter keeps the number of frames."""
+    span = dilation * (config.conv_kernel_size - 1)
+    if config.padding == "delayed":
+        return span + span // 2, -(span // 2)
+    return (span, 0) if config.causal else (span // 2, span - span // 2)
+
+
+def _activate(masks: Tensor, name: str) -> Tensor:
+    """Masks from ``[B, C, N, L]``."""
+    if name in ("softmax", "filter_softmax"):
+        return masks.softmax(dim=1 if name == "softmax" else 2)
+    return masks if name == "linear" else _ACTIVATIONS[name](masks)
