@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from polsess.models.layers import kernels
+from polsess.models.layers.kernels import load_kernel, run_in_threads
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache and sources of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kernels, "_FOLDER", tmp_path)
+    kernels._load_once.cache_clear()
+    yield tmp_path
+    kernels._load_once.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_a_source_is_built_once_and_again_when_it_changes(fresh: Path) -> None:
+    source = fresh / "answer.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    library = load_kernel("answer")
+    assert library is not None
+    assert library.answer() == 42
+    assert load_kernel("answer") is library
+    source.write_text('extern "C" int answer() { return 43; }')
+    kernels._load_once.cache_clear()
+    again = load_kernel("answer")
+    assert again is not None
+    assert again.answer() == 43
+    built = sorted(path.name for path in (fresh / "cache/polsess/kernels").iterdir())
+    assert len(built) == 2  # and nothing of the builds' own folders
+    assert all(name.startswith("answer-") for name in built)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_a_failed_build_is_said_once(fresh: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (fresh / "broken.cpp").write_text("not C++")
+    with caplog.at_level(logging.WARNING):
+        assert load_kernel("broken") is None
+        assert load_kernel("broken") is None
+    assert len(caplog.records) == 1
+    assert "'broken' cannot be built" in caplog.text
+
+
+def test_without_a_compiler_or_when_switched_off_there_is_none(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fresh / "answer.cpp").write_text('extern "C" int answer() { return 42; }')
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert load_kernel("answer") is None
+    monkeypatch.setenv("POLSESS_KERNELS", "off")
+    assert load_kernel("selective_scan") is None
+
+
+@pytest.mark.parametrize(("num_threads", "num_rows"), [(1, 5), (3, 5), (4, 2)])
+def test_rows_are_covered_once(num_threads: int, num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    seen: list[int] = []
+    lock = threading.Lock()
+
+    def work(start: int, stop: int) -> None:
+        with lock:
+            seen.extend(range(start, stop))
+
+    run_in_threads(work, num_rows)
+    assert sorted(seen) == list(range(num_rows))
