@@ -51,3 +51,19 @@ def take(state: dict[str, Tensor], key: str, where: str) -> Tensor:
     if key not in state:
         raise CheckpointError(f"{where}: the tensor '{key}' is missing.")
     return state.pop(key)
+
+
+def without_unit_dimensions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Filters of length one as the matrices of linear maps, and the weights of norms as vectors.
+
+    Args:
+        state: Tensors by our names.
+    """
+    return {key: _without_unit_dimensions(key, value) for key, value in state.items()}
+
+
+def _without_unit_dimensions(key: str, value: Tensor) -> Tensor:
+    num_kept = 1 if re.search(r"norm\.(weight|bias)$", key) else 2
+    while value.ndim > num_kept and value.shape[-1] == 1:
+        value = value.squeeze(-1)
+    return value

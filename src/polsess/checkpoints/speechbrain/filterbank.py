@@ -21,6 +21,8 @@ def read_filterbank(arguments: Mapping[str, Any]) -> dict[str, int]:
     encoder = Arguments(arguments["encoder"], "SpeechBrain Encoder")
     decoder = Arguments(arguments["decoder"], "SpeechBrain Decoder")
     kernel, filters = encoder.take("kernel_size", default=2), encoder.take("out_channels", default=64)
+    if not isinstance(kernel, int):
+        raise CheckpointError(f"SpeechBrain Encoder: kernel_size={kernel!r} is not a whole number.")
     encoder.expect("in_channels", 1)
     encoder.finish()
     wanted = {"kernel_size": kernel, "stride": kernel // 2, "in_channels": filters, "out_channels": 1}

@@ -1,4 +1,4 @@
-"""SepFormer: ``Dual_Path_Model`` with two ``SBTransformerBlock``."""
+"""SpeechBrain's ``dual_path.Dual_Path_Model`` with transformer blocks: SepFormer."""
 
 from __future__ import annotations
 
@@ -8,99 +8,90 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polsess.checkpoints.arguments import Arguments
 from polsess.checkpoints.formats import CheckpointError, Converted
-from polsess.checkpoints.speechbrain.arguments import (
-    FILTERBANK_NAMES,
-    REQUIRED,
-    complete,
-    norm_name,
-    read_filterbank,
-    rename,
-    require,
-)
+from polsess.checkpoints.names import Rule, rename, take, without_unit_dimensions
+from polsess.checkpoints.speechbrain.filterbank import read_filterbank
 from polsess.checkpoints.speechbrain.reader import CONVERTERS
 from polsess.checkpoints.speechbrain.transformers import (
+    NORMS,
+    arguments_of,
+    join_fields,
     read_transformer,
-    require_alike,
-    transformer_fields,
-    transformer_names,
+    transformer_rules,
     without_positions,
 )
 
-DUAL_PATH_MODEL = {
-    "in_channels": REQUIRED,
-    "out_channels": REQUIRED,
-    "intra_model": REQUIRED,
-    "inter_model": REQUIRED,
-    "num_layers": 1,
-    "norm": "ln",
-    "K": 200,
-    "num_spks": 2,
-    "skip_around_intra": True,
-    "linear_layer_after_inter_intra": True,
-    "use_global_pos_enc": False,
-    "max_length": 20000,
-}
-"""The constructor's arguments and defaults."""
-
-DUAL_PATH_NAMES = (
+_NAME = "SpeechBrain Dual_Path_Model"
+_RULES: list[Rule] = [
+    (r"encoder\.conv1d\.weight", "encoder.conv.weight"),
+    (r"decoder\.weight", "decoder.conv.weight"),
     (r"masknet\.norm\.(weight|bias)", r"norm.\1"),
     (r"masknet\.conv1d\.weight", "bottleneck.weight"),
     (r"masknet\.dual_mdl\.(\d+)\.(intra|inter)_norm\.(weight|bias)", r"blocks.\1.\2_norm.\3"),
     (r"masknet\.prelu\.weight", "activation.weight"),
     (r"masknet\.conv2d\.(weight|bias)", r"to_sources.\1"),
+    (r"masknet\.(output|output_gate)\.0\.(weight|bias)", r"\1.\2"),
     (r"masknet\.end_conv1x1\.weight", "to_mask.weight"),
-)
-"""Patterns for ``rename``: what stands around the inner models."""
-
+]
 _BLOCK = r"masknet\.dual_mdl\.(?P<block>\d+)\.(?P<path>intra|inter)"
 _PATH = r"blocks.\g<block>.\g<path>"
 
 
 @CONVERTERS.register("Dual_Path_Model[SBTransformerBlock]")
 def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
-    """Convert SepFormer; see ``CONVERTERS`` for the arguments."""
-    masknet = complete("masknet", arguments["masknet"], DUAL_PATH_MODEL)
-    require("masknet", masknet, use_global_pos_enc=False)
-    intra_where, inter_where = "masknet.intra_model", "masknet.inter_model"
-    intra = read_transformer(intra_where, masknet["intra_model"], "SBTransformerBlock")
-    inter = read_transformer(inter_where, masknet["inter_model"], "SBTransformerBlock")
-    require_alike(intra_where, intra, inter_where, inter)
-    linear = masknet["linear_layer_after_inter_intra"]
+    """Convert; within and across chunks the transformers may differ in their number of layers only."""
+    masknet = Arguments(arguments["masknet"], _NAME)
+    intra, inter = (_read_inner(masknet, name) for name in ("intra_model", "inter_model"))
+    linear = masknet.choose("linear_layer_after_inter_intra", {True: True, False: False}, default=True)
+    masknet.ignore("max_length")  # of a global positional encoding
+    masknet.expect("use_global_pos_enc", False)
     model = {
         "model_type": "sepformer",
-        "num_sources": masknet["num_spks"],
-        **read_filterbank(arguments),
-        "d_model": masknet["out_channels"],
-        "chunk_size": masknet["K"],
-        "num_blocks": masknet["num_layers"],
+        "num_sources": masknet.take("num_spks", default=2),
+        "sample_rate": arguments["sample_rate"],
+        "num_filters": masknet.take("in_channels"),
+        "d_model": masknet.take("out_channels"),
+        "chunk_size": masknet.take("K", default=200),
+        "num_blocks": masknet.take("num_layers", default=1),
         "num_intra_layers": intra["num_layers"],
         "num_inter_layers": inter["num_layers"],
-        **transformer_fields(intra),
-        "norm": norm_name("masknet.norm", masknet["norm"]),
+        "norm": masknet.choose("norm", NORMS, default="ln"),
         "linear_after_transformer": linear,
-        "skip_around_intra": masknet["skip_around_intra"],
+        "skip_around_intra": masknet.take("skip_around_intra", default=True),
+        **join_fields(intra, inter, "SpeechBrain intra_model and inter_model"),
+        **read_filterbank(arguments),
     }
-    names = [
-        *FILTERBANK_NAMES,
-        *DUAL_PATH_NAMES,
+    masknet.finish()
+    rules = [
+        *_RULES,
         (rf"{_BLOCK}_linear\.w\.(?P<kind>weight|bias)", rf"{_PATH}.1.\g<kind>"),
-        *transformer_names(rf"{_BLOCK}_mdl", f"{_PATH}.0" if linear else _PATH),
+        *transformer_rules(rf"{_BLOCK}_mdl", f"{_PATH}.0" if linear else _PATH),
     ]
-    return Converted(model, join_gates(rename(without_positions(state), names)))
+    renamed = without_unit_dimensions(rename(without_positions(state), rules, _NAME))
+    return Converted(model, join_gates(renamed, _NAME))
 
 
-def join_gates(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put the output map and its gate into one.
+def join_gates(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Put the linear maps ``output`` and ``output_gate`` into one, ``gated_output``.
 
     Raises:
-        CheckpointError: If their shapes differ.
+        CheckpointError: If one is missing or their shapes differ.
     """
     joined = dict(state)
     for kind in ("weight", "bias"):
-        keys = [f"masknet.{part}.0.{kind}" for part in ("output", "output_gate")]
-        output, gate = (joined.pop(key) for key in keys)
+        output = take(joined, f"output.{kind}", where)
+        gate = take(joined, f"output_gate.{kind}", where)
         if output.shape != gate.shape or output.ndim == 0:
-            raise CheckpointError(f"{keys[0]} is {list(output.shape)}, {keys[1]} is {list(gate.shape)}.")
+            raise CheckpointError(
+                f"{where}: output.{kind} is {list(output.shape)}, output_gate.{kind} is {list(gate.shape)}."
+            )
         joined[f"gated_output.{kind}"] = torch.cat((output, gate))
     return joined
+
+
+def _read_inner(masknet: Arguments, name: str) -> dict[str, Any]:
+    block = arguments_of(masknet.take(name), "SBTransformerBlock", name)
+    fields = read_transformer(block)
+    block.finish()
+    return fields

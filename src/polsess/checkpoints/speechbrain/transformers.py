@@ -8,78 +8,68 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polsess.checkpoints.arguments import Arguments
 from polsess.checkpoints.formats import CheckpointError
-from polsess.checkpoints.speechbrain.arguments import REQUIRED, complete, require
+from polsess.checkpoints.names import Rule
 from polsess.checkpoints.speechbrain.hyperparams import Instance
 from polsess.models.layers.positional import sinusoidal_positions
 
-_BLOCK = {
-    "num_layers": REQUIRED,
-    "d_model": REQUIRED,
-    "nhead": REQUIRED,
-    "d_ffn": 2048,
-    "input_shape": None,
-    "kdim": None,
-    "vdim": None,
-    "dropout": 0.1,
-    "activation": "relu",
-    "use_positional_encoding": False,
-    "norm_before": False,
-    "attention_type": "regularMHA",
-}
-_SEGMENT_BLOCK = {**_BLOCK, "causal": False, "use_norm": True, "use_skip": True, "norm_type": "gln"}
-_CLASSES = {"SBTransformerBlock": _BLOCK, "SBTransformerBlock_wnormandskip": _SEGMENT_BLOCK}
+NORMS = {"ln": "gLN", "gln": "gLN", "cln": "cLN"}
+"""Our names of its norms; ``ln`` and ``gln`` are one formula, every other word is a batch normalisation."""
 
 
-def read_transformer(where: str, block: Any, class_name: str) -> dict[str, Any]:
-    """The arguments of a transformer block, complete.
-
-    Args:
-        where: The place in the file, for messages.
-        block: What stands there.
-        class_name: The class that must stand there.
+def arguments_of(model: Any, class_name: str, where: str) -> Arguments:
+    """The arguments of an inner model.
 
     Raises:
-        CheckpointError: If it is another class, or has arguments that no model here has.
+        CheckpointError: If it is of another class.
     """
-    if not isinstance(block, Instance) or block.class_name != class_name:
-        found = block.class_name if isinstance(block, Instance) else repr(block)
-        raise CheckpointError(f"{where}: expected a {class_name}, got {found}.")
-    values = complete(where, block.arguments, _CLASSES[class_name])
-    require(where, values, attention_type="regularMHA", kdim=None, vdim=None)
-    return values
+    if isinstance(model, Instance) and model.class_name == class_name:
+        return Arguments(model.arguments, f"SpeechBrain {where} {class_name}")
+    found = model.class_name if isinstance(model, Instance) else repr(model)
+    raise CheckpointError(f"SpeechBrain {where}: expected a {class_name}, got {found}.")
 
 
-def transformer_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of our configurations that every transformer has."""
+def read_transformer(block: Arguments) -> dict[str, Any]:
+    """Take what every transformer block has: ``num_layers``, and the other fields by our names.
+
+    Raises:
+        CheckpointError: If the block is of a kind that no model here has.
+    """
+    block.expect("attention_type", "regularMHA")
+    block.expect("kdim", None)
+    block.expect("vdim", None)
+    block.ignore("input_shape", "d_model")  # the shapes of the tensors tell d_model
     return {
-        "num_heads": arguments["nhead"],
-        "d_ffn": arguments["d_ffn"],
-        "dropout": arguments["dropout"],
-        "activation": arguments["activation"],
-        "norm_first": arguments["norm_before"],
-        "positional_encoding": arguments["use_positional_encoding"],
+        "num_layers": block.take("num_layers"),
+        "num_heads": block.take("nhead"),
+        "d_ffn": block.take("d_ffn", default=2048),
+        "dropout": block.take("dropout", default=0.1),
+        "activation": block.take("activation", default="relu"),
+        "norm_first": block.take("norm_before", default=False),
+        "positional_encoding": block.take("use_positional_encoding", default=False),
     }
 
 
-def require_alike(
-    first_where: str, first: Mapping[str, Any], second_where: str, second: Mapping[str, Any]
-) -> None:
-    """Check that two transformers differ in their number of layers only.
+def join_fields(first: Mapping[str, Any], second: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of two transformers without ``num_layers``, the only one in which they may differ.
 
     Raises:
-        CheckpointError: If they differ otherwise: the models here have one configuration for both.
+        CheckpointError: If they differ in another: the models here have one configuration for both.
     """
     for name, value in first.items():
-        if name not in ("num_layers", "input_shape") and second[name] != value:
+        if name != "num_layers" and second[name] != value:
             raise CheckpointError(
-                f"{first_where}.{name} is {value!r}, {second_where}.{name} is {second[name]!r}: "
-                "models with unequal transformers are not read."
+                f"{where}: {name} is {value!r} in one and {second[name]!r} in the other; they must be equal."
             )
+    return {name: value for name, value in first.items() if name != "num_layers"}
 
 
-def transformer_names(foreign: str, native: str) -> list[tuple[str, str]]:
-    """Patterns for ``rename``: a block under ``foreign`` (a pattern) becomes a stack under ``native``."""
+def transformer_rules(foreign: str, native: str) -> list[Rule]:
+    """Rules for a block under the pattern ``foreign``, which becomes a stack under ``native``.
+
+    Both must use named groups; ``layer`` and ``kind`` are taken.
+    """
     layer, renamed = rf"{foreign}\.mdl\.layers\.(?P<layer>\d+)", rf"{native}.layers.\g<layer>"
     kind = r"\.(?P<kind>weight|bias)"
     return [
@@ -99,14 +89,15 @@ def without_positions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If a table holds something else than the sinusoidal positions.
     """
-    for key, table in state.items():
-        if key.endswith(".pos_enc.pe") and not _is_sinusoidal(table):
+    tables = {key: value for key, value in state.items() if key.endswith(".pos_enc.pe")}
+    for key, table in tables.items():
+        if not _is_sinusoidal(table):
             raise CheckpointError(f"{key}: {list(table.shape)} does not hold sinusoidal positions.")
-    return {key: value for key, value in state.items() if not key.endswith(".pos_enc.pe")}
+    return {key: value for key, value in state.items() if key not in tables}
 
 
 def _is_sinusoidal(table: Tensor) -> bool:
     if table.ndim != 3 or len(table) != 1 or table.shape[-1] % 2:
         return False
-    rows = table[0, :2500].float()  # later rows differ between machines by more than rounding
+    rows = table[0, :2500].float()  # later rows may differ between machines by more than rounding
     return torch.allclose(rows, sinusoidal_positions(*rows.shape), rtol=0.0, atol=1e-3)

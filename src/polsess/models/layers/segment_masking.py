@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank import Decoder, Encoder
-
-MaskActivation = Literal["relu", "sigmoid", "tanh"]
-"""What bounds the masks."""
+from polsess.models.layers.masks import activate_masks
 
 
 class SegmentMaskingConfig(ModelConfig):
@@ -31,7 +29,7 @@ class SegmentMaskingConfig(ModelConfig):
     """Samples of a filter; frames are half as far apart."""
     segment_size: int = Field(default=150, ge=1)
     """K, frames of a segment."""
-    mask_activation: MaskActivation = "relu"
+    mask_activation: Literal["relu", "sigmoid", "tanh"] = "relu"
     """What bounds the masks."""
 
     @property
@@ -87,11 +85,8 @@ class SegmentMaskingModel(SeparationModel):
         segmentation = Chunking.disjoint(encoded.shape[-1], self.config.segment_size)
         segments = segmentation.segment(encoded.mT)  # [B, S, K, N]
         frames = segmentation.overlap_add(self.process_segments(segments))  # [B, L, N]
-        masks = self._bound(self.to_masks(self.activation(frames)))  # [B, L, C*N]
-        masks = masks.mT.unflatten(1, (self.output_sources, -1))  # [B, C, N, L]
+        logits = self.to_masks(self.activation(frames)).mT  # [B, C*N, L]
+        masks = activate_masks(
+            logits.unflatten(1, (self.output_sources, -1)), self.config.mask_activation
+        )  # [B, C, N, L]
         return self.decoder(masks * encoded.unsqueeze(1))
-
-    def _bound(self, masks: Tensor) -> Tensor:
-        if self.config.mask_activation == "relu":
-            return masks.relu()
-        return masks.sigmoid() if self.config.mask_activation == "sigmoid" else masks.tanh()
