@@ -1,0 +1,52 @@
+"""Rotary position embedding: positions as rotations, so that a product of two sees only their distance.
+
+Su et al. (2021), "RoFormer", https://arxiv.org/abs/2104.09864.
+
+Shapes: L frames, D features of a query or key, R rotated features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotary_tables(num_features: int, num_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles: position times 10000^(-2i / R), from position 0.
+
+    Args:
+        num_features: R, even.
+        num_frames: L.
+        like: Gives the device and the precision; the angles themselves are float32, as in published models.
+
+    Returns:
+        Two tables ``[L, R / 2]``.
+    """
+    positions = torch.arange(num_frames, device=like.device, dtype=torch.float32)
+    angles = positions[:, None] * inverse_frequencies(num_features, like.device)
+    angles = angles.to(torch.promote_types(like.dtype, torch.float32))
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def inverse_frequencies(num_features: int, device: torch.device | None = None) -> Tensor:
+    """The geometric series 10000^(-2i / R), ``[R / 2]``, in float32."""
+    exponents = torch.arange(0, num_features, 2, device=device, dtype=torch.float32) / num_features
+    return 1.0 / 10000.0**exponents
+
+
+def rotate(features: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate the first R of D features in pairs; the others pass.
+
+    Args:
+        features: ``[..., D]``; the pairs are neighbours, 2i and 2i + 1.
+        cosines: ``[..., R / 2]``, broadcast against the leading dimensions of ``features``.
+        sines: As ``cosines``.
+
+    Returns:
+        ``[..., D]``.
+    """
+    num_rotated = 2 * cosines.shape[-1]
+    rotated, passed = features[..., :num_rotated], features[..., num_rotated:]
+    first, second = rotated.unflatten(-1, (-1, 2)).unbind(-1)
+    pairs = (first * cosines - second * sines, second * cosines + first * sines)
+    return torch.cat([torch.stack(pairs, -1).flatten(-2), passed], -1)
