@@ -39,7 +39,7 @@ def rotate(features: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
     Args:
         features: ``[..., D]``; the pairs are neighbours, 2i and 2i + 1.
-        cosines: ``[..., R / 2]``, broadcast against the leading dimensions of ``features``.
+        cosines: ``[..., R / 2]``; its leading dimensions may be 1 where those of ``features`` are not.
         sines: As ``cosines``.
 
     Returns:
