@@ -60,9 +60,11 @@ def _check_signals(
     (estimates[..., :length] * tensors["probe"]).sum().backward()
     assert mixture.grad is not None
     # Gradients are some ten times larger than estimates: as many digits, judged at their own size.
+    # Where the toolkit's own rounding is recorded and larger, it is the measure.
     scale = max(1.0, float(tensors["grad_mixture"].abs().max()))
+    tolerance = max(ABSOLUTE * scale, case.get("max_abs_float32_minus_float64_grad", 0.0))
     torch.testing.assert_close(
-        mixture.grad, tensors["grad_mixture"], rtol=RELATIVE, atol=ABSOLUTE * scale, msg=_named(case)
+        mixture.grad, tensors["grad_mixture"], rtol=RELATIVE, atol=tolerance, msg=_named(case)
     )
     return {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
 

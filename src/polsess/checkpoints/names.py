@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from polsess.checkpoints.formats import CheckpointError
@@ -51,6 +52,29 @@ def take(state: dict[str, Tensor], key: str, where: str) -> Tensor:
     if key not in state:
         raise CheckpointError(f"{where}: the tensor '{key}' is missing.")
     return state.pop(key)
+
+
+def join_gates(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dict[str, Tensor]:
+    """Put the linear maps ``output`` and ``output_gate`` into one, ``gated_output``.
+
+    Args:
+        state: Tensors by our names.
+        where: The architecture, for messages.
+        prefix: What stands before the three names.
+
+    Raises:
+        CheckpointError: If one is missing or their shapes differ.
+    """
+    joined = dict(state)
+    for kind in ("weight", "bias"):
+        output = take(joined, f"{prefix}output.{kind}", where)
+        gate = take(joined, f"{prefix}output_gate.{kind}", where)
+        if output.shape != gate.shape or output.ndim == 0:
+            raise CheckpointError(
+                f"{where}: output.{kind} is {list(output.shape)}, output_gate.{kind} is {list(gate.shape)}."
+            )
+        joined[f"{prefix}gated_output.{kind}"] = torch.cat((output, gate))
+    return joined
 
 
 def without_unit_dimensions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

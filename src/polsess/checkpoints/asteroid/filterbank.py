@@ -16,7 +16,14 @@ FILTERBANK_RULES: list[Rule] = [
 _ACTIVATIONS = {None: "linear", "linear": "linear", "relu": "relu"}
 
 
-def read_filterbank(arguments: Arguments, where: str, activation: str | None = None) -> dict[str, Any]:
+def read_filterbank(
+    arguments: Arguments,
+    where: str,
+    activation: str | None = None,
+    *,
+    num_filters: int = 512,
+    kernel_size: int = 16,
+) -> dict[str, Any]:
     """The fields of a configuration that describe the filterbank, and the sample rate.
 
     Files from before Asteroid 0.3.1 name neither the encoder's activation nor the rate, which was 8 kHz.
@@ -25,12 +32,15 @@ def read_filterbank(arguments: Arguments, where: str, activation: str | None = N
         arguments: The model's arguments, from which these are taken.
         where: The class, for messages.
         activation: The encoder's activation where the file names none.
+        num_filters: The number of filters where the file names none.
+        kernel_size: Their length where the file names none.
 
     Raises:
         CheckpointError: If the filterbank is not a free one, or the masks are not as wide as the features.
     """
     arguments.choose("fb_name", dict.fromkeys(["FreeFB", "free"]), default="free")
-    filters, kernel = arguments.take("n_filters", default=512), arguments.take("kernel_size", default=16)
+    filters = arguments.take("n_filters", default=num_filters)
+    kernel = arguments.take("kernel_size", default=kernel_size)
     for name in ("in_chan", "out_chan"):
         width = arguments.take(name, default=None)
         if width not in (None, filters):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from polsess.checkpoints.arguments import Arguments
-from polsess.checkpoints.formats import CheckpointError, Converted
-from polsess.checkpoints.names import Rule, rename, take, without_unit_dimensions
+from polsess.checkpoints.formats import Converted
+from polsess.checkpoints.names import Rule, join_gates, rename, without_unit_dimensions
 from polsess.checkpoints.speechbrain.filterbank import read_filterbank
 from polsess.checkpoints.speechbrain.reader import CONVERTERS
 from polsess.checkpoints.speechbrain.transformers import (
@@ -70,24 +69,6 @@ def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
     ]
     renamed = without_unit_dimensions(rename(without_positions(state), rules, _NAME))
     return Converted(model, join_gates(renamed, _NAME))
-
-
-def join_gates(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Put the linear maps ``output`` and ``output_gate`` into one, ``gated_output``.
-
-    Raises:
-        CheckpointError: If one is missing or their shapes differ.
-    """
-    joined = dict(state)
-    for kind in ("weight", "bias"):
-        output = take(joined, f"output.{kind}", where)
-        gate = take(joined, f"output_gate.{kind}", where)
-        if output.shape != gate.shape or output.ndim == 0:
-            raise CheckpointError(
-                f"{where}: output.{kind} is {list(output.shape)}, output_gate.{kind} is {list(gate.shape)}."
-            )
-        joined[f"gated_output.{kind}"] = torch.cat((output, gate))
-    return joined
 
 
 def _read_inner(masknet: Arguments, name: str) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Chunking:
         """S."""
         return self.num_rounds * len(self.offsets)
 
+    @property
+    def hop_size(self) -> float:
+        """Frames between the beginnings of chunks, on average."""
+        return self.period / len(self.offsets)
+
     def segment(self, frames: Tensor) -> Tensor:
         """Cut a sequence into chunks.
 

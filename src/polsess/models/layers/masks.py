@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MaskActivation = Literal[
-    "linear", "relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "softmax_filters",
-    "softmax_frames", "ones",
+    "linear", "relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "filter_softmax",
+    "frame_softmax", "ones",
 ]  # fmt: skip
 """``softmax`` runs over the sources, so that masks sum to one; a single source is weighed against a rest of
 logit zero, which is the sigmoid. The last three exist for weights of toolkits whose softmax runs over the
@@ -49,8 +49,8 @@ def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
         return logits
     if activation == "softmax":
         return logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()
-    if activation == "softmax_filters":
+    if activation == "filter_softmax":
         return logits.softmax(dim=2)
-    if activation == "softmax_frames":
+    if activation == "frame_softmax":
         return logits.softmax(dim=3)
     return _ELEMENTWISE[activation](logits)

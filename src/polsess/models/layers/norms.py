@@ -103,6 +103,21 @@ class CumulativeLayerNorm(LayerNormalization):
         return torch.addcmul(self.bias.view(shape), features - mean, scale).to(features.dtype)
 
 
+class CumulativeTokenNorm(CumulativeLayerNorm):
+    """cgLN of features whose channels are the last dimension, cumulative along the first after the batch."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: ``[B, T, C]``, or ``[B, S, K, C]`` where each chunk sees itself and earlier chunks.
+
+        Returns:
+            The same shape.
+        """
+        return super().forward(features.transpose(1, -1)).transpose(1, -1)
+
+
 def _cumulative_moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance over everything up to each step of the last dimension, ``[B, 1, ..., S]``."""
     # Summed in double precision: an hour of frames would lose the variance in single precision.
@@ -140,12 +155,14 @@ TokenNormName = Literal["gLN", "cLN"]
 """Global and channel-wise (per token) layer normalisation of features whose channels are last."""
 
 
-def create_token_norm(name: TokenNormName, num_channels: int, eps: float = 1e-8) -> nn.Module:
+def create_token_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> nn.Module:
     """Build a normalisation of ``[B, ..., C]`` by its name in the papers.
 
     Args:
-        name: ``"gLN"`` or ``"cLN"``.
+        name: ``"gLN"``, ``"cLN"`` or ``"cgLN"``.
         num_channels: C.
         eps: Added to the variance.
     """
-    return GlobalTokenNorm(num_channels, eps) if name == "gLN" else nn.LayerNorm(num_channels, eps=eps)
+    if name == "cLN":
+        return nn.LayerNorm(num_channels, eps=eps)
+    return GlobalTokenNorm(num_channels, eps) if name == "gLN" else CumulativeTokenNorm(num_channels, eps)

@@ -1,0 +1,239 @@
+"""DPRNN: masks on a learned filterbank from recurrent networks within and across chunks.
+
+Luo, Chen, Yoshioka (2020), "Dual-path RNN: efficient long sequence modeling for time-domain single-channel
+speech separation", https://arxiv.org/abs/1910.06379. Published weights are Asteroid's and SpeechBrain's.
+
+Shapes: B batch, C sources, T samples, N filters, L frames, H channels, K chunk length, S chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.chunk_masks import ChunkMasks
+from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.masks import MaskActivation
+from polsess.models.layers.norms import NormName, create_norm, create_token_norm
+from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
+from polsess.models.registry import register_model
+
+
+class DPRNNConfig(ModelConfig):
+    """The defaults are the paper's network with its longest filters; ``paper`` has the shortest."""
+
+    model_type: Literal["dprnn"] = "dprnn"
+    num_filters: int = Field(default=64, ge=1, le=16384)
+    """N."""
+    kernel_size: int = Field(default=16, ge=2, le=16384)
+    """Samples of a filter (window length)."""
+    stride: int | None = Field(default=None, ge=1)
+    """Samples between frames; None for half a filter."""
+    encoder_activation: Literal["linear", "relu"] = "linear"
+    """What follows the encoder's filters."""
+    bottleneck_channels: int = Field(default=64, ge=1, le=16384)
+    """H, channels between the recurrent networks."""
+    bottleneck_bias: bool = True
+    """Whether the map from filters to channels has a bias; SpeechBrain's has none."""
+    hidden_size: int = Field(default=128, ge=1, le=16384)
+    """Units of each direction of a recurrent network."""
+    num_layers: int = Field(default=1, ge=1, le=64)
+    """Layers of each recurrent network."""
+    rnn_type: RecurrentName = "LSTM"
+    """The cell of all recurrent networks."""
+    multiplicative: bool = False
+    """Whether two networks are multiplied and their input is appended (multiply-and-concatenate)."""
+    intra_bidirectional: bool = True
+    """Whether networks within chunks also run backwards."""
+    inter_bidirectional: bool = True
+    """Whether networks across chunks also run backwards. False with a norm other than gLN is causal, with a
+    look-ahead of one chunk; of one filter, when ``intra_bidirectional`` is False and the norm is cLN."""
+    linear_after_rnn: bool = True
+    """Whether a linear map follows each recurrent network, whose width is then free."""
+    skip_around_intra: bool = True
+    """Whether the input of the network within chunks is added to its output."""
+    num_blocks: int = Field(default=6, ge=1, le=64)
+    """Pairs of a network within and one across chunks."""
+    chunk_size: int = Field(default=100, ge=2)
+    """K, frames of a chunk."""
+    hop_size: int | None = Field(default=None, ge=1)
+    """Frames between chunks; None for half a chunk."""
+    chunk_padding: Literal["chunk", "half"] = "chunk"
+    """Zeros around the frames: a whole chunk (Asteroid) or half of one (SpeechBrain), which fixes the hop."""
+    norm: NormName = "gLN"
+    """The normalisation of the encoder's output and after each recurrent network."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of activations dropped between layers of a recurrent network in training."""
+    mask_activation: MaskActivation = "sigmoid"
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.stride or self.kernel_size // 2
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.hop_length > self.kernel_size:
+            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
+        if self.chunk_padding == "half" and self.hop_size is not None:
+            raise ValueError("chunk_padding 'half' has a hop of half a chunk; leave hop_size out")
+        if (self.hop_size or 1) > self.chunk_size:
+            raise ValueError(f"hop_size {self.hop_size} skips frames of chunk_size {self.chunk_size}")
+        if self.dropout and self.num_layers == 1:
+            raise ValueError("dropout acts between layers; with num_layers 1 leave it 0")
+        if not self.linear_after_rnn:
+            self._check_widths()
+        return self
+
+    def _check_widths(self) -> None:
+        for direction in (self.intra_bidirectional, self.inter_bidirectional):
+            width = (1 + direction) * self.hidden_size + self.multiplicative * self.bottleneck_channels
+            if width != self.bottleneck_channels:
+                raise ValueError(
+                    f"without linear_after_rnn a recurrent network's {width} outputs must be the "
+                    f"{self.bottleneck_channels} bottleneck_channels"
+                )
+
+    def chunking(self, num_frames: int) -> Chunking:
+        """How ``num_frames`` are cut into chunks."""
+        if self.chunk_padding == "half":
+            return Chunking.half_overlapping(num_frames, self.chunk_size)
+        return Chunking.strided(num_frames, self.chunk_size, self.hop_size or self.chunk_size // 2)
+
+
+_ASTEROID: dict[str, Any] = {"bottleneck_channels": 128}
+_ASTEROID_KS2: dict[str, Any] = {**_ASTEROID, "kernel_size": 2, "chunk_size": 250}
+_SPEECHBRAIN: dict[str, Any] = {
+    "encoder_activation": "relu",
+    "bottleneck_bias": False,
+    "chunk_padding": "half",
+    "mask_activation": "relu",
+}
+
+
+@register_model("dprnn", DPRNNConfig)
+class DPRNN(SeparationModel):
+    """Encoder, blocks of one recurrent network within and one across chunks, masks, decoder."""
+
+    config: DPRNNConfig
+    presets = {
+        "tiny": {
+            "num_filters": 12,
+            "kernel_size": 8,
+            "bottleneck_channels": 10,
+            "hidden_size": 8,
+            "num_blocks": 2,
+            "chunk_size": 20,
+        },
+        "paper": {"kernel_size": 2, "chunk_size": 250},
+        "causal": {"kernel_size": 2, "chunk_size": 250, "inter_bidirectional": False, "norm": "cgLN"},
+        "DPRNNTasNet-ks16_WHAM_sepclean": _ASTEROID,
+        "DPRNNTasNet-ks2_WHAM_sepclean": _ASTEROID_KS2,
+        "DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k": {
+            **_ASTEROID_KS2,
+            "num_sources": 1,
+            "sample_rate": 16000,
+        },
+        "dprnn-wsj02mix": {
+            **_SPEECHBRAIN,
+            "num_filters": 256,
+            "bottleneck_channels": 256,
+            "hidden_size": 256,
+            "chunk_size": 250,
+        },
+        "report": _SPEECHBRAIN,
+    }
+
+    def __init__(self, config: DPRNNConfig) -> None:
+        super().__init__(config)
+        filters, channels = config.num_filters, config.bottleneck_channels
+        kernel, hop = config.kernel_size, config.hop_length
+        self.encoder = Encoder(filters, kernel, hop, activation=config.encoder_activation)
+        self.input_norm = create_norm(config.norm, filters)
+        self.bottleneck = nn.Linear(filters, channels, bias=config.bottleneck_bias)
+        self.blocks = nn.ModuleList(DualPathBlock(config) for _ in range(config.num_blocks))
+        self.to_masks = ChunkMasks(channels, channels, config.num_sources, filters, config.mask_activation)
+        self.decoder = Decoder(filters, kernel, hop)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.hop_length
+
+    @property
+    def minimum_samples(self) -> int:
+        """One filter."""
+        return self.config.kernel_size
+
+    @property
+    def causal(self) -> bool:
+        """Whether neither the networks across chunks nor the norms see the future beyond a chunk."""
+        return not self.config.inter_bidirectional and self.config.norm != "gLN"
+
+    @property
+    def look_ahead_samples(self) -> int | None:
+        """The rest of the last frame that overlaps a sample, and of its chunk where a chunk is seen whole."""
+        if not self.causal:
+            return None
+        whole_chunk = self.config.intra_bidirectional or self.config.norm == "cgLN"
+        frames = self.config.chunk_size - 1 if whole_chunk else 0
+        return frames * self.hop_length + self.config.kernel_size - 1
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        features = self.encoder(mixture)  # [B, N, L]
+        frames = self.bottleneck(self.input_norm(features).mT)  # [B, L, H]
+        chunking = self.config.chunking(frames.shape[1])
+        chunks = chunking.segment(frames)  # [B, S, K, H]
+        for block in self.blocks:
+            chunks = block(chunks)
+        masks = self.to_masks(chunks, chunking)  # [B, C, N, L]
+        return self.decoder(masks * features.unsqueeze(1))
+
+
+class DualPathBlock(nn.Module):
+    """A recurrent network within chunks, then one across them, each normalised and with a residual.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: DPRNNConfig) -> None:
+        super().__init__()
+        self.skip_around_intra = config.skip_around_intra
+        self.intra = _create_path(config, config.intra_bidirectional)
+        self.intra_norm = create_token_norm(config.norm, config.bottleneck_channels)
+        self.inter = _create_path(config, config.inter_bidirectional)
+        self.inter_norm = create_token_norm(config.norm, config.bottleneck_channels)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """Map ``[B, S, K, H]`` to ``[B, S, K, H]``."""
+        num_items, num_chunks, chunk_size, _ = chunks.shape
+        steps = chunks.permute(2, 0, 1, 3).flatten(1, 2)  # [K, B * S, H]
+        intra = self.intra(steps).view(chunk_size, num_items, num_chunks, -1).permute(1, 2, 0, 3)
+        intra = self.intra_norm(intra)
+        if self.skip_around_intra:
+            intra = intra + chunks
+        steps = intra.transpose(0, 1).flatten(1, 2)  # [S, B * K, H]
+        inter = self.inter(steps).view(num_chunks, num_items, chunk_size, -1).transpose(0, 1)
+        return self.inter_norm(inter) + intra
+
+
+def _create_path(config: DPRNNConfig, bidirectional: bool) -> nn.Sequential:
+    """A recurrent network of ``[steps, sequences, H]`` and the map back to H."""
+    kind = MultiplicativeRecurrent if config.multiplicative else Recurrent
+    rnn = kind(
+        config.rnn_type,
+        config.bottleneck_channels,
+        config.hidden_size,
+        config.num_layers,
+        bidirectional=bidirectional,
+        dropout=config.dropout,
+    )
+    if not config.linear_after_rnn:
+        return nn.Sequential(rnn)
+    return nn.Sequential(rnn, nn.Linear(rnn.output_size, config.bottleneck_channels))
