@@ -1,0 +1,188 @@
+"""Every score of one utterance, with a reason wherever there is none.
+
+SI-SNR is SI-SDR with the means removed (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508). An
+improvement is the estimate's value less that of the mixture which the model heard. Estimates are assigned to
+references once, by the best mean SI-SNR, and keep that order for every metric.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from polsess.dependencies import is_installed, require
+from polsess.metrics import perceptual
+from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.metrics.utterance import CLEAN_MIXTURE_DB, Utterance
+from polsess.schema import ConfigError, suggest
+
+
+@dataclass(frozen=True)
+class Score:
+    """One column of a table of scores."""
+
+    title: str
+    """How a table heads it."""
+    unit: str
+    """Empty for a score without a unit."""
+    compute: Callable[[Utterance, int], float]
+    """Its value for one source of an utterance; raises ``UndefinedScoreError``."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one utterance: a value per column and source, not a number where there is a reason."""
+
+    values: Mapping[str, tuple[float, ...]]
+    """By column, one value per reference."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """By column, why at least one of its values is not a number."""
+    permutation: tuple[int, ...] = ()
+    """The index of the estimate that belongs to each reference."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Processor time that each metric took."""
+
+    def mean(self, column: str) -> float:
+        """The mean over the sources; not a number when a source has no value."""
+        return float(np.mean(self.values[column]))
+
+
+def score_utterance(
+    estimates: ArrayLike,
+    references: ArrayLike,
+    mixture: ArrayLike,
+    sample_rate: int,
+    metrics: Iterable[str] | None = None,
+) -> Scores:
+    """Score the estimates of one utterance.
+
+    Args:
+        estimates: ``[C, T]``, or ``[T]`` for one source; arrays or tensors, in any order, at any level.
+        references: As the estimates.
+        mixture: What the model heard, ``[T]``.
+        sample_rate: In Hz.
+        metrics: Names from ``METRICS``; None for all that the installed packages can compute.
+
+    Raises:
+        ValueError: If the shapes do not match. Silent, short or non-finite signals are no error: their scores
+            are not a number, with a reason.
+        ConfigError: If a metric is unknown.
+        ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
+    """
+    utterance = Utterance.create(estimates, references, mixture, sample_rate)
+    values: dict[str, tuple[float, ...]] = {}
+    reasons: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for metric in resolve_metrics(metrics):
+        start = time.process_time()
+        for column in METRICS[metric]:
+            results = [_value(SCORES[column], utterance, source) for source in range(utterance.num_sources)]
+            values[column] = tuple(value for value, _ in results)
+            if found := dict.fromkeys(reason for _, reason in results if reason):
+                reasons[column] = "; ".join(found)
+        seconds[metric] = time.process_time() - start
+    return Scores(values, reasons, tuple(utterance.permutation), seconds)
+
+
+def resolve_metrics(names: Iterable[str] | None) -> tuple[str, ...]:
+    """The metrics to compute, in the table's order.
+
+    Args:
+        names: Names from ``METRICS``; None for all that the installed packages can compute.
+
+    Raises:
+        ConfigError: If a name is unknown.
+        ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
+    """
+    if names is None:
+        return tuple(name for name in METRICS if name not in missing_metrics())
+    wanted = set(names)
+    for name in sorted(wanted):
+        if name not in METRICS:
+            raise ConfigError(
+                f"metrics: unknown metric '{name}'." + suggest(name, list(METRICS), "Available")
+            )
+        if name in missing_metrics():
+            require(PACKAGES[name], f"The metric '{name}'")
+    return tuple(name for name in METRICS if name in wanted)
+
+
+def missing_metrics() -> dict[str, str]:
+    """The metrics that this installation cannot compute, with the package that each needs."""
+    return {name: package for name, package in PACKAGES.items() if not is_installed(package)}
+
+
+def columns_of(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The columns that metrics fill, in order."""
+    return tuple(column for name in metrics for column in METRICS[name])
+
+
+def _value(score: Score, utterance: Utterance, source: int) -> tuple[float, str]:
+    try:
+        utterance.check(source)
+        return score.compute(utterance, source), ""
+    except UndefinedScoreError as error:
+        return math.nan, str(error)
+
+
+def _improvement(score: float, of_mixture: float) -> float:
+    if of_mixture >= CLEAN_MIXTURE_DB:
+        raise UndefinedScoreError("the mixture is the reference, nothing to improve")
+    return score - of_mixture
+
+
+def _pesq(utterance: Utterance, source: int) -> float:
+    return perceptual.pesq(utterance.estimate(source), utterance.references[source], utterance.sample_rate)
+
+
+def _stoi(utterance: Utterance, source: int) -> float:
+    return perceptual.stoi(utterance.estimate(source), utterance.references[source], utterance.sample_rate)
+
+
+def _estoi(utterance: Utterance, source: int) -> float:
+    return perceptual.stoi(
+        utterance.estimate(source), utterance.references[source], utterance.sample_rate, extended=True
+    )
+
+
+def _si_snr_improvement(utterance: Utterance, source: int) -> float:
+    return _improvement(utterance.si_snr(source), utterance.si_snr_of_mixture(source))
+
+
+def _sdr_improvement(utterance: Utterance, source: int) -> float:
+    return _improvement(utterance.sdr(source), utterance.sdr_of_mixture(source))
+
+
+SCORES: Mapping[str, Score] = {
+    "si_snr": Score("SI-SNR", "dB", Utterance.si_snr),
+    "si_snri": Score("SI-SNRi", "dB", _si_snr_improvement),
+    "si_snr_mixture": Score("SI-SNR of the mixture", "dB", Utterance.si_snr_of_mixture),
+    "sdr": Score("SDR", "dB", Utterance.sdr),
+    "sdri": Score("SDRi", "dB", _sdr_improvement),
+    "sir": Score("SIR", "dB", Utterance.interference),
+    "sar": Score("SAR", "dB", Utterance.artefacts),
+    "pesq": Score("PESQ", "", _pesq),
+    "stoi": Score("STOI", "", _stoi),
+    "estoi": Score("ESTOI", "", _estoi),
+}
+"""Every column of scores by its name."""
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "si_snr": ("si_snr", "si_snri", "si_snr_mixture"),
+    "sdr": ("sdr", "sdri"),
+    "sir": ("sir", "sar"),
+    "pesq": ("pesq",),
+    "stoi": ("stoi",),
+    "estoi": ("estoi",),
+}
+"""What can be asked for, and the columns that it fills."""
+
+PACKAGES: Mapping[str, str] = {"pesq": "pesq", "stoi": "pystoi", "estoi": "pystoi"}
+"""The optional package that a metric needs."""

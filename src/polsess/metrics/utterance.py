@@ -1,0 +1,212 @@
+"""The signals of one utterance: what is wrong with each, which estimate is whose, and ratios in decibels.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from polsess.metrics import bss_eval
+from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.permutation import best_permutation
+from polsess.signal_ratios import si_snr
+
+CEILING_DB = 100.0
+"""Ratios are reported within plus and minus this: beyond it lies the rounding of 16-bit files."""
+CLEAN_MIXTURE_DB = 50.0
+"""A mixture this close to the reference is the reference, up to rounding: there is nothing to improve."""
+NEAR_SILENCE_DB = 50.0
+"""A reference this far below the mixture is what a pause leaves in a cut, not speech."""
+_SILENCE_RMS = 1e-8
+_CONSTANT = 1e-10  # energy around the mean over energy: what rounding leaves of a constant
+
+Signals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Estimates, references and the mixture that the model heard, with what several metrics share."""
+
+    estimates: Signals
+    """``[C, T]``, in the model's order."""
+    references: Signals
+    """``[C, T]``."""
+    mixture: Signals
+    """``[T]``."""
+    sample_rate: int
+
+    @classmethod
+    def create(
+        cls, estimates: ArrayLike, references: ArrayLike, mixture: ArrayLike, sample_rate: int
+    ) -> Utterance:
+        """Take arrays or tensors, ``[C, T]`` or ``[T]`` for one source.
+
+        Raises:
+            ValueError: If the shapes do not match.
+        """
+        signals = [_to_float64(each) for each in (estimates, references, mixture)]
+        estimated, referred = (each[None] if each.ndim == 1 else each for each in signals[:2])
+        heard = signals[2].reshape(-1) if signals[2].size == signals[2].shape[-1] else signals[2]
+        if estimated.ndim != 2 or estimated.shape != referred.shape or heard.shape != estimated.shape[1:]:
+            raise ValueError(
+                "score_utterance: expected estimates and references [C, T] and a mixture [T], got "
+                f"{list(signals[0].shape)}, {list(signals[1].shape)} and {list(signals[2].shape)}."
+            )
+        return cls(estimated, referred, heard, sample_rate)
+
+    @property
+    def num_sources(self) -> int:
+        """C."""
+        return len(self.references)
+
+    @cached_property
+    def permutation(self) -> list[int]:
+        """The index of the estimate for each reference, by the best mean SI-SNR.
+
+        A pair without a value counts as the floor, so that the others find each other.
+        """
+        scores = self._si_snr_table.nan_to_num(nan=-CEILING_DB)
+        return [int(index) for index in best_permutation(scores.unsqueeze(0))[0]]
+
+    def estimate(self, source: int) -> Signals:
+        """The estimate that belongs to one reference, ``[T]``."""
+        return self.estimates[self.permutation[source]]
+
+    def check(self, source: int) -> None:
+        """Raise why nothing can be said about one source, if that is so.
+
+        Raises:
+            UndefinedScoreError: If a signal is silent, constant or not finite.
+        """
+        faults = {
+            "reference": self._reference_faults[source],
+            "estimate": self._estimate_faults[self.permutation[source]],
+            "mixture": fault_of(self.mixture),
+        }
+        for name, fault in faults.items():
+            if fault:
+                raise UndefinedScoreError(f"{fault} {name}")
+        if _level_db(self.references[source]) < _level_db(self.mixture) - NEAR_SILENCE_DB:
+            raise UndefinedScoreError("almost silent reference")
+
+    def si_snr(self, source: int) -> float:
+        """SI-SNR of a source's estimate in dB."""
+        return float(self._si_snr_table[source, self.permutation[source]])
+
+    def si_snr_of_mixture(self, source: int) -> float:
+        """SI-SNR of the mixture as an estimate of a source, in dB."""
+        return float(_ratio(self.mixture, self.references[source]))
+
+    def sdr(self, source: int) -> float:
+        """SDR of a source's estimate in dB."""
+        return float(self._sdr_table[source, self.permutation[source]])
+
+    def sdr_of_mixture(self, source: int) -> float:
+        """SDR of the mixture as an estimate of a source, in dB."""
+        return float(self._sdr_table[source, -1])
+
+    def interference(self, source: int) -> float:
+        """SIR of a source's estimate in dB."""
+        return float(self._sir_and_sar[0][source])
+
+    def artefacts(self, source: int) -> float:
+        """SAR of a source's estimate in dB."""
+        return float(self._sir_and_sar[1][source])
+
+    @cached_property
+    def _reference_faults(self) -> list[str]:
+        return [fault_of(each) for each in self.references]
+
+    @cached_property
+    def _estimate_faults(self) -> list[str]:
+        return [fault_of(each) for each in self.estimates]
+
+    @cached_property
+    def _si_snr_table(self) -> Tensor:
+        """SI-SNR of estimate j as reference i, ``[C, C]``; not a number where either has a fault."""
+        table = _ratio(self.estimates[None], self.references[:, None])
+        rows, columns = (
+            torch.tensor([bool(fault) for fault in faults])
+            for faults in (self._reference_faults, self._estimate_faults)
+        )
+        return table.masked_fill(rows.unsqueeze(1) | columns, math.nan)
+
+    @cached_property
+    def _audible_references(self) -> list[int]:
+        return [index for index, fault in enumerate(self._reference_faults) if not fault]
+
+    @cached_property
+    def _filtered_references(self) -> bss_eval.FilteredReferences:
+        return bss_eval.FilteredReferences(torch.from_numpy(self.references[self._audible_references]))
+
+    @cached_property
+    def _sdr_table(self) -> Tensor:
+        """SDR of the estimates and, last, of the mixture as each audible reference, ``[C, C+1]``."""
+        self._require_filter_length()
+        signals = torch.from_numpy(_finite(np.stack([*self.estimates, self.mixture])))
+        table = torch.full((self.num_sources, len(signals)), math.nan, dtype=torch.float64)
+        table[self._audible_references] = _clip(bss_eval.sdr_table(self._filtered_references, signals))
+        return table
+
+    @cached_property
+    def _sir_and_sar(self) -> tuple[Tensor, Tensor]:
+        self._require_filter_length()
+        if len(self._audible_references) < self.num_sources:
+            raise UndefinedScoreError("silent reference among the sources")
+        estimates = torch.from_numpy(_finite(self.estimates[self.permutation]))
+        sir, sar = bss_eval.interference_and_artefacts(self._filtered_references, estimates)
+        return _clip(sir), _clip(sar)
+
+    def _require_filter_length(self) -> None:
+        if len(self.mixture) <= bss_eval.NUM_TAPS:
+            raise UndefinedScoreError(f"shorter than the {bss_eval.NUM_TAPS}-tap filters of BSS Eval")
+
+
+def fault_of(signal: Signals) -> str:
+    """Why a signal cannot be scored: ``non-finite``, ``silent``, ``constant``, or nothing."""
+    if not np.isfinite(signal).all():
+        return "non-finite"
+    energy, around_mean = float(np.mean(signal**2)), float(np.var(signal))
+    if math.sqrt(energy) < _SILENCE_RMS:
+        return "silent"
+    return "constant" if around_mean <= _CONSTANT * energy else ""
+
+
+def _to_float64(signal: ArrayLike) -> Signals:
+    if isinstance(signal, Tensor):
+        signal = signal.detach().cpu().double().numpy()
+    return np.asarray(signal, dtype=np.float64)
+
+
+def _ratio(estimate: Signals, reference: Signals) -> Tensor:
+    """SI-SNR of signals brought to a common level, so that floors against zero play no part in quiet ones."""
+    ratio = si_snr(torch.from_numpy(_unit_rms(estimate)), torch.from_numpy(_unit_rms(reference)))
+    return _clip(ratio)
+
+
+def _finite(signals: Signals) -> Signals:
+    """Zero where a sample is not finite: what such a signal scores is masked, the others' scores are not."""
+    return np.nan_to_num(signals, posinf=0, neginf=0)
+
+
+def _unit_rms(signals: Signals) -> Signals:
+    signals = _finite(signals)
+    centred = signals - signals.mean(-1, keepdims=True)
+    rms = np.sqrt(np.mean(centred**2, axis=-1, keepdims=True))
+    return centred / np.maximum(rms, np.finfo(np.float64).tiny)
+
+
+def _clip(ratio: Tensor) -> Tensor:
+    return ratio.clamp(-CEILING_DB, CEILING_DB)
+
+
+def _level_db(signal: Signals) -> float:
+    return 10 * math.log10(float(np.mean(signal**2)))
