@@ -52,10 +52,26 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: One line per mistake, each naming the key; or if there is no such file.
     """
-    data: dict[str, Any] = {}
+    return parse_config(read_settings(path, overrides))
+
+
+def read_settings(
+    path: Path | None, overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Plain settings from a file and overrides, before any schema.
+
+    Args:
+        path: A YAML file; None for the rest alone.
+        overrides: ``key=value`` pairs; the value is read as YAML.
+        defaults: Settings below the file.
+
+    Raises:
+        ConfigError: If there is no such file, it has no keys at its top, or an override is none.
+    """
+    data = dict(defaults or {})
     for _, layer in _layers(path, overrides):
         data = _merge(data, layer)
-    return parse_config(data)
+    return data
 
 
 def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tuple[str, Any, str]]:

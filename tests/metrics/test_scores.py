@@ -178,7 +178,7 @@ def with_row(signals: Signals, row: int, value: float) -> Signals:
     ],
 )
 def test_what_cannot_be_scored_has_a_reason(broken: str, value: float, reason: str) -> None:
-    references = speech_like(3, 8000)
+    references = speech_like(3, 5000)
     estimates = noisy(references)[[1, 2, 0]]  # a cycle: its inverse is another permutation
     healthy = score_utterance(estimates, references, references.sum(0), 8000)
     mixture = references.sum(0)

@@ -1,0 +1,267 @@
+"""The files of one evaluation: a journal while it runs, then a table and a summary.
+
+``journal.jsonl`` takes a line per utterance as soon as it is scored, so that an interrupted evaluation goes
+on where it stopped; in the end ``scores.csv`` and ``summary.json`` appear and it goes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from polsess.evaluate.results import Evaluation, Row
+from polsess.files import write_text
+from polsess.metrics import SCORES, Scores, Summary, failure_rate
+
+JOURNAL = "journal.jsonl"
+TABLE = "scores.csv"
+SUMMARY = "summary.json"
+_FIXED = ("identifier", "seconds", "content", "permutation", "reasons", "failure")
+
+
+class Journal:
+    """Rows of an evaluation that is under way.
+
+    Args:
+        folder: Where the evaluation's files are; made if needed.
+        settings: What is evaluated and how; a journal of other settings is not continued.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = _plain(settings)
+        self._path = folder / JOURNAL
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder holds the table and the summary."""
+        return (self.folder / SUMMARY).is_file()
+
+    def discard(self) -> None:
+        """Forget what the folder holds of an evaluation."""
+        for name in (SUMMARY, TABLE, JOURNAL):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def restore(self) -> list[Row]:
+        """The rows written so far; a half-written last line is dropped.
+
+        Raises:
+            FileExistsError: If the folder holds another evaluation.
+        """
+        if self.is_finished:
+            self._check(_read_json(self.folder / SUMMARY).get("settings"))
+            return list(read_evaluation(self.folder).rows)
+        if not self._path.is_file():
+            return []
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]  # an unfinished line has no end
+        if not lines:
+            return []
+        self._check(json.loads(lines[0]))
+        return [Row.from_plain(json.loads(line)) for line in lines[1:]]
+
+    @contextmanager
+    def writer(self, rows: list[Row]) -> Iterator[TextIO]:
+        """A file that takes the rows to come, begun afresh with those that are known."""
+        text = "".join(_line(part) for part in (self.settings, *(row.to_plain() for row in rows)))
+        write_text(self._path, text)
+        with self._path.open("a", encoding="utf-8") as file:
+            yield file
+
+    def finish(self, evaluation: Evaluation) -> None:
+        """Write the table and the summary; the journal has done its work."""
+        write_text(self.folder / TABLE, to_csv(evaluation))
+        write_text(self.folder / SUMMARY, json.dumps(summary_of(evaluation), indent=2) + "\n")
+        self._path.unlink(missing_ok=True)
+
+    def _check(self, found: Any) -> None:
+        if found == self.settings:
+            return
+        known = found if isinstance(found, dict) else {}
+        changed = [key for key, value in self.settings.items() if known.get(key) != value]
+        raise FileExistsError(
+            f"{self.folder}: holds an evaluation with other settings (different: {', '.join(changed)}). "
+            "Choose another folder with -o, or pass --overwrite."
+        )
+
+
+def append(file: TextIO, row: Row) -> None:
+    """Write a row and hand it to the system, so that a killed process loses nothing."""
+    file.write(_line(row.to_plain()))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """The table of an evaluation: conditions, means over the sources, then the sources one by one."""
+    keys = dict.fromkeys(key for row in evaluation.rows for key in row.metadata)
+    conditions = [key for key in keys if key not in {*_FIXED, *SCORES}]
+    num_sources = max((len(row.scores.permutation) for row in evaluation.rows), default=1)
+    numbers = range(1, num_sources + 1) if num_sources > 1 else range(0)
+    single = [f"{column}_{number}" for number in numbers for column in evaluation.columns]
+    stream = io.StringIO()
+    header = [*_FIXED[:4], *conditions, *evaluation.columns, *single, *_FIXED[4:]]
+    writer = csv.DictWriter(stream, header, restval="")
+    writer.writeheader()
+    for row in evaluation.rows:
+        writer.writerow(_to_cells(row, evaluation.columns))
+    return stream.getvalue()
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a finished evaluation.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If a file is not what this library wrote.
+    """
+    summary = _read_json(folder / SUMMARY)
+    settings = summary.get("settings")
+    if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
+        raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
+    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+        try:
+            rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{folder / TABLE}: not a table of scores ({error}).") from None
+    return Evaluation(settings["system"], tuple(settings["metrics"]), rows, settings)
+
+
+def summary_of(evaluation: Evaluation) -> dict[str, Any]:
+    """What the summary file holds: settings, scores, conditions and the time that the metrics took."""
+    keys = evaluation.condition_keys()
+    return {
+        "settings": _plain(evaluation.settings),
+        "list_hash": evaluation.list_hash,
+        "num_utterances": len(evaluation.rows),
+        "num_failed": evaluation.num_failed,
+        "scores": _scores(evaluation),
+        "strata": {
+            key: {label: _scores(part) for label, part in evaluation.strata(key).items()} for key in keys
+        },
+        "metric_seconds": _mean_seconds(evaluation),
+    }
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in evaluation.columns:
+        found[column] = _summary(evaluation.summary(column))
+        if column.endswith("i"):
+            for threshold in (0, 5):
+                rate = failure_rate(evaluation.values(column), threshold)
+                found[column][f"rate_below_{threshold}_db"] = _number(rate)
+    return found
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": _number(summary.mean),
+        "median": _number(summary.median),
+        "interval_95": [_number(summary.low), _number(summary.high)],
+        "count": summary.count,
+        "clusters": summary.num_clusters,
+        "failures": dict(summary.failures),
+    }
+
+
+def _mean_seconds(evaluation: Evaluation) -> dict[str, float]:
+    taken = [row.scores.seconds for row in evaluation.rows if row.scores.seconds]
+    return {
+        metric: round(sum(each[metric] for each in taken) / len(taken), 4)
+        for metric in (taken[0] if taken else {})
+    }
+
+
+def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
+    cells: dict[str, Any] = {key: value for key, value in row.metadata.items() if key not in SCORES}
+    for column in columns:
+        cells[column] = _cell(row.value(column))
+        values = row.scores.values.get(column, ())
+        if len(values) > 1:
+            cells |= {f"{column}_{number}": _cell(value) for number, value in enumerate(values, start=1)}
+    return cells | {
+        "identifier": row.identifier,
+        "seconds": _cell(row.seconds),
+        "content": row.content,
+        "permutation": " ".join(str(index + 1) for index in row.scores.permutation),
+        "reasons": json.dumps(dict(row.scores.reasons)) if row.scores.reasons else "",
+        "failure": row.failure,
+    }
+
+
+def _from_cells(cells: Mapping[str, str]) -> Row:
+    permutation = tuple(int(word) - 1 for word in cells["permutation"].split())
+    suffixes = [f"_{number}" for number in range(1, len(permutation) + 1)] if len(permutation) > 1 else [""]
+    values = {
+        column: tuple(_value(cells[column + suffix]) for suffix in suffixes)
+        for column in SCORES
+        if column in cells and permutation
+    }
+    known = {*_FIXED, *SCORES, *(column + suffix for column in SCORES for suffix in _suffixes(cells, column))}
+    metadata = {key: _condition(value) for key, value in cells.items() if key not in known and value}
+    reasons = json.loads(cells["reasons"]) if cells["reasons"] else {}
+    return Row(
+        identifier=cells["identifier"],
+        scores=Scores(values, reasons, permutation),
+        seconds=_value(cells["seconds"]),
+        content=cells["content"],
+        metadata=metadata,
+        failure=cells["failure"],
+    )
+
+
+def _suffixes(cells: Mapping[str, str], column: str) -> list[str]:
+    return [
+        key[len(column) :]
+        for key in cells
+        if key.startswith(f"{column}_") and key[len(column) + 1 :].isdigit()
+    ]
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _value(cell: str) -> float:
+    return float(cell) if cell else math.nan
+
+
+def _condition(cell: str) -> str | float:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    return number if math.isfinite(number) else cell
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _line(data: Mapping[str, Any]) -> str:
+    return json.dumps(data) + "\n"
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from JSON, so that written and fresh settings compare equal."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+    return plain
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; is this the folder of a finished evaluation?")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path}: not readable as JSON.") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected a mapping at the top.")
+    return data

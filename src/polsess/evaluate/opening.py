@@ -1,0 +1,85 @@
+"""From what a user names as data to a corpus: a YAML file, a folder of items, or a list of speech clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polsess.audio import read_audio_info
+from polsess.config import read_settings
+from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
+from polsess.data.folder import find_sound, list_items
+from polsess.schema import ConfigError
+from polsess.tasks import Task
+
+
+def open_corpus(
+    data: Path,
+    overrides: Sequence[str] = (),
+    *,
+    task: Task | None = None,
+    split: Split = Split.TEST,
+    seed: int | None = None,
+    sample_rate: int | None = None,
+) -> Corpus:
+    """Open the data of an evaluation.
+
+    Args:
+        data: A YAML file with ``corpus:`` or ``data.corpus:`` (a training configuration will do), a folder of
+            items (``<item>/{mix,s1,s2}.wav``), or the ``metadata.csv`` of speech clips, of which fixed
+            mixtures are made.
+        overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
+        task: What is asked; None for what the YAML says, else SB.
+        split: The part of the corpus.
+        seed: Of the draws; None for what the YAML says, else 0.
+        sample_rate: The rate in Hz for data that does not say which it wants.
+
+    Raises:
+        ConfigError: If the data or an override is not understood.
+        FileNotFoundError: If there is no such file.
+    """
+    settings = _settings_of(data)
+    if sample_rate is not None and data.suffix.lower() == ".csv":
+        settings["corpus"]["sample_rate"] = sample_rate
+    settings = read_settings(None, overrides, settings)
+    unknown = settings.keys() - {"corpus", "task", "seed"}
+    if unknown:
+        raise ConfigError(
+            f"'{min(unknown)}': not a key of evaluation data. Known keys: corpus, task, seed; "
+            "e.g. corpus.sample_rate=8000."
+        )
+    config = parse_corpus_config(settings["corpus"], "corpus")
+    chosen = task or Task(settings.get("task", Task.SB))
+    return create_corpus(config, split, chosen, settings.get("seed", 0) if seed is None else seed)
+
+
+def _settings_of(data: Path) -> dict[str, Any]:
+    if data.is_dir():
+        return {"corpus": {"corpus_type": "folder", "folder": str(data), "sample_rate": _rate_of(data)}}
+    if not data.is_file():
+        raise FileNotFoundError(f"{data}: no such file or folder.")
+    if data.suffix.lower() == ".csv":
+        return {"corpus": {"corpus_type": "speech_clips", "metadata": str(data)}}
+    if data.suffix.lower() not in {".yaml", ".yml"}:
+        raise ConfigError(f"{data}: expected a folder of items, a .yaml or a metadata.csv.")
+    content = read_settings(data)
+    inner = content.get("data")
+    corpus = content.get("corpus", inner.get("corpus") if isinstance(inner, Mapping) else None)
+    if not isinstance(corpus, Mapping):
+        raise ConfigError(f"{data}: no corpus in it; expected the key 'corpus' or 'data.corpus'.")
+    return {"corpus": dict(corpus)} | {key: content[key] for key in ("task", "seed") if key in content}
+
+
+def _rate_of(folder: Path) -> int:
+    """The sample rate of the first mixture of a folder, or of its test part."""
+    root = folder / Split.TEST if (folder / Split.TEST).is_dir() else folder
+    items = list_items(root)
+    if not items:
+        raise ConfigError(f"{folder}: no items in it; expected <item>/mix.wav, s1.wav, s2.wav (or .flac).")
+    return read_audio_info(find_sound(root / items[0], "mix")).sample_rate
+
+
+def name_of_data(data: Path) -> str:
+    """What results on this data are filed under."""
+    return data.parent.name if data.suffix.lower() == ".csv" else data.resolve().stem

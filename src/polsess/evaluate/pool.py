@@ -1,0 +1,142 @@
+"""Scores computed by processes beside the network, in the order in which utterances come.
+
+A worker that dies (the code behind PESQ is known to crash on some signals) costs one utterance one metric,
+not the run.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polsess.metrics import METRICS, Scores, score_utterance
+
+TagT = TypeVar("TagT")
+Signals = NDArray[np.float32]
+_MIN_UTTERANCES = 16
+
+
+@dataclass(frozen=True)
+class Job(Generic[TagT]):
+    """One utterance to score; ``tag`` comes back with the scores."""
+
+    tag: TagT
+    signals: tuple[Signals, Signals, Signals] | None
+    """Estimates ``[C, T]``, references ``[C, T]`` and mixture ``[T]``; None if there is nothing to score."""
+
+
+class ScorePool:
+    """Worker processes that score utterances.
+
+    Args:
+        num_workers: Processes; 0 computes in the calling one.
+        sample_rate: Of the signals, in Hz.
+        metrics: Names from ``METRICS``.
+    """
+
+    def __init__(self, num_workers: int, sample_rate: int, metrics: tuple[str, ...]) -> None:
+        self.num_workers = num_workers
+        self.sample_rate = sample_rate
+        self.metrics = metrics
+        self._executor = _create_executor(num_workers) if num_workers else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def map(self, jobs: Iterable[Job[TagT]]) -> Iterator[tuple[TagT, Scores]]:
+        """Score utterances in order, taking the next few from ``jobs`` while workers are busy."""
+        pending: deque[tuple[Job[TagT], Future[Scores] | None]] = deque()
+        for job in jobs:
+            pending.append((job, self._submit(job)))
+            while pending and (len(pending) > 2 * self.num_workers or _is_done(pending[0][1])):
+                yield self._collect(*pending.popleft())
+        while pending:
+            yield self._collect(*pending.popleft())
+
+    def _submit(self, job: Job[TagT]) -> Future[Scores] | None:
+        if self._executor is None or job.signals is None:
+            return None
+        try:
+            return self._executor.submit(score_utterance, *job.signals, self.sample_rate, self.metrics)
+        except BrokenProcessPool:
+            self._executor = _create_executor(self.num_workers)
+            return self._executor.submit(score_utterance, *job.signals, self.sample_rate, self.metrics)
+
+    def _collect(self, job: Job[TagT], future: Future[Scores] | None) -> tuple[TagT, Scores]:
+        if job.signals is None:
+            return job.tag, Scores({})
+        if future is None:
+            return job.tag, score_utterance(*job.signals, self.sample_rate, self.metrics)
+        try:
+            return job.tag, future.result()
+        except BrokenProcessPool:
+            return job.tag, self._score_apart(*job.signals)
+
+    def _score_apart(self, *signals: Signals) -> Scores:
+        """Every metric in a process of its own: the one that crashes loses its values, with a reason."""
+        scores = Scores({})
+        for metric in self.metrics:
+            part = _score_alone(signals, self.sample_rate, metric)
+            scores = replace(
+                scores,
+                values={**scores.values, **part.values},
+                reasons={**scores.reasons, **part.reasons},
+                permutation=part.permutation or scores.permutation,
+                seconds={**scores.seconds, **part.seconds},
+            )
+        return scores
+
+
+def _score_alone(signals: tuple[Signals, ...], sample_rate: int, metric: str) -> Scores:
+    estimates, references, mixture = signals
+    with _create_executor(1) as executor:
+        try:
+            return executor.submit(
+                score_utterance, estimates, references, mixture, sample_rate, (metric,)
+            ).result()
+        except BrokenProcessPool:
+            columns = METRICS[metric]
+            values = dict.fromkeys(columns, (math.nan,) * len(references))
+            return Scores(values, dict.fromkeys(columns, f"{metric} crashed its process"))
+
+
+def default_workers(metrics: tuple[str, ...], num_utterances: int) -> int:
+    """A process per core; none where starting them takes longer than the metrics."""
+    if set(metrics) <= {"si_snr"} or num_utterances < _MIN_UTTERANCES:
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_done(future: Future[Scores] | None) -> bool:
+    return future is None or future.done()
+
+
+def _create_executor(num_workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: the parent holds threads of torch and perhaps a GPU.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """One thread each, and Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

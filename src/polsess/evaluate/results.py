@@ -1,0 +1,170 @@
+"""The results of evaluations: one row per utterance, pooled by utterance, never by averages of averages."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
+
+CLUSTER_KEY = "speakers"
+"""The metadata whose utterances are drawn together by the bootstrap: the pair of speakers."""
+_MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance of an evaluation."""
+
+    identifier: str
+    scores: Scores
+    seconds: float = math.nan
+    """Duration."""
+    content: str = ""
+    """Digest of the references and the mixture; equal digests are the same utterance."""
+    metadata: Mapping[str, str | float] = field(default_factory=dict)
+    """Conditions of the mixture, e.g. its speakers."""
+    failure: str = ""
+    """Why there was nothing to score: the data could not be read or the model failed."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data for a line of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Row:
+        """From what ``to_plain`` gave.
+
+        Raises:
+            KeyError: If a part is missing.
+            TypeError: If a part is unknown.
+        """
+        scores = dict(data["scores"])
+        scores["values"] = {name: tuple(values) for name, values in scores["values"].items()}
+        scores["permutation"] = tuple(scores["permutation"])
+        return cls(**{**data, "scores": Scores(**scores)})
+
+    def value(self, column: str) -> float:
+        """The mean of a score over the sources; not a number where there is none."""
+        return math.nan if self.failure else self.scores.mean(column)
+
+    def reason(self, column: str) -> str:
+        """Why a score is not a number."""
+        return self.failure or self.scores.reasons.get(column, "")
+
+    @property
+    def cluster(self) -> str | float:
+        """The group that the utterance is drawn with."""
+        return self.metadata.get(CLUSTER_KEY, self.identifier)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rows of one system on one list of utterances; ``+`` joins two lists of the same system."""
+
+    system: str
+    """Name of the model or of the folder of estimates."""
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What was evaluated and how, for the record."""
+
+    def __post_init__(self) -> None:
+        identifiers = [row.identifier for row in self.rows]
+        if len(set(identifiers)) < len(identifiers):
+            twice = next(each for each in identifiers if identifiers.count(each) > 1)
+            raise ValueError(f"Evaluation of {self.system}: the utterance '{twice}' comes twice.")
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        """The utterances of both.
+
+        Raises:
+            ValueError: If the systems or metrics differ, or an utterance is in both.
+        """
+        if (self.system, self.metrics) != (other.system, other.metrics):
+            raise ValueError(
+                f"Evaluations can be joined if system and metrics agree; got {self.system} with "
+                f"{', '.join(self.metrics)} and {other.system} with {', '.join(other.metrics)}."
+            )
+        return replace(self, rows=self.rows + other.rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The scores in the table."""
+        return columns_of(name for name in METRICS if name in self.metrics)
+
+    @property
+    def num_failed(self) -> int:
+        """Utterances that could not be read or that the model failed on."""
+        return sum(bool(row.failure) for row in self.rows)
+
+    @property
+    def list_hash(self) -> str:
+        """Digest of the utterances and their audio, in any order; paired tests need equal ones."""
+        lines = sorted(f"{row.identifier} {row.content}" for row in self.rows)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def values(self, column: str) -> list[float]:
+        """One score of every utterance."""
+        return [row.value(column) for row in self.rows]
+
+    def summary(self, column: str) -> Summary:
+        """Mean, median, interval and failures of one score."""
+        return summarise(
+            self.values(column),
+            [row.cluster for row in self.rows],
+            [row.reason(column) for row in self.rows],
+        )
+
+    def strata(self, key: str) -> dict[str, Evaluation]:
+        """The evaluation split by a condition: a key of the metadata, or a score such as ``si_snr_mixture``.
+
+        Numbers of many values are split at their quartiles. Utterances without the condition are left out.
+        """
+        found = {row.identifier: _condition(row, key) for row in self.rows}
+        label_of = _labels([value for value in found.values() if value is not None])
+        strata: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if (value := found[row.identifier]) is not None:
+                strata.setdefault(label_of(value), []).append(row)
+        order = sorted(strata, key=lambda label: (_number(label), label))
+        return {label: replace(self, rows=tuple(strata[label])) for label in order}
+
+    def condition_keys(self) -> list[str]:
+        """The conditions that split the utterances into more than one and not too many groups."""
+        keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key != CLUSTER_KEY)
+        candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
+        return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
+
+
+def _condition(row: Row, key: str) -> str | float | None:
+    if key == "sexes" and "sexes" in row.metadata:
+        return "same" if len(set(str(row.metadata["sexes"]))) == 1 else "different"
+    if key in row.metadata:
+        return row.metadata[key]
+    value = row.value(key) if key in row.scores.values else math.nan
+    return None if math.isnan(value) else value
+
+
+def _labels(values: list[str | float]) -> Any:
+    """The function from a condition to the name of its group."""
+    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    if len(numbers) < len(values) or len(set(values)) <= _MAX_LABELS:
+        return str
+    edges = np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1])
+    names = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    return lambda value: names[int(np.searchsorted(edges[1:-1], value, side="right"))]
+
+
+def _number(label: str) -> float:
+    """The number that a label begins with, so that groups stand in order."""
+    try:
+        return float(label.split(" to ")[0])
+    except ValueError:
+        return math.inf

@@ -1,0 +1,180 @@
+"""The composition root of evaluation: a system and a corpus in, scores of every utterance out.
+
+Utterances are whole and alone in the network, and are scored as float32 before any rounding to a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polsess.data import Corpus, Example
+from polsess.evaluate.journal import Journal, append
+from polsess.evaluate.pool import Job, ScorePool, default_workers
+from polsess.evaluate.results import Evaluation, Row
+from polsess.evaluate.systems import System
+from polsess.metrics import Scores, resolve_metrics
+from polsess.metrics.perceptual import PESQ_MODES
+from polsess.schema import ConfigError
+
+Progress = Callable[[int, int], None]
+"""Called with the number of utterances done and of all."""
+
+
+def evaluate(
+    system: System,
+    corpus: Corpus,
+    *,
+    metrics: Iterable[str] | None = None,
+    num_workers: int | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a system on a corpus.
+
+    Args:
+        system: A model or a folder of estimates.
+        corpus: One split under one task.
+        metrics: Names from ``METRICS``; None for all that are installed.
+        num_workers: Processes for the metrics; 0 computes them here, None chooses.
+        folder: Receives ``scores.csv`` and ``summary.json``; an interrupted evaluation in it is continued.
+        limit: Only the first so many utterances.
+        overwrite: Forget what the folder holds.
+        progress: Is told how far the evaluation is.
+
+    Raises:
+        ConfigError: If system and corpus do not fit.
+        FileExistsError: If the folder holds an evaluation with other settings.
+    """
+    check_fit(system, corpus)
+    chosen = resolve_metrics(metrics)
+    total = min(len(corpus), limit or len(corpus))
+    if num_workers is None:
+        num_workers = default_workers(chosen, total)
+    settings = describe(system, corpus, chosen, total)
+    if folder is None:
+        rows = list(_rows(system, corpus, range(total), chosen, num_workers, progress))
+        return Evaluation(system.name, chosen, tuple(rows), settings)
+    journal = Journal(folder, settings)
+    if overwrite:
+        journal.discard()
+    rows = journal.restore()
+    if len(rows) < total:
+        with journal.writer(rows) as file:
+            for row in _rows(system, corpus, range(len(rows), total), chosen, num_workers, progress):
+                append(file, row)
+                rows.append(row)
+    evaluation = Evaluation(system.name, chosen, tuple(rows), settings)
+    if not journal.is_finished:
+        journal.finish(evaluation)
+    return evaluation
+
+
+def check_fit(system: System, corpus: Corpus) -> None:
+    """Refuse a system that was made for another rate or another number of sources.
+
+    Raises:
+        ConfigError: With what to change.
+    """
+    rate = corpus.config.sample_rate
+    if system.sample_rate not in (None, rate):
+        raise ConfigError(
+            f"{system.name} was made for {system.sample_rate} Hz, the data is read at {rate} Hz. "
+            f"Read it at the model's rate: corpus.sample_rate={system.sample_rate}."
+        )
+    if system.num_sources not in (None, corpus.num_sources):
+        advice = (
+            "Pass --task ES (the first speaker) or --task EB (the sum of the speakers)."
+            if system.num_sources == 1
+            else f"Choose a model with {corpus.num_sources} output(s), or another --task."
+        )
+        raise ConfigError(
+            f"{system.name} gives {system.num_sources} estimate(s), but task {corpus.task} of this data has "
+            f"{corpus.num_sources} reference(s). {advice}"
+        )
+
+
+def describe(system: System, corpus: Corpus, metrics: tuple[str, ...], total: int) -> dict[str, Any]:
+    """The settings that decide the result; equal settings give equal scores."""
+    rate = corpus.config.sample_rate
+    packages = {"pesq": "pesq" in metrics, "pystoi": {"stoi", "estoi"} & {*metrics}, "torch": True}
+    return {
+        "system": system.name,
+        "identity": system.identity,
+        "corpus": corpus.config.model_dump(mode="json"),
+        "split": str(corpus.split),
+        "task": str(corpus.task),
+        "seed": corpus.seed,
+        "sample_rate": rate,
+        "num_utterances": total,
+        "metrics": list(metrics),
+        "pesq_mode": PESQ_MODES.get(rate) if "pesq" in metrics else None,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package, used in packages.items() if used},
+        },
+    }
+
+
+def _rows(
+    system: System,
+    corpus: Corpus,
+    indices: range,
+    metrics: tuple[str, ...],
+    num_workers: int,
+    progress: Progress | None,
+) -> Iterator[Row]:
+    """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
+    if progress is not None:
+        progress(indices.start, indices.stop)
+    with ScorePool(num_workers, corpus.config.sample_rate, metrics) as pool:
+        jobs = (_prepare(system, corpus, index) for index in indices)
+        for done, (row, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
+            yield replace(row, scores=scores)
+            if progress is not None:
+                progress(done, indices.stop)
+
+
+def _prepare(system: System, corpus: Corpus, index: int) -> Job[Row]:
+    """Read an utterance and separate it; what goes wrong is said in its row, the others go on."""
+    try:
+        example = corpus.example(0, index)
+    except (ValueError, OSError) as error:
+        return Job(Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error)), None)
+    row = Row(
+        identifier=example.identifier,
+        scores=Scores({}),
+        seconds=len(example.mixture) / corpus.config.sample_rate,
+        content=_digest(example),
+        metadata=dict(example.metadata),
+    )
+    try:
+        estimates = system.estimate(example)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        return Job(replace(row, failure=_one_line(error)), None)
+    return Job(row, (estimates, example.references.numpy(), example.mixture.numpy()))
+
+
+def _digest(example: Example) -> str:
+    signals = torch.cat([example.references, example.mixture.unsqueeze(0)]).contiguous().numpy()
+    return hashlib.sha256(signals.tobytes()).hexdigest()[:12]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
