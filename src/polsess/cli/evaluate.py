@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Receives <data>/<model>/scores.csv and summary.json.")
-    ] = Path("evaluations"),
+    ] = Path("evaluation"),
     task: Annotated[
         Literal["ES", "EB", "SB"] | None,
         typer.Option("--task", help="ES: the first speaker, EB: the sum, SB: every speaker."),

@@ -59,9 +59,10 @@ class Row:
         return self.failure or self.scores.reasons.get(column, "")
 
     @property
-    def cluster(self) -> str | float:
-        """The group that the utterance is drawn with."""
-        return self.metadata.get(CLUSTER_KEY, self.identifier)
+    def cluster(self) -> str:
+        """The group that the utterance is drawn with; a-b and b-a are one pair of speakers."""
+        speakers = str(self.metadata.get(CLUSTER_KEY, ""))
+        return "-".join(sorted(speakers.split("-"))) or self.identifier
 
 
 @dataclass(frozen=True)

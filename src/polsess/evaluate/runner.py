@@ -17,11 +17,11 @@ import torch
 
 from polsess.data import Corpus, Example
 from polsess.evaluate.journal import Journal, append
-from polsess.evaluate.pool import Job, ScorePool, default_workers
 from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.systems import System
 from polsess.metrics import Scores, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES
+from polsess.metrics.pool import Job, ScorePool, default_workers
 from polsess.schema import ConfigError
 
 Progress = Callable[[int, int], None]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polsess.metrics import METRICS, Scores, score_utterance
+from polsess.metrics.scores import METRICS, Scores, score_utterance
 
 TagT = TypeVar("TagT")
 Signals = NDArray[np.float32]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from polsess.checkpoints import save_model
+from polsess.cli.main import app
+from polsess.cli.terminal import ExitCode
+from polsess.models import create_model
+from tests.evaluate.corpora import ESTIMATES, RECORDINGS, write_items
+
+FAST = ["--metrics", "si_snr"]
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_published_estimates(tmp_path: Path) -> None:
+    code, table, _ = run("-d", RECORDINGS, "--estimates", ESTIMATES, "-o", tmp_path, *FAST)
+    assert code == ExitCode.DONE
+    assert "| SI-SNRi [dB] | 22.44 |" in table
+    assert "mossformer2, task SB, 3 utterances at 8000 Hz" in table
+    summary = json.loads((tmp_path / "recordings" / "mossformer2" / "summary.json").read_text())
+    assert summary["scores"]["si_snri"]["mean"] == pytest.approx(22.4438, abs=0.01)
+
+
+def test_models_on_folders(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_model(create_model("blstm", preset="tiny"), tmp_path / name)
+    words: list[str | Path] = [
+        "-m",
+        tmp_path / "one",
+        "-m",
+        tmp_path / "two",
+        "-o",
+        tmp_path / "out",
+        "--limit",
+        "2",
+        *FAST,
+    ]
+    code, table, _ = run("-d", write_items(tmp_path / "data"), *words)
+    assert code == ExitCode.DONE
+    assert "one, task SB, 2 utterances" in table
+    assert (tmp_path / "out" / "data" / "two" / "scores.csv").is_file()
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    items = write_items(tmp_path / "data")
+    assert run("-d", items)[0] == ExitCode.USAGE
+    assert run("-d", items, "--estimates", items, "-m", "x")[0] == ExitCode.USAGE
+    code, _, message = run("-d", items, "-m", tmp_path / "nowhere", *FAST)
+    assert code == ExitCode.MODEL
+    assert "nowhere" in message
+    code, _, message = run("-d", items, "--estimates", items, "--metrics", "peqs")
+    assert code == ExitCode.USAGE
+    assert "Did you mean 'pesq'" in message
+    (items / "item2" / "mix.wav").write_bytes(b"RIFF")
+    code, table, message = run("-d", items, "--estimates", items, "-o", tmp_path / "out", *FAST)
+    assert code == ExitCode.SOME_FAILED
+    assert "| SI-SNR [dB]  | 100.00 |" in table
+    assert "1 utterance(s) could not be evaluated" in message

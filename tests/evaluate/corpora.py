@@ -1,0 +1,60 @@
+"""Small data and models that the tests of evaluation share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from polsess.audio import write_audio
+from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
+from polsess.evaluate import ModelSystem
+from polsess.models import ModelConfig, SeparationModel
+from polsess.tasks import Task
+from tests.conftest import DATA
+
+RECORDINGS = Path(__file__).parents[2] / "src" / "polsess" / "assets" / "recordings"
+ESTIMATES = DATA / "separation_samples"
+
+
+class HalvesConfig(ModelConfig):
+    model_type: Literal["halves"] = "halves"
+
+
+class Halves(SeparationModel):
+    """Gives every source an equal share of the mixture, a little delayed in the second."""
+
+    calls = 0
+
+    @property
+    def hop_length(self) -> int:
+        return 1
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        Halves.calls += 1
+        shares = [mixture.roll(shift, -1) for shift in range(self.output_sources)]
+        return torch.stack(shares, 1) / self.output_sources
+
+
+def halves(num_sources: int = 2, sample_rate: int = 8000) -> ModelSystem:
+    Halves.calls = 0
+    return ModelSystem(Halves(HalvesConfig(num_sources=num_sources, sample_rate=sample_rate)), "halves")
+
+
+def write_items(folder: Path, num_items: int = 4, num_samples: int = 2000, sample_rate: int = 8000) -> Path:
+    """A folder of noise mixtures, quiet enough that 16 bits do not clip."""
+    generator = torch.Generator().manual_seed(1)
+    for index in range(num_items):
+        sources = 0.1 * torch.randn(2, num_samples + 7 * index, generator=generator)
+        item = folder / f"item{index}"
+        item.mkdir(parents=True)
+        for name, signal in zip(("mix", "s1", "s2"), (sources.sum(0), *sources), strict=True):
+            write_audio(item / f"{name}.wav", signal[None], sample_rate)
+    return folder
+
+
+def open_folder(folder: Path, task: Task = Task.SB, sample_rate: int = 8000) -> Corpus:
+    data = {"corpus_type": "folder", "folder": str(folder), "sample_rate": sample_rate}
+    return create_corpus(parse_corpus_config(data), Split.TEST, task)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polsess.audio import write_audio
+from polsess.evaluate import open_corpus
+from polsess.evaluate.opening import name_of_data
+from polsess.schema import ConfigError
+from polsess.tasks import Task
+from tests.evaluate.corpora import write_items
+
+
+def write_clips(folder: Path) -> Path:
+    lines = ["path,speaker,split,sex"]
+    for number, sex in enumerate("FMFM"):
+        write_audio(folder / f"{number}.wav", 0.1 * torch.randn(1, 4000 + 100 * number), 8000)
+        lines.append(f"{number}.wav,speaker{number},test,{sex}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder / "metadata.csv"
+
+
+def test_a_folder_is_read_at_its_own_rate(tmp_path: Path) -> None:
+    corpus = open_corpus(write_items(tmp_path / "set", sample_rate=16000), sample_rate=8000)
+    assert corpus.config.sample_rate == 16000
+    assert (len(corpus), corpus.num_sources, corpus.task) == (4, 2, Task.SB)
+    lower = open_corpus(tmp_path / "set", ["corpus.sample_rate=8000"], task=Task.ES)
+    assert lower.example(0, 0).mixture.shape == (1000,)
+    assert lower.num_sources == 1
+
+
+def test_speech_clips_become_fixed_mixtures(tmp_path: Path) -> None:
+    path = write_clips(tmp_path)
+    corpus = open_corpus(path, ["corpus.evaluation_examples=5"], seed=3)
+    assert len(corpus) == 5
+    again = open_corpus(path, ["corpus.evaluation_examples=5"], seed=3)
+    assert torch.equal(corpus.example(0, 2).mixture, again.example(0, 2).mixture)
+    assert open_corpus(path, sample_rate=16000).config.sample_rate == 16000
+    assert name_of_data(path) == tmp_path.name
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_yaml_with_a_corpus(tmp_path: Path, nested: bool) -> None:
+    clips = write_clips(tmp_path)
+    lines = ["corpus:", "  corpus_type: speech_clips", f"  metadata: {clips}"]
+    if nested:
+        lines = ["data:", *(f"  {line}" for line in lines), "model:", "  model_type: blstm"]
+    path = tmp_path / "experiment.yaml"
+    path.write_text("\n".join([*lines, "task: EB", "seed: 7", ""]))
+    corpus = open_corpus(path, ["corpus.evaluation_examples=3"])
+    assert (len(corpus), corpus.task, corpus.seed) == (3, Task.EB, 7)
+    assert open_corpus(path, task=Task.SB, seed=1).seed == 1
+    assert name_of_data(path) == "experiment"
+
+
+def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        open_corpus(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="no items in it"):
+        open_corpus(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="expected a folder of items"):
+        open_corpus(tmp_path / "notes.txt")
+    (tmp_path / "model.yaml").write_text("model: {model_type: blstm}\n")
+    with pytest.raises(ConfigError, match="no corpus in it"):
+        open_corpus(tmp_path / "model.yaml")
+    items = write_items(tmp_path / "items")
+    with pytest.raises(ConfigError, match="'data': not a key of evaluation data"):
+        open_corpus(items, ["data.corpus.sample_rate=8000"])
+    with pytest.raises(ConfigError, match="Did you mean 'sample_rate'"):
+        open_corpus(items, ["corpus.sample_rat=8000"])

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from polsess.evaluate import Evaluation, Row, read_evaluation
+from polsess.evaluate.journal import Journal, to_csv
+from polsess.evaluate.tables import failure_lines, latex, markdown, strata_table, summary_table
+from polsess.metrics import Scores
+
+
+def row(identifier: str, value: float, **metadata: str | float) -> Row:
+    values = {
+        "si_snr": (value + 1, value + 3),
+        "si_snri": (value, value + 2),
+        "si_snr_mixture": (1.0, 1.0),
+    }
+    reasons = {"si_snri": "silent reference"} if math.isnan(value) else {}
+    return Row(identifier, Scores(values, reasons, (1, 0)), 2.0, f"digest{identifier}", metadata)
+
+
+def evaluation(*rows: Row) -> Evaluation:
+    settings = {"system": "a", "metrics": ["si_snr"], "task": "SB"}
+    return Evaluation("a", ("si_snr",), rows, settings)
+
+
+def test_pooling_is_by_utterance() -> None:
+    pooled = evaluation(row("1", 0.0)) + evaluation(row("2", 3.0), row("3", 6.0))
+    assert pooled.summary("si_snri").mean == 4.0  # not the mean of the means 1 and 5.5
+    assert pooled.summary("si_snri").count == 3
+    with pytest.raises(ValueError, match="'1' comes twice"):
+        pooled + evaluation(row("1", 0.0))
+    with pytest.raises(ValueError, match="system and metrics agree"):
+        pooled + Evaluation("b", ("si_snr",), ())
+
+
+def test_utterances_of_one_pair_of_speakers_are_one_cluster() -> None:
+    rows = [row(str(index), float(index), speakers="a-b" if index % 2 else "b-a") for index in range(6)]
+    assert evaluation(*rows).summary("si_snri").num_clusters == 1
+    assert evaluation(*rows, row("x", 1.0)).summary("si_snri").num_clusters == 2
+
+
+def test_the_list_hash_knows_the_audio_and_not_the_order() -> None:
+    one, two = row("1", 0.0), row("2", 0.0)
+    assert evaluation(one, two).list_hash == evaluation(two, one).list_hash
+    other = Row("2", two.scores, 2.0, "another digest")
+    assert evaluation(one, two).list_hash != evaluation(one, other).list_hash
+
+
+def test_failures_are_counted_by_reason() -> None:
+    broken = Row("3", Scores({}), failure="no such file")
+    summary = evaluation(row("1", 1.0), row("2", math.nan), broken).summary("si_snri")
+    assert summary.count == 1
+    assert summary.failures == {"silent reference": 1, "no such file": 1}
+
+
+def test_strata_by_words_numbers_and_scores() -> None:
+    rows = [
+        row(str(index), float(index), sexes="FM" if index % 2 else "FF", ssr=index / 7, scene="bus")
+        for index in range(20)
+    ]
+    result = evaluation(*rows, row("no condition", 0.0))
+    assert {key: len(part.rows) for key, part in result.strata("sexes").items()} == {
+        "different": 10,
+        "same": 10,
+    }
+    quartiles = result.strata("ssr")
+    assert [len(part.rows) for part in quartiles.values()] == [5, 5, 5, 5]
+    assert next(iter(quartiles)).startswith("0 to ")
+    assert list(quartiles["0 to 0.679"].values("si_snri")) == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert list(result.strata("scene")) == ["bus"]
+    assert sum(len(part.rows) for part in result.strata("si_snr").values()) == 21
+    assert result.condition_keys() == ["sexes", "ssr"]
+    assert result.strata("nothing") == {}
+
+
+def test_numeric_groups_stand_in_order() -> None:
+    rows = [row(str(index), 0.0, ssr=float(ssr)) for index, ssr in enumerate((10, -5, 2, -5))]
+    assert list(evaluation(*rows).strata("ssr")) == ["-5.0", "2.0", "10.0"]
+
+
+def test_files_hold_every_utterance(tmp_path: Path) -> None:
+    broken = Row("3", Scores({}), failure="gone, with a comma")
+    result = evaluation(row("1", 1.5, speakers="a-b", ssr=2.5), row("2", math.nan), broken)
+    Journal(tmp_path, result.settings).finish(result)
+    table = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert [line["si_snri"] for line in table] == ["2.5", "", ""]
+    assert table[0]["si_snri_1"] == "1.5"
+    assert table[0]["permutation"] == "2 1"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["scores"]["si_snri"]["count"] == 1
+    assert summary["scores"]["si_snri"]["rate_below_5_db"] == 1.0
+    assert summary["num_failed"] == 1
+    restored = read_evaluation(tmp_path)
+    assert restored.list_hash == result.list_hash
+    assert restored.rows[0] == result.rows[0]
+    assert restored.rows[1].reason("si_snri") == "silent reference"
+    assert restored.rows[2].failure == broken.failure
+    assert restored.summary("si_snr").mean == result.summary("si_snr").mean
+
+
+def test_a_table_without_rows_or_scores_is_still_a_table() -> None:
+    assert to_csv(evaluation()).startswith("identifier,seconds,content,permutation,si_snr,")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("summary.json", "{", "not readable as JSON"),
+        ("summary.json", "[]", "expected a mapping"),
+        ("summary.json", "{}", "not the summary of an evaluation"),
+        ("scores.csv", "a,b\n1,2\n", "not a table of scores"),
+    ],
+)
+def test_foreign_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    result = evaluation(row("1", 1.0))
+    Journal(tmp_path, result.settings).finish(result)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_evaluation(tmp_path)
+    with pytest.raises(FileNotFoundError, match="folder of a finished evaluation"):
+        read_evaluation(tmp_path / "nowhere")
+
+
+def test_tables_show_means_failures_and_strata() -> None:
+    result = evaluation(
+        *(row(str(index), float(index), sexes="FM") for index in range(4)), row("x", math.nan)
+    )
+    assert "| SI-SNRi [dB] | 2.50 |" in summary_table(result)
+    assert failure_lines(result) == ["SI-SNR: 1 x unknown", "SI-SNRi: 1 x silent reference"]
+    line = strata_table(result, "sexes").splitlines()[2]
+    assert line.startswith("| different | 2.50 |")
+    assert line.endswith("|      0.0 % |    100.0 % |")
+
+
+def test_markdown_and_latex() -> None:
+    assert markdown(["a", "b"], [["x", "10"]]).splitlines() == ["| a |  b |", "|:--|---:|", "| x | 10 |"]
+    assert r"a\_b & 5 \% \\" in latex(["a", "b"], [["a_b", "5 %"]])

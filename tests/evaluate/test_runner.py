@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polsess.evaluate import ModelSystem, evaluate, read_evaluation
+from polsess.evaluate.systems import distinct_names, list_systems, open_estimates
+from polsess.metrics import score_utterance
+from polsess.models import create_model
+from polsess.schema import ConfigError
+from polsess.tasks import Task
+from tests.evaluate.corpora import Halves, halves, open_folder, write_items
+
+FAST = ["si_snr"]
+
+
+def interrupt(done: int, total: int) -> None:
+    assert total == 4
+    if done == 2:
+        raise KeyboardInterrupt
+
+
+def test_whole_utterances_one_by_one(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path))
+    model = create_model("blstm", preset="tiny").eval()
+    evaluation = evaluate(ModelSystem(model, "blstm"), corpus, metrics=["si_snr", "sdr"])
+    assert [row.identifier for row in evaluation.rows] == ["item0", "item1", "item2", "item3"]
+    for index, row in enumerate(evaluation.rows):
+        example = corpus.example(0, index)
+        with torch.inference_mode():
+            estimates = model(example.mixture[None])[0]
+        expected = score_utterance(estimates, example.references, example.mixture, 8000, ["si_snr", "sdr"])
+        assert row.scores.values == expected.values
+        assert row.seconds == len(example.mixture) / 8000
+
+
+@pytest.mark.parametrize("task", [Task.ES, Task.EB])
+def test_tasks_decide_what_is_compared(tmp_path: Path, task: Task) -> None:
+    corpus = open_folder(write_items(tmp_path), task)
+    evaluation = evaluate(halves(num_sources=1), corpus, metrics=FAST)
+    if task is Task.EB:  # the mixture is the sum: there is nothing to improve
+        assert evaluation.summary("si_snri").num_failures == 4
+        assert evaluation.summary("si_snr").mean > 70
+    else:
+        assert evaluation.summary("si_snri").mean == pytest.approx(0, abs=1e-6)
+        assert evaluation.summary("si_snr").mean == pytest.approx(0, abs=0.5)
+
+
+def test_models_of_another_task_or_rate_are_refused(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path))
+    with pytest.raises(ConfigError, match=r"gives 1 estimate.*Pass --task ES"):
+        evaluate(halves(num_sources=1), corpus)
+    with pytest.raises(ConfigError, match=r"gives 3 estimate.*Choose a model with 2"):
+        evaluate(halves(num_sources=3), corpus)
+    with pytest.raises(ConfigError, match=r"16000 Hz.*corpus.sample_rate=16000"):
+        evaluate(halves(sample_rate=16000), corpus)
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path / "data"))
+    folder = tmp_path / "out"
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(halves(), corpus, metrics=FAST, folder=folder, progress=interrupt)
+    journal = folder / "journal.jsonl"
+    assert len(journal.read_text().splitlines()) == 3
+    assert not (folder / "scores.csv").exists()
+    with journal.open("a") as file:
+        file.write('{"identifier": "item2", "sco')  # the process died while it wrote
+    system = halves()
+    evaluation = evaluate(system, corpus, metrics=FAST, folder=folder)
+    assert Halves.calls == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.csv", "summary.json"]
+    fresh = evaluate(system, corpus, metrics=FAST)
+    assert [row.scores.values for row in evaluation.rows] == [row.scores.values for row in fresh.rows]
+    assert evaluation.list_hash == fresh.list_hash == read_evaluation(folder).list_hash
+
+
+def test_a_finished_evaluation_is_read_not_repeated(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path / "data"))
+    first = evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out")
+    again = evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out")
+    assert Halves.calls == 0
+    assert again.summary("si_snri").mean == pytest.approx(first.summary("si_snri").mean, abs=1e-4)
+    evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out", overwrite=True)
+    assert Halves.calls == 4
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_evaluation_is_not_continued(tmp_path: Path, finished: bool) -> None:
+    corpus = open_folder(write_items(tmp_path / "data"))
+    folder = tmp_path / "out"
+    if finished:
+        evaluate(halves(), corpus, metrics=FAST, folder=folder)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(halves(), corpus, metrics=FAST, folder=folder, progress=interrupt)
+    with pytest.raises(FileExistsError, match=r"other settings \(different: metrics\)"):
+        evaluate(halves(), corpus, metrics=["si_snr", "sdr"], folder=folder)
+    with pytest.raises(FileExistsError, match="num_utterances"):
+        evaluate(halves(), corpus, metrics=FAST, folder=folder, limit=2)
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_done(tmp_path: Path) -> None:
+    folder = write_items(tmp_path)
+    damaged = folder / "item1" / "s1.wav"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    (folder / "item3" / "s2.wav").unlink()
+    evaluation = evaluate(halves(), open_folder(folder), metrics=FAST)
+    assert evaluation.num_failed == 2
+    failures = [row.failure for row in evaluation.rows]
+    assert failures[0] == failures[2] == ""
+    assert "item1/s1.wav" in failures[1]
+    assert "no sound file 's2'" in failures[3]
+    summary = evaluation.summary("si_snri")
+    assert (summary.count, summary.num_failures) == (2, 2)
+
+
+def test_a_failing_model_loses_the_utterance_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Halves, mixture: torch.Tensor) -> torch.Tensor:
+        if mixture.shape[-1] == 2007:
+            raise RuntimeError("out of\nmemory")
+        return torch.full((1, 2, mixture.shape[-1]), math.nan if mixture.shape[-1] == 2014 else 0.0)
+
+    monkeypatch.setattr(Halves, "estimate_sources", fail)
+    evaluation = evaluate(halves(), open_folder(write_items(tmp_path)), metrics=FAST)
+    assert [row.failure for row in evaluation.rows] == ["", "out of memory", "", ""]
+    reasons = [row.reason("si_snr") for row in evaluation.rows]
+    assert reasons == ["silent estimate", "out of memory", "non-finite estimate", "silent estimate"]
+    assert json.loads(json.dumps(evaluation.rows[2].to_plain())) is not None
+
+
+def test_workers_score_as_the_process_does(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path, num_items=5, num_samples=6000))
+    alone = evaluate(halves(), corpus, metrics=["si_snr", "stoi"], num_workers=0)
+    beside = evaluate(halves(), corpus, metrics=["si_snr", "stoi"], num_workers=2)
+    for one, other in zip(alone.rows, beside.rows, strict=True):
+        assert one.identifier == other.identifier
+        assert one.scores.reasons == other.scores.reasons
+        for column, values in one.scores.values.items():
+            np.testing.assert_allclose(other.scores.values[column], values, rtol=1e-6)
+
+
+def test_estimates_in_files(tmp_path: Path) -> None:
+    folder = write_items(tmp_path)
+    for item in folder.iterdir():
+        (item / "copy").mkdir()
+        for name in ("s1", "s2"):
+            (item / "copy" / f"{name}.wav").write_bytes((item / f"{name}.wav").read_bytes())
+    assert list_systems(folder) == ["copy"]
+    (system,) = open_estimates(folder)
+    evaluation = evaluate(system, open_folder(folder), metrics=FAST)
+    assert evaluation.summary("si_snr").mean == 100.0
+    with pytest.raises(ConfigError, match="Did you mean 'copy'"):
+        open_estimates(folder, ["kopy"])
+    (folder / "item1" / "copy" / "s1.wav").write_bytes((folder / "item2" / "s1.wav").read_bytes())
+    evaluation = evaluate(system, open_folder(folder), metrics=FAST)
+    assert "expected one channel of 2007 samples" in evaluation.rows[1].failure
+
+
+def test_results_have_names_that_differ(tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "best.ckpt").touch()
+    paths = [str(tmp_path / run / "best.ckpt") for run in ("a", "b")]
+    assert distinct_names(paths[:1]) == ["best"]
+    assert distinct_names(paths) == ["a-best", "b-best"]
+    assert distinct_names(["JorisCos/ConvTasNet", str(tmp_path / "model.v2")]) == ["ConvTasNet", "model.v2"]
+    with pytest.raises(ConfigError, match="named twice"):
+        distinct_names([paths[0], paths[0]])
