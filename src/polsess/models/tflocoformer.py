@@ -68,7 +68,7 @@ class TFLocoformerConfig(SpectralConfig):
             raise ValueError(f"num_groups={self.num_groups}: layernorm has no groups; write num_groups=1.")
         if self.attention_size % (2 * self.num_heads):
             raise ValueError(
-                f"attention_size={self.attention_size}: expected an even number per head, for {self.num_heads}."
+                f"attention_size={self.attention_size}: expected an even number for each of the heads."
             )
         if self.stride > self.kernel_size:
             raise ValueError(f"stride={self.stride} must be at most kernel_size={self.kernel_size}.")

@@ -1,0 +1,166 @@
+"""ESPnet's ``TFGridNet`` and ``TFGridNetV2``, which hold their own transform."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polsess.checkpoints.arguments import Arguments
+from polsess.checkpoints.espnet.reader import CONVERTERS
+from polsess.checkpoints.formats import CheckpointError, Converted
+from polsess.checkpoints.names import Rule, rename
+
+WINDOWS = {"hann": "hann", "hamming": "hamming", None: "rectangular"}
+_HEAD = re.compile(r"(blocks\.\d+\.attn)_conv_([QKV])_(\d+)\.(\d)\.(\w+)")
+_HEAD_PARTS = {
+    ("0", "weight"): "conv_{}.weight",
+    ("0", "bias"): "conv_{}.bias",
+    ("1", "weight"): "norm_{}.act.weight",
+    ("2", "gamma"): "norm_{}.gamma",
+    ("2", "beta"): "norm_{}.beta",
+}
+
+
+@CONVERTERS.register("tfgridnet")
+def convert_version_1(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert version 1, whose heads are modules of their own.
+
+    Raises:
+        CheckpointError: If the tensors are of version 2, or do not fit the arguments.
+    """
+    if any("attn_norm_" in key for key in state):
+        raise CheckpointError("the separator is named tfgridnet, but its tensors are those of tfgridnetv2.")
+    return _convert(arguments, join_heads(state), 1, "ESPnet tfgridnet")
+
+
+@CONVERTERS.register("tfgridnetv2")
+def convert_version_2(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert version 2."""
+    return _convert(arguments, state, 2, "ESPnet tfgridnetv2")
+
+
+def _convert(
+    arguments: Mapping[str, Any], state: Mapping[str, Tensor], version: int, where: str
+) -> Converted:
+    for part in ("encoder", "decoder"):
+        Arguments(arguments, where).expect(part, "same")
+    model = _read_arguments(Arguments(arguments["separator_conf"], where), version)
+    steps_have_biases = version == 2 and model["kernel_size"] == model["stride"]
+    renamed = rename(state, rules(steps_have_biases), where)
+    sizes = None if steps_have_biases else (model["num_channels"], model["kernel_size"])
+    try:
+        native = {key: _native_layout(key, value, sizes) for key, value in renamed.items()}
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{where}: a tensor does not fit the sizes in the file ({error}).") from None
+    return Converted(model, native)
+
+
+def _read_arguments(separator: Arguments, version: int) -> dict[str, Any]:
+    separator.expect("n_imics", 1)
+    separator.expect("activation", "prelu")
+    separator.ignore("input_dim", "use_builtin_complex")
+    model = {
+        "model_type": "tfgridnet",
+        "version": version,
+        "num_sources": separator.take("n_srcs", default=2),
+        "n_fft": separator.take("n_fft", default=128),
+        "hop_length": separator.take("stride", default=64),
+        "window": separator.choose("window", WINDOWS, default="hann"),
+        "num_blocks": separator.take("n_layers", default=6),
+        "num_channels": separator.take("emb_dim", default=48),
+        "kernel_size": separator.take("emb_ks", default=4),
+        "stride": separator.take("emb_hs", default=1),
+        "hidden_size": separator.take("lstm_hidden_units", default=192),
+        "num_heads": separator.take("attn_n_head", default=4),
+        "approximate_qk_size": separator.take("attn_approx_qk_dim", default=512),
+        "eps": separator.take("eps", default=1e-5),
+    }
+    separator.finish()
+    return model
+
+
+def join_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Version 1 under version 2's names: the heads of one block side by side.
+
+    Args:
+        state: Tensors by version 1's names.
+
+    Raises:
+        CheckpointError: If the heads of a block do not have one shape.
+    """
+    joined: dict[str, Tensor] = {}
+    heads: dict[str, dict[int, Tensor]] = {}
+    for key, value in state.items():
+        match = _HEAD.fullmatch(key)
+        part = _HEAD_PARTS.get((match[4], match[5])) if match else None
+        if match and part:
+            heads.setdefault(f"{match[1]}_{part.format(match[2])}", {})[int(match[3])] = value
+        else:
+            joined[key] = value
+    for key, values in heads.items():
+        is_norm = key.endswith(("gamma", "beta"))
+        parts = [values[head].unsqueeze(1) if is_norm else values[head] for head in sorted(values)]
+        try:
+            joined[key] = torch.cat(parts, dim=1 if is_norm else 0)  # norms [1, H, E, 1, F]
+        except (RuntimeError, IndexError):
+            raise CheckpointError(f"the heads of '{key}' have different shapes.") from None
+    return joined
+
+
+def rules(steps_have_biases: bool) -> list[Rule]:
+    """Where version 2's tensors go.
+
+    Args:
+        steps_have_biases: Whether each step of a window has a bias of its own.
+    """
+    block, attention = r"(blocks\.\d+)\.", r"\1.attention."
+    found: list[Rule] = [(r"conv\.0\.(weight|bias)", r"conv.\1"), (r"conv\.1\.(weight|bias)", r"norm.\1")]
+    found += [(r"(deconv\.(?:weight|bias))", r"\1")]
+    for theirs, ours in (("intra", r"\1.frequency_path."), ("inter", r"\1.time_path.")):
+        found += [
+            (rf"{block}{theirs}_norm\.(?:weight|gamma)", f"{ours}norm.weight"),
+            (rf"{block}{theirs}_norm\.(?:bias|beta)", f"{ours}norm.bias"),
+            (rf"{block}{theirs}_rnn\.(\w+)", rf"{ours}sequence.\2"),
+            (rf"{block}{theirs}_linear\.weight", f"{ours}projection.weight"),
+            (rf"{block}{theirs}_linear\.bias", f"{ours}{'projection.' if steps_have_biases else ''}bias"),
+        ]
+    for theirs, ours in (("Q", "query"), ("K", "key"), ("V", "value")):
+        found += [
+            (rf"{block}attn_conv_{theirs}\.(weight|bias)", rf"{attention}{ours}.linear.\2"),
+            (rf"{block}attn_norm_{theirs}\.act\.weight", f"{attention}{ours}.slope"),
+            (rf"{block}attn_norm_{theirs}\.gamma", f"{attention}{ours}.weight"),
+            (rf"{block}attn_norm_{theirs}\.beta", f"{attention}{ours}.bias"),
+        ]
+    output = rf"{block}attn_concat_proj\."
+    found += [(rf"{output}0\.(weight|bias)", rf"{attention}linear.\2")]
+    found += [(rf"{output}1\.weight", f"{attention}activation.weight")]
+    found += [
+        (rf"{output}2\.gamma", f"{attention}norm.weight"),
+        (rf"{output}2\.beta", f"{attention}norm.bias"),
+    ]
+    return found
+
+
+def _native_layout(key: str, value: Tensor, sizes: tuple[int, int] | None) -> Tensor:
+    """Channels last: within a window as on the grid.
+
+    Args:
+        key: Our name.
+        value: Their tensor.
+        sizes: D and I where windows are channel-major there; None where they are as here.
+    """
+    if sizes and re.search(r"sequence\.weight_ih", key):
+        return value.unflatten(1, sizes).mT.flatten(1)
+    if sizes and key.endswith("projection.weight"):
+        return value.permute(2, 1, 0).flatten(0, 1)  # [2H, D, I] -> [I * D, 2H]
+    if re.search(r"attention\.(\w+\.)?linear\.weight", key):
+        return value.flatten(1)
+    if re.search(r"attention\.norm\.", key):
+        return value[0, :, 0].mT.contiguous()  # [1, D, 1, F] -> [F, D]
+    if re.search(r"attention\.\w+\.(weight|bias)", key) and value.ndim == 5:
+        return value[0, :, :, 0].mT.contiguous()  # [1, H, E, 1, F] -> [H, F, E]
+    return value.flatten() if re.search(r"path\.norm\.", key) else value
