@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.norms import NormName, create_norm
 from polsess.models.registry import register_model
@@ -216,15 +217,20 @@ class ConvBlock(nn.Module):
         self.expand = nn.Conv1d(width, hidden, 1, bias=config.bias)
         self.expand_prelu = nn.PReLU()
         self.expand_norm = create_norm(config.norm, hidden)
-        self.depthwise = nn.Conv1d(
-            hidden, hidden, config.conv_kernel_size, dilation=dilation, groups=hidden, bias=config.bias
+        left, right = _borders(config, dilation)
+        self.depthwise = DilatedDepthwiseConv(
+            hidden,
+            config.conv_kernel_size,
+            dilation=dilation,
+            left=left,
+            right=right,
+            reflect=config.padding == "reflect",
+            bias=config.bias,
         )
         self.depthwise_prelu = nn.PReLU()
         self.depthwise_norm = create_norm(config.norm, hidden)
         # The residual and the skip path share one product.
         self.outputs = nn.Conv1d(hidden, width + config.skip_channels, 1, bias=config.bias)
-        self.borders = _borders(config, dilation)
-        self.border_mode = "reflect" if config.padding == "reflect" else "constant"
 
     def forward(self, features: Tensor) -> Tensor:
         """What the block adds to the paths.
@@ -236,8 +242,8 @@ class ConvBlock(nn.Module):
             ``[B, D + S, L]``, the residual path's part first.
         """
         hidden = self.expand_norm(self.expand_prelu(self.expand(features)))  # [B, H, L]
-        hidden = self.depthwise(F.pad(hidden, self.borders, self.border_mode))
-        return self.outputs(self.depthwise_norm(self.depthwise_prelu(hidden)))
+        hidden = self.depthwise_norm(self.depthwise_prelu(self.depthwise(hidden)))
+        return self.outputs(hidden)
 
 
 def _borders(config: ConvTasNetConfig, dilation: int) -> tuple[int, int]:
