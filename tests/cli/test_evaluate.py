@@ -64,3 +64,16 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert code == ExitCode.SOME_FAILED
     assert "| SI-SNR [dB]  | 100.00 |" in table
     assert "1 utterance(s) could not be evaluated" in message
+
+
+def test_compare(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_model(create_model("blstm", preset="tiny"), tmp_path / name)
+        run("-d", RECORDINGS, "-m", tmp_path / name, "-o", tmp_path / "out", *FAST)
+    folders = [str(tmp_path / "out" / "recordings" / name) for name in ("one", "two")]
+    result = CliRunner().invoke(app, ["compare", *folders, "--score", "si_snr", "-o", str(tmp_path / "cmp")])
+    assert result.exit_code == ExitCode.DONE
+    assert "one and two: no difference shown (3 independent utterances are too few)." in result.stdout
+    assert (tmp_path / "cmp" / "one-two.png").is_file()
+    result = CliRunner().invoke(app, ["compare", folders[0], folders[0]])
+    assert result.exit_code == ExitCode.USAGE

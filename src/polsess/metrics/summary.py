@@ -78,7 +78,7 @@ def summarise(
         )
     valid = np.isfinite(array)
     failures = Counter(causes[index] or "unknown" for index in np.flatnonzero(~valid))
-    kept, labels = array[valid], [groups[index] for index in np.flatnonzero(valid)]
+    kept, labels = array[valid], [group for group, is_valid in zip(groups, valid, strict=True) if is_valid]
     if not len(kept):
         return Summary(math.nan, math.nan, math.nan, math.nan, 0, dict(failures))
     low, high = bootstrap_interval(kept, labels, confidence, num_resamples, seed)
@@ -114,7 +114,7 @@ def bootstrap_interval(
     if len(sums) < 2:
         return math.nan, math.nan
     means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
-    tail = _expanded_tail((1 - confidence) / 2, len(sums))
+    tail = expanded_tail((1 - confidence) / 2, len(sums))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -141,7 +141,7 @@ def student_quantile(probability: float, degrees: int) -> float:
     return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
-def _expanded_tail(tail: float, num_clusters: int) -> float:
+def expanded_tail(tail: float, num_clusters: int) -> float:
     """The level whose normal quantile is as far out as Student's t times the bootstrap's shrinkage."""
     stretch = math.sqrt(num_clusters / (num_clusters - 1))
     return NormalDist().cdf(stretch * student_quantile(tail, num_clusters - 1))

@@ -1,0 +1,236 @@
+"""Systems side by side on one frozen list of utterances."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.evaluate.journal import read_evaluation
+from polsess.evaluate.results import Evaluation
+from polsess.evaluate.tables import latex, markdown, number, title_of
+from polsess.files import write_text
+from polsess.metrics import SCORES, Difference, correct_after_holm, paired_difference
+from polsess.schema import ConfigError, suggest
+
+_COMPARED = ("sample_rate", "task", "pesq_mode")
+_MIN_CLUSTERS = 6  # fewer signs and ranks cannot be significant at 5 %
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One system, with one evaluation per training run."""
+
+    name: str
+    runs: tuple[Evaluation, ...]
+
+    def values(self, column: str) -> NDArray[np.float64]:
+        """A score of every run and utterance, ``[R, N]``."""
+        return np.array([run.values(column) for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of systems on one score."""
+
+    column: str
+    contenders: tuple[Contender, ...]
+    pairs: tuple[tuple[Contender, Contender, Difference], ...]
+
+    @property
+    def list_hash(self) -> str:
+        """Digest of the utterances that all were compared on."""
+        return self.contenders[0].runs[0].list_hash
+
+
+def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common: bool = False) -> Comparison:
+    """Compare every pair of systems.
+
+    Args:
+        contenders: At least two.
+        column: The score, a key of ``SCORES``.
+        common: Compare on the utterances that all have; without it lists that differ are an error.
+
+    Raises:
+        ConfigError: If the score is missing somewhere, or the lists or settings differ.
+    """
+    if len(contenders) < 2:
+        raise ConfigError("compare: expected at least two systems.")
+    _check_settings(contenders)
+    for contender in contenders:
+        for run in contender.runs:
+            if column not in run.columns:
+                known = suggest(column, list(run.columns), "It has")
+                raise ConfigError(f"{contender.name}: no score '{column}'.{known}")
+    aligned = _align(contenders, common)
+    clusters = [row.cluster for row in aligned[0].runs[0].rows]
+    pairs = list(combinations(aligned, 2))
+    differences = correct_after_holm(
+        [paired_difference(first.values(column), second.values(column), clusters) for first, second in pairs]
+    )
+    found = tuple((*pair, each) for pair, each in zip(pairs, differences, strict=True))
+    return Comparison(column, tuple(aligned), found)
+
+
+def parse_contender(text: str) -> Contender:
+    """Read ``FOLDER``, or ``NAME=FOLDER,FOLDER`` for the runs of one system that differ in their seed.
+
+    Raises:
+        ConfigError: If the name cannot name a file.
+        FileNotFoundError: If a folder holds no finished evaluation.
+    """
+    name, equals, folders = text.rpartition("=")
+    if equals and (not name or set(name) & set("/\\")):
+        raise ConfigError(f"compare: '{name}' is no name; write NAME=FOLDER or NAME=FOLDER,FOLDER.")
+    runs = tuple(read_evaluation(Path(folder)) for folder in folders.split(","))
+    return Contender(name if equals else runs[0].system, runs)
+
+
+def verdict(first: str, second: str, difference: Difference, unit: str = "dB") -> str:
+    """One sentence on a pair."""
+    if not difference.is_shown:
+        few = difference.num_clusters < _MIN_CLUSTERS
+        why = f" ({difference.num_clusters} independent utterances are too few)" if few else ""
+        return f"{first} and {second}: no difference shown{why}."
+    better, worse = (second, first) if difference.mean > 0 else (first, second)
+    return f"{better} is better than {worse} by {abs(difference.mean):.2f} {unit}".rstrip() + "."
+
+
+def report(comparison: Comparison, num_examples: int = 5) -> str:
+    """The comparison as a Markdown document."""
+    unit = SCORES[comparison.column].unit
+    utterances = len(comparison.contenders[0].runs[0].rows)
+    parts = [
+        f"# {title_of(comparison.column)} on {utterances} utterances, list {comparison.list_hash}",
+        markdown(*systems_table(comparison)),
+        markdown(*pairs_table(comparison)),
+        "\n".join(f"- {verdict(a.name, b.name, each, unit)}" for a, b, each in comparison.pairs),
+        "p: Wilcoxon's signed-rank test, corrected after Holm; intervals: bootstrap. Both count the pairs of "
+        f"speakers, where the data names them. {_seeds_note(comparison)}",
+    ]
+    for first, second, _ in comparison.pairs:
+        table = markdown(*extremes_table(comparison.column, first, second, num_examples))
+        parts.append(f"Where {first.name} and {second.name} differ most:\n\n{table}")
+    return "\n\n".join(parts) + "\n"
+
+
+def systems_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: mean and median of every system, spread over its runs."""
+    rows = []
+    for contender in comparison.contenders:
+        values = contender.values(comparison.column)
+        per_utterance = values.mean(0)
+        valid = per_utterance[np.isfinite(per_utterance)]
+        of_runs = np.nanmean(values, axis=1) if len(valid) else np.full(len(values), np.nan)
+        spread = number(float(np.std(of_runs, ddof=1))) if len(values) > 1 else "-"
+        centre = [float(np.mean(valid)), float(np.median(valid))] if len(valid) else [np.nan, np.nan]
+        rows.append([contender.name, *map(number, centre), str(len(valid)), str(len(values)), spread])
+    return ["system", "mean", "median", "n", "runs", "std of runs"], rows
+
+
+def pairs_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the difference of every pair."""
+    rows = []
+    for first, second, difference in comparison.pairs:
+        interval = f"{number(difference.low)} to {number(difference.high)}"
+        rows.append(
+            [
+                f"{second.name} - {first.name}",
+                number(difference.mean),
+                interval,
+                f"{difference.p_value:.2g}",
+                f"{100 * difference.share_better:.0f} %",
+                str(difference.count),
+                str(difference.num_left_out),
+                "yes" if difference.is_shown else "no",
+            ]
+        )
+    return ["pair", "difference", "95 % interval", "p", "better on", "n", "left out", "shown"], rows
+
+
+def extremes_table(
+    column: str, first: Contender, second: Contender, num_examples: int
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the utterances with the largest differences either way."""
+    one, other = first.values(column).mean(0), second.values(column).mean(0)
+    differences = other - one
+    order = [index for index in np.argsort(differences) if np.isfinite(differences[index])]
+    chosen = dict.fromkeys([*order[:num_examples], *order[-num_examples:]])
+    identifiers = [row.identifier for row in first.runs[0].rows]
+    rows = [
+        [identifiers[index], *(number(float(each[index])) for each in (one, other, differences))]
+        for index in chosen
+    ]
+    return ["utterance", first.name, second.name, "difference"], rows
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write ``comparison.md``, ``comparison.csv``, ``comparison.tex`` and ``utterances.csv``."""
+    write_text(folder / "comparison.md", report(comparison))
+    write_text(folder / "comparison.csv", _csv(*pairs_table(comparison)))
+    tables = (systems_table(comparison), pairs_table(comparison))
+    write_text(folder / "comparison.tex", "\n\n".join(latex(*table) for table in tables) + "\n")
+    values = [contender.values(comparison.column).mean(0) for contender in comparison.contenders]
+    rows = [
+        [row.identifier, *(f"{each[index]:.6g}" if np.isfinite(each[index]) else "" for each in values)]
+        for index, row in enumerate(comparison.contenders[0].runs[0].rows)
+    ]
+    header = ["identifier", *(contender.name for contender in comparison.contenders)]
+    write_text(folder / "utterances.csv", _csv(header, rows))
+
+
+def _csv(header: list[str], rows: list[list[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerows([header, *rows])
+    return stream.getvalue()
+
+
+def _seeds_note(comparison: Comparison) -> str:
+    if all(len(contender.runs) > 1 for contender in comparison.contenders):
+        return "The intervals cover other training runs too."
+    return "Systems with one run: what another training seed would change is not covered."
+
+
+def _check_settings(contenders: Sequence[Contender]) -> None:
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"compare: two systems have one name ({', '.join(names)}); write NAME=FOLDER.")
+    runs = [(contender.name, run) for contender in contenders for run in contender.runs]
+    name, reference = runs[0]
+    for other, run in runs[1:]:
+        for key in _COMPARED:
+            mine, theirs = reference.settings.get(key), run.settings.get(key)
+            if mine != theirs:
+                raise ConfigError(f"compare: {name} was evaluated with {key} {mine}, {other} with {theirs}.")
+
+
+def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
+    """The same utterances in the same order everywhere."""
+    tables = [
+        {(row.identifier, row.content): row for row in run.rows}
+        for contender in contenders
+        for run in contender.runs
+    ]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
+    if not shared or (not common and any(len(table) > len(shared) for table in tables)):
+        raise ConfigError(
+            f"compare: the lists of utterances differ; {len(shared)} are the same everywhere, of "
+            f"{', '.join(str(len(table)) for table in tables)}. Evaluate on the same data, or pass --common."
+        )
+    each = iter(tables)
+    return [
+        replace(
+            contender,
+            runs=tuple(
+                replace(run, rows=tuple(table[key] for key in shared))
+                for run, table in zip(contender.runs, each, strict=False)
+            ),
+        )
+        for contender in contenders
+    ]
