@@ -110,7 +110,7 @@ def test_folders_in_files_out(tmp_path: Path) -> None:
         parse_contender(str(tmp_path / "four"))
     comparison = compare([alone, joined])
     save_comparison(comparison, tmp_path / "out")
-    rows = list(csv.DictReader((tmp_path / "out" / "utterances.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "utterances.csv").read_text().splitlines()))
     assert len(rows) == 40
     assert float(rows[0]["both"]) == pytest.approx(
         np.mean([run.values("si_snri")[0] for run in joined.runs]), abs=1e-4

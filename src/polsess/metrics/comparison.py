@@ -73,11 +73,11 @@ def paired_difference(
             f"paired_difference: expected values of the same utterances, got {first.shape[1]} and "
             f"{second.shape[1]} for {len(clusters)} clusters."
         )
-    valid = np.isfinite(first).all(0) & np.isfinite(second).all(0)
+    valid = np.isfinite(np.concatenate([first, second])).all(axis=0)
     left_out = int((~valid).sum())
     if not valid.any():
         return Difference(math.nan, math.nan, math.nan, math.nan, 0, left_out, 0, math.nan)
-    labels = _numbered([label for label, kept in zip(clusters, valid.tolist(), strict=True) if kept])
+    labels = _numbered([label for label, kept in zip(clusters, valid, strict=True) if kept])
     first, second = first[:, valid], second[:, valid]
     differences = second.mean(0) - first.mean(0)
     low, high = _interval(first, second, labels, num_resamples, seed)
