@@ -22,6 +22,10 @@ from tests.conftest import GOLDEN
 
 ASTEROID_FILES = {
     "ast_dprnn": "model.pth",
+    "ast_dptnet": "pytorch_model.bin",
+    "ast_lstmtasnet": "pytorch_model.bin",
+    "ast_sudormrf": "pytorch_model.bin",
+    "ast_sudormrf_improved": "pytorch_model.bin",
 }
 
 

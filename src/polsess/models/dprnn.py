@@ -212,14 +212,14 @@ class DualPathBlock(nn.Module):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Map ``[B, S, K, H]`` to ``[B, S, K, H]``."""
-        num_items, num_chunks, chunk_size, _ = chunks.shape
+        num_items, num_chunks, chunk_size = chunks.shape[:3]
         steps = chunks.permute(2, 0, 1, 3).flatten(1, 2)  # [K, B * S, H]
-        intra = self.intra(steps).view(chunk_size, num_items, num_chunks, -1).permute(1, 2, 0, 3)
+        intra = self.intra(steps).unflatten(1, (num_items, num_chunks)).permute(1, 2, 0, 3)
         intra = self.intra_norm(intra)
         if self.skip_around_intra:
             intra = intra + chunks
         steps = intra.transpose(0, 1).flatten(1, 2)  # [S, B * K, H]
-        inter = self.inter(steps).view(num_chunks, num_items, chunk_size, -1).transpose(0, 1)
+        inter = self.inter(steps).unflatten(1, (num_items, chunk_size)).transpose(0, 1)
         return self.inter_norm(inter) + intra
 
 

@@ -1,0 +1,69 @@
+"""Asteroid's ``DPTNet``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from polsess.checkpoints.arguments import Arguments
+from polsess.checkpoints.asteroid.filterbank import FILTERBANK_RULES, read_filterbank
+from polsess.checkpoints.asteroid.masks import GATED_RULES, read_mask_activation, source_softmax
+from polsess.checkpoints.asteroid.reader import CONVERTERS
+from polsess.checkpoints.formats import Converted
+from polsess.checkpoints.names import Rule, join_gates, rename, without_unit_dimensions
+
+_NORMS = {"gLN": "gLN", "cLN": "cLN", "cgLN": "cgLN"}
+_ELEMENTWISE = ["relu", "leaky_relu", "gelu", "sigmoid", "tanh", "linear"]
+_ACTIVATIONS = {name: name for name in _ELEMENTWISE} | {"swish": "silu"}
+_LAYER = r"masker\.layers\.(\d+)\."
+_PATHS = {"0": "intra", "1": "inter"}
+_RULES: list[Rule] = [
+    *FILTERBANK_RULES,
+    *GATED_RULES,
+    (r"masker\.input_layer\.(weight|bias)", r"widen.\1"),
+    (r"masker\.in_norm\.gamma", "input_norm.weight"),
+    (r"masker\.in_norm\.beta", "input_norm.bias"),
+    *[
+        (_LAYER + foreign, rf"blocks.\1.{path}.{ours}")
+        for number, path in _PATHS.items()
+        for foreign, ours in [
+            (rf"{number}\.mha\.in_proj_(weight|bias)", r"attention.qkv.\2"),
+            (rf"{number}\.mha\.out_proj\.(weight|bias)", r"attention.out.\2"),
+            (rf"{number}\.recurrent\.(.+)", r"rnn.rnn.\2"),
+            (rf"{number}\.linear\.(weight|bias)", r"project.\2"),
+            (rf"{number}\.norm_mha\.gamma", "attention_norm.weight"),
+            (rf"{number}\.norm_mha\.beta", "attention_norm.bias"),
+            (rf"{number}\.norm_ff\.gamma", "feed_forward_norm.weight"),
+            (rf"{number}\.norm_ff\.beta", "feed_forward_norm.bias"),
+        ]
+    ],
+]
+
+
+@CONVERTERS.register("DPTNet")
+def convert_dptnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert; a softmax over a single source is one whatever the input."""
+    where = "Asteroid DPTNet"
+    values = Arguments(arguments, where)
+    num_sources = values.take("n_src")
+    softmax = source_softmax(num_sources)
+    model = {
+        "model_type": "dptnet",
+        "num_sources": num_sources,
+        "num_heads": values.take("n_heads", default=4),
+        "hidden_size": values.take("ff_hid", default=256),
+        "activation": values.choose("ff_activation", _ACTIVATIONS, default="relu"),
+        "inter_bidirectional": bool(values.take("bidirectional", default=True)),
+        "num_blocks": values.take("n_repeats", default=6),
+        "chunk_size": values.take("chunk_size", default=100),
+        "hop_size": values.take("hop_size", default=None),
+        "norm": values.choose("norm_type", _NORMS, default="gLN"),
+        "dropout": float(values.take("dropout", default=0)),
+        "mask_activation": read_mask_activation(values, "relu", softmax=softmax),
+        **read_filterbank(values, where, "relu", num_filters=64),
+    }
+    values.finish()
+    renamed = without_unit_dimensions(rename(state, _RULES, where))
+    return Converted(model, join_gates(renamed, where, "to_masks."))

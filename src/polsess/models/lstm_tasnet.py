@@ -1,0 +1,117 @@
+"""LSTM-TasNet: masks on a gated filterbank from a deep recurrent network.
+
+Luo, Mesgarani (2018), "TasNet: time-domain audio separation network for real-time, single-channel speech
+separation", https://arxiv.org/abs/1711.00541; with overlapping frames as in Asteroid, whose weights load.
+
+Shapes: B batch, C sources, T samples, N filters, L frames, H units of all directions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.masks import MaskActivation, activate_masks
+from polsess.models.layers.norms import create_norm
+from polsess.models.layers.recurrent import Recurrent
+from polsess.models.registry import register_model
+
+
+class LSTMTasNetConfig(ModelConfig):
+    """A stack of LSTMs between filterbanks; the defaults are Asteroid's."""
+
+    model_type: Literal["lstmtasnet"] = "lstmtasnet"
+    num_filters: int = Field(default=64, ge=1, le=16384)
+    """N."""
+    kernel_size: int = Field(default=16, ge=2, le=16384)
+    """Samples of a filter."""
+    stride: int | None = Field(default=None, ge=1)
+    """Samples between frames; None for half a filter."""
+    hidden_size: int = Field(default=512, ge=1, le=16384)
+    """Units of each direction."""
+    num_layers: int = Field(default=4, ge=1, le=64)
+    """Layers of the recurrent network."""
+    bidirectional: bool = True
+    """Whether it also runs backwards. False is causal: the input's norm is then cumulative."""
+    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    """Share of activations dropped between layers in training."""
+    mask_activation: MaskActivation = "sigmoid"
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.stride or self.kernel_size // 2
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.hop_length > self.kernel_size:
+            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
+        if self.dropout and self.num_layers == 1:
+            raise ValueError("dropout acts between layers; with num_layers 1 set it to 0")
+        if not self.bidirectional and self.mask_activation == "frame_softmax":
+            raise ValueError("frame_softmax sees the future; a causal network takes another mask_activation")
+        return self
+
+
+@register_model("lstmtasnet", LSTMTasNetConfig)
+class LSTMTasNet(SeparationModel):
+    """Gated encoder, LSTMs over the frames, masks, decoder.
+
+    On Asteroid's weights: its softmax ran over the frames (``mask_activation: frame_softmax``), its cell is
+    an LSTM whatever its arguments say, and it stores its encoder twice; one copy is read.
+    """
+
+    config: LSTMTasNetConfig
+    presets = {
+        "tiny": {"num_filters": 12, "kernel_size": 8, "hidden_size": 8, "num_layers": 2},
+        "causal": {"bidirectional": False},
+        "whamr": {"num_filters": 512, "kernel_size": 40, "hidden_size": 600},
+    }
+
+    def __init__(self, config: LSTMTasNetConfig) -> None:
+        super().__init__(config)
+        filters, kernel, hop = config.num_filters, config.kernel_size, config.hop_length
+        self.encoder = Encoder(filters, kernel, hop, activation="gated")
+        self.norm = create_norm("gLN" if config.bidirectional else "cgLN", filters)
+        self.rnn = Recurrent(
+            "LSTM",
+            filters,
+            config.hidden_size,
+            config.num_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+        )
+        self.to_masks = nn.Linear(self.rnn.output_size, config.num_sources * filters)
+        self.decoder = Decoder(filters, kernel, hop)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.hop_length
+
+    @property
+    def minimum_samples(self) -> int:
+        """One filter."""
+        return self.config.kernel_size
+
+    @property
+    def causal(self) -> bool:
+        """Whether the recurrent network only runs forwards."""
+        return not self.config.bidirectional
+
+    @property
+    def look_ahead_samples(self) -> int | None:
+        """The rest of the last frame that overlaps a sample."""
+        return self.config.kernel_size - 1 if self.causal else None
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        features = self.encoder(mixture)  # [B, N, L]
+        hidden = self.rnn(self.norm(features).permute(2, 0, 1))  # [L, B, H]
+        logits = self.to_masks(hidden).unflatten(-1, (self.output_sources, -1))  # [L, B, C, N]
+        masks = activate_masks(logits.permute(1, 2, 3, 0), self.config.mask_activation)  # [B, C, N, L]
+        return self.decoder(masks * features.unsqueeze(1))
