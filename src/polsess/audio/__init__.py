@@ -6,7 +6,7 @@ Samples are float32 tensors ``[channels, T]`` with full scale at 1.
 from polsess.audio.containers import AudioError
 from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_audio, read_audio_info
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
-from polsess.audio.writing import AudioFormat, AudioWriter, ClipMode, peak_gain, write_audio
+from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -15,7 +15,9 @@ __all__ = [
     "AudioInfo",
     "AudioReader",
     "AudioWriter",
+    "Bits",
     "ClipMode",
+    "Container",
     "StreamResampler",
     "peak_gain",
     "read_audio",

@@ -1,0 +1,107 @@
+"""The files of separated speakers: their names, and writing all of them or none."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from torch import Tensor
+
+from polsess.audio import AudioError, AudioFormat, AudioWriter, ClipMode, peak_gain
+from polsess.files import atomic_path
+
+DEFAULT_PATTERN = "{track}_{speaker}.{ext}"
+_FIELDS = {"track", "speaker", "ext"}
+
+
+def source_names(num_sources: int) -> tuple[str, ...]:
+    """What the outputs are called: ``speech`` for one, else ``speaker1``, ``speaker2`` ..."""
+    return ("speech",) if num_sources == 1 else tuple(f"speaker{i + 1}" for i in range(num_sources))
+
+
+def check_pattern(pattern: str, num_sources: int) -> None:
+    """Refuse a pattern of file names that cannot work.
+
+    Raises:
+        ValueError: If it has other fields than track, speaker and ext, leaves the folder, or would give two
+            speakers one name.
+    """
+    try:
+        parts = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise ValueError(f"filename: {pattern!r} is no pattern: {error}.") from None
+    fields = {field for _, field, _, _ in parts if field is not None}
+    if not fields <= _FIELDS or any(spec or conversion for _, _, spec, conversion in parts):
+        raise ValueError(f"filename: expected only {{track}}, {{speaker}} and {{ext}} in {pattern!r}.")
+    if "track" not in fields or (num_sources > 1 and "speaker" not in fields):
+        raise ValueError(
+            f"filename: {pattern!r} gives several outputs one name; use {{track}} and {{speaker}}."
+        )
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise ValueError(f"filename: {pattern!r} leaves the output folder.")
+
+
+def output_paths(folder: Path, pattern: str, track: str, names: Sequence[str], ext: str) -> list[Path]:
+    """One path per output; ``track`` may hold sub-folders.
+
+    Raises:
+        ValueError: As ``check_pattern``.
+    """
+    check_pattern(pattern, len(names))
+    parent, stem = Path(track).parent, Path(track).name
+    return [folder / parent / pattern.format(track=stem, speaker=name, ext=ext) for name in names]
+
+
+def write_sources(
+    paths: Sequence[Path],
+    blocks: Callable[[], Iterator[Tensor]],
+    sample_rate: int,
+    num_samples: int,
+    audio_format: AudioFormat,
+    clip_mode: ClipMode,
+    overwrite: bool,
+) -> float:
+    """Write one file per source, all by the same factor, and all of them or none.
+
+    Args:
+        paths: C of them.
+        blocks: Gives the sources from the start, ``[C, K, n]`` per block; called once or twice.
+        sample_rate: In Hz.
+        num_samples: Samples of all blocks together.
+        audio_format: How to store them.
+        clip_mode: What to do with samples beyond full scale.
+        overwrite: Whether existing files may be replaced.
+
+    Returns:
+        The common factor; 1 unless clipping had to be avoided.
+
+    Raises:
+        AudioError: If a file exists or cannot be written.
+        ValueError: If there is clipping and ``clip_mode`` is ``"error"``.
+    """
+    for path in paths:
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise AudioError(path, "exists already; choose another place or allow overwriting.")
+    peak = 0.0 if audio_format.holds_peaks else max(block.abs().max().item() for block in blocks())
+    gain = peak_gain(peak, audio_format, clip_mode)
+    writers: list[AudioWriter] = []
+    with ExitStack() as stack:
+        for block in blocks():
+            for index, path in enumerate(paths):
+                if len(writers) <= index:
+                    temporary = stack.enter_context(atomic_path(path))
+                    channels = block.shape[1]
+                    writer = AudioWriter(
+                        temporary,
+                        sample_rate,
+                        channels,
+                        num_samples,
+                        audio_format,
+                        clip_mode == "clamp",
+                        path,
+                    )
+                    writers.append(stack.enter_context(writer))
+                writers[index].write(block[index] * gain)
+    return gain

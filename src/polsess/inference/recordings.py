@@ -1,0 +1,111 @@
+"""Where the sound comes from: a file read block by block, or samples in memory, behind one interface."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from torch import Tensor
+
+from polsess.audio import AudioReader, StreamResampler
+
+Channels = Literal["mix", "each"]
+"""What to do with several channels: separate their mean, or each by itself."""
+
+_BLOCK_SECONDS = 30.0
+_TARGET_RMS = 2.0**-5
+"""About -30 dBFS, a usual level of speech corpora."""
+_MAX_EXPONENT = 60
+
+
+class Recording(ABC):
+    """A sound of known length that can be read from its start any number of times."""
+
+    sample_rate: int
+    num_channels: int
+    num_samples: int
+    name: str
+
+    @abstractmethod
+    def _read(self, block_samples: int) -> Iterator[Tensor]: ...
+
+    def blocks(self, channels: Channels) -> Iterator[Tensor]:
+        """The sound from its start, ``[K, n]`` per block, K = 1 for ``"mix"``."""
+        for block in self._read(round(_BLOCK_SECONDS * self.sample_rate) or 1):
+            yield block.mean(0, keepdim=True) if channels == "mix" else block
+
+    def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Tensor]:
+        """As ``blocks``, at another rate and multiplied by ``gain``."""
+        rows = 1 if channels == "mix" else self.num_channels
+        stream, taken = StreamResampler(self.sample_rate, rate, rows), 0
+        for block in self.blocks(channels):
+            taken += block.shape[-1]
+            yield stream.push(block * gain, last=taken >= self.num_samples)
+
+    def working_gain(self, channels: Channels) -> float:
+        """A power of two that brings the sound to a usual level, so that quiet recordings fare as well.
+
+        Reading everything once also finds a damaged file before hours are spent on its first half.
+        """
+        energy = sum(float(block.double().square().sum()) for block in self.blocks(channels))
+        rows = 1 if channels == "mix" else self.num_channels
+        rms = math.sqrt(energy / (rows * self.num_samples))
+        exponent = round(math.log2(_TARGET_RMS / rms)) if rms > 0 else 0
+        return 2.0 ** max(-_MAX_EXPONENT, min(_MAX_EXPONENT, exponent))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class FileRecording(Recording):
+    """A sound file, never wholly in memory.
+
+    Raises:
+        AudioError: If the file cannot be used.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._reader = AudioReader(path)
+        info = self._reader.info
+        self.sample_rate, self.num_channels = info.sample_rate, info.num_channels
+        self.num_samples, self.name = info.num_samples, str(path)
+
+    def _read(self, block_samples: int) -> Iterator[Tensor]:
+        return self._reader.blocks(block_samples)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+class TensorRecording(Recording):
+    """Samples in memory.
+
+    Args:
+        samples: ``[channels, T]``.
+        sample_rate: In Hz.
+    """
+
+    def __init__(self, samples: Tensor, sample_rate: int) -> None:
+        self._samples = samples
+        self.sample_rate, self.name = sample_rate, "audio"
+        self.num_channels, self.num_samples = samples.shape
+
+    def _read(self, block_samples: int) -> Iterator[Tensor]:
+        yield from self._samples.split(block_samples, dim=1)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,185 @@
+"""Joining the estimates of overlapping segments, every speaker kept on one output.
+
+A network returns the speakers of each segment in an order of its own. Neighbouring segments are matched on
+their overlap and cross-faded. Where the overlap tells nothing, because nobody speaks there, a new stretch
+begins; when the whole recording has been heard, the voices of all stretches are compared and each stretch is
+put in order. So the order survives pauses of any length, which no rule on neighbours can do.
+
+Shapes: C sources, K channels, O samples of overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from polsess.inference.levels import LevelStatistics
+from polsess.inference.speaker_order import Order, order_stretches, two_best_orders
+from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
+from polsess.inference.spool import Spool
+
+_SILENCE_DB = 25.0
+"""An overlap this far below the loud speech tells nothing about the order."""
+_MIN_SPEECH_SHARE = 0.03
+_MIN_MARGIN = 0.2
+"""By how much the best order must beat the next, in shares of the overlap's energy."""
+
+
+@dataclass
+class Stretch:
+    """Segments whose order is certain among themselves."""
+
+    levels: LevelStatistics
+    voices: list[list[SpeakerProfile]]
+    """What was heard on each output of each channel, K lists of C."""
+    num_samples: int = field(default=0)
+    """Samples put aside for it, with the fades to its neighbours."""
+
+
+class Stitcher:
+    """Takes the estimates of successive segments and puts them aside, joined as far as that is certain.
+
+    Args:
+        spool: Where the samples go, C * K rows.
+        num_sources: C.
+        num_channels: K; each channel is separated by itself and has an order of its own.
+        overlap: Samples that neighbours share.
+        sample_rate: In Hz.
+    """
+
+    def __init__(
+        self, spool: Spool, num_sources: int, num_channels: int, overlap: int, sample_rate: int
+    ) -> None:
+        self._spool, self._shape = spool, (num_sources, num_channels)
+        self._overlap, self._sample_rate = overlap, sample_rate
+        position = (torch.arange(overlap) + 0.5) / max(overlap, 1)
+        self._fade = torch.sin(0.5 * math.pi * position).square()
+        self._tail: Tensor | None = None
+        self._loud_level = 0.0
+        self._stretches: list[Stretch] = []
+
+    def push(self, estimates: Tensor, mixture: Tensor, last: bool = False) -> None:
+        """Add a segment.
+
+        Args:
+            estimates: ``[C, K, n]``, beginning with the O samples that the segment before ended with.
+            mixture: ``[K, n]``.
+            last: Whether the recording ends here.
+        """
+        head = estimates[..., : self._overlap]
+        orders = self._orders(head)
+        if orders is None:
+            if self._tail is not None:
+                self._put(self._tail * (1 - self._fade))
+            self._stretches.append(self._new_stretch())
+            faded = head if self._tail is None else head * self._fade
+        else:
+            assert self._tail is not None
+            estimates = _in_order(estimates, orders)
+            faded = torch.lerp(self._tail, estimates[..., : self._overlap], self._fade)
+            estimates = torch.cat([faded, estimates[..., self._overlap :]], -1)
+        self._listen(estimates)
+        end = estimates.shape[-1] - (0 if last else self._overlap)
+        self._stretches[-1].levels.add(estimates[..., :end], mixture[:, :end])
+        self._put(faded[..., :end])
+        self._put(estimates[..., self._overlap : end])
+        self._tail = estimates[..., end:]
+
+    def finish(self) -> JoinedEstimates:
+        """Decide the order of all stretches, now that everything has been heard."""
+        num_channels = self._shape[1]
+        voices = [[stretch.voices[k] for stretch in self._stretches] for k in range(num_channels)]
+        by_channel = [order_stretches(each) for each in voices]
+        orders = list(zip(*by_channel, strict=True))  # stretch, channel
+        levels = self._new_stretch().levels
+        for stretch, order in zip(self._stretches, orders, strict=True):
+            levels += stretch.levels.in_order(order)
+        match = levels.matching_channels()
+        orders = [tuple(tuple(o[i] for i in m) for o, m in zip(each, match, strict=True)) for each in orders]
+        lengths = [stretch.num_samples for stretch in self._stretches]
+        gains = levels.in_order(match).gains()
+        return JoinedEstimates(self._spool, self._shape, self._overlap, lengths, orders, gains)
+
+    def _new_stretch(self) -> Stretch:
+        num_sources, num_channels = self._shape
+        voices = [[SpeakerProfile() for _ in range(num_sources)] for _ in range(num_channels)]
+        return Stretch(LevelStatistics(num_sources, num_channels, self._sample_rate), voices)
+
+    def _put(self, samples: Tensor) -> None:
+        self._spool.append(samples.flatten(0, 1))
+        self._stretches[-1].num_samples += samples.shape[-1]
+
+    def _listen(self, estimates: Tensor) -> None:
+        """Remember the voices and how loud speech is."""
+        if len(estimates) == 1:
+            return
+        for channel, voices in zip(estimates.unbind(1), self._stretches[-1].voices, strict=True):
+            frames = CepstralFrames(channel, self._sample_rate)
+            self._loud_level = max(self._loud_level, frames.loud_level())
+            speech = frames.speech(self._loud_level)
+            for voice, cepstra, heard in zip(voices, frames.cepstra, speech, strict=True):
+                voice.add(cepstra[heard])
+
+    def _orders(self, head: Tensor) -> list[Order] | None:
+        """Per channel the order that continues the segment before, or None if that is not certain."""
+        if self._tail is None:
+            return None
+        if len(head) == 1:
+            return [(0,)] * head.shape[1]
+        orders = [self._order(*each) for each in zip(self._tail.unbind(1), head.unbind(1), strict=True)]
+        return None if None in orders else [order for order in orders if order is not None]
+
+    def _order(self, tail: Tensor, head: Tensor) -> Order | None:
+        loudness = 0.5 * (tail.square().sum(0) + head.square().sum(0))
+        if not self._somebody_speaks(loudness):
+            return None
+        best, second = two_best_orders((tail @ head.T).double() / loudness.sum().double())
+        return best[1] if best[0] - second[0] >= _MIN_MARGIN else None
+
+    def _somebody_speaks(self, loudness: Tensor) -> bool:
+        frame = max(1, self._sample_rate // 50)
+        frames = loudness[: len(loudness) // frame * frame].unflatten(0, (-1, frame)).mean(1)
+        threshold = self._loud_level * 10 ** (-_SILENCE_DB / 10)
+        return len(frames) > 0 and float((frames > threshold).float().mean()) >= _MIN_SPEECH_SHARE
+
+
+@dataclass(frozen=True)
+class JoinedEstimates:
+    """The estimates of a recording that were put aside, and what makes them its sources."""
+
+    spool: Spool
+    shape: tuple[int, int]
+    """C and K."""
+    overlap: int
+    lengths: list[int]
+    """Samples of each stretch."""
+    orders: list[tuple[Order, ...]]
+    """Of each stretch and channel: which output belongs to each speaker."""
+    gains: Tensor
+    """Of each speaker and channel, ``[C, K]``."""
+
+    def blocks(self, block_samples: int) -> Iterator[Tensor]:
+        """The speakers from the start, ``[C, K, n]`` per block, at the mixture's level."""
+        self.spool.rewind()
+        carry = None  # the fading end of the stretch before
+        for index, (length, orders) in enumerate(zip(self.lengths, self.orders, strict=True)):
+            if carry is not None:
+                yield self._read(carry.shape[-1], orders) + carry
+                length -= carry.shape[-1]
+            fading = self.overlap if index + 1 < len(self.lengths) else 0
+            for start in range(0, length - fading, block_samples):
+                yield self._read(min(block_samples, length - fading - start), orders)
+            carry = self._read(fading, orders) if fading else None
+
+    def _read(self, num_samples: int, orders: Sequence[Order]) -> Tensor:
+        samples = self.spool.read(num_samples).unflatten(0, self.shape)
+        return _in_order(samples, orders) * self.gains.float().unsqueeze(-1)
+
+
+def _in_order(samples: Tensor, orders: Sequence[Order]) -> Tensor:
+    """Sort the sources ``[C, K, n]`` of every channel."""
+    return torch.stack([samples[list(order), k] for k, order in enumerate(orders)], 1)

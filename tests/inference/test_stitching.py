@@ -1,0 +1,113 @@
+"""Stitching: an identity comes back unchanged, and every speaker stays on one output across pauses."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polsess.inference.segments import SegmentPlan, cut
+from polsess.inference.speaker_order import order_stretches
+from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
+from polsess.inference.spool import Spool
+from polsess.inference.stitching import Stitcher
+from tests.inference.oracle import voice
+
+RATE = 8000
+
+
+def stitched(sources: Tensor, plan: SegmentPlan, orders: list[list[int]] | None = None) -> Tensor:
+    """Cut sources ``[C, K, T]``, shuffle each segment, and stitch."""
+    num_sources, num_channels, _ = sources.shape
+    mixture = sources.sum(0)
+    with Spool(num_sources * num_channels) as spool:
+        stitcher = Stitcher(spool, num_sources, num_channels, plan.overlap, RATE)
+        for index, (segment, _) in enumerate(cut(plan, [mixture])):
+            piece = slice(segment.keep, segment.stop)
+            order = orders[index % len(orders)] if orders else list(range(num_sources))
+            last = segment.stop == plan.num_samples
+            stitcher.push(sources[order][..., piece], mixture[:, piece], last)
+        return torch.cat(list(stitcher.finish().blocks(1000)), -1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), total=st.integers(1, 4000), longest=st.integers(1, 1500), channels=st.integers(1, 2))
+def test_one_source_is_reconstructed(data: st.DataObject, total: int, longest: int, channels: int) -> None:
+    plan = SegmentPlan.balanced(total, longest, data.draw(st.integers(0, longest // 2)))
+    sound = torch.randn(1, channels, total, generator=torch.Generator().manual_seed(total))
+    torch.testing.assert_close(stitched(sound, plan), sound, rtol=1e-5, atol=1e-6)
+
+
+def conversation(pause_seconds: float, seed: int) -> Tensor:
+    """Two voices that talk together, pause, and talk on, ``[2, 1, T]``."""
+    low, high = (500.0, 1100.0, 2400.0), (700.0, 1600.0, 3000.0)
+    turns = []
+    for turn in range(3):
+        both = [voice(low, 5.0, seed + 10 * turn), voice(high, 5.0, seed + 10 * turn + 1)]
+        if turn == 1:  # one speaks alone
+            both[seed % 2] = torch.zeros_like(both[0])
+        turns += [torch.stack(both), torch.zeros(2, round(pause_seconds * RATE))]
+    return torch.cat(turns, 1).unsqueeze(1)
+
+
+def test_the_order_survives_pauses_of_any_length() -> None:
+    wrong = 0
+    for seed in range(4):
+        for pause in (0.0, 5.0):
+            sources = conversation(pause, seed)
+            plan = SegmentPlan.balanced(sources.shape[-1], 2 * RATE, RATE // 2)
+            orders = [[0, 1], [1, 0], [1, 0], [0, 1], [1, 0], [0, 1], [0, 1]]
+            result = stitched(sources, plan, orders)
+            error = min((result - sources).square().sum(), (result - sources.flip(0)).square().sum())
+            wrong += int(error > 1e-4 * sources.square().sum())
+    assert wrong == 0
+
+
+def test_three_speakers_keep_their_order_on_the_overlap() -> None:
+    formants = [(400.0, 900.0), (600.0, 1500.0), (900.0, 2500.0)]
+    sources = torch.stack([voice(each, 9.0, index) for index, each in enumerate(formants)]).unsqueeze(1)
+    plan = SegmentPlan.balanced(sources.shape[-1], 2 * RATE, RATE // 2)
+    result = stitched(sources, plan, [[2, 0, 1], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
+    torch.testing.assert_close(result, sources[[2, 0, 1]], rtol=1e-2, atol=1e-3)
+
+
+def test_channels_have_one_order() -> None:
+    sources = conversation(3.0, 1)
+    far = 0.4 * sources.roll(9, dims=-1)
+    stereo = torch.cat([sources, far], 1)
+    plan = SegmentPlan.balanced(stereo.shape[-1], 2 * RATE, RATE // 2)
+    shuffled = torch.cat([sources, far.flip(0)], 1)
+    result = stitched(shuffled, plan, [[0, 1], [1, 0]])
+    errors = [(result - reference).square().sum() for reference in (stereo, stereo.flip(0))]
+    assert min(errors) < 1e-4 * stereo.square().sum()
+
+
+def profile(formants: tuple[float, ...], seconds: float, seed: int) -> SpeakerProfile:
+    frames = CepstralFrames(voice(formants, seconds, seed)[None], RATE)
+    known = SpeakerProfile()
+    known.add(frames.cepstra[0][frames.speech(frames.loud_level())[0]])
+    return known
+
+
+def test_stretches_are_ordered_by_voice_whatever_comes_first() -> None:
+    low, high = (500.0, 1100.0, 2400.0), (700.0, 1600.0, 3000.0)
+    nobody = SpeakerProfile()
+    stretches = [
+        [profile(low, 3.0, 1), nobody],
+        [nobody, nobody],
+        [profile(high, 3.0, 2), nobody],
+        [profile(high, 8.0, 3), profile(low, 8.0, 4)],
+    ]
+    found = order_stretches(stretches)
+    assert found[0] == found[3][::-1]
+    assert found[2] == found[3]
+    assert order_stretches([]) == []
+    assert order_stretches([[nobody, nobody]]) == [(0, 1)]
+
+
+def test_a_profile_knows_neither_level_nor_too_little() -> None:
+    loud, quiet = (CepstralFrames(gain * voice((500.0,), 2.0, 1)[None], RATE) for gain in (1.0, 0.01))
+    torch.testing.assert_close(loud.cepstra, quiet.cepstra, rtol=1e-3, atol=1e-3)
+    assert not profile((500.0,), 0.3, 1).known
+    assert CepstralFrames(torch.zeros(2, 5), RATE).cepstra.isfinite().all()
