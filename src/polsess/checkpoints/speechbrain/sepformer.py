@@ -22,7 +22,7 @@ from polsess.checkpoints.speechbrain.transformers import (
 )
 
 _NAME = "SpeechBrain Dual_Path_Model"
-_RULES: list[Rule] = [
+DUAL_PATH_RULES: list[Rule] = [
     (r"encoder\.conv1d\.weight", "encoder.conv.weight"),
     (r"decoder\.weight", "decoder.conv.weight"),
     (r"masknet\.norm\.(weight|bias)", r"norm.\1"),
@@ -33,6 +33,7 @@ _RULES: list[Rule] = [
     (r"masknet\.(output|output_gate)\.0\.(weight|bias)", r"\1.\2"),
     (r"masknet\.end_conv1x1\.weight", "to_mask.weight"),
 ]
+"""Where everything around the inner models goes."""
 _BLOCK = r"masknet\.dual_mdl\.(?P<block>\d+)\.(?P<path>intra|inter)"
 _PATH = r"blocks.\g<block>.\g<path>"
 
@@ -63,7 +64,7 @@ def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
     }
     masknet.finish()
     rules = [
-        *_RULES,
+        *DUAL_PATH_RULES,
         (rf"{_BLOCK}_linear\.w\.(?P<kind>weight|bias)", rf"{_PATH}.1.\g<kind>"),
         *transformer_rules(rf"{_BLOCK}_mdl", f"{_PATH}.0" if linear else _PATH),
     ]

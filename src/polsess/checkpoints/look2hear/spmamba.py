@@ -1,0 +1,142 @@
+"""SPMamba's arguments and tensors under Look2Hear's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from polsess.checkpoints.arguments import Arguments
+from polsess.checkpoints.formats import CheckpointError, Converted
+from polsess.checkpoints.grid import count_heads, take_attention
+from polsess.checkpoints.names import rename, take
+
+_WHERE = "SPMamba"
+_PATHS = {"intra": "frequency_path", "inter": "time_path"}
+_SIDES = {"forward_blocks": "from_start", "backward_blocks": "from_end"}
+_KEY = re.compile(r"blocks\.0\.intra_mamba\.forward_blocks\.0\.mixer\.A_log")
+
+
+def is_spmamba(state: Mapping[str, Any]) -> bool:
+    """Whether these are SPMamba's tensors, whatever class name stands beside them."""
+    return any(_KEY.fullmatch(key) for key in state)
+
+
+def convert_spmamba(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert SPMamba.
+
+    Args:
+        arguments: ``audionet_config`` and ``sample_rate`` of ``conf.yml``; what they lack is read from the
+            shapes of the tensors.
+        state: The tensors.
+
+    Raises:
+        CheckpointError: If an argument has a value that is not offered here or a tensor is not SPMamba's.
+    """
+    try:
+        model = _sizes(state)
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(f"{_WHERE}: the tensors are incomplete ({error}).") from None
+    model = {**model, **_configured(arguments.get("audionet_config") or {})}
+    model["sample_rate"] = arguments.get("sample_rate", 8000 if model["n_fft"] < 512 else 16000)
+    return Converted(model, _convert_state(state, model["num_channels"], model["kernel_size"]))
+
+
+def _configured(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Our fields from ``audionet_config``; nothing where it is absent."""
+    if not values:
+        return {}
+    arguments = Arguments(values, _WHERE)
+    names = {
+        "num_sources": "n_srcs", "n_fft": "n_fft", "hop_length": "stride", "num_blocks": "n_layers",
+        "num_heads": "attn_n_head", "approximate_qk_size": "attn_approx_qk_dim",
+        "num_channels": "emb_dim", "kernel_size": "emb_ks", "stride": "emb_hs", "eps": "eps",
+    }  # fmt: skip
+    fields = {ours: arguments.take(theirs) for ours, theirs in names.items()}
+    for name, value in (("window", "hann"), ("n_imics", 1), ("activation", "prelu")):
+        arguments.expect(name, value)
+    # The class takes the first two and uses neither; the third chooses between equal computations.
+    arguments.ignore("input_dim", "lstm_hidden_units", "use_builtin_complex", "sample_rate")
+    arguments.finish()
+    return fields
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Every size that a tensor shows; windows are taken to overlap as published."""
+    block = _block(state, 0)
+    scan = {key.removeprefix("intra_mamba.forward_blocks.0.mixer."): value for key, value in block.items()}
+    bins = block["attn_concat_proj.2.gamma"].shape[3]
+    channels, kernel_size = state["conv.0.weight"].shape[0], block["intra_linear.weight"].shape[2]
+    return {
+        "model_type": "spmamba",
+        "num_sources": state["deconv.weight"].shape[1] // 2,
+        "n_fft": 2 * (bins - 1),
+        "hop_length": (bins - 1) // 2,
+        "num_blocks": len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        "num_channels": channels,
+        "kernel_size": kernel_size,
+        "stride": 1,
+        "num_heads": count_heads(block),
+        "approximate_qk_size": block["attn_conv_Q_0.0.weight"].shape[0] * bins,
+        "num_states": scan["A_log"].shape[1],
+        "conv_kernel_size": scan["conv1d.weight"].shape[2],
+        "expansion": scan["A_log"].shape[0] // max(1, channels * kernel_size),
+    }
+
+
+def _block(state: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    prefix = f"blocks.{index}."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _convert_state(state: Mapping[str, Tensor], channels: int, kernel_size: int) -> dict[str, Tensor]:
+    frame = [(r"conv\.0\.(weight|bias)", r"conv.\1"), (r"conv\.1\.(weight|bias)", r"norm.\1")]
+    rest = {key: value for key, value in state.items() if not key.startswith("blocks.")}
+    converted = rename(rest, [*frame, (r"deconv\.(weight|bias)", r"deconv.\1")], _WHERE)
+    for index in sorted({key.split(".")[1] for key in state if key.startswith("blocks.")}):
+        block, where = {}, f"{_WHERE}: blocks.{index}"
+        left = {k.split(".", 2)[2]: v for k, v in state.items() if k.startswith(f"blocks.{index}.")}
+        block = {f"attention.{key}": value for key, value in take_attention(left, where).items()}
+        for theirs, ours in _PATHS.items():
+            path = _take_path(left, theirs, channels, kernel_size, where)
+            block |= {f"{ours}.{key}": value for key, value in path.items()}
+        rename(left, [], where)  # refuses what is left over
+        converted |= {f"blocks.{index}.{key}": value for key, value in block.items()}
+    return converted
+
+
+def _take_path(
+    state: dict[str, Tensor], name: str, channels: int, kernel_size: int, where: str
+) -> dict[str, Tensor]:
+    """One path; within a window the channels are the minor order here, the major order there."""
+
+    def window_minor(tensor: Tensor, dimension: int) -> Tensor:
+        windows = tensor.unflatten(dimension, (-1, channels, kernel_size))
+        return windows.transpose(dimension + 1, dimension + 2).flatten(dimension, dimension + 2)
+
+    try:
+        linear = take(state, f"{name}_linear.weight", where)  # [2 * D * I, D, I]
+        path = {
+            "norm.weight": take(state, f"{name}_norm.gamma", where).flatten(),
+            "norm.bias": take(state, f"{name}_norm.beta", where).flatten(),
+            "projection.weight": window_minor(linear.permute(2, 1, 0).flatten(0, 1), 1),
+            "bias": take(state, f"{name}_linear.bias", where),
+        }
+        pattern = re.compile(rf"{name}_mamba\.(\w+_blocks)\.(\d+)\.(norm|mixer)\.(.+)")
+        for key in [key for key in state if pattern.fullmatch(key)]:
+            side, layer, part, tensor = pattern.fullmatch(key).groups()  # type: ignore[union-attr]
+            value = state.pop(key)
+            if part == "norm" or tensor == "out_proj.weight":
+                value = window_minor(value, 0)
+            elif tensor == "in_proj.weight":
+                value = window_minor(value, 1)
+            path[f"sequence.{_SIDES.get(side, side)}.{part}s.{layer}.{tensor}"] = value
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{where}: {name}: the shapes do not fit {channels} channels: {error}."
+        ) from None
+    return path

@@ -1,0 +1,139 @@
+"""The dual-path masking network: sequence models within and across chunks between a filterbank and its masks.
+
+Luo, Chen, Yoshioka (2020), "Dual-path RNN", https://arxiv.org/abs/1910.06379, in the form of SepFormer,
+Subakan et al. (2021), https://arxiv.org/abs/2010.13154. What runs along the two paths is the architecture's.
+
+Shapes: B batch, C sources, T samples, N filters, L frames, D features, K chunk length, S chunks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.dual_path import (
+    Chunking,
+    frames_per_block,
+    map_across_chunks,
+    map_within_chunks,
+)
+from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.norms import TokenNormName, create_norm, create_token_norm
+
+
+class DualPathConfig(ModelConfig):
+    """The filterbank, the chunks and the blocks; an architecture adds what runs along the paths."""
+
+    num_filters: int = Field(default=256, ge=1)
+    """N, features of the learned filterbank."""
+    kernel_size: int = Field(default=16, ge=2)
+    """Samples of a filter; frames are half as far apart."""
+    d_model: int = Field(default=256, ge=1)
+    """D, features inside the blocks."""
+    chunk_size: int = Field(default=250, ge=2)
+    """K, frames of a chunk; chunks overlap by half."""
+    num_blocks: int = Field(default=2, ge=1)
+    """Pairs of a model within and one across chunks."""
+    norm: TokenNormName = "gLN"
+    """The normalisation of the filterbank's output and after each model."""
+    skip_around_intra: bool = True
+    """Whether the input of the model within chunks is added to its output."""
+
+    @property
+    def stride(self) -> int:
+        """Samples between frames."""
+        return self.kernel_size // 2
+
+
+class DualPathBlock(nn.Module):
+    """One model within chunks, then one across them, each normalised and with a residual connection.
+
+    Args:
+        config: The model's configuration.
+        intra: Maps ``[M, K, D]`` to the same shape for any M, each sequence alone.
+        inter: Maps ``[M, S, D]`` likewise.
+    """
+
+    def __init__(self, config: DualPathConfig, intra: nn.Module, inter: nn.Module) -> None:
+        super().__init__()
+        self.skip_around_intra = config.skip_around_intra
+        self.intra = intra
+        self.intra_norm = create_token_norm(config.norm, config.d_model)
+        self.inter = inter
+        self.inter_norm = create_token_norm(config.norm, config.d_model)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """Map ``[B, S, K, D]`` to ``[B, S, K, D]``."""
+        intra = self.intra_norm(map_within_chunks(self.intra, chunks))
+        if self.skip_around_intra:
+            intra += chunks
+        inter: Tensor = self.inter_norm(map_across_chunks(self.inter, intra))
+        inter += intra
+        return inter
+
+
+class DualPathMasking(SeparationModel):
+    """One rectified mask per source on a learned filterbank; each mask sees the whole mixture.
+
+    Args:
+        config: The configuration of the architecture.
+    """
+
+    config: DualPathConfig
+
+    def __init__(self, config: DualPathConfig) -> None:
+        super().__init__(config)
+        filters, features, stride = config.num_filters, config.d_model, config.stride
+        self.encoder = Encoder(filters, config.kernel_size, stride, activation="relu")
+        self.norm = create_norm(config.norm, filters)
+        self.bottleneck = nn.Linear(filters, features, bias=False)
+        self.blocks = nn.ModuleList(self.create_block(config) for _ in range(config.num_blocks))
+        self.activation = nn.PReLU()
+        self.to_sources = nn.Linear(features, config.num_sources * features)
+        self.gated_output = nn.Linear(features, 2 * features)
+        self.to_mask = nn.Linear(features, filters, bias=False)
+        self.decoder = Decoder(filters, config.kernel_size, stride)
+
+    @staticmethod
+    @abstractmethod
+    def create_block(config: Any) -> DualPathBlock:
+        """One block with fresh weights; ``config`` is that of the architecture."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.config.stride
+
+    @property
+    def minimum_samples(self) -> int:
+        """One filter."""
+        return self.config.kernel_size
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        """See the base class."""
+        encoded = self.encoder(mixture)  # [B, N, L]
+        frames = self.bottleneck(self.norm(encoded).mT)  # [B, L, D]
+        chunking = Chunking.half_overlapping(frames.shape[1], self.config.chunk_size)
+        chunks = chunking.segment(frames)  # [B, S, K, D]
+        for block in self.blocks:
+            chunks = block(chunks)
+        frames = chunking.overlap_add(self.activation(chunks))  # [B, L, D]
+        size = frames.shape[1] if torch.is_grad_enabled() else frames_per_block(frames.device)
+        parts = zip(frames.split(size, dim=1), encoded.split(size, dim=2), strict=True)
+        masked = [self._mask(*part) for part in parts]
+        return self.decoder(torch.cat(masked, dim=-1))
+
+    def _mask(self, frames: Tensor, encoded: Tensor) -> Tensor:
+        """Masked features ``[B, C, N, L]`` from ``[B, L, D]`` and ``[B, N, L]``."""
+        # This map stands behind the overlap-add, which sums two chunks and so would add the bias twice.
+        sources = F.linear(frames, self.to_sources.weight, 2.0 * self.to_sources.bias)
+        sources = sources.unflatten(-1, (self.output_sources, -1))  # [B, L, C, D]
+        output, gate = self.gated_output(sources).chunk(2, dim=-1)
+        masks = self.to_mask(output.tanh() * gate.sigmoid()).relu()  # [B, L, C, N]
+        return masks.permute(0, 2, 3, 1) * encoded.unsqueeze(1)
