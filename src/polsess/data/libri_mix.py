@@ -1,0 +1,102 @@
+"""Libri2Mix and Libri3Mix: LibriSpeech mixed, with WHAM!'s noise or without.
+
+Cosentino, Pariente, Cornell, Deleforge, Vincent (2020), "LibriMix", https://arxiv.org/abs/2005.11262. The
+layout is that of the authors' scripts: ``wav8k|wav16k / min|max / train-100, train-360, dev, test /
+mix_clean, mix_both, mix_single, s1, s2, s3``, with lists in ``wav8k|wav16k / min|max / metadata``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from polsess.data.base import Split, register_corpus
+from polsess.data.recorded import (
+    RecordedConfig,
+    RecordedCorpus,
+    Recording,
+    list_parallel,
+    mixtures_of,
+    rate_folder,
+)
+from polsess.data.tables import cell, read_csv
+from polsess.tasks import Task
+
+
+class LibriMixConfig(RecordedConfig):
+    """Where the corpus is and which of its mixtures are heard."""
+
+    corpus_type: Literal["libri_mix"] = "libri_mix"
+    sample_rate: Literal[8000, 16000] = 8000
+    """Picks ``wav8k`` or ``wav16k``."""
+    root: Path
+    """Holds ``wav8k`` or ``wav16k``, or ``Libri2Mix`` or ``Libri3Mix`` that do."""
+    num_speakers: Literal[2, 3] = 2
+    mode: Literal["min", "max"] = "min"
+    """Whether mixtures end with the shortest or the longest speaker."""
+    mixture: Literal["mix_clean", "mix_both", "mix_single"] = "mix_both"
+    """Speakers, speakers and noise, or the first speaker and noise."""
+    train_subset: Literal["train-100", "train-360"] = "train-100"
+    use_lists: bool = False
+    """Whether the CSVs in ``metadata`` say what there is, e.g. where they name a subset; else the folders do.
+    Paths of another machine are looked for in this corpus."""
+
+
+@register_corpus("libri_mix", LibriMixConfig)
+class LibriMix(RecordedCorpus):
+    """Libri2Mix or Libri3Mix."""
+
+    config: LibriMixConfig
+
+    @property
+    def num_speakers(self) -> int:
+        """Two or three, or one in ``mix_single``."""
+        return 1 if self.config.mixture == "mix_single" else self.config.num_speakers
+
+    def fitting_tasks(self) -> frozenset[Task]:
+        """See the base class."""
+        return mixtures_of(self.config.mixture)
+
+    def list_recordings(self) -> list[Recording]:
+        """See the base class."""
+        config = self.config
+        folder = (
+            rate_folder(config.root, [f"Libri{config.num_speakers}Mix"], config.sample_rate) / config.mode
+        )
+        subset = {Split.TRAIN: config.train_subset, Split.VAL: "dev", Split.TEST: "test"}[self.split]
+        if config.use_lists:
+            found = self._from_list(folder / "metadata" / f"mixture_{subset}_{config.mixture}.csv")
+        else:
+            sources = [f"s{number}" for number in range(1, self.num_speakers + 1)]
+            found = list_parallel(folder / subset, config.mixture, sources)
+        return [replace(one, metadata={"speakers": _speakers(one.identifier)}) for one in found]
+
+    def _from_list(self, table: Path) -> list[Recording]:
+        columns = [f"source_{number}_path" for number in range(1, self.num_speakers + 1)]
+        recordings = []
+        for number, row in read_csv(table, ["mixture_ID", "mixture_path", *columns, "length"]):
+            length = cell(table, number, row, "length")
+            if not length.isdigit():
+                raise ValueError(
+                    f"{table}, row {number}, length: expected a number of samples, got '{length}'."
+                )
+            mixture, *sources = (
+                _moved(Path(cell(table, number, row, column)), table) for column in ("mixture_path", *columns)
+            )
+            name = cell(table, number, row, "mixture_ID")
+            recordings.append(Recording(name, mixture, tuple(sources), num_samples=int(length)))
+        return recordings
+
+
+def _moved(path: Path, table: Path) -> Path:
+    """A file that a list names; where it is not there, the one at its place beside the list.
+
+    The lists hold absolute paths ``…/wav8k/min/subset/folder/name.wav`` of the machine that made them.
+    """
+    return path if path.is_file() else table.parent.parent.joinpath(*path.parts[-3:])
+
+
+def _speakers(name: str) -> str:
+    """From a name such as ``4077-13751-0001_6930-75918-0010``."""
+    return "-".join(utterance.split("-")[0] for utterance in name.split("_"))

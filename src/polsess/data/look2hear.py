@@ -1,0 +1,102 @@
+"""Lists of Look2Hear, for Echo2Mix (EchoSet), LRS2-2Mix and others: JSON files of paths and lengths.
+
+A folder per split holds ``mix.json`` (or ``mix_both.json``, …), ``s1.json``, ``s2.json``: lists of
+``[path, samples]`` whose entries belong together by their place. Source: https://github.com/JusperLee/SPMamba.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from polsess.data.base import Split, register_corpus
+from polsess.data.recorded import RecordedConfig, RecordedCorpus, Recording, mixtures_of
+from polsess.data.tables import resolve
+from polsess.tasks import Task
+
+SPLIT_FOLDERS = {
+    Split.TRAIN: ("train", "tr"),
+    Split.VAL: ("val", "cv", "dev", "valid"),
+    Split.TEST: ("test", "tt"),
+}
+
+
+class Look2HearConfig(RecordedConfig):
+    """Where the lists are and which mixtures they shall name."""
+
+    corpus_type: Literal["look2hear"] = "look2hear"
+    root: Path
+    """Holds a folder per split: ``train|tr``, ``val|cv|dev|valid``, ``test|tt``."""
+    mixture: Literal["mix", "mix_clean", "mix_both", "mix_single"] = "mix"
+    """The list of mixtures: with noise, clean, with noise, one speaker with noise."""
+    num_speakers: int = Field(default=2, ge=2, le=3)
+    """Lists of sources, where the mixture is not ``mix_single``."""
+
+
+@register_corpus("look2hear", Look2HearConfig)
+class Look2Hear(RecordedCorpus):
+    """Recordings named by JSON lists; files of another rate are resampled."""
+
+    config: Look2HearConfig
+
+    @property
+    def num_speakers(self) -> int:
+        """As configured, or one in ``mix_single``."""
+        return 1 if self.config.mixture == "mix_single" else self.config.num_speakers
+
+    @property
+    def file_sample_rate(self) -> int | None:
+        """The lists do not tell."""
+        return None
+
+    def fitting_tasks(self) -> frozenset[Task]:
+        """See the base class."""
+        return mixtures_of(self.config.mixture)
+
+    def list_recordings(self) -> list[Recording]:
+        """See the base class."""
+        folder = self._folder()
+        names = [self.config.mixture, *(f"s{number}" for number in range(1, self.num_speakers + 1))]
+        lists = [read_list(folder / f"{name}.json") for name in names]
+        lengths = {name: len(entries) for name, entries in zip(names, lists, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{folder}: the lists differ in length: {lengths}.")
+        found = []
+        for index, ((mixture, num_samples), *sources) in enumerate(zip(*lists, strict=True)):
+            name = f"{index:05d}-{Path(mixture).stem}"  # many corpora call every mixture mix.wav
+            paths = tuple(resolve(source, folder) for source, _ in sources)
+            found.append(Recording(name, resolve(mixture, folder), paths, num_samples=num_samples))
+        return found
+
+    def _folder(self) -> Path:
+        names = SPLIT_FOLDERS[self.split]
+        found = [self.config.root / name for name in names if (self.config.root / name).is_dir()]
+        if len(found) != 1:
+            state = "none" if not found else "more than one"
+            raise FileNotFoundError(f"data.corpus.root: {state} of {', '.join(names)} in {self.config.root}.")
+        return found[0]
+
+
+def read_list(path: Path) -> list[tuple[str, int]]:
+    """Paths and lengths in samples.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such list.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error}).") from None
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"{path}: expected a list of [path, samples], got {content!r:.60}.")
+    for index, entry in enumerate(content):
+        fits = isinstance(entry, list) and [type(part) for part in entry] == [str, int]
+        if not fits:
+            raise ValueError(f"{path}, entry {index}: expected [path, samples], got {entry!r:.60}.")
+    return [(name, num_samples) for name, num_samples in content]

@@ -1,0 +1,221 @@
+"""Mixtures that lie on disk beside their sources: what every corpus of such recordings shares.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from polsess.audio import AUDIO_SUFFIXES, AudioError, read_audio, read_audio_info, resample
+from polsess.data.base import Corpus, CorpusConfig, Example, Split
+from polsess.tasks import Task
+
+_SHOWN = 5
+_READERS = 8
+
+
+class RecordedConfig(CorpusConfig):
+    """What the corpora of recordings share."""
+
+    max_bad: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of a split's recordings that may be missing, cut off, or of another rate or length than they
+    should be, ``0.01`` or ``"1%"``. Up to it they are left out and reported, beyond it nothing is served."""
+
+    @field_validator("max_bad", mode="before")
+    @classmethod
+    def _read_percent(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.endswith("%"):
+            try:
+                return float(value.removesuffix("%")) / 100
+            except ValueError:
+                return value
+        return value
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One mixture and the files of what it consists of."""
+
+    identifier: str
+    """Unique within the split."""
+    mixture: Path
+    sources: tuple[Path, ...]
+    """The speakers, in the order of the references."""
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    """Conditions to stratify by."""
+    num_samples: int | None = None
+    """What a list says of the length; None where none does."""
+
+
+class RecordedCorpus(Corpus):
+    """The recordings of one split; headers are checked when it is opened, samples are read in part.
+
+    Attributes:
+        recordings: What is served.
+        refused: One line for every recording that was left out.
+    """
+
+    config: RecordedConfig
+
+    def __init__(self, config: RecordedConfig, split: Split, task: Task, seed: int = 0) -> None:
+        super().__init__(config, split, task, seed)
+        self._check_task()
+        found = self.list_recordings()
+        with ThreadPoolExecutor(_READERS) as pool:  # waiting for a disk, not computing
+            checked = list(pool.map(self._check, found, chunksize=64))
+        self.refused = [each for each in checked if isinstance(each, str)]
+        _check_share(self.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
+        kept = [(one, form) for one, form in zip(found, checked, strict=True) if not isinstance(form, str)]
+        self.recordings = [one for one, _ in kept]
+        self._forms = [form for _, form in kept]
+
+    @abstractmethod
+    def list_recordings(self) -> list[Recording]:
+        """The recordings of the split in a fixed order, at least one.
+
+        Raises:
+            FileNotFoundError: If a folder or list is missing.
+            ValueError: If a list cannot be used.
+        """
+
+    @abstractmethod
+    def fitting_tasks(self) -> frozenset[Task]:
+        """The tasks that the chosen mixtures make sense for."""
+
+    @property
+    @abstractmethod
+    def num_speakers(self) -> int:
+        """Sources of a recording."""
+
+    @property
+    def file_sample_rate(self) -> int | None:
+        """The rate in Hz that all files must have; None where they may differ and are resampled."""
+        return self.config.sample_rate
+
+    @property
+    def num_sources(self) -> int:
+        """C, as the task asks for."""
+        return self.task.num_sources(self.num_speakers)
+
+    def __len__(self) -> int:
+        """Recordings."""
+        return len(self.recordings)
+
+    def example(self, epoch: int, index: int) -> Example:
+        """Read a recording; training takes a segment at a random place."""
+        recording, (num_samples, rate) = self.recordings[index], self._forms[index]
+        start, count = self._segment(epoch, index, num_samples, rate)
+        signals = torch.stack([_read(path, start, count) for path in self._files(recording)])
+        signals = resample(signals, rate, self.config.sample_rate)
+        references = self.task.references(signals[1:])
+        return Example(signals[0], references, recording.identifier, dict(recording.metadata))
+
+    def _segment(self, epoch: int, index: int, num_samples: int, rate: int) -> tuple[int, int]:
+        if self.split is not Split.TRAIN or self.config.segment_seconds is None:
+            return 0, num_samples
+        count = min(num_samples, round(self.config.segment_seconds * rate))
+        return int(self.random(epoch, index).integers(num_samples - count + 1)), count
+
+    def _files(self, recording: Recording) -> list[Path]:
+        """The mixture and the sources that the task needs."""
+        needed = 1 if self.task is Task.ES else None
+        return [recording.mixture, *recording.sources[:needed]]
+
+    def _check(self, recording: Recording) -> tuple[int, int] | str:
+        """Samples and rate of a recording, or why it cannot be used."""
+        try:
+            infos = [read_audio_info(path) for path in self._files(recording)]
+        except AudioError as error:
+            return str(error)
+        for info in infos:
+            rate, length = self.file_sample_rate or infos[0].sample_rate, infos[0].num_samples
+            if info.num_channels != 1:
+                return f"{info.path}: has {info.num_channels} channels; expected one."
+            if info.sample_rate != rate:
+                return f"{info.path}: has {info.sample_rate} Hz; expected {rate} Hz."
+            if info.num_samples != length:
+                return f"{info.path}: has {info.num_samples} samples, its mixture has {length}."
+        if recording.num_samples not in (None, infos[0].num_samples):
+            return (
+                f"{infos[0].path}: has {infos[0].num_samples} samples, its list says {recording.num_samples}."
+            )
+        return infos[0].num_samples, infos[0].sample_rate
+
+    def _check_task(self) -> None:
+        if self.task not in self.fitting_tasks():
+            known = ", ".join(sorted(self.fitting_tasks()))
+            raise ValueError(
+                f"{self.config.corpus_type}: these mixtures do not fit task {self.task}, only {known}; "
+                "choose another task or other mixtures."
+            )
+
+
+def _check_share(refused: Sequence[str], total: int, max_bad: float, where: str) -> None:
+    """Refuse the corpus, or report what is left out."""
+    if not refused:
+        return
+    shown = "; ".join(refused[:_SHOWN]) + ("; …" if len(refused) > _SHOWN else "")
+    count = f"{where}: {len(refused)} of {total} recordings cannot be used"
+    if len(refused) > max_bad * total:
+        raise ValueError(f"{count}, max_bad={max_bad:g} allows {int(max_bad * total)}: {shown}")
+    warnings.warn(f"{count} and are left out: {shown}", stacklevel=3)
+
+
+def _read(path: Path, start: int, num_samples: int) -> Tensor:
+    samples, _ = read_audio(path, start, num_samples)
+    return samples[0]
+
+
+def mixtures_of(name: str) -> frozenset[Task]:
+    """The tasks that a mixture of WHAM!'s or LibriMix's naming makes sense for.
+
+    Args:
+        name: ``mix_clean`` (speakers only), ``mix_both`` (and noise), ``mix_single`` (one speaker and noise).
+    """
+    if name.startswith("mix_single"):
+        return frozenset({Task.ES})
+    if name.startswith("mix_clean"):
+        return frozenset({Task.SB})  # the sum of the speakers is the mixture itself
+    return frozenset({Task.SB, Task.EB})
+
+
+def rate_folder(root: Path, subfolders: Sequence[str], sample_rate: int) -> Path:
+    """The folder ``wav8k`` or ``wav16k`` of a corpus, in its root or one of its sub-folders.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    name = f"wav{sample_rate // 1000}k"
+    for folder in (root, *(root / each for each in subfolders)):
+        if (folder / name).is_dir():
+            return folder / name
+    raise FileNotFoundError(f"data.corpus.root: no folder {name} in {root}; is it made for another rate?")
+
+
+def list_parallel(folder: Path, mixture: str, sources: Sequence[str]) -> list[Recording]:
+    """Recordings whose mixture and sources have one name in folders of their own.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If there is no sound file in the folder of mixtures.
+    """
+    for name in (mixture, *sources):
+        if not (folder / name).is_dir():
+            raise FileNotFoundError(f"{folder}: no folder '{name}' in it.")
+    paths = sorted(path for path in (folder / mixture).iterdir() if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise ValueError(f"{folder / mixture}: no sound files in it.")
+    return [
+        Recording(path.stem, path, tuple(folder / name / path.name for name in sources)) for path in paths
+    ]

@@ -1,0 +1,92 @@
+"""WHAM! and WHAMR!: WSJ0-2mix with recorded noise, and with reverberation.
+
+Wichern et al. (2019), "WHAM!", https://arxiv.org/abs/1907.01160; Maciejewski et al. (2020), "WHAMR!",
+https://arxiv.org/abs/1910.10279. The layout is that of the authors' scripts: ``wav8k|wav16k / min|max /
+tr|cv|tt / mix_clean, mix_both, mix_single, s1, s2``, in WHAMR! each followed by ``_anechoic`` or ``_reverb``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from polsess.data.base import register_corpus
+from polsess.data.recorded import (
+    RecordedConfig,
+    RecordedCorpus,
+    Recording,
+    list_parallel,
+    mixtures_of,
+    rate_folder,
+)
+from polsess.data.wsj0_mix import SPLIT_FOLDERS, wsj0_conditions
+from polsess.tasks import Task
+
+
+class WHAMConfig(RecordedConfig):
+    """Where WHAM! is and which of its mixtures are heard."""
+
+    corpus_type: Literal["wham"] = "wham"
+    sample_rate: Literal[8000, 16000] = 8000
+    """Picks ``wav8k`` or ``wav16k``."""
+    root: Path
+    """Holds ``wav8k`` or ``wav16k``."""
+    mode: Literal["min", "max"] = "min"
+    """Whether mixtures end with the shortest or the longest speaker."""
+    mixture: Literal["mix_clean", "mix_both", "mix_single"] = "mix_both"
+    """Two speakers, two speakers and noise, or the first speaker and noise."""
+
+
+class WHAMRConfig(WHAMConfig):
+    """Where WHAMR! is, which of its mixtures are heard and what is the target."""
+
+    corpus_type: Literal["whamr"] = "whamr"  # type: ignore[assignment]
+    room: Literal["anechoic", "reverb"] = "reverb"
+    """What is heard."""
+    target: Literal["anechoic", "reverb"] = "anechoic"
+    """What the references are; ``anechoic`` asks for dereverberation too."""
+
+
+@register_corpus("wham", WHAMConfig)
+class WHAM(RecordedCorpus):
+    """WHAM!."""
+
+    config: WHAMConfig
+
+    @property
+    def num_speakers(self) -> int:
+        """Two, or one in ``mix_single``."""
+        return 1 if self.config.mixture == "mix_single" else 2
+
+    def fitting_tasks(self) -> frozenset[Task]:
+        """See the base class."""
+        return mixtures_of(self.config.mixture)
+
+    def list_recordings(self) -> list[Recording]:
+        """See the base class."""
+        return self._list(self.config.mixture, "")
+
+    def _list(self, mixture: str, suffix: str) -> list[Recording]:
+        folder = rate_folder(self.config.root, [], self.config.sample_rate)
+        folder = folder / self.config.mode / SPLIT_FOLDERS[self.split]
+        sources = [f"s{number}{suffix}" for number in range(1, self.num_speakers + 1)]
+        listed = list_parallel(folder, mixture, sources)
+        return [replace(one, metadata=wsj0_conditions(one.identifier)) for one in listed]
+
+
+@register_corpus("whamr", WHAMRConfig)
+class WHAMR(WHAM):
+    """WHAMR!."""
+
+    config: WHAMRConfig
+
+    def fitting_tasks(self) -> frozenset[Task]:
+        """As WHAM!; the sum of the speakers is a target where reverberation is to be removed."""
+        found = super().fitting_tasks()
+        dereverberates = self.config.room == "reverb" and self.config.target == "anechoic"
+        return found | {Task.EB} if dereverberates and self.num_speakers > 1 else found
+
+    def list_recordings(self) -> list[Recording]:
+        """See the base class."""
+        return self._list(f"{self.config.mixture}_{self.config.room}", f"_{self.config.target}")
