@@ -56,6 +56,9 @@ def _exit_code(error: BaseException) -> ExitCode:
         return error.code
     if isinstance(error, ConfigError):
         return ExitCode.USAGE
+    checkpoints = sys.modules.get("polsess.checkpoints")  # its errors exist only once it is imported
+    if checkpoints is not None and isinstance(error, checkpoints.CheckpointError):
+        return ExitCode.MODEL
     return ExitCode.SOME_FAILED
 
 

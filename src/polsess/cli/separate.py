@@ -1,0 +1,151 @@
+"""`polsess separate`: recordings in, one file per speaker out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from polsess.cli.terminal import ExitCode, Failure, Terminal
+
+if TYPE_CHECKING:
+    from polsess.inference import SeparatedFile
+
+_PICTURE_SECONDS = 60
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(separate)
+
+
+def separate(
+    context: typer.Context,
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Sound files, or folders of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")] = Path("separated"),
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="A folder or file of weights; 'default' comes along.")
+    ] = "default",
+    channels: Annotated[
+        Literal["mix", "each"], typer.Option(help="Separate the mean of the channels, or each by itself.")
+    ] = "mix",
+    segment: Annotated[
+        float, typer.Option(help="Longest piece that the network sees at once, in seconds; 0 for all.")
+    ] = 24.0,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a piece in common with the next, 0 to 0.5.")
+    ] = 0.25,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    file_format: Annotated[
+        Literal["wav", "flac", "ogg", "mp3"], typer.Option("--format", help="Of the outputs.")
+    ] = "wav",
+    bits: Annotated[
+        Literal["16", "24", "32f"] | None,
+        typer.Option(help="Bits per sample of wav and flac.", show_default="16"),
+    ] = None,
+    clip_mode: Annotated[
+        Literal["rescale", "clamp", "error"],
+        typer.Option(help="Beyond full scale: make all speakers quieter, cut the peaks, or refuse."),
+    ] = "rescale",
+    filename: Annotated[
+        str, typer.Option(help="Names of the outputs; may hold sub-folders.")
+    ] = "{track}_{speaker}.{ext}",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    spectrograms: Annotated[
+        bool, typer.Option("--spectrograms", help=f"Also a picture of the first {_PICTURE_SECONDS} s.")
+    ] = False,
+) -> None:
+    """Separate the speakers of recordings of any length, rate and number of channels.
+
+    The outputs are as long as the recording, at its rate, and at the level that each speaker has in it.
+    """
+    from polsess.allocator import tune_allocator
+    from polsess.audio import AudioFormat
+    from polsess.dependencies import require
+    from polsess.inference import Separator, load_pretrained, pick_device
+    from polsess.inference.jobs import OutputOptions, find_jobs, separate_jobs
+    from polsess.inference.outputs import check_pattern
+
+    terminal: Terminal = context.obj
+    tune_allocator()
+    if spectrograms:
+        require("matplotlib", "--spectrograms")
+    with _usage_errors():
+        check_pattern(filename, num_sources=1)
+        options = OutputOptions(out, filename, AudioFormat(file_format, bits), clip_mode, overwrite)
+        pick_device(device)
+    loaded = load_pretrained(model)
+    with _usage_errors():
+        check_pattern(filename, loaded.output_sources)
+        separator = Separator(
+            loaded, device=device, segment_seconds=segment or None, overlap=overlap, channels=channels
+        )
+    jobs, problems = find_jobs(inputs, out)
+    done: list[SeparatedFile] = []
+    with terminal.progress() as progress:
+        bar = progress.add_task("separating", total=len(jobs))
+        for job, outcome in separate_jobs(
+            separator, jobs, options, lambda index, share: progress.update(bar, completed=index + share)
+        ):
+            if isinstance(outcome, Exception):
+                if terminal.debug:
+                    raise outcome
+                problems.append(_problem(job.source, outcome))
+                continue
+            done.append(outcome)
+            _print(terminal, job.source, outcome)
+            if spectrograms:
+                _draw(job.source, outcome, separator.names)
+    _finish(terminal, done, problems)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """An option that cannot be met ends the command with the code for a wrong command line."""
+    try:
+        yield
+    except ValueError as error:
+        raise Failure(str(error), ExitCode.USAGE) from None
+
+
+def _problem(source: Path, error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if str(source) in text else f"{source}: {text}"
+
+
+def _print(terminal: Terminal, source: Path, result: SeparatedFile) -> None:
+    for path in result.paths:
+        typer.echo(path)
+    if result.peak_gain < 1:
+        terminal.note(f"{source}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping.")
+
+
+def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> None:
+    """A picture of the mixture and the estimates beside the first output."""
+    from polsess.audio import read_audio
+    from polsess.report.pictures import draw_spectrograms
+
+    length = min(result.num_samples, _PICTURE_SECONDS * result.sample_rate)
+    paths = {"mixture": source, **dict(zip(names, result.paths, strict=True))}
+    signals = {name: read_audio(path, num_samples=length)[0].mean(0) for name, path in paths.items()}
+    picture = result.paths[0].with_suffix(".png")
+    draw_spectrograms(signals, result.sample_rate, picture, title=source.name)
+    typer.echo(picture)
+
+
+def _finish(terminal: Terminal, done: Sequence[SeparatedFile], problems: Sequence[str]) -> None:
+    if done:
+        sound = sum(result.duration_seconds for result in done)
+        spent = sum(result.elapsed_seconds for result in done)
+        terminal.note(
+            f"{len(done)} recordings, {sound:.1f} s of sound in {spent:.1f} s: "
+            f"real-time factor {spent / sound:.3f}."
+        )
+    if problems:
+        lines = [f"{len(problems)} inputs failed, {len(done)} are done:", *problems]
+        raise Failure("\n  ".join(lines))

@@ -1,0 +1,142 @@
+"""Many recordings at once: finding them in files and folders, naming their outputs, separating each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polsess.audio import AUDIO_SUFFIXES, AudioError, AudioFormat, ClipMode
+from polsess.inference.outputs import DEFAULT_PATTERN, output_paths
+from polsess.inference.results import SeparatedFile
+from polsess.inference.separator import Separator
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to separate."""
+
+    source: Path
+    track: str
+    """The name of its outputs: no other job's, with the sub-folder below the folder that was named."""
+
+
+def find_jobs(inputs: Iterable[Path], out: Path) -> tuple[list[Job], list[str]]:
+    """The recordings that some files and folders stand for.
+
+    Folders are searched with their sub-folders; hidden files and the output folder are passed over. A file
+    that is named twice is one job. Where two files would have outputs of one name, the later one's get a
+    number.
+
+    Args:
+        inputs: Files and folders.
+        out: The output folder.
+
+    Returns:
+        The jobs, and a line for every input that cannot be one.
+    """
+    jobs: list[Job] = []
+    problems: list[str] = []
+    sources: set[Path] = set()
+    tracks: set[str] = set()
+    for path in inputs:
+        found = list(_sounds(path, out)) if path.is_dir() else [(path, Path(path.name))]
+        if not found:
+            problems.append(f"{path}: no sound files in this folder.")
+        for source, name in found:
+            identity = Path(os.path.realpath(source))
+            if identity not in sources:
+                sources.add(identity)
+                jobs.append(Job(source, _unused(name.with_suffix("").as_posix(), tracks)))
+    return jobs, problems
+
+
+def _sounds(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Sound files below a folder and their names relative to it."""
+    passed_over = Path(os.path.realpath(out))
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and Path(os.path.realpath(here / name)) != passed_over
+        )
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
+                yield here / name, (here / name).relative_to(folder)
+
+
+def _unused(track: str, taken: set[str]) -> str:
+    """The name, or with a number behind it if it is taken; some file systems do not tell a from A."""
+    candidate, number = track, 1
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{track}_{number}"
+    taken.add(candidate.casefold())
+    return candidate
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where outputs go and how they are stored."""
+
+    folder: Path
+    pattern: str = DEFAULT_PATTERN
+    audio_format: AudioFormat = field(default_factory=AudioFormat)
+    clip_mode: ClipMode = "rescale"
+    overwrite: bool = False
+
+
+Outcome = SeparatedFile | Exception
+"""What became of a job."""
+
+
+def separate_jobs(
+    separator: Separator,
+    jobs: Sequence[Job],
+    options: OutputOptions,
+    progress: Callable[[int, float], None] | None = None,
+) -> Iterator[tuple[Job, Outcome]]:
+    """Separate one recording after the other; one that fails does not stop the others.
+
+    Args:
+        separator: Does it.
+        jobs: What to separate.
+        options: Where the outputs go. No input is ever overwritten.
+        progress: Is told the place of the job and the share of it that is done.
+    """
+    sources = {Path(os.path.realpath(job.source)) for job in jobs}
+    for index, job in enumerate(jobs):
+
+        def report(share: float, index: int = index) -> None:
+            if progress is not None:
+                progress(index, share)
+
+        try:
+            yield job, _separate(separator, job, options, sources, report)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            yield job, error
+        report(1.0)
+
+
+def _separate(
+    separator: Separator,
+    job: Job,
+    options: OutputOptions,
+    sources: set[Path],
+    report: Callable[[float], None],
+) -> SeparatedFile:
+    ending = options.audio_format.container
+    paths = output_paths(options.folder, options.pattern, job.track, separator.names, ending)
+    for path in paths:
+        if Path(os.path.realpath(path)) in sources:
+            raise AudioError(path, "is one of the inputs, which are never overwritten.")
+    return separator.separate_file(
+        job.source,
+        paths,
+        audio_format=options.audio_format,
+        clip_mode=options.clip_mode,
+        overwrite=options.overwrite,
+        progress=report,
+    )

@@ -1,0 +1,178 @@
+"""`polsess separate`: exit codes, names, and that nothing is lost, overwritten or left half done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner, Result
+
+from polsess.audio import read_audio, write_audio
+from polsess.checkpoints import save_model
+from polsess.cli.main import app
+from polsess.inference import Separator
+from polsess.models import create_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    torch.manual_seed(0)
+    save_model(create_model("blstm", preset="tiny"), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POLSESS_ALLOCATOR", "default")
+
+
+def sound(path: str, rate: int = 8000, channels: int = 1, seconds: float = 0.2) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, 0.1 * torch.randn(channels, round(rate * seconds)), rate)
+    return Path(path)
+
+
+def run(model: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["separate", *words, "-m", str(model), "--device", "cpu"])
+
+
+def outputs(folder: str = "separated") -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_one_file(model: Path) -> None:
+    sound("talk.wav", rate=44100, channels=2)
+    result = run(model, "talk.wav")
+    assert result.exit_code == 0
+    assert result.stdout.split() == ["separated/talk_speaker1.wav", "separated/talk_speaker2.wav"]
+    assert "1 recordings, 0.2 s of sound" in result.stderr
+    assert "real-time factor" in result.stderr
+    info = soundfile.info("separated/talk_speaker1.wav")
+    assert (info.frames, info.samplerate, info.channels, info.subtype) == (8820, 44100, 1, "PCM_16")
+
+
+def test_quiet_says_nothing(model: Path) -> None:
+    sound("talk.wav")
+    assert run(model, "talk.wav", "-q").stderr == ""
+
+
+def test_folders_keep_their_sub_folders_and_names_do_not_collide(model: Path) -> None:
+    for name in ("in/a.wav", "in/day 1/żółw 🐢.flac", "in/a.flac", "other/A.wav", "in/.hidden.wav"):
+        sound(name)
+    Path("in/notes.txt").write_text("not a sound")
+    result = run(model, "in", "other", "in/a.wav", "--format", "flac", "-o", "in/out")
+    assert result.exit_code == 0, result.stderr
+    names = ["A_3", "a", "a_2", "day 1/żółw 🐢"]
+    assert outputs("in/out") == sorted(f"{name}_speaker{i}.flac" for name in names for i in (1, 2))
+    again = run(model, "in", "-o", "in/out", "--format", "flac")
+    assert again.exit_code == 1, "outputs inside the input folder are not inputs, and are not overwritten"
+    assert "3 inputs failed, 0 are done" in again.stderr
+    assert "exists already" in again.stderr
+
+
+def test_bad_inputs_do_not_stop_the_good_ones(model: Path) -> None:
+    sound("good.wav")
+    Path("text.wav").write_text("Hello")
+    Path("empty").mkdir()
+    result = run(model, "missing.wav", "text.wav", "empty", "good.wav")
+    assert result.exit_code == 1
+    assert outputs() == ["good_speaker1.wav", "good_speaker2.wav"]
+    assert "3 inputs failed, 1 are done" in result.stderr
+    for line in ("missing.wav: there is no such file", "text.wav: is not a WAV", "empty: no sound files"):
+        assert line in result.stderr
+
+
+def test_overwriting_only_when_told_and_never_an_input(model: Path) -> None:
+    original = sound("talk.wav").read_bytes()
+    assert run(model, "talk.wav").exit_code == 0
+    before = Path("separated/talk_speaker1.wav").read_bytes()
+    assert run(model, "talk.wav").exit_code == 1
+    assert Path("separated/talk_speaker1.wav").read_bytes() == before
+    assert run(model, "talk.wav", "--overwrite").exit_code == 0
+    sound("x_speaker1.wav")
+    sound("x.wav")
+    result = run(model, "x.wav", "x_speaker1.wav", "-o", ".", "--overwrite")
+    assert result.exit_code == 1
+    assert "one of the inputs" in result.stderr
+    assert Path("talk.wav").read_bytes() == original
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("a.wav", "--format", "aac"),
+        ("a.wav", "--bits", "8"),
+        ("a.wav", "--bits", "16", "--format", "mp3"),
+        ("a.wav", "--bits", "32f", "--format", "flac"),
+        ("a.wav", "--overlap", "0.7"),
+        ("a.wav", "--segment", "-1"),
+        ("a.wav", "--channels", "left"),
+        ("a.wav", "--filename", "{track}.wav"),
+        ("a.wav", "--filename", "../{track}{speaker}"),
+        ("a.wav", "--clip-mode", "maybe"),
+    ],
+)
+def test_a_wrong_command_line(model: Path, words: tuple[str, ...]) -> None:
+    sound("a.wav")
+    assert run(model, *words).exit_code == 2
+    assert not Path("separated").exists()
+
+
+def test_a_device_that_is_not_there(model: Path) -> None:
+    sound("a.wav")
+    result = CliRunner().invoke(app, ["separate", "a.wav", "-m", str(model), "--device", "toaster"])
+    assert (result.exit_code, result.stderr[:14]) == (2, "error: device:")
+
+
+def test_a_model_that_cannot_be_used(tmp_path: Path) -> None:
+    sound("a.wav")
+    for name in ("nowhere", "a.wav"):
+        result = run(tmp_path / name, "a.wav")
+        assert result.exit_code == 3
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_options_reach_the_outputs(model: Path) -> None:
+    sound("talk.wav", channels=2, seconds=1.0)
+    words = ("--channels", "each", "--segment", "0.3", "--overlap", "0.5", "--bits", "32f")
+    assert run(model, "talk.wav", *words, "--filename", "{speaker}/{track}.{ext}").exit_code == 0
+    assert outputs() == ["speaker1/talk.wav", "speaker2/talk.wav"]
+    written = torch.stack([read_audio(f"separated/speaker{i}/talk.wav")[0] for i in (1, 2)])
+    expected = Separator.from_pretrained(
+        model, device="cpu", channels="each", segment_seconds=0.3, overlap=0.5
+    ).separate("talk.wav")
+    torch.testing.assert_close(written, expected.sources)
+    assert run(model, "talk.wav", "--segment", "0", "--format", "mp3").exit_code == 0
+    assert outputs()[-1] == "talk_speaker2.mp3"
+
+
+def test_enhancement_has_one_output_called_speech(tmp_path: Path) -> None:
+    save_model(create_model("blstm", preset="tiny", num_sources=1), tmp_path / "one")
+    sound("talk.wav")
+    assert run(tmp_path / "one", "talk.wav", "--filename", "{track}_clean.{ext}").exit_code == 0
+    assert run(tmp_path / "one", "talk.wav").exit_code == 0
+    assert outputs() == ["talk_clean.wav", "talk_speech.wav"]
+
+
+def test_pictures(model: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sound("talk.wav")
+    result = run(model, "talk.wav", "--spectrograms")
+    assert result.stdout.split()[-1] == "separated/talk_speaker1.png"
+    assert Path("separated/talk_speaker1.png").stat().st_size > 1000
+
+
+def test_an_interrupt_ends_the_run_and_leaves_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    sound("talk.wav")
+    monkeypatch.setattr("polsess.inference.separator.write_sources", interrupt)
+    assert run(model, "talk.wav").exit_code == 130
+    assert outputs() == []
