@@ -18,7 +18,7 @@ from polsess.schema import ConfigError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 
 
 class YamlError(ConfigError):
@@ -60,12 +60,12 @@ class _Loader(yaml.SafeLoader):
             raise YamlError(f"line {node.start_mark.line + 1}: expected a mapping")
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
-                raise YamlError(
-                    f"line {key_node.start_mark.line + 1}: the key '{key_node.value}' comes twice"
-                )
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key_node.value)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise YamlError(f"line {line}: a key must be text or a number")
+            if key_node.value in seen:
+                raise YamlError(f"line {line}: the key '{key_node.value}' comes twice")
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 

@@ -8,6 +8,7 @@ Both are imported by themselves.
 import importlib
 import pkgutil
 
+from polsess.checkpoints.catalogue import Published, list_published
 from polsess.checkpoints.formats import Checkpoint, CheckpointError, Converted
 from polsess.checkpoints.loading import load_model, read_checkpoint
 from polsess.checkpoints.native import save_model
@@ -15,4 +16,13 @@ from polsess.checkpoints.native import save_model
 for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
     importlib.import_module(_module.name)
 
-__all__ = ["Checkpoint", "CheckpointError", "Converted", "load_model", "read_checkpoint", "save_model"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Converted",
+    "Published",
+    "list_published",
+    "load_model",
+    "read_checkpoint",
+    "save_model",
+]

@@ -10,45 +10,70 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints.formats import READERS, Checkpoint, CheckpointError, Reader
+from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
 from polsess.schema import ConfigError
 
 
-def read_checkpoint(source: str | Path, *, config: Mapping[str, Any] | None = None) -> Checkpoint:
+def read_checkpoint(
+    source: str | Path, *, revision: str | None = None, config: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Read configuration, tensors and provenance without building a model.
 
     Args:
-        source: A folder or a file.
+        source: A folder, a file, or the id of a model on the Hugging Face hub, e.g.
+            ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``.
+        revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
     Raises:
         CheckpointError: If the format is not known, or the files are damaged, refused or incomplete.
     """
-    files = WeightFiles(Path(source))
+    if is_hub_id(source):
+        files = WeightFiles(fetch(str(source), revision))
+    elif revision is None:
+        files = WeightFiles(Path(source))
+    else:
+        raise CheckpointError(f"{source}: revision is for ids on the hub, not for paths; leave it out.")
     reader = _recognise(files)
-    converted = reader.read(files, config)
     try:
+        converted = reader.read(files, config)
         parsed = parse_model_config(converted.model)
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    return Checkpoint(reader.format, parsed, converted.state, converted.provenance, converted.task)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        # Text where a number belongs, a tensor of another rank: what a file says is never a bug of ours.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(
+            f"{source}: not of the form that {reader.format} files have ({reason})."
+        ) from error
+    notes = {"source": str(source), "format": reader.format, **converted.provenance}
+    if is_hub_id(source):
+        notes["revision"] = files.folder.name
+    return Checkpoint(reader.format, parsed, converted.state, notes, converted.task)
 
 
 def load_model(
-    source: str | Path, *, device: str | torch.device = "cpu", config: Mapping[str, Any] | None = None
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> SeparationModel:
     """Load a model with its weights, in evaluation mode.
 
     Args:
-        source: A folder or a file of any format that this library reads.
+        source: A folder or a file of any format that this library reads, or the id of a model on the
+            Hugging Face hub.
         device: Where the model shall be.
+        revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
     Raises:
         CheckpointError: If the files are not known, damaged or refused, or do not fit their configuration.
     """
-    checkpoint = read_checkpoint(source, config=config)
+    checkpoint = read_checkpoint(source, revision=revision, config=config)
     return build_model(checkpoint.config, checkpoint.state, str(source)).to(device).eval()
 
 

@@ -88,8 +88,10 @@ class Hyperparams:
         kind, _, class_path = value.tag.partition(":")
         if kind in ("!new", "!name") and class_path:
             return Instance(class_path, self._arguments(value, class_path, trail))
+        if value.tag == "!tuple" and isinstance(value.value, list):
+            return tuple(self._resolve(value.value, trail))
         if value.tag == "!tuple":
-            return tuple(self._resolve(value.value or [], trail))
+            return self._tuple(str(value.value))
         raise CheckpointError(f"{self._where}: the tag '{value.tag}' is not read; nothing in a file is run.")
 
     def _arguments(self, value: Tagged, class_path: str, trail: tuple[str, ...]) -> dict[str, Any]:
@@ -98,6 +100,14 @@ class Hyperparams:
         if not isinstance(value.value, Mapping):
             raise CheckpointError(f"{self._where}: {class_path}: arguments must have names.")
         return self._resolve(value.value, trail)
+
+    def _tuple(self, text: str) -> tuple[Any, ...]:
+        """The numbers of a tuple in brackets, ``(3, 3)``."""
+        words = [word.strip() for word in text.strip().removeprefix("(").removesuffix(")").split(",")]
+        try:
+            return tuple(float(word) if "." in word else int(word) for word in words if word)
+        except ValueError:
+            raise CheckpointError(f"{self._where}: '!tuple {text[:60]}' is not a tuple of numbers.") from None
 
     def _reference(self, text: str, trail: tuple[str, ...]) -> Any:
         """The value of ``<key>``, ``<key[inner]>``, or text or arithmetic with such references."""

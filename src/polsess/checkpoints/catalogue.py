@@ -1,0 +1,146 @@
+"""Published weights by their ids on the Hugging Face hub: files, format, task, rate, licence, stated score.
+
+Scores and licences are those of the model cards, on the test set that the card names; nothing here was
+measured by this library. Licences are of the weights as their authors state them: corpora such as WSJ0 and
+WHAM! add conditions of their own (WHAM! noise: non-commercial).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_SPEECHBRAIN = ("hyperparams.yaml", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
+_ASTEROID = ("pytorch_model.bin",)
+_THREE_PARTS = ("config.json", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One set of weights that somebody published.
+
+    Attributes:
+        hub_id: Owner and name on the hub.
+        format: The reader of its files.
+        files: What must be fetched, all of it.
+        model_type: The architecture here.
+        task: Separation of speakers, or enhancement of one.
+        num_sources: C.
+        sample_rate: In Hz.
+        license: As the card states it; None where none was found.
+        score: Improvement of SI-SDR in dB as the card states it; None where none was found.
+        corpus: What it was trained and tested on.
+        revision: The commit that is loaded when none is asked for; None follows ``main``.
+    """
+
+    hub_id: str
+    format: str
+    files: tuple[str, ...]
+    model_type: str
+    task: Literal["separation", "enhancement"]
+    num_sources: int
+    sample_rate: int
+    license: str | None
+    score: float | None
+    corpus: str
+    revision: str | None = None
+
+
+def _asteroid(
+    hub_id: str, model_type: str, num_sources: int, sample_rate: int, score: float | None, corpus: str
+) -> Published:
+    task: Literal["separation", "enhancement"] = "separation" if num_sources > 1 else "enhancement"
+    return Published(
+        hub_id,
+        "asteroid",
+        _ASTEROID,
+        model_type,
+        task,
+        num_sources,
+        sample_rate,
+        "cc-by-sa-4.0",
+        score,
+        corpus,
+    )
+
+
+def _speechbrain(
+    name: str, num_sources: int, score: float | None, corpus: str, *, sample_rate: int = 8000
+) -> Published:
+    return Published(
+        f"speechbrain/{name}",
+        "speechbrain",
+        _SPEECHBRAIN,
+        name.partition("-")[0],
+        "separation" if num_sources > 1 else "enhancement",
+        num_sources,
+        sample_rate,
+        "apache-2.0",
+        score,
+        corpus,
+    )
+
+
+def _mossformer2(name: str, num_sources: int, corpus: str) -> Published:
+    return Published(
+        f"alibabasglab/{name}",
+        "clearervoice",
+        _THREE_PARTS,
+        "mossformer2",
+        "separation",
+        num_sources,
+        8000,
+        None,
+        None,
+        corpus,
+    )
+
+
+_ENTRIES = [
+    _asteroid("mpariente/ConvTasNet_WHAM_sepclean", "convtasnet", 2, 8000, 16.21, "WHAM! sep_clean min"),
+    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepclean_8k", "convtasnet", 2, 8000, None, "Libri2Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepnoisy_8k", "convtasnet", 2, 8000, 11.94, "Libri2Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepclean_16k", "convtasnet", 2, 16000, 15.24, "Libri2Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepnoisy_16k", "convtasnet", 2, 16000, 12.55, "Libri2Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepclean_8k", "convtasnet", 3, 8000, 11.98, "Libri3Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepnoisy_8k", "convtasnet", 3, 8000, 10.39, "Libri3Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepclean_16k", "convtasnet", 3, 16000, 12.30, "Libri3Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepnoisy_16k", "convtasnet", 3, 16000, 10.28, "Libri3Mix min"),
+    _asteroid("JorisCos/ConvTasNet_Libri1Mix_enhsingle_16k", "convtasnet", 1, 16000, 11.29, "Libri1Mix min"),
+    _asteroid("mpariente/DPRNNTasNet-ks2_WHAM_sepclean", "dprnn", 2, 8000, 19.32, "WHAM! sep_clean min"),
+    _asteroid("julien-c/DPRNNTasNet-ks16_WHAM_sepclean", "dprnn", 2, 8000, 18.23, "WHAM! sep_clean min"),
+    _asteroid("JorisCos/DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k", "dprnn", 1, 16000, 11.27, "Libri1Mix min"),
+    _speechbrain("sepformer-wsj02mix", 2, 22.4, "WSJ0-2mix"),
+    _speechbrain("sepformer-wsj03mix", 3, 19.8, "WSJ0-3mix"),
+    _speechbrain("sepformer-wham", 2, 16.3, "WHAM!"),
+    _speechbrain("sepformer-whamr", 2, 13.7, "WHAMR!"),
+    _speechbrain("sepformer-whamr16k", 2, None, "WHAMR! at 16 kHz", sample_rate=16000),
+    _speechbrain("sepformer-libri2mix", 2, None, "Libri2Mix"),
+    _speechbrain("sepformer-libri3mix", 3, 19.0, "Libri3Mix"),
+    _speechbrain("sepformer-wham-enhancement", 1, None, "WHAM!"),
+    _speechbrain("sepformer-whamr-enhancement", 1, None, "WHAMR!"),
+    _speechbrain("sepformer-wham16k-enhancement", 1, None, "WHAM! at 16 kHz", sample_rate=16000),
+    _speechbrain("resepformer-wsj02mix", 2, 18.6, "WSJ0-2mix"),
+    _mossformer2("mossformer2-librimix-2spk", 2, "Libri2Mix"),
+    _mossformer2("mossformer2-wsj0mix-3spk", 3, "WSJ0-3mix"),
+    _mossformer2("mossformer2-whamr-2spk", 2, "WHAMR!"),
+    Published(
+        "alibabasglab/MossFormer2_SS_16K",
+        "clearervoice",
+        ("last_best_checkpoint", "last_best_checkpoint.pt"),
+        "mossformer2",
+        "separation",
+        2,
+        16000,
+        None,
+        None,
+        "not stated",
+    ),
+]
+CATALOGUE = {entry.hub_id: entry for entry in _ENTRIES}
+"""Every known publication by its id."""
+
+
+def list_published() -> list[Published]:
+    """The published weights that ``load_model`` knows how to fetch, in the order of their ids."""
+    return [CATALOGUE[hub_id] for hub_id in sorted(CATALOGUE)]

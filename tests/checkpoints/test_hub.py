@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from polsess.checkpoints import (
+    CheckpointError,
+    list_published,
+    load_model,
+    read_checkpoint,
+    save_model,
+)
+from polsess.checkpoints.formats import READERS
+from polsess.models import create_model, list_models
+from tests.conftest import GOLDEN
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def put(cache: Path, hub_id: str, folder: Path, revision: str = "main", commit: str = COMMIT) -> Path:
+    """Lay a folder into the cache as a download would."""
+    repository = cache / f"models--{hub_id.replace('/', '--')}"
+    snapshot = repository / "snapshots" / commit
+    (repository / "blobs").mkdir(parents=True, exist_ok=True)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / revision).write_text(commit)
+    for path in folder.iterdir():
+        if not path.name.startswith(("io", "meta")):
+            blob = repository / "blobs" / f"{commit}-{path.name}"
+            shutil.copy(path, blob)
+            (snapshot / path.name).symlink_to(blob)
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "folder"),
+    [
+        ("JorisCos/ConvTasNet_Libri2Mix_sepclean_16k", "ast_convtasnet"),
+        ("speechbrain/sepformer-wsj02mix", "sb_convtasnet"),
+    ],
+)
+def test_published_ids_load_from_the_cache(cache: Path, hub_id: str, folder: str) -> None:
+    put(cache, hub_id, GOLDEN / folder)
+    mixture = torch.randn(1, 400)
+    assert torch.equal(load_model(hub_id)(mixture), load_model(GOLDEN / folder)(mixture))
+    provenance = read_checkpoint(hub_id).provenance
+    assert (provenance["source"], provenance["revision"]) == (hub_id, COMMIT)
+
+
+def test_a_revision_is_the_one_that_is_loaded(cache: Path, tmp_path: Path) -> None:
+    models = [create_model("blstm", preset="tiny").eval() for _ in range(2)]
+    folders = [save_model(model, tmp_path / f"saved{i}") for i, model in enumerate(models)]
+    put(cache, "somebody/model", folders[0])
+    put(cache, "somebody/model", folders[1], "v2", "f" * 40)
+    mixture = torch.randn(1, 400)
+    assert torch.equal(load_model("somebody/model")(mixture), models[0](mixture))
+    for revision in ("v2", "f" * 40):
+        assert torch.equal(load_model("somebody/model", revision=revision)(mixture), models[1](mixture))
+    with pytest.raises(CheckpointError, match="revision is for ids on the hub"):
+        load_model(folders[0], revision="main")
+
+
+def test_offline_without_a_cache_says_what_to_do(cache: Path) -> None:
+    assert not list(cache.iterdir())
+    with pytest.raises(
+        CheckpointError, match=r"not in the cache .* hf download speechbrain/sepformer-wham\."
+    ):
+        load_model("speechbrain/sepformer-wham")
+
+
+def test_half_a_download_is_not_loaded(cache: Path) -> None:
+    snapshot = put(cache, "speechbrain/sepformer-wham", GOLDEN / "sb_convtasnet")
+    (snapshot / "decoder.ckpt").unlink()
+    with pytest.raises(CheckpointError, match=r"decoder.ckpt is not in the cache"):
+        load_model("speechbrain/sepformer-wham")
+
+
+def test_a_pickle_is_no_substitute_for_safetensors(cache: Path) -> None:
+    put(cache, "somebody/else", GOLDEN / "ast_convtasnet")  # holds pytorch_model.bin only
+    with pytest.raises(CheckpointError, match=r"config.json is not in the cache"):
+        load_model("somebody/else")
+
+
+def test_a_path_that_exists_is_a_path(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(cache, "my/model", GOLDEN / "ast_convtasnet")
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "here" / "my" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_model("my/model").model_type == "blstm"
+
+
+def test_the_catalogue_is_readable_here() -> None:
+    formats, models = {reader.format for reader in READERS}, set(list_models())
+    entries = list_published()
+    assert len({entry.hub_id for entry in entries}) == len(entries) > 20
+    for entry in entries:
+        assert entry.format in formats, entry
+        assert entry.model_type in models, entry
+        assert (entry.task == "enhancement") == (entry.num_sources == 1), entry
