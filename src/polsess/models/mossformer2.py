@@ -218,22 +218,27 @@ class GatedAttention(nn.Module):
     ) -> Tensor:
         """Values and gates ``[B, L, E]`` by queries and keys ``[B, L, D]``."""
         length = hidden.shape[1]
-        heads = query_key.unsqueeze(2) * self.scale + self.offset  # [B, L, 4, D]
+        heads = torch.addcmul(self.offset, query_key.unsqueeze(2), self.scale)  # [B, L, 4, D]
         heads = rotate(heads, *(table.unsqueeze(1).to(heads.dtype) for table in rotation))
-        heads = F.pad(heads, (0, 0, 0, 0, 0, -length % self.group_size))
-        hidden = F.pad(hidden, (0, 0, 0, -length % self.group_size))
         query, linear_query, key, linear_key = heads.unbind(2)
         num_frames = length if padding is None else padding.num_frames.to(hidden.dtype)
-        everywhere = linear_query @ (linear_key.mT @ hidden / num_frames)
-        weights = (self._grouped(query) @ self._grouped(key).mT / self.group_size).relu().square()
-        attended = torch.baddbmm(
-            self._grouped(everywhere), self.dropout(weights), self._grouped(hidden)
-        )  # [B*G, P, E]
-        return attended.view(hidden.shape)[:, :length]
+        attended = linear_query @ (linear_key.mT @ hidden / num_frames)
+        whole = length - length % self.group_size  # frames in whole groups; the rest is a shorter one
+        ranges = [(0, whole, self.group_size), (whole, length, length - whole)]
+        parts = [
+            self._add_grouped(*(each[:, start:stop] for each in (attended, query, key, hidden)), size)
+            for start, stop, size in ranges
+            if stop > start
+        ]
+        return torch.cat(parts, dim=1)
 
-    def _grouped(self, frames: Tensor) -> Tensor:
-        """``[B, G*P, E]`` to ``[B*G, P, E]``."""
-        return frames.unflatten(1, (-1, self.group_size)).flatten(0, 1)
+    def _add_grouped(self, total: Tensor, query: Tensor, key: Tensor, hidden: Tensor, size: int) -> Tensor:
+        """Quadratic attention within groups of ``size`` frames, added to ``total``: ``[B, G*P, E]``."""
+        total, query, key, values = (
+            each.reshape(-1, size, each.shape[-1]) for each in (total, query, key, hidden)
+        )
+        weights = (query @ key.mT / self.group_size).relu().square()
+        return torch.baddbmm(total, self.dropout(weights), values).view(hidden.shape)
 
 
 class GatedMemory(nn.Module):
@@ -288,7 +293,7 @@ class DilatedMemory(nn.Module):
         first = self.norm(self.conv(projected), padding)
         first = cleared(self.activation(first.mT).mT, padding)
         pairs = self.pair_conv(torch.cat([first, projected], dim=-1))  # [B, L, 2*M]
-        second = self.pair_norm(pairs.unflatten(-1, (-1, 2)).sum(-1), padding)
+        second = self.pair_norm(pairs[..., ::2] + pairs[..., 1::2], padding)
         activated: Tensor = self.pair_activation(second.mT).mT
         return frames + activated
 
@@ -310,13 +315,13 @@ class ConvolvedProjection(nn.Module):
         super().__init__()
         self.norm = norm
         self.linear = nn.Linear(num_inputs, num_outputs)
-        self.conv = DepthwiseConv(num_outputs, kernel_size)
+        self.conv = DepthwiseConv(num_outputs, kernel_size, residual=True)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, frames: Tensor, padding: Padding | None) -> Tensor:
         """``[B, L, inputs]`` to ``[B, L, outputs]``."""
         projected = cleared(F.silu(self.linear(self.norm(frames))), padding)
-        output: Tensor = self.dropout(projected + self.conv(projected))
+        output: Tensor = self.dropout(self.conv(projected))
         return output
 
 

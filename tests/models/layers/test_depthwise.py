@@ -67,6 +67,13 @@ def test_bias_is_added_and_an_even_kernel_refused() -> None:
         DepthwiseConv(3, 4)
 
 
+def test_the_residual_is_the_input() -> None:
+    layer, frames = DepthwiseConv(3, 5, dilation=2, bias=True, residual=True), torch.randn(2, 9, 3)
+    assert layer.bias is not None
+    expected = frames + depthwise_conv(frames, layer.weight, 2) + layer.bias
+    torch.testing.assert_close(layer(frames), expected)
+
+
 def test_autocast_gives_the_reduced_precision() -> None:
     layer, frames = DepthwiseConv(3, 5), torch.randn(1, 20, 3, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -26,16 +26,26 @@ class DepthwiseConv(nn.Module):
         kernel_size: K, odd.
         dilation: Frames between taps.
         bias: Whether each channel has an offset.
+        residual: Whether the input is added to the output.
 
     Raises:
         ValueError: If the kernel size is even.
     """
 
-    def __init__(self, num_channels: int, kernel_size: int, *, dilation: int = 1, bias: bool = False) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        bias: bool = False,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"DepthwiseConv: kernel_size must be odd, got {kernel_size}.")
         self.dilation = dilation
+        self.residual = residual
         like = nn.Conv1d(num_channels, num_channels, kernel_size, groups=num_channels, bias=bias)
         self.weight, self.bias = like.weight, like.bias  # PyTorch's initial values
 
@@ -48,7 +58,11 @@ class DepthwiseConv(nn.Module):
         Returns:
             ``[B, L, C]``.
         """
-        output = depthwise_conv(frames, self.weight, self.dilation)
+        weight = self.weight
+        if self.residual:  # the present frame once more: a one at the centre tap
+            half = weight.shape[-1] // 2
+            weight = weight + F.pad(weight.new_ones(1), (half, half))
+        output = depthwise_conv(frames, weight, self.dilation)
         return output if self.bias is None else output + self.bias
 
     def extra_repr(self) -> str:

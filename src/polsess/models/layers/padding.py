@@ -64,14 +64,12 @@ class UtteranceNorm(nn.Module):
             ``[B, L, N]``, at least float32.
         """
         frames = frames.to(torch.promote_types(frames.dtype, torch.float32))
-        if padding is None:
-            variance, mean = torch.var_mean(frames, self.over, correction=0, keepdim=True)
-        else:
-            count = padding.num_frames * (frames.shape[-1] if 2 in self.over else 1)
-            mean = padding.apply(frames).sum(self.over, keepdim=True) / count
-            variance = padding.apply(frames - mean).square().sum(self.over, keepdim=True) / count
-        scale = (variance + self.eps).rsqrt() * self.weight
-        return torch.addcmul(self.bias - mean * scale, frames, scale)
+        shared = frames.shape[-1] if 2 in self.over else 1
+        count = padding.num_frames * shared if padding else frames.shape[1] * shared
+        # Two plain sums: the library's fused variance over time is many times slower in this layout.
+        centred = frames - cleared(frames, padding).sum(self.over, keepdim=True) / count
+        variance = cleared(centred, padding).square().sum(self.over, keepdim=True) / count
+        return torch.addcmul(self.bias, centred, (variance + self.eps).rsqrt() * self.weight)
 
 
 class TimeNorm(UtteranceNorm):
