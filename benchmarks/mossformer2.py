@@ -47,7 +47,8 @@ class ChannelsFirst(nn.Module):
             ).squeeze(-1)
         else:
             output = F.conv1d(image.squeeze(-1), weight, None, 1, padding, dilation, len(weight))
-        return output.mT.contiguous()
+        output = output.mT.contiguous()
+        return frames + output if self.conv.residual else output
 
 
 def as_the_reference(model: SeparationModel) -> SeparationModel:

@@ -224,11 +224,11 @@ class GatedAttention(nn.Module):
         num_frames = length if padding is None else padding.num_frames.to(hidden.dtype)
         attended = linear_query @ (linear_key.mT @ hidden / num_frames)
         whole = length - length % self.group_size  # frames in whole groups; the rest is a shorter one
-        ranges = [(0, whole, self.group_size), (whole, length, length - whole)]
+        ranges = [(slice(0, whole), self.group_size), (slice(whole, length), length - whole)]
         parts = [
-            self._add_grouped(*(each[:, start:stop] for each in (attended, query, key, hidden)), size)
-            for start, stop, size in ranges
-            if stop > start
+            self._add_grouped(attended[:, part], query[:, part], key[:, part], hidden[:, part], size)
+            for part, size in ranges
+            if part.stop > part.start
         ]
         return torch.cat(parts, dim=1)
 
