@@ -56,8 +56,8 @@ def test_published_ids_load_from_the_cache(cache: Path, hub_id: str, folder: str
     put(cache, hub_id, GOLDEN / folder)
     mixture = torch.randn(1, 400)
     assert torch.equal(load_model(hub_id)(mixture), load_model(GOLDEN / folder)(mixture))
-    provenance = read_checkpoint(hub_id).provenance
-    assert (provenance["source"], provenance["revision"]) == (hub_id, COMMIT)
+    checkpoint = read_checkpoint(hub_id)
+    assert (checkpoint.source, checkpoint.revision) == (hub_id, COMMIT)
 
 
 def test_a_revision_is_the_one_that_is_loaded(cache: Path, tmp_path: Path) -> None:

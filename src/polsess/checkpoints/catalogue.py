@@ -110,6 +110,7 @@ _ENTRIES = [
     _asteroid("mpariente/DPRNNTasNet-ks2_WHAM_sepclean", "dprnn", 2, 8000, 19.32, "WHAM! sep_clean min"),
     _asteroid("julien-c/DPRNNTasNet-ks16_WHAM_sepclean", "dprnn", 2, 8000, 18.23, "WHAM! sep_clean min"),
     _asteroid("JorisCos/DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k", "dprnn", 1, 16000, 11.27, "Libri1Mix min"),
+    _asteroid("JorisCos/DPTNet_Libri1Mix_enhsingle_16k", "dptnet", 1, 16000, 11.38, "Libri1Mix min"),
     _speechbrain("sepformer-wsj02mix", 2, 22.4, "WSJ0-2mix"),
     _speechbrain("sepformer-wsj03mix", 3, 19.8, "WSJ0-3mix"),
     _speechbrain("sepformer-wham", 2, 16.3, "WHAM!"),

@@ -51,6 +51,8 @@ class Checkpoint:
         state: Its tensors by their names here.
         provenance: What the file says of itself.
         task: The PolSESS task, where the file names one.
+        source: The path or id that was read.
+        revision: The commit on the hub, for ids.
     """
 
     format: str
@@ -58,6 +60,8 @@ class Checkpoint:
     state: dict[str, Tensor]
     provenance: dict[str, Any]
     task: str | None
+    source: str
+    revision: str | None = None
 
 
 class Converter(Protocol):

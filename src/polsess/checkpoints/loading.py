@@ -48,10 +48,15 @@ def read_checkpoint(
         raise CheckpointError(
             f"{source}: not of the form that {reader.format} files have ({reason})."
         ) from error
-    notes = {"source": str(source), "format": reader.format, **converted.provenance}
-    if is_hub_id(source):
-        notes["revision"] = files.folder.name
-    return Checkpoint(reader.format, parsed, converted.state, notes, converted.task)
+    return Checkpoint(
+        reader.format,
+        parsed,
+        converted.state,
+        converted.provenance,
+        converted.task,
+        source=str(source),
+        revision=files.folder.name if is_hub_id(source) else None,
+    )
 
 
 def load_model(
