@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio
-from polsess.checkpoints import load_model
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
+from polsess.inference.pretrained import load_pretrained, pick_device
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest
 
@@ -140,7 +140,8 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     chosen = pick_device(device)
     names = distinct_names(sources)
     return [
-        ModelSystem(load_model(source), name, chosen) for source, name in zip(sources, names, strict=True)
+        ModelSystem(load_pretrained(source), name, chosen)
+        for source, name in zip(sources, names, strict=True)
     ]
 
 
@@ -156,15 +157,6 @@ def open_estimates(folder: Path, systems: Sequence[str] | None = None) -> list[S
             f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item."
         )
     return [FolderSystem(folder, system) for system in found]
-
-
-def pick_device(name: str) -> torch.device:
-    """A device by its name; ``auto`` is the fastest at hand."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def distinct_names(sources: Sequence[str]) -> list[str]:
