@@ -34,9 +34,8 @@ class TrainingReader(Reader):
             raise CheckpointError(f"{where}: holds its configuration; leave config out.")
         state = without_prefix(state_of(content["state_dict"], where), "model.")
         notes = {key: content[key] for key in ("epoch", "global_step") if isinstance(content.get(key), int)}
-        data = stored.get("data")
-        task = data.get("task") if isinstance(data, Mapping) else None
-        return Converted(dict(stored["model"]), state, {**notes, "config": dict(stored)}, task)
+        task = stored.get("task")
+        return Converted(dict(stored["model"]), state, {**notes, "config": dict(stored)}, task if isinstance(task, str) else None)
 
     def _names(self, files: WeightFiles) -> list[str]:
         return [name for name in files.candidates("*.ckpt") if _is_ours(files.torch_file(name))]
