@@ -10,7 +10,7 @@ import polsess
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
-    | {"signal_ratios", "permutation", "allocator"},
+    | {"signal_ratios", "permutation", "allocator", "pictures"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints"},
     {"training", "inference"},

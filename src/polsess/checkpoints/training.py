@@ -35,7 +35,12 @@ class TrainingReader(Reader):
         state = without_prefix(state_of(content["state_dict"], where), "model.")
         notes = {key: content[key] for key in ("epoch", "global_step") if isinstance(content.get(key), int)}
         task = stored.get("task")
-        return Converted(dict(stored["model"]), state, {**notes, "config": dict(stored)}, task if isinstance(task, str) else None)
+        return Converted(
+            dict(stored["model"]),
+            state,
+            {**notes, "config": dict(stored)},
+            task if isinstance(task, str) else None,
+        )
 
     def _names(self, files: WeightFiles) -> list[str]:
         return [name for name in files.candidates("*.ckpt") if _is_ours(files.torch_file(name))]

@@ -88,9 +88,9 @@ class Corpus(ABC):
         """The example at an index, as drawn in an epoch."""
 
     def random(self, epoch: int, index: int) -> np.random.Generator:
-        """The random numbers of one draw: they depend on seed, split, epoch and index only."""
-        effective = epoch if self.split is Split.TRAIN else 0
-        return np.random.default_rng([self.seed, list(Split).index(self.split), effective, index])
+        """The random numbers of one draw: of seed, epoch and index in training, else of the index alone."""
+        seed, epoch = (self.seed, epoch) if self.split is Split.TRAIN else (0, 0)
+        return np.random.default_rng([seed, list(Split).index(self.split), epoch, index])
 
 
 CORPUS_REGISTRY: Registry[Corpus] = Registry("corpus")

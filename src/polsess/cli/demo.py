@@ -1,0 +1,38 @@
+"""`polsess demo`: separate the recordings that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where sounds and pictures go.")] = Path("demo"),
+    model: Annotated[str, typer.Option("-m", "--model", help="As for `polsess separate`.")] = "default",
+) -> None:
+    """Separate real recordings of two speakers; write sounds and pictures, print scores."""
+    from polsess.allocator import tune_allocator
+
+    tune_allocator()
+
+    from polsess.demo import DemoItem, run_demo
+    from polsess.inference import Separator
+
+    def report(item: DemoItem) -> None:
+        typer.echo(
+            f"{item.name:<10}{item.si_snri_db:>10.2f} dB{item.realtime_factor:>14.3f}    {item.folder}"
+        )
+
+    separator = Separator.from_pretrained(model)
+    typer.echo(f"{'recording':<10}{'SI-SNRi':>13}{'real time x':>14}    files")
+    items = run_demo(out, separator, report)
+    mean = sum(item.si_snri_db for item in items) / len(items)
+    typer.echo(f"{'mean':<10}{mean:>10.2f} dB")
+    typer.echo(f"Listen to {out}/*/speaker1.wav and speaker2.wav; look at {out}/*/spectrograms.png.")

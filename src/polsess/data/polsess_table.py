@@ -1,0 +1,139 @@
+"""The CSV of a PolSESS split: found wherever the generator or a user put it, read row by row.
+
+The generator writes 34 columns; older corpora lack the three on the scene's volume. Only the names of the
+layers' files are needed; the rest becomes metadata where it is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+LAYER_COLUMNS = ("mixFile", "speaker1File", "speaker2File", "sceneFile", "eventFile")
+REVERB_COLUMNS = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
+"""Empty for outdoor rows."""
+
+
+@dataclass(frozen=True)
+class PolSESSRow:
+    """One mixture."""
+
+    number: int
+    """The line of the CSV, the header being line 1."""
+    files: dict[str, str]
+    """File names by column; the reverberation columns only indoors."""
+    metadata: dict[str, str | float]
+    """Scene, event, levels, speakers, as far as the CSV has them."""
+
+    @property
+    def indoor(self) -> bool:
+        """Whether the scene is indoors: only then there is reverberation."""
+        return REVERB_COLUMNS[0] in self.files
+
+
+def find_table(root: Path, split: str, given: Path | None = None) -> Path:
+    """The CSV of a split.
+
+    Args:
+        root: The corpus's folder.
+        split: ``train``, ``val`` or ``test``.
+        given: A path, ``{split}`` standing for the split; relative to the root or as it is.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If several could be it.
+    """
+    if given is not None:
+        name = str(given).replace("{split}", split)
+        for path in (root / name, Path(name)):
+            if path.is_file():
+                return path
+        raise FileNotFoundError(f"data.corpus.table: no file at {root / name}.")
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
+    found = [*sorted((root / split).glob("*.csv")), *sorted(root.glob(f"*_{split}_*.csv"))]
+    found += [path for path in sorted(root.glob(f"*{split}*.csv")) if path not in found]
+    standard = [path for path in found if re.fullmatch(rf"corpus_.*_{split}_final\.csv", path.name)]
+    candidates = standard or found
+    if not candidates:
+        raise FileNotFoundError(
+            f"{root}: no CSV for split '{split}' in it or in {root / split}; expected "
+            f"corpus_<name>_{split}_final.csv. The generator leaves it in its working directory: move it."
+        )
+    if len(candidates) > 1:
+        names = ", ".join(str(path.relative_to(root)) for path in candidates)
+        raise ValueError(f"{root}: several CSVs could be split '{split}': {names}. Set data.corpus.table.")
+    return candidates[0]
+
+
+def read_table(path: Path) -> list[PolSESSRow]:
+    """All rows of a split's CSV.
+
+    Raises:
+        ValueError: If columns or names are missing, or there is no row; with the line and the column.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        columns = reader.fieldnames or []
+        missing = [name for name in (*LAYER_COLUMNS, *REVERB_COLUMNS) if name not in columns]
+        if missing:
+            separator = (
+                " It seems to be separated by ';': save it with commas." if ";" in str(columns) else ""
+            )
+            raise ValueError(f"{path}: missing column(s) {', '.join(missing)}.{separator}")
+        rows = [_read_row(path, number, row) for number, row in enumerate(reader, start=2)]
+    if not rows:
+        raise ValueError(f"{path}: it has no rows.")
+    return rows
+
+
+def _read_row(path: Path, number: int, row: dict[str, str | None]) -> PolSESSRow:
+    files = {name: value for name in LAYER_COLUMNS if (value := _cell(row, name))}
+    if missing := [name for name in LAYER_COLUMNS if name not in files]:
+        raise ValueError(f"{path}, row {number}, column {missing[0]}: expected a file name, got nothing.")
+    reverbs = {name: value for name in REVERB_COLUMNS if (value := _cell(row, name))}
+    if reverbs and len(reverbs) < len(REVERB_COLUMNS):
+        absent = next(name for name in REVERB_COLUMNS if name not in reverbs)
+        raise ValueError(
+            f"{path}, row {number}, column {absent}: empty, though the row has other reverberation."
+        )
+    files |= reverbs
+    for column, name in files.items():
+        if name != PureWindowsPath(name).name:
+            raise ValueError(f"{path}, row {number}, column {column}: expected a file name, got '{name}'.")
+    return PolSESSRow(number, files, _metadata(path, number, row, indoor=bool(reverbs)))
+
+
+def _metadata(path: Path, number: int, row: dict[str, str | None], *, indoor: bool) -> dict[str, str | float]:
+    found: dict[str, str | float] = {"location": "indoor" if indoor else "outdoor"}
+    for name, column in (("scene", "sceneClass"), ("event", "eventClass")):
+        found[name] = _cell(row, column) or "unknown"
+    for n in (1, 2):
+        found[f"speaker{n}"] = speaker_of(
+            _cell(row, f"speech{n}OryginalPath") or row[f"speaker{n}File"] or ""
+        )
+    for name, column in (("ssr_db", "SSR"), ("decay", "decay"), ("scene_offset_db", "sceneOffsetDB")):
+        if text := _cell(row, column):
+            try:
+                found[name] = float(text)
+            except ValueError:
+                raise ValueError(
+                    f"{path}, row {number}, column {column}: expected a number, got '{text}'."
+                ) from None
+    return found
+
+
+def _cell(row: dict[str, str | None], column: str) -> str:
+    """A cell's text; MATLAB writes NaN for nothing."""
+    text = (row.get(column) or "").strip()
+    return "" if text.lower() in {"nan", "<missing>"} else text
+
+
+def speaker_of(source: str) -> str:
+    """Who speaks in a source file: MLS names start with the speaker, EMU files lie in a session."""
+    path = PureWindowsPath(source)
+    if match := re.fullmatch(r"(\d+)_\d+_\d+", path.stem):
+        return match[1]
+    return path.parent.name or path.stem
