@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from polsess.config import Config
 from polsess.data import Split, create_corpus, create_loader
 from polsess.files import write_text
 from polsess.models import create_model
+from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
 from polsess.training.module import SeparationModule
 from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
+from polsess.training.trouble import NonFiniteLog, StopSignals
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class TrainingResult:
     """Its mean SI-SNR improvement on the validation split, in dB."""
     epochs: int
     """Epochs completed, those before a resume included."""
+    skipped_steps: int
+    """Steps left out because the loss or the gradient was not finite; see ``non_finite.jsonl``."""
 
 
 def train(config: Config, run_folder: Path, *, resume: bool = False, progress: bool = True) -> TrainingResult:
@@ -44,8 +47,9 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
         FileExistsError: If the folder holds a run and ``resume`` is not set.
         FileNotFoundError: If ``resume`` is set and there is nothing to continue.
         ValueError: If the corpus does not fit.
+        TrainingStopped: If the run had to end early; the message says why and how to go on.
     """
-    last = run_folder / CHECKPOINTS / "last.ckpt"
+    last = run_folder / CHECKPOINTS / LAST
     if resume and not last.is_file():
         raise FileNotFoundError(f"{last}: nothing to resume; start without --resume.")
     if not resume and last.exists():
@@ -54,31 +58,36 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
         )
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
+    start = Progress.of(last) if resume else Progress()
     lightning.seed_everything(config.seed, verbose=False)
-    corpora = {
-        split: create_corpus(config.data.corpus, split, config.task, config.seed)
+    train_corpus, val_corpus = (
+        create_corpus(config.data.corpus, split, config.task, config.seed)
         for split in (Split.TRAIN, Split.VAL)
-    }
+    )
     model = create_model(config.model)
-    module = SeparationModule(model, config.training, config.model_dump(mode="json"))
-    trainer = create_trainer(config.training, model, run_folder, progress=progress)
+    settings, signals = config.training, StopSignals()
+    non_finite = NonFiniteLog(run_folder, settings.max_skipped_steps)
+    module = SeparationModule(model, settings, config.model_dump(mode="json"), non_finite)
+    trainer = create_trainer(settings, model, run_folder, signals, start, progress_bar=progress)
     share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    position = (start.epoch, start.batches)
     write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), signals.listening():
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(
             module,
-            create_loader(corpora[Split.TRAIN], config.data, training=True, **share),
-            create_loader(corpora[Split.VAL], config.data, training=False, **share),
+            create_loader(train_corpus, config.data, training=True, resume_at=position, **share),
+            create_loader(val_corpus, config.data, training=False, **share),
             ckpt_path=last if resume else None,
             weights_only=True,
         )
-    best = trainer.checkpoint_callback
-    assert isinstance(best, ModelCheckpoint)
+    checkpoints = trainer.checkpoint_callback
+    assert isinstance(checkpoints, Checkpoints)
     return TrainingResult(
         run_folder=run_folder,
-        best_checkpoint=Path(best.best_model_path),
-        best_score=float(best.best_model_score or float("nan")),
+        best_checkpoint=run_folder / CHECKPOINTS / BEST,
+        best_score=checkpoints.best_score,
         epochs=trainer.current_epoch,
+        skipped_steps=non_finite.count,
     )

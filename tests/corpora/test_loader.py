@@ -65,24 +65,33 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
 
 
 def test_batches_are_padded_and_know_their_lengths() -> None:
-    batch = collate([counting().example(1, 2), counting().example(1, 4)])
+    batch = collate([((1, 2), counting().example(1, 2)), ((1, 4), counting().example(1, 4))])
     assert batch.mixture.shape == (2, 9)
     assert batch.references.shape == (2, 2, 9)
     assert batch.lengths.tolist() == [7, 9]
     assert not batch.mixture[0, 7:].any()
     assert torch.equal(batch.references[:, 0], batch.mixture)
-    assert [example.identifier for example in batch.examples] == ["1-2", "1-4"]
+    assert batch.identifiers == ["1-2", "1-4"]
+    assert batch.keys == [(1, 2), (1, 4)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_workers_do_not_change_the_data(num_workers: int) -> None:
     loader = create_loader(counting(), settings(num_workers=num_workers), training=True)
-    names = [example.identifier for batch in loader for example in batch.examples]
+    names = [name for batch in loader for name in batch.identifiers]
     assert len(names) == 9  # the incomplete last batch is left out
     plain = create_loader(counting(), settings(), training=True)
-    assert names == [example.identifier for batch in plain for example in batch.examples]
+    assert names == [name for batch in plain for name in batch.identifiers]
 
 
 def test_validation_reads_everything_in_order() -> None:
     loader = create_loader(counting(), settings(), training=False)
-    assert [batch.examples[0].identifier for batch in loader] == [f"0-{i}" for i in range(10)]
+    assert [batch.identifiers[0] for batch in loader] == [f"0-{i}" for i in range(10)]
+
+
+def test_an_interrupted_epoch_goes_on_after_what_is_done() -> None:
+    whole = [batch.identifiers for batch in create_loader(counting(), settings(), training=True)]
+    rest = create_loader(counting(), settings(), training=True, resume_at=(0, 2))
+    assert [batch.identifiers for batch in rest] == whole[2:]
+    rest.sampler.set_epoch(1)  # type: ignore[attr-defined]
+    assert len(list(rest)) == 3

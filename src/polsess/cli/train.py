@@ -40,11 +40,29 @@ def train(
     experiment = load_config(config, overrides or [])
     require("lightning", "Training")
     from polsess.train import train as run_training
+    from polsess.training.trouble import Preempted
 
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
-    result = run_training(experiment, folder, resume=resume, progress=terminal.interactive)
+    try:
+        result = run_training(experiment, folder, resume=resume, progress=terminal.interactive)
+    except Preempted as stopped:
+        terminal.error(str(stopped))
+        _requeue(stopped.received.name, terminal)
+        raise typer.Exit(128 + stopped.received) from None
     terminal.note(
         f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
         f"Best weights: {result.best_checkpoint}\n"
         f"Logs: {folder}/metrics.csv, or: tensorboard --logdir {folder}"
     )
+
+
+def _requeue(received: str, terminal: Terminal) -> None:
+    """Ask SLURM to start the job again, when its time is what ran out."""
+    import os
+    import shutil
+    import subprocess
+
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if received == "SIGUSR1" and job and job.isdigit() and scontrol:
+        subprocess.run([scontrol, "requeue", job], check=False)  # noqa: S603 - a fixed command
+        terminal.note(f"Asked SLURM to start job {job} again.")

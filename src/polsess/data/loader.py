@@ -5,6 +5,7 @@ Shapes: B batch, C sources, T samples.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,8 @@ from polsess.schema import Schema
 
 ExampleKey = tuple[int, int]
 """Epoch and index: all that a draw depends on beside the seed."""
+
+KeyedExample = tuple[ExampleKey, Example]
 
 
 class DataConfig(Schema):
@@ -50,8 +53,12 @@ class Batch:
     """``[B, C, T]``."""
     lengths: Tensor
     """Samples of each example before padding, ``[B]``."""
-    examples: list[Example]
-    """Where the rows came from (identifiers and metadata)."""
+    identifiers: list[str]
+    """Names of the examples."""
+    metadata: list[dict[str, str | float]]
+    """Their conditions."""
+    keys: list[ExampleKey]
+    """What they were drawn for."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
@@ -63,15 +70,15 @@ class Batch:
         )
 
 
-class ExampleDataset(Dataset[Example]):
+class ExampleDataset(Dataset[KeyedExample]):
     """A corpus as torch's loader wants it, indexed by (epoch, index)."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
-    def __getitem__(self, key: ExampleKey) -> Example:
+    def __getitem__(self, key: ExampleKey) -> KeyedExample:
         """The example drawn for a key."""
-        return self.corpus.example(*key)
+        return key, self.corpus.example(*key)
 
     def __len__(self) -> int:
         """Examples in an epoch."""
@@ -99,10 +106,16 @@ class EpochSampler(Sampler[ExampleKey]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._resumed = (-1, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration deals out."""
         self.epoch = epoch
+
+    def resume_at(self, epoch: int, num_done: int) -> None:
+        """Leave out the first keys of one epoch: a run was interrupted after them."""
+        self.epoch = epoch
+        self._resumed = (epoch, num_done)
 
     def __iter__(self) -> Iterator[ExampleKey]:
         """The keys of this process's share."""
@@ -110,36 +123,64 @@ class EpochSampler(Sampler[ExampleKey]):
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
         share = order[: len(self) * self.world_size][self.rank :: self.world_size]
-        return iter([(self.epoch, int(index)) for index in share])
+        epoch, num_done = self._resumed
+        first = num_done if epoch == self.epoch else 0
+        return iter([(self.epoch, int(index)) for index in share[first:]])
 
     def __len__(self) -> int:
         """Keys in this process's share."""
         return self.num_examples // self.world_size
 
 
-def collate(examples: list[Example]) -> Batch:
+def collate(drawn: list[KeyedExample]) -> Batch:
     """Stack examples, zero-padded to the longest."""
+    keys, examples = zip(*drawn, strict=True)
+    references = pad_sequence([example.references.T for example in examples], batch_first=True)
     return Batch(
         mixture=pad_sequence([example.mixture for example in examples], batch_first=True),
-        references=pad_sequence([example.references.T for example in examples], batch_first=True)
-        .permute(0, 2, 1)
-        .contiguous(),
+        references=references.permute(0, 2, 1).contiguous(),
         lengths=torch.tensor([len(example.mixture) for example in examples]),
-        examples=examples,
+        identifiers=[example.identifier for example in examples],
+        metadata=[example.metadata for example in examples],
+        keys=list(keys),
     )
 
 
 def create_loader(
-    corpus: Corpus, config: DataConfig, *, training: bool, rank: int = 0, world_size: int = 1
-) -> DataLoader[Example]:
-    """A loader over a corpus; training shuffles and drops the last, incomplete batch."""
+    corpus: Corpus,
+    config: DataConfig,
+    *,
+    training: bool,
+    rank: int = 0,
+    world_size: int = 1,
+    resume_at: tuple[int, int] = (0, 0),
+) -> DataLoader[KeyedExample]:
+    """A loader over a corpus; training shuffles and drops the last, incomplete batch.
+
+    Args:
+        corpus: Where examples come from.
+        config: Batch size and workers.
+        training: Whether to shuffle, in batches; else all examples come one by one, in order.
+        rank: Which of ``world_size`` processes this is.
+        world_size: Number of processes.
+        resume_at: Epoch to start in and batches of it that are done.
+    """
     sampler = EpochSampler(len(corpus), corpus.seed, shuffle=training, rank=rank, world_size=world_size)
+    batch_size = config.batch_size if training else 1
+    sampler.resume_at(resume_at[0], resume_at[1] * batch_size)
     return DataLoader(
         ExampleDataset(corpus),
-        batch_size=config.batch_size if training else 1,
+        batch_size=batch_size,
         sampler=sampler,
         num_workers=config.num_workers,
         collate_fn=collate,
         drop_last=training,
-        persistent_workers=config.num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """The main process finishes its step and saves; workers must live until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

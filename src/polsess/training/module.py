@@ -1,13 +1,19 @@
-"""One training step and one validation step, as Lightning calls them.
+"""One training step and one validation, as Lightning calls them.
+
+The step is ours from end to end (manual optimisation): micro-batches, accumulation, clipping, the learning
+rate and what happens to values that are not finite. The random numbers of a step depend on seed, epoch, batch
+and process alone, so a resumed run draws what an uninterrupted one would.
 
 Shapes: B batch, C sources, T samples.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +21,9 @@ from polsess.data import Batch
 from polsess.losses import SeparationLoss, permutation_invariant
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
+from polsess.training.schedule import LearningRate
 from polsess.training.settings import OptimizerConfig, TrainingConfig
+from polsess.training.trouble import NonFiniteLog, is_out_of_memory
 
 MONITOR = "val_si_snri"
 """What decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
@@ -28,25 +36,105 @@ class SeparationModule(lightning.LightningModule):
         model: The network to train.
         config: Loss, optimiser, schedule.
         run_config: Plain data of the whole configuration; stored in every checkpoint.
+        non_finite: Keeps account of steps that are left out.
     """
 
-    def __init__(self, model: SeparationModel, config: TrainingConfig, run_config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: SeparationModel,
+        config: TrainingConfig,
+        run_config: dict[str, Any],
+        non_finite: NonFiniteLog,
+    ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
         self.config = config
         self.run_config = run_config
+        self.non_finite = non_finite
         self.loss = SeparationLoss(config.loss)
+        self.learning_rate: LearningRate | None = None
+        self.num_micro_batches = 1
+        self.scores: list[tuple[str, float, float]] = []
+        self._restored: dict[str, Any] = {}
+        if config.compile and model.supports_compile:
+            compiled = torch.compile(model.estimate_with_auxiliary)
+            model.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch of equally long segments."""
-        del batch_idx
-        estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture)
-        loss = self.loss(estimates, batch.references, auxiliary)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; the learning rate is set before every step."""
+        self.learning_rate = LearningRate(
+            self.config.optimizer,
+            int(self.trainer.estimated_stepping_batches) // self.config.accumulate_batches,
+        )
+        self.learning_rate.load_state_dict(self._restored.get("learning_rate", {}))
+        return create_optimizer(self.model, self.config.optimizer)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the gradient of a batch; step when the group of accumulated batches is complete."""
+        _seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
+        group = self.config.accumulate_batches
+        total = int(self.trainer.num_training_batches)
+        size = min(group, total - batch_idx // group * group)  # the last group of an epoch may be smaller
+        loss = self._add_gradient(batch, 1 / size)
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch.mixture))
-        return loss
+        if (batch_idx + 1) % group == 0 or batch_idx + 1 == total:
+            self._step(batch)
+
+    def _add_gradient(self, batch: Batch, weight: float) -> Tensor:
+        """Backpropagate a batch in as many parts as memory asks for; returns its loss, detached."""
+        while True:
+            try:
+                return self._backward(batch, weight)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.trainer.world_size > 1:
+                    raise
+                if self.num_micro_batches >= len(batch.mixture):
+                    raise
+            self.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            self.num_micro_batches *= 2
+            self.print(
+                f"Out of memory: from here on, batches are computed in {self.num_micro_batches} parts."
+            )
+
+    def _backward(self, batch: Batch, weight: float) -> Tensor:
+        total = batch.mixture.new_zeros(())
+        count = len(batch.mixture)
+        for rows in torch.arange(count).chunk(self.num_micro_batches):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture[part])
+            loss = self.loss(estimates, batch.references[part], auxiliary) * (len(rows) / count)
+            if not loss.isfinite():
+                self.non_finite.add(self, batch, f"loss {loss.item()}")
+                loss = sum((p.sum() * 0.0 for p in self.parameters()), loss.new_zeros(()))
+            self.manual_backward(loss * weight)
+            total += loss.detach()
+        return total
+
+    def _step(self, batch: Batch) -> None:
+        """Clip and step; a gradient that is not finite is dropped and written down."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, lightning.pytorch.core.optimizer.LightningOptimizer)
+        limit = self.config.gradient_clip_norm
+        norm = nn.utils.clip_grad_norm_(self.parameters(), limit or float("inf"))
+        self.log("gradient_norm", norm, batch_size=1)
+        assert self.learning_rate is not None
+        rate = self.learning_rate.at(self.global_step, self.current_epoch)
+        self.log("learning_rate", rate, batch_size=1)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if norm.isfinite():
+            optimizer.step()
+        else:
+            self.non_finite.add(self, batch, f"gradient norm {norm.item()}")
+        optimizer.zero_grad(set_to_none=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self.scores = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """SI-SNR and its improvement over the mixture, per utterance; Lightning means over utterances."""
+        """SI-SNR and its improvement over the mixture, per utterance."""
         del batch_idx
         estimates = self.model(batch.mixture, batch.lengths)
         estimates = estimates.unsqueeze(1) if estimates.ndim == 2 else estimates
@@ -54,30 +142,38 @@ class SeparationModule(lightning.LightningModule):
             reference = batch.references[row : row + 1, :, :length]
             score, _ = permutation_invariant(si_snr, estimates[row : row + 1, :, :length], reference)
             baseline = si_snr(batch.mixture[row, :length], reference).mean()
-            self.log_dict(
-                {"val_si_snr": score.mean(), MONITOR: score.mean() - baseline},
-                prog_bar=True,
-                batch_size=1,
-                sync_dist=True,
-            )
+            stratum = str(batch.metadata[row].get(self.config.validation_strata or "", ""))
+            self.scores.append((stratum, score.item(), (score.mean() - baseline).item()))
 
-    def configure_optimizers(self) -> Any:
-        """The optimiser, with the plateau schedule on the monitored score."""
-        config = self.config.optimizer
-        optimizer = create_optimizer(self.model, config)
-        if config.schedule == "constant":
-            return optimizer
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="max", factor=config.plateau_factor, patience=config.plateau_patience, eps=0.0
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": MONITOR, "interval": "epoch"},
-        }
+    def on_validation_epoch_end(self) -> None:
+        """Means over utterances, per stratum where asked for; every process sees them all."""
+        scores = _gather(self.scores)
+        by_stratum: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for stratum, score, improvement in scores:
+            by_stratum[stratum].append((score, improvement))
+        means = {name: np.mean(values, axis=0) for name, values in sorted(by_stratum.items())}
+        score, improvement = np.mean(list(means.values()), axis=0)
+        self.log_dict({"val_si_snr": score, MONITOR: improvement}, prog_bar=True)
+        if self.config.validation_strata is not None:
+            self.log_dict({f"{MONITOR}/{name}": mean[1] for name, mean in means.items()})
+        if self.learning_rate is not None:
+            self.learning_rate.validated(float(improvement), self.current_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the configuration, so that the checkpoint is enough to rebuild the model."""
+        """Store the configuration, which is enough to rebuild the model, and the state of the step."""
         checkpoint["polsess_config"] = self.run_config
+        checkpoint["polsess_state"] = {
+            "learning_rate": self.learning_rate.state_dict() if self.learning_rate else {},
+            "num_micro_batches": self.num_micro_batches,
+            "skipped_steps": self.non_finite.count,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue where the run was."""
+        state = checkpoint["polsess_state"]
+        self.num_micro_batches = state["num_micro_batches"]
+        self.non_finite.count = state["skipped_steps"]
+        self._restored = state
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning does not look into our dataclass."""
@@ -93,4 +189,17 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.O
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return optimizer_class(groups, lr=config.learning_rate, fused=True)
+    return optimizer_class(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+
+
+def _seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
+    sequence = np.random.SeedSequence([seed, epoch, batch_idx, rank])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _gather(scores: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return scores
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, scores)
+    return [score for part in gathered for score in part]

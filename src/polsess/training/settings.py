@@ -11,17 +11,27 @@ from polsess.schema import Schema
 
 
 class OptimizerConfig(Schema):
-    """The optimiser and its learning-rate schedule."""
+    """The optimiser and its learning rate."""
 
     name: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     """Not applied to norms and biases."""
-    schedule: Literal["plateau", "constant"] = "plateau"
-    """Plateau multiplies the rate by ``plateau_factor`` when validation has not improved."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly from zero."""
+    schedule: Literal["constant", "plateau", "exponential", "cosine", "dptnet"] = "plateau"
+    """Plateau lowers the rate when validation has not improved, exponential every few epochs, cosine falls
+    to a hundredth at the end; dptnet is that paper's warm-up followed by 2 % less every second epoch."""
+    schedule_from_epoch: int = Field(default=0, ge=0)
+    """The rate is not lowered before this epoch."""
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     plateau_patience: int = Field(default=3, ge=0)
     """Validations without improvement before the rate falls."""
+    exponential_factor: float = Field(default=0.98, gt=0, le=1)
+    exponential_epochs: int = Field(default=2, ge=1)
+    """Epochs between two falls of the exponential schedule."""
 
 
 class TrainingConfig(Schema):
@@ -35,12 +45,23 @@ class TrainingConfig(Schema):
     loss: LossConfig = LossConfig()
     gradient_clip_norm: float | None = Field(default=5.0, gt=0)
     """Largest L2 norm of the gradient of all parameters."""
+    accumulate_batches: int = Field(default=1, ge=1)
+    """Batches whose gradients make one step."""
     early_stopping_patience: int | None = Field(default=10, ge=1)
     """Validations without improvement before the run ends; null never ends it."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of the weight average that is validated and kept; null uses the weights themselves."""
+    validation_strata: str | None = None
+    """A key of the examples' metadata, e.g. ``variant``: scores are also given per value, and the mean of
+    those decides what is best."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """The last checkpoint is written after every epoch, and within epochs this often."""
+    max_skipped_steps: int = Field(default=100, ge=0)
+    """Steps that may be left out because the loss or the gradient was not finite."""
     precision: Literal["float32", "auto"] = "float32"
-    """``auto`` is the reduced precision that the architecture trains well in, on devices that have it."""
+    """``auto`` is bfloat16 on accelerators, for architectures that train well in it."""
+    compile: bool = False
+    """Whether to compile the network, where the architecture can be."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(default=1, ge=1)
     """Processes on this machine, one per accelerator."""
@@ -56,4 +77,6 @@ class TrainingConfig(Schema):
                 f"early_stopping_patience ({stopping}) must exceed optimizer.plateau_patience ({plateau}), "
                 "or the rate never falls before the run ends."
             )
+        if self.optimizer.schedule == "dptnet" and self.optimizer.warmup_steps == 0:
+            raise ValueError("optimizer.schedule dptnet needs optimizer.warmup_steps; the paper has 4000.")
         return self

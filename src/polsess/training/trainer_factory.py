@@ -1,4 +1,4 @@
-"""Lightning's trainer from our configuration: loggers, checkpoints, early stopping, precision."""
+"""Lightning's trainer from our configuration: loggers, checkpoints, precision."""
 
 from __future__ import annotations
 
@@ -8,29 +8,52 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from polsess.models import SeparationModel
 from polsess.training.callbacks import EpochTable
-from polsess.training.module import MONITOR
+from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
 from polsess.training.settings import TrainingConfig
+from polsess.training.trouble import StopSignals
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run that holds ``best.ckpt`` and ``last.ckpt``."""
 
 
 def create_trainer(
-    config: TrainingConfig, model: SeparationModel, run_folder: Path, *, progress: bool = True
+    config: TrainingConfig,
+    model: SeparationModel,
+    run_folder: Path,
+    signals: StopSignals,
+    start: Progress,
+    *,
+    progress_bar: bool = True,
 ) -> lightning.Trainer:
     """The engine of a run.
 
     Args:
-        config: Epochs, clipping, patience, devices.
+        config: Epochs, patience, devices.
         model: Asked for the precision that it trains well in.
         run_folder: Where logs and checkpoints go.
-        progress: Whether to draw a bar.
+        signals: Asked at every step boundary whether to stop.
+        start: Where the run starts.
+        progress_bar: Whether to draw a bar.
     """
+    chosen: list[lightning.Callback] = [
+        EpochTable(run_folder / "metrics.csv"),
+        Checkpoints(
+            run_folder / CHECKPOINTS,
+            config.checkpoint_minutes,
+            signals,
+            config.early_stopping_patience,
+            start,
+        ),
+    ]
+    if config.ema_decay is not None:
+        chosen.append(EMAWeightAveraging(decay=config.ema_decay))
+    if progress_bar:
+        chosen.append(RichProgressBar(leave=True))
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(config.device, config.device),
         devices=config.devices,
@@ -38,43 +61,18 @@ def create_trainer(
         max_epochs=config.max_epochs,
         max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
         precision=_precision(config, model),
-        gradient_clip_val=config.gradient_clip_norm,
         logger=TensorBoardLogger(run_folder, name="", version="tensorboard"),
-        callbacks=_callbacks(config, run_folder, progress=progress),
+        callbacks=chosen,
+        plugins=[AtomicCheckpointIO()],
         log_every_n_steps=config.log_every_steps,
-        enable_progress_bar=progress,
+        enable_progress_bar=progress_bar,
         enable_model_summary=False,
         use_distributed_sampler=False,  # ours deals out the keys itself
         num_sanity_val_steps=0,
     )
 
 
-def _callbacks(config: TrainingConfig, run_folder: Path, *, progress: bool) -> list[lightning.Callback]:
-    chosen: list[lightning.Callback] = [
-        lightning_callbacks.ModelCheckpoint(
-            run_folder / CHECKPOINTS,
-            filename="best",
-            monitor=MONITOR,
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-        ),
-        lightning_callbacks.LearningRateMonitor(logging_interval="epoch"),
-        EpochTable(run_folder / "metrics.csv"),
-    ]
-    if config.early_stopping_patience is not None:
-        chosen.append(
-            lightning_callbacks.EarlyStopping(MONITOR, mode="max", patience=config.early_stopping_patience)
-        )
-    if config.ema_decay is not None:
-        chosen.append(lightning_callbacks.EMAWeightAveraging(decay=config.ema_decay))
-    if progress:
-        chosen.append(lightning_callbacks.RichProgressBar(leave=True))
-    return chosen
-
-
 def _precision(config: TrainingConfig, model: SeparationModel) -> Any:
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    if config.precision == "float32" or not on_gpu or model.amp_dtype is None:
-        return "32-true"
-    return {torch.float16: "16-mixed", torch.bfloat16: "bf16-mixed"}[model.amp_dtype]
+    reduced = config.precision == "auto" and on_gpu and model.amp_dtype is not None
+    return "bf16-mixed" if reduced else "32-true"

@@ -1,0 +1,78 @@
+"""The learning rate as a function of step, epoch and validation history, with nothing hidden elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from polsess.training.settings import OptimizerConfig
+
+_COSINE_FLOOR = 0.01
+
+
+class LearningRate:
+    """The rate of every step of a run.
+
+    Args:
+        config: Schedule and base rate.
+        total_steps: Steps of the whole run; the cosine schedule ends there.
+    """
+
+    def __init__(self, config: OptimizerConfig, total_steps: int) -> None:
+        self.config = config
+        self.total_steps = total_steps
+        self.best_score = -math.inf
+        self.bad_validations = 0
+        self.num_falls = 0
+
+    def at(self, step: int, epoch: int) -> float:
+        """The rate of a step.
+
+        Args:
+            step: Steps taken before.
+            epoch: The epoch, counted from 0.
+        """
+        config = self.config
+        if config.schedule == "dptnet":
+            return self._dptnet(step + 1, epoch)
+        warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        return config.learning_rate * warmup * self._decay(step, epoch)
+
+    def validated(self, score: float, epoch: int) -> None:
+        """Take note of a validation; a plateau lowers the rate from here on."""
+        if score > self.best_score:
+            self.best_score, self.bad_validations = score, 0
+            return
+        if epoch < self.config.schedule_from_epoch:
+            return
+        self.bad_validations += 1
+        if self.bad_validations > self.config.plateau_patience:
+            self.num_falls, self.bad_validations = self.num_falls + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {key: getattr(self, key) for key in ("best_score", "bad_validations", "num_falls")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where a run was."""
+        for key, value in state.items():
+            setattr(self, key, value)
+
+    def _decay(self, step: int, epoch: int) -> float:
+        config = self.config
+        since = max(0, epoch - config.schedule_from_epoch)
+        if config.schedule == "plateau":
+            return config.plateau_factor**self.num_falls
+        if config.schedule == "exponential":
+            return config.exponential_factor ** (since // config.exponential_epochs)
+        if config.schedule == "cosine":
+            left = max(1, self.total_steps - config.warmup_steps)
+            share = min(1.0, max(0, step - config.warmup_steps) / left)
+            return _COSINE_FLOOR + (1 - _COSINE_FLOOR) * (1 + math.cos(math.pi * share)) / 2
+        return 1.0
+
+    def _dptnet(self, step: int, epoch: int) -> float:
+        """Chen, Mao, Liu (2020), section 3.2: a rise for a model of 64 features, then 0.98 per two epochs."""
+        if step <= self.config.warmup_steps:
+            return 0.2 * 64**-0.5 * step * self.config.warmup_steps**-1.5
+        return self.config.learning_rate * 0.98 ** (epoch // 2)

@@ -1,0 +1,115 @@
+"""When it goes wrong: values that are not finite, memory that runs out, signals that ask to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polsess.data import Batch
+from polsess.files import atomic_path, write_text
+from polsess.training.forensics import first_non_finite_module
+
+if TYPE_CHECKING:
+    from polsess.training.module import SeparationModule
+
+
+class TrainingStopped(RuntimeError):
+    """A run ended early and cleanly; the message says why and how to go on."""
+
+
+class Preempted(TrainingStopped):
+    """A signal asked the run to end; the last checkpoint holds everything."""
+
+    def __init__(self, received: signal.Signals, checkpoint: Path) -> None:
+        super().__init__(
+            f"Stopped by {received.name}; {checkpoint} holds everything: continue with --resume."
+        )
+        self.received = received
+
+
+class NonFiniteLog:
+    """Writes down every loss or gradient that was not finite, and ends the run when there are too many.
+
+    Args:
+        folder: The run's folder; receives ``non_finite.jsonl`` and, at the end, ``replay.pt``.
+        limit: Steps that may be left out.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+        self.count = 0
+
+    def add(self, module: SeparationModule, batch: Batch, what: str) -> None:
+        """Take note of a batch.
+
+        Raises:
+            TrainingStopped: If this is one too many; a file to reproduce it has then been written.
+        """
+        self.count += 1
+        record = {
+            "epoch": module.current_epoch,
+            "step": module.global_step,
+            "what": what,
+            "first_module": first_non_finite_module(module.model, batch.mixture),
+            "items": batch.identifiers,
+            "keys": [list(key) for key in batch.keys],
+        }
+        path = self.folder / "non_finite.jsonl"
+        known = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, known + json.dumps(record) + "\n")
+        if self.count > self.limit:
+            self._stop(module, record)
+
+    def _stop(self, module: SeparationModule, record: dict[str, Any]) -> None:
+        replay = self.folder / "replay.pt"
+        content = {"record": record, "config": module.run_config, "model": module.model.state_dict()}
+        with atomic_path(replay) as temporary:
+            torch.save(content, temporary)
+        raise TrainingStopped(
+            f"{self.count} steps were left out because the loss or gradient was not finite (limit "
+            f"{self.limit}); first in {record['first_module']}. Reproduce it: polsess train --replay {replay}"
+        )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that memory ran out, on an accelerator or the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class StopSignals:
+    """Remembers a signal until the next step boundary; handlers do nothing else."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to SIGINT, SIGTERM and SIGUSR1 (preemption, SLURM's warning) within the block."""
+        old = {number: signal.getsignal(number) for number in _STOPPING}
+        self.install()
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals over, also from a library that has done so meanwhile."""
+        for number in _STOPPING:
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once
+        self.received = signal.Signals(number)
+
+
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
