@@ -29,6 +29,10 @@ def train(
         typer.Option("-o", "--out", help="The run's folder.", show_default="runs/<config's name>"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in that folder.")] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Repeat the step that ended a run, from its replay.pt.", show_default=False),
+    ] = None,
 ) -> None:
     """Train a model; logs, the best and the last checkpoint go into the run's folder."""
     from polsess.allocator import tune_allocator
@@ -37,8 +41,11 @@ def train(
 
     terminal: Terminal = context.obj
     tune_allocator()
-    experiment = load_config(config, overrides or [])
     require("lightning", "Training")
+    if replay is not None:
+        _replay(replay)
+        return
+    experiment = load_config(config, overrides or [])
     from polsess.train import train as run_training
     from polsess.training.trouble import Preempted
 
@@ -54,6 +61,18 @@ def train(
         f"Best weights: {result.best_checkpoint}\n"
         f"Logs: {folder}/metrics.csv, or: tensorboard --logdir {folder}"
     )
+    if result.skipped_steps:
+        terminal.note(f"{result.skipped_steps} steps were left out: see {folder}/non_finite.jsonl")
+
+
+def _replay(path: Path) -> None:
+    from polsess.training.replay import replay_step
+
+    result = replay_step(path)
+    typer.echo(f"items: {', '.join(result.items)}")
+    typer.echo(f"loss: {result.loss} dB, gradient norm: {result.gradient_norm}")
+    found = f"reproduced, first in {result.first_module}" if result.reproduced else "not reproduced"
+    typer.echo(f"not finite: {found}")
 
 
 def _requeue(received: str, terminal: Terminal) -> None:
