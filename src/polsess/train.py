@@ -69,16 +69,22 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
     non_finite = NonFiniteLog(run_folder, settings.max_skipped_steps)
     module = SeparationModule(model, settings, config.model_dump(mode="json"), non_finite)
     trainer = create_trainer(settings, model, run_folder, signals, start, progress_bar=progress)
-    share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-    position = (start.epoch, start.batches)
+    rank, world_size = trainer.global_rank, trainer.world_size
+    loaders = [
+        create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
+        for corpus, training, at in (
+            (train_corpus, True, (start.epoch, start.batches)),
+            (val_corpus, False, (0, 0)),
+        )
+    ]
     write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
     with warnings.catch_warnings(), signals.listening():
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(
             module,
-            create_loader(train_corpus, config.data, training=True, resume_at=position, **share),
-            create_loader(val_corpus, config.data, training=False, **share),
+            train_dataloaders=loaders[0],
+            val_dataloaders=loaders[1],
             ckpt_path=last if resume else None,
             weights_only=True,
         )

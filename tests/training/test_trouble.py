@@ -98,11 +98,11 @@ def test_the_first_bad_module_is_named() -> None:
 
     model, mixture = create_model("blstm", preset="tiny"), torch.randn(1, 500)
     assert first_non_finite_module(model, mixture) == "the loss or its gradient"
-    model.norm = nn.Sequential(nn.Identity(), Log())  # type: ignore[assignment]
+    model.norm = nn.Sequential(nn.Identity(), Log())
     assert first_non_finite_module(model, mixture) == "norm.1"
     assert first_non_finite_module(model, mixture * float("nan")) == "the mixture"
     model = create_model("blstm", preset="tiny")
-    model.to_masks.bias.data[0] = float("inf")  # type: ignore[union-attr,operator,index]
+    model.to_masks.bias.data[0] = float("inf")  # type: ignore[union-attr,operator]
     assert first_non_finite_module(model, mixture) == "parameters: to_masks.bias"
 
 

@@ -69,12 +69,16 @@ class Progress:
     def set_loops(self, trainer: lightning.Trainer) -> None:
         """Put Lightning's counters where the run was; its own state knows no batches but whole epochs."""
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
-        fit.epoch_progress.current.processed = fit.epoch_progress.current.completed = self.epoch
+        _set_counters(fit.epoch_progress.current, self.epoch)
+        _set_counters(epoch.batch_progress.current, self.batches)
+        _set_counters(epoch.batch_progress.total, self.batches)
         epoch.manual_optimization.optim_step_progress.total.completed = self.steps
         epoch._batches_that_stepped = self.steps
-        for counters in (epoch.batch_progress.current, epoch.batch_progress.total):
-            counters.ready = counters.started = counters.processed = counters.completed = self.batches
         epoch.restarting = self.batches > 0
+
+
+def _set_counters(tracker: Any, value: int) -> None:
+    tracker.ready = tracker.started = tracker.processed = tracker.completed = value
 
 
 class Checkpoints(Checkpoint):
