@@ -12,7 +12,7 @@ import polsess
 from polsess.audio import read_audio, write_audio
 from polsess.inference import Separator
 from polsess.losses import permutation_invariant
-from polsess.pictures import save_spectrograms
+from polsess.pictures import draw_spectrograms
 from polsess.signal_ratios import si_snr
 
 RECORDINGS = Path(polsess.__file__).parent / "assets" / "recordings"
@@ -65,5 +65,5 @@ def _separate(source: Path, folder: Path, separator: Separator) -> DemoItem:
         signals[f"speaker {number}, reference"] = reference
     improvement = float(score.mean() - baseline)
     title = f"{source.name}: SI-SNR improved by {improvement:.1f} dB"
-    save_spectrograms(folder / "spectrograms.png", signals, rate, title)
+    draw_spectrograms(signals, rate, folder / "spectrograms.png", title)
     return DemoItem(source.name, folder, improvement, separation.realtime_factor)

@@ -1,4 +1,7 @@
-"""Pictures of sounds: spectrograms on a common scale, one row per signal."""
+"""Spectrograms of a mixture, its estimates and its references in one picture.
+
+Shapes: T samples, F frequency bins, L frames.
+"""
 
 from __future__ import annotations
 
@@ -11,59 +14,71 @@ from torch import Tensor
 from polsess.dependencies import require
 from polsess.files import atomic_path
 
-_RANGE_DB = 70.0
-_WINDOW_SECONDS, _MAX_COLUMNS = 0.032, 4000
+_WINDOW_SECONDS = 0.032
+_RANGE_DB = 80.0
+_MAX_FRAMES = 3000
 
 
-def save_spectrograms(path: Path, signals: Mapping[str, Tensor], sample_rate: int, title: str = "") -> None:
-    """Draw the spectrogram of every signal below the other, in dB below the loudest point of all.
+def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
+    """Power of short frames in dB re a full-scale sine, ``[F, L]``.
 
     Args:
-        path: The PNG file.
-        signals: Names and samples, ``[T]`` each, of equal length.
+        samples: ``[T]``.
         sample_rate: In Hz.
-        title: Above the picture.
+    """
+    n_fft = max(2, 2 * round(_WINDOW_SECONDS * sample_rate / 2))
+    hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES)
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(samples, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+    return 20 * torch.log10((2 * spectrum.abs() / window.sum()).clamp_min(1e-10))
+
+
+def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: Path, title: str = "") -> None:
+    """Draw one spectrogram per signal, all on one colour scale, into an image file.
+
+    Args:
+        signals: Waveforms ``[T]`` of equal length by the name that stands beside each.
+        sample_rate: In Hz.
+        target: The picture, e.g. a .png or .svg.
+        title: What stands above.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If there is nothing to draw.
     """
     require("matplotlib", "Drawing spectrograms")
     from matplotlib.figure import Figure
 
-    levels = {name: _level_db(samples, sample_rate) for name, samples in signals.items()}
+    if not signals or any(samples.ndim != 1 or not samples.numel() for samples in signals.values()):
+        raise ValueError("signals: expected at least one waveform [T] with T > 0.")
+    levels = {name: spectrogram_db(samples, sample_rate) for name, samples in signals.items()}
     loudest = max(float(level.max()) for level in levels.values())
-    seconds = max(len(samples) for samples in signals.values()) / sample_rate
-    figure = Figure(figsize=(9, 1.2 + 1.6 * len(signals)), layout="constrained")
-    rows = figure.subplots(len(signals), sharex=True, sharey=True, squeeze=False)[:, 0]
+    seconds = max(samples.shape[-1] for samples in signals.values()) / sample_rate
+    figure = Figure(figsize=(9.0, 1.0 + 1.9 * len(levels)), layout="constrained")
+    rows = figure.subplots(len(levels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, level) in zip(rows, levels.items(), strict=True):
         image = axes.imshow(
             level.numpy(),
             origin="lower",
             aspect="auto",
-            extent=(0, seconds, 0, sample_rate / 2000),
+            extent=(0.0, seconds, 0.0, sample_rate / 2),
             vmin=loudest - _RANGE_DB,
             vmax=loudest,
             cmap="magma",
         )
-        axes.set_title(name, loc="left", fontsize="medium")
-        axes.set_ylabel("kHz")
-    rows[-1].set_xlabel("seconds")
-    figure.colorbar(image, ax=list(rows), label="dB", shrink=0.8)
-    figure.suptitle(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        axes.set_title(_plain(name), loc="left", fontsize=9)
+        axes.set_ylabel("Hz")
+    rows[-1].set_xlabel("s")
+    figure.colorbar(image, ax=rows, label="dB re full scale")
+    if title:
+        figure.suptitle(_plain(title))
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
-def _level_db(samples: Tensor, sample_rate: int) -> Tensor:
-    """``[F, L]`` in dB; long recordings get a wider hop, so that the picture stays small."""
-    n_fft = max(16, round(_WINDOW_SECONDS * sample_rate))
-    hop = max(n_fft // 4, len(samples) // _MAX_COLUMNS, 1)
-    spectrum = torch.stft(
-        samples.float(),
-        n_fft,
-        hop,
-        window=torch.hann_window(n_fft),
-        pad_mode="constant",
-        return_complex=True,
+def _plain(text: str) -> str:
+    """Text in which a dollar sign starts no formula, and characters that no font has are replaced."""
+    visible = "".join(
+        letter if ord(letter) < 0x2E80 and letter.isprintable() else "\N{WHITE SQUARE}" for letter in text
     )
-    return 20 * torch.log10(spectrum.abs() + 1e-6)
+    return visible.replace("$", r"\$")

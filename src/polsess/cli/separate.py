@@ -128,7 +128,7 @@ def _print(terminal: Terminal, source: Path, result: SeparatedFile) -> None:
 def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> None:
     """A picture of the mixture and the estimates beside the first output."""
     from polsess.audio import read_audio
-    from polsess.report.pictures import draw_spectrograms
+    from polsess.pictures import draw_spectrograms
 
     length = min(result.num_samples, _PICTURE_SECONDS * result.sample_rate)
     paths = {"mixture": source, **dict(zip(names, result.paths, strict=True))}

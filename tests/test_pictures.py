@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polsess.report.pictures import draw_spectrograms, spectrogram_db
+from polsess.pictures import draw_spectrograms, spectrogram_db
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
