@@ -110,6 +110,20 @@ def read_tagged_yaml(path: Path) -> Any:
     return _parse(_text(path), _TaggedLoader, str(path))
 
 
+def read_section(path: Path, key: str) -> dict[str, Any]:
+    """One mapping of a plain YAML file.
+
+    Raises:
+        YamlError: If the file is not plain YAML or has no such mapping.
+        OSError: If it cannot be read.
+    """
+    data = read_yaml(path)
+    section = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(section, dict):
+        raise YamlError(f"{path}: expected a section '{key}'.")
+    return section
+
+
 def parse_yaml(text: str, where: str = "YAML") -> Any:
     """As ``read_yaml``, from text; ``where`` starts the error messages."""
     if len(text) > MAX_BYTES:

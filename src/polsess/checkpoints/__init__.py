@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 
 from polsess.checkpoints.catalogue import Published, list_published
+from polsess.checkpoints.conversion import convert_checkpoint
 from polsess.checkpoints.formats import Checkpoint, CheckpointError, Converted
 from polsess.checkpoints.loading import load_model, read_checkpoint
 from polsess.checkpoints.native import save_model
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointError",
     "Converted",
     "Published",
+    "convert_checkpoint",
     "list_published",
     "load_model",
     "read_checkpoint",

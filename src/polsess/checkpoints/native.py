@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,25 @@ def save_model(
             "model": model.config.model_dump(mode="json"),
             "task": task,
             "weights": {"file": WEIGHTS, "sha256": sha256(temporary / WEIGHTS), "half": half_precision},
-            "metrics": dict(metrics or {}),
-            "provenance": dict(provenance or {}),
+            "metrics": plain_data(metrics or {}),
+            "provenance": plain_data(provenance or {}),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         card = model_card(model, task=task, license_name=license_name, metrics=metrics or {})
         (temporary / CARD).write_text(card, encoding="utf-8")
     return target
+
+
+def plain_data(value: Any) -> Any:
+    """A value as JSON can hold it: other kinds, and numbers that are not finite, become text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(child) for child in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def is_native_config(content: Any) -> bool:

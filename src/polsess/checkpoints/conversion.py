@@ -1,0 +1,56 @@
+"""Any checkpoint that can be read, saved again as a folder of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polsess.checkpoints.hub import is_hub_id
+from polsess.checkpoints.loading import build_model, read_checkpoint
+from polsess.checkpoints.native import save_model
+
+
+def convert_checkpoint(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    license_name: str | None = None,
+    half_precision: bool = False,
+) -> Path:
+    """Read a checkpoint of any format and save it as ``config.json``, ``model.safetensors`` and a card.
+
+    What the source says of itself (scores, corpus, licence) is kept under ``provenance``, with where the
+    weights came from.
+
+    Args:
+        source: A folder, a file or an id, as ``load_model`` takes them.
+        folder: Where to.
+        revision: The commit, tag or branch on the hub; only for ids.
+        config: The model's configuration, only for files that hold none.
+        license_name: The licence of the weights as the hub writes it.
+        half_precision: Store weights in 16 bits.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: If the source cannot be read or the folder holds other files.
+    """
+    checkpoint = read_checkpoint(source, revision=revision, config=config)
+    model = build_model(checkpoint.config, checkpoint.state, str(source))
+    origin = {
+        "source": str(source) if is_hub_id(source) else Path(source).name,
+        "format": checkpoint.format,
+        "revision": checkpoint.revision,
+    }
+    return save_model(
+        model,
+        folder,
+        task=checkpoint.task,
+        license_name=license_name,
+        provenance={**checkpoint.provenance, "converted_from": origin},
+        half_precision=half_precision,
+    )

@@ -1,0 +1,52 @@
+"""`polsess convert`: any readable checkpoint becomes a folder of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polsess.cli.terminal import Terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(convert)
+
+
+def convert(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="A checkpoint: a folder, a file or OWNER/NAME on the hub."),
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DST", help="The folder to write; empty, new or an older model's.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Commit, tag or branch on the hub.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("-c", "--config", help="The YAML file of the training, if the checkpoint holds none."),
+    ] = None,
+    license_name: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights, e.g. cc-by-nc-4.0.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights in 16 bits.")] = False,
+) -> None:
+    """Convert a checkpoint to config.json, model.safetensors and a card."""
+    from polsess.checkpoints import convert_checkpoint
+    from polsess.yaml_files import read_section
+
+    terminal: Terminal = context.obj
+    saved = convert_checkpoint(
+        source,
+        folder,
+        revision=revision,
+        config=read_section(config, "model") if config else None,
+        license_name=license_name,
+        half_precision=half,
+    )
+    terminal.note(f"Saved: {saved}")
