@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def write(path: Path, samples: Tensor, rate: int = RATE) -> None:
     soundfile.write(path, samples.numpy(), rate, subtype="FLOAT")
 
 
-def write_mixtures(folder: Path, mixtures: dict[str, Sequence[str]], sources: Sequence[str]) -> None:
+def write_mixtures(folder: Path, mixtures: Mapping[str, Sequence[str]], sources: Sequence[str]) -> None:
     """Recordings of ``NAMES`` in folders by kind; each mixture is the sum of the parts that it names."""
     for index, name in enumerate(NAMES):
         parts = {part: noise(17 * index + number) for number, part in enumerate(sources)}

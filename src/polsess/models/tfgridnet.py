@@ -70,7 +70,7 @@ class RowwiseLSTM(nn.LSTM):
 
     def forward(self, rows: Tensor) -> Tensor:  # type: ignore[override]
         """Run; without gradients on a CPU in blocks of rows, whose intermediates stay in cache."""
-        if torch.is_grad_enabled() or rows.device.type != "cpu":
+        if torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(rows)[0]
         return torch.cat([super(RowwiseLSTM, self).forward(block)[0] for block in rows.split(64)])
 

@@ -95,11 +95,11 @@ class RMSGroupNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[..., D]`` -> ``[..., D]``, in at least float32."""
+        """``[..., D]`` -> ``[..., D]``; computes in at least float32."""
         groups = at_least_float32(features).unflatten(-1, (self.num_groups, -1))
         norm = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)
         level = norm * groups.shape[-1] ** -0.5 + self.eps
-        return (groups / level).flatten(-2) * self.weight
+        return ((groups / level).flatten(-2) * self.weight).to(features.dtype)
 
 
 class ConvFeedForward(nn.Module):
