@@ -6,23 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from polsess.checkpoints.arguments import Arguments
 from polsess.checkpoints.espnet.reader import CONVERTERS
 from polsess.checkpoints.formats import CheckpointError, Converted
+from polsess.checkpoints.grid import take_attention
 from polsess.checkpoints.names import Rule, rename
 
 WINDOWS = {"hann": "hann", "hamming": "hamming", None: "rectangular"}
-_HEAD = re.compile(r"(blocks\.\d+\.attn)_conv_([QKV])_(\d+)\.(\d)\.(\w+)")
-_HEAD_PARTS = {
-    ("0", "weight"): "conv_{}.weight",
-    ("0", "bias"): "conv_{}.bias",
-    ("1", "weight"): "norm_{}.act.weight",
-    ("2", "gamma"): "norm_{}.gamma",
-    ("2", "beta"): "norm_{}.beta",
-}
 
 
 @CONVERTERS.register("tfgridnet")
@@ -34,7 +26,7 @@ def convert_version_1(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
     """
     if any("attn_norm_" in key for key in state):
         raise CheckpointError("the separator is named tfgridnet, but its tensors are those of tfgridnetv2.")
-    return _convert(arguments, join_heads(state), 1, "ESPnet tfgridnet")
+    return _convert(arguments, state, 1, "ESPnet tfgridnet")
 
 
 @CONVERTERS.register("tfgridnetv2")
@@ -50,13 +42,14 @@ def _convert(
         Arguments(arguments, where).expect(part, "same")
     model = _read_arguments(Arguments(arguments["separator_conf"], where), version)
     steps_have_biases = version == 2 and model["kernel_size"] == model["stride"]
-    renamed = rename(state, rules(steps_have_biases), where)
     sizes = None if steps_have_biases else (model["num_channels"], model["kernel_size"])
     try:
+        rest, attention = _split_attention(state, where) if version == 1 else (state, {})
+        renamed = rename(rest, rules(steps_have_biases), where)
         native = {key: _native_layout(key, value, sizes) for key, value in renamed.items()}
     except (RuntimeError, IndexError, TypeError) as error:
         raise CheckpointError(f"{where}: a tensor does not fit the sizes in the file ({error}).") from None
-    return Converted(model, native)
+    return Converted(model, native | attention)
 
 
 def _read_arguments(separator: Arguments, version: int) -> dict[str, Any]:
@@ -83,36 +76,26 @@ def _read_arguments(separator: Arguments, version: int) -> dict[str, Any]:
     return model
 
 
-def join_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Version 1 under version 2's names: the heads of one block side by side.
-
-    Args:
-        state: Tensors by version 1's names.
-
-    Raises:
-        CheckpointError: If the heads of a block do not have one shape.
-    """
-    joined: dict[str, Tensor] = {}
-    heads: dict[str, dict[int, Tensor]] = {}
+def _split_attention(state: Mapping[str, Tensor], where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Version 1's tensors without those of the attention, and those of the attention under our names."""
+    rest: dict[str, Tensor] = {}
+    blocks: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
-        match = _HEAD.fullmatch(key)
-        part = _HEAD_PARTS.get((match[4], match[5])) if match else None
-        if match and part:
-            heads.setdefault(f"{match[1]}_{part.format(match[2])}", {})[int(match[3])] = value
+        if match := re.fullmatch(r"(blocks\.\d+)\.(attn_.+)", key):
+            blocks.setdefault(match[1], {})[match[2]] = value
         else:
-            joined[key] = value
-    for key, values in heads.items():
-        is_norm = key.endswith(("gamma", "beta"))
-        parts = [values[head].unsqueeze(1) if is_norm else values[head] for head in sorted(values)]
-        try:
-            joined[key] = torch.cat(parts, dim=1 if is_norm else 0)  # norms [1, H, E, 1, F]
-        except (RuntimeError, IndexError):
-            raise CheckpointError(f"the heads of '{key}' have different shapes.") from None
-    return joined
+            rest[key] = value
+    attention: dict[str, Tensor] = {}
+    for block, tensors in blocks.items():
+        found = take_attention(tensors, f"{where}, {block}")
+        if tensors:
+            raise CheckpointError(f"{where}: the tensor '{block}.{min(tensors)}' is not part of it.")
+        attention |= {f"{block}.attention.{key}": value for key, value in found.items()}
+    return rest, attention
 
 
 def rules(steps_have_biases: bool) -> list[Rule]:
-    """Where version 2's tensors go.
+    """Where version 2's tensors go; version 1 differs in the attention alone.
 
     Args:
         steps_have_biases: Whether each step of a window has a bias of its own.
