@@ -116,6 +116,7 @@ def test_without_its_name_the_variant_must_be_said(folder: Path) -> None:
         ("masknet.conv1d_out.bias", torch.zeros(5), r"split.1.bias is \[5\], the configuration asks"),
         ("masknet.pos_enc.inv_freq", torch.ones(12), "other frequencies"),
         ("masknet.prelu.weight", torch.full((1,), torch.nan), "NaN"),
+        ("module.masknet.prelu.weight", torch.zeros(1), "two tensors take one place"),
     ],
 )
 def test_damaged_tensors(folder: Path, key: str, value: torch.Tensor | None, message: str) -> None:

@@ -81,7 +81,7 @@ def _speechbrain(
     )
 
 
-def _mossformer2(name: str, num_sources: int, corpus: str) -> Published:
+def _mossformer2(name: str, num_sources: int, corpus: str, license_name: str | None = None) -> Published:
     return Published(
         f"alibabasglab/{name}",
         "clearervoice",
@@ -90,7 +90,7 @@ def _mossformer2(name: str, num_sources: int, corpus: str) -> Published:
         "separation",
         num_sources,
         8000,
-        None,
+        license_name,
         None,
         corpus,
     )
@@ -123,8 +123,8 @@ _ENTRIES = [
     _speechbrain("sepformer-wham16k-enhancement", 1, None, "WHAM! at 16 kHz", sample_rate=16000),
     _speechbrain("resepformer-wsj02mix", 2, 18.6, "WSJ0-2mix"),
     _mossformer2("mossformer2-librimix-2spk", 2, "Libri2Mix"),
-    _mossformer2("mossformer2-wsj0mix-3spk", 3, "WSJ0-3mix"),
-    _mossformer2("mossformer2-whamr-2spk", 2, "WHAMR!"),
+    _mossformer2("mossformer2-wsj0mix-3spk", 3, "WSJ0-3mix", "apache-2.0"),
+    _mossformer2("mossformer2-whamr-2spk", 2, "WHAMR!", "mit"),
     Published(
         "alibabasglab/MossFormer2_SS_16K",
         "clearervoice",

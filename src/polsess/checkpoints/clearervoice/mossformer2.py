@@ -84,6 +84,8 @@ def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         KeyError: If a tensor that tells a size is missing.
     """
     renamed = {native_name(key): value for key, value in state.items()}
+    if len(renamed) < len(state):
+        raise CheckpointError("two tensors take one place; the file mixes tensors with and without module.")
     frequencies = {key: renamed.pop(key) for key in list(renamed) if key.endswith(("freqs", "inv_freq"))}
     native = {key: native_shape(key, value) for key, value in renamed.items()}
     model = _sizes(native, frequencies)

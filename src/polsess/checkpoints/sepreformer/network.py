@@ -74,6 +74,8 @@ def convert_sepreformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor
     split: dict[str, Tensor] = {}
     for key, value in state.items():
         name = native_name(key)
+        if name in split:
+            raise CheckpointError(f"two tensors take the place of {name}, one is {key}.")
         split[name] = _native_shape(name, value)
     native = _with_joined_projections(split)
     return Converted({**_sizes(native), **arguments}, native)
