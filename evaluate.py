@@ -4,5 +4,6 @@ import sys
 
 from polsess.cli.main import main
 
-sys.argv[1:1] = ["evaluate"]
-main()
+if __name__ == "__main__":  # not in the processes that compute metrics, which import this file again
+    sys.argv[1:1] = ["evaluate"]
+    main()

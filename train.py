@@ -4,5 +4,6 @@ import sys
 
 from polsess.cli.main import main
 
-sys.argv[1:1] = ["train"]
-main()
+if __name__ == "__main__":  # not in the processes that load data, which may import this file again
+    sys.argv[1:1] = ["train"]
+    main()

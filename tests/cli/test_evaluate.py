@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,12 @@ def test_compare(tmp_path: Path) -> None:
     assert (tmp_path / "cmp" / "one-two.png").is_file()
     result = CliRunner().invoke(app, ["compare", folders[0], folders[0]])
     assert result.exit_code == ExitCode.USAGE
+
+
+def test_the_script_in_the_root_starts_processes_of_its_own(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "evaluate.py"
+    words = ["-d", RECORDINGS, "--estimates", ESTIMATES, "-o", tmp_path, "--jobs", "1", "--limit", "1", *FAST]
+    command = [sys.executable, str(script), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "task SB, 1 utterances" in done.stdout

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from typing import Any
 
 import numpy as np
+import pytest
 
+from polsess.metrics import pool as pool_module
 from polsess.metrics.pool import Job, ScorePool, default_workers
 
 
@@ -28,6 +31,13 @@ def test_a_crash_costs_one_utterance() -> None:
     assert all(math.isnan(value) for value in results["bad"].values["si_snri"])
     assert results["nothing"].values == {}
     assert results["good"].values["si_snr"] == (100.0, 100.0)
+
+
+def test_processes_that_never_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_start_worker", sys.exit)
+    signals = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
+    with ScorePool(1, 8000, ("si_snr",)) as pool, pytest.raises(RuntimeError, match="__name__ == '__main__'"):
+        list(pool.map([Job("good", (signals, signals, signals.sum(0)))]))
 
 
 def test_processes_are_started_where_they_pay() -> None:

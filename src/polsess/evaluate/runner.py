@@ -33,7 +33,7 @@ def evaluate(
     corpus: Corpus,
     *,
     metrics: Iterable[str] | None = None,
-    num_workers: int | None = None,
+    num_workers: int | None = 0,
     folder: Path | None = None,
     limit: int | None = None,
     overwrite: bool = False,
@@ -45,7 +45,8 @@ def evaluate(
         system: A model or a folder of estimates.
         corpus: One split under one task.
         metrics: Names from ``METRICS``; None for all that are installed.
-        num_workers: Processes for the metrics; 0 computes them here, None chooses.
+        num_workers: Processes for the metrics; 0 computes them here, None chooses by their
+            number. Scripts that use processes must run under ``if __name__ == "__main__":``.
         folder: Receives ``scores.csv`` and ``summary.json``; an interrupted evaluation in it is continued.
         limit: Only the first so many utterances.
         overwrite: Forget what the folder holds.

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -22,11 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polsess.metrics.scores import METRICS, Scores, score_utterance
+from polsess.metrics.scores import METRICS, PACKAGES, Scores, score_utterance
 
 TagT = TypeVar("TagT")
 Signals = NDArray[np.float32]
 _MIN_UTTERANCES = 16
+_PRELOADED = sorted(set(PACKAGES.values()))
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class ScorePool:
 
     def _score_apart(self, *signals: Signals) -> Scores:
         """Every metric in a process of its own: the one that crashes loses its values, with a reason."""
+        _check_that_processes_start()
         scores = Scores({})
         for metric in self.metrics:
             part = _score_alone(signals, self.sample_rate, metric)
@@ -119,6 +122,17 @@ def _score_alone(signals: tuple[Signals, ...], sample_rate: int, metric: str) ->
             return Scores(values, dict.fromkeys(columns, f"{metric} crashed its process"))
 
 
+def _check_that_processes_start() -> None:
+    with _create_executor(1) as executor:
+        try:
+            executor.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "ScorePool: the processes for the metrics do not start. In a script, put the call under "
+                "`if __name__ == '__main__':`, or pass num_workers=0 (--jobs 0)."
+            ) from None
+
+
 def default_workers(metrics: tuple[str, ...], num_utterances: int) -> int:
     """A process per core; none where starting them takes longer than the metrics."""
     if set(metrics) <= {"si_snr"} or num_utterances < _MIN_UTTERANCES:
@@ -131,9 +145,19 @@ def _is_done(future: Future[Scores] | None) -> bool:
 
 
 def _create_executor(num_workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: the parent holds threads of torch and perhaps a GPU.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+    return ProcessPoolExecutor(num_workers, mp_context=_context(), initializer=_start_worker)
+
+
+def _context() -> BaseContext:
+    """How workers begin: never as a copy of this process, which holds threads of torch and perhaps a GPU.
+
+    Where the system can, they are copies of a clean process that has imported torch once for all of them.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *_PRELOADED])
+    return context
 
 
 def _start_worker() -> None:
