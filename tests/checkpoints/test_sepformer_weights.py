@@ -1,8 +1,9 @@
-"""SepFormer and RE-SepFormer files of SpeechBrain and of the original trainer give their numbers here."""
+"""SepFormer, RE-SepFormer and SkiM files of SpeechBrain and of the original trainer give their numbers."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polsess.checkpoints import load_model
+from polsess.checkpoints import CheckpointError, load_model
 from polsess.checkpoints.formats import Converter
 from polsess.checkpoints.legacy import reader as legacy
 from polsess.checkpoints.speechbrain import reader as speechbrain
@@ -20,7 +21,15 @@ from polsess.checkpoints.weight_files import WeightFiles, state_of
 from tests.checkpoints.parity import assert_parity
 from tests.conftest import GOLDEN
 
-SPEECHBRAIN = ["sb_sepformer", "sb_sepformer_enh1", "sb_resepformer"]
+SPEECHBRAIN = [
+    "sb_sepformer",
+    "sb_sepformer_enh1",
+    "sb_sepformer_options",
+    "sb_resepformer",
+    "sb_resepformer_options",
+    "sb_skim",
+    "sb_skim_causal",
+]
 LEGACY = {"polsess_sepformer_legacy": "best_model.pt", "polsess_resepformer": "resepformer_SB_best.pt"}
 
 
@@ -67,3 +76,97 @@ def test_resepformer_items_do_not_attend_to_each_other() -> None:
     estimates = load_model(GOLDEN / "sb_resepformer")(tensors["mixture"])
     torch.testing.assert_close(estimates, tensors["estimate_items_run_alone"], rtol=1e-5, atol=3e-6)
     assert (estimates - tensors["estimate"]).abs().max() > 0.1  # as the toolkit mixes them
+
+
+def test_published_layout_variants_load(tmp_path: Path) -> None:
+    """Anchors in place of references; a table of positions of another length."""
+    folder = shutil.copytree(GOLDEN / "sb_sepformer", tmp_path / "anchors")
+    text = (folder / "hyperparams.yaml").read_text()
+    for name in ("Encoder", "Decoder", "MaskNet"):
+        text = text.replace(f"{name}: !new", f"{name}: &id_{name} !new").replace(
+            f"!ref <{name}>", f"*id_{name}"
+        )
+    (folder / "hyperparams.yaml").write_text(text)
+    change_tensors(folder, lambda state: {**state, POSITIONS: state[POSITIONS][:, :700]})
+    mixture = torch.randn(1, 500)
+    with torch.no_grad():
+        assert torch.equal(load_model(folder)(mixture), load_model(GOLDEN / "sb_sepformer")(mixture))
+
+
+POSITIONS = "dual_mdl.0.inter_mdl.pos_enc.pe"
+
+
+def change_tensors(folder: Path, change: Any, name: str = "masknet.ckpt") -> None:
+    state = torch.load(folder / name, weights_only=True)
+    torch.save(change(state), folder / name)
+
+
+TEXT_MISTAKES = [
+    ("sb_sepformer", "norm_before: True", "norm_befor: True", "arguments that are not read: norm_befor=True"),
+    ("sb_sepformer", "norm: ln", "norm: bn", "norm='bn' is not read, only ln, gln, cln"),
+    ("sb_sepformer", "nhead: 4", "nhead: 5", "d_model 16 must be a multiple of num_heads 5"),
+    ("sb_sepformer", "K: 20", "K: twenty", "model.chunk_size"),
+    ("sb_sepformer", "num_spks: 2", "num_spks: 3", r"to_sources.weight is \[32, 16\].*asks for \[48, 16\]"),
+    (
+        "sb_sepformer",
+        "SBTransformerBlock",
+        "SBConformerBlock",
+        "the SpeechBrain class '.*' is not known here",
+    ),
+    ("sb_sepformer", "    norm: ln", "    use_global_pos_enc: True", "use_global_pos_enc=True is not read"),
+    ("sb_sepformer", "dropout: 0", "attention_type: RoPEMHA", "attention_type='RoPEMHA' is not read"),
+    ("sb_resepformer", "mem_type: 'av'", "mem_type: hc", "mem_type='hc' is not read, only av, None"),
+    ("sb_resepformer", "num_spks: 2", "num_spks: 3", r"to_masks.weight is \[32, 16\].*asks for \[48, 16\]"),
+    ("sb_skim", "mem_type: hc", "mem_type: av", "mem_type='av' is not read"),
+    ("sb_skim", "layer: 3", "layer: 4", "missing; the configuration asks for it"),
+    ("sb_skim", "    norm_type: gln", "    dropout: 0", "norm_type='cLN' is not read"),  # a batch norm there
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "message"), TEXT_MISTAKES)
+def test_yaml_that_does_not_fit_is_refused(
+    tmp_path: Path, name: str, old: str, new: str, message: str
+) -> None:
+    folder = shutil.copytree(GOLDEN / name, tmp_path / name)
+    text = (folder / "hyperparams.yaml").read_text()
+    assert old in text
+    (folder / "hyperparams.yaml").write_text(text.replace(old, new))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_unequal_transformers_are_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN / "sb_sepformer", tmp_path / "unequal")
+    text = (folder / "hyperparams.yaml").read_text()
+    (folder / "hyperparams.yaml").write_text(text.replace("nhead: 4", "nhead: 2", 1))
+    with pytest.raises(CheckpointError, match="num_heads is 2 in one and 4 in the other"):
+        load_model(folder)
+
+
+TENSOR_MISTAKES: list[tuple[Any, str]] = [
+    (lambda state: {**state, POSITIONS: state[POSITIONS] + 0.1}, "does not hold sinusoidal positions"),
+    (lambda state: {**state, POSITIONS: state[POSITIONS][0]}, "does not hold sinusoidal positions"),
+    (lambda state: {**state, "prelu.weights": state["prelu.weight"]}, "'masknet.prelu.weights' is not part"),
+    (lambda state: {k: v for k, v in state.items() if k != "conv2d.bias"}, "to_sources.bias is missing"),
+    (lambda state: {k: v for k, v in state.items() if k != "output.0.bias"}, "'output.bias' is missing"),
+    (lambda state: {**state, "output.0.weight": torch.zeros(2, 3)}, r"output.weight is \[2, 3\]"),
+    (lambda state: {**state, "norm.weight": torch.full((16,), torch.nan)}, "NaN or infinite"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), TENSOR_MISTAKES)
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    folder = shutil.copytree(GOLDEN / "sb_sepformer", tmp_path / "changed")
+    change_tensors(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_original_files_with_other_arguments_are_refused() -> None:
+    folder, source = GOLDEN / "polsess_sepformer_legacy", LEGACY["polsess_sepformer_legacy"]
+    convert, arguments, state = foreign(folder, source)
+    with pytest.raises(CheckpointError, match="stride=4 does not fit the encoder, 8 would"):
+        convert({**arguments, "stride": 4}, state)
+    with pytest.raises(CheckpointError, match="arguments that are not read: depth=3"):
+        convert({**arguments, "depth": 3}, state)

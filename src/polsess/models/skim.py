@@ -146,7 +146,7 @@ class SkiM(SegmentMaskingModel):
     presets = {
         "tiny": {"num_filters": 12, "segment_size": 20, "num_blocks": 2, "hidden_size": 8},
         "skim-wsj02mix": {},
-        "causal": {"bidirectional": False, "norm": "cLN"},
+        "skim-causal": {"bidirectional": False, "norm": "cLN"},
     }
 
     def __init__(self, config: SkiMConfig) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,11 +50,15 @@ class SelfAttention(nn.Module):
         Returns:
             ``[B, L, D]``.
         """
-        heads = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # [B, L, 3, H, D / H]
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, L, D / H], views
+        # Cut along the last dimension: backwards that is one concatenation.
+        query, key, value = (self._by_head(part) for part in self.qkv(tokens).chunk(3, dim=-1))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _by_head(self, features: Tensor) -> Tensor:
+        """A view ``[B, H, L, D / H]`` of ``[B, L, D]``."""
+        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -78,8 +83,11 @@ class FeedForward(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, L, D]`` to ``[B, L, D]``."""
         hidden = self.expand(tokens)
-        # In place: the product does not need its result for the gradient.
-        hidden = F.relu(hidden, inplace=True) if self.activation == "relu" else F.gelu(hidden)
+        if self.activation == "relu":
+            # In place only without gradients: on the view that a product returns, autograd would copy it all.
+            hidden = F.relu(hidden, inplace=not torch.is_grad_enabled())
+        else:
+            hidden = F.gelu(hidden)
         return self.reduce(self.dropout(hidden))
 
 
