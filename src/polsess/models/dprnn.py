@@ -171,8 +171,9 @@ class DPRNN(SeparationModel):
 
     @property
     def causal(self) -> bool:
-        """Whether neither the networks across chunks nor the norms see the future beyond a chunk."""
-        return not self.config.inter_bidirectional and self.config.norm != "gLN"
+        """Whether neither networks across chunks nor norms nor masks see the future beyond a chunk."""
+        seers = (self.config.norm == "gLN", self.config.mask_activation == "frame_softmax")
+        return not (self.config.inter_bidirectional or any(seers))
 
     @property
     def look_ahead_samples(self) -> int | None:

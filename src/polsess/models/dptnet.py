@@ -19,7 +19,12 @@ from torch.nn import functional as F
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.attention import SelfAttention
 from polsess.models.layers.chunk_masks import ChunkMasks
-from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.dual_path import (
+    Chunking,
+    frames_per_block,
+    map_across_chunks,
+    map_within_chunks,
+)
 from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.masks import MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
@@ -169,9 +174,9 @@ class DualPathLayers(nn.Module):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Map ``[B, S, K, D]`` to ``[B, S, K, D]``."""
-        intra = self.intra(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
-        columns = intra.transpose(1, 2)  # [B, K, S, D]
-        return self.inter(columns.flatten(0, 1)).unflatten(0, columns.shape[:2]).transpose(1, 2)
+        block = 4 * frames_per_block(chunks.device)  # an LSTM's steps need many sequences at once
+        intra = map_within_chunks(self.intra, chunks, block)
+        return map_across_chunks(self.inter, intra, block)
 
 
 class ImprovedTransformerLayer(nn.Module):

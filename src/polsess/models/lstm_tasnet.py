@@ -52,8 +52,6 @@ class LSTMTasNetConfig(ModelConfig):
             raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         if self.dropout and self.num_layers == 1:
             raise ValueError("dropout acts between layers; with num_layers 1 set it to 0")
-        if not self.bidirectional and self.mask_activation == "frame_softmax":
-            raise ValueError("frame_softmax sees the future; a causal network takes another mask_activation")
         return self
 
 
@@ -100,8 +98,8 @@ class LSTMTasNet(SeparationModel):
 
     @property
     def causal(self) -> bool:
-        """Whether the recurrent network only runs forwards."""
-        return not self.config.bidirectional
+        """Whether the recurrent network only runs forwards and the masks of frames do not compete."""
+        return not self.config.bidirectional and self.config.mask_activation != "frame_softmax"
 
     @property
     def look_ahead_samples(self) -> int | None:

@@ -134,7 +134,9 @@ class Chunking:
         return padded[:, offset:end].unfold(1, self.chunk_size, self.period).mT
 
 
-def map_within_chunks(function: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
+def map_within_chunks(
+    function: Callable[[Tensor], Tensor], chunks: Tensor, block_frames: int | None = None
+) -> Tensor:
     """Apply a network to every chunk as a sequence of its own.
 
     In inference a few chunks at a time run through the whole network, so that what it computes in between
@@ -143,33 +145,37 @@ def map_within_chunks(function: Callable[[Tensor], Tensor], chunks: Tensor) -> T
     Args:
         function: Maps ``[M, K, N]`` to the same shape for any M, each sequence alone.
         chunks: ``[B, S, K, N]``.
+        block_frames: Frames that an inference step takes at once; None for ``frames_per_block``.
 
     Returns:
         ``[B, S, K, N]``.
     """
     if not _runs_in_blocks():
-        return function(chunks.flatten(0, 1)).view(chunks.shape)
+        return function(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
     result = torch.empty_like(chunks, memory_format=torch.contiguous_format)
-    _map_blocks(function, chunks.flatten(0, 1), result.flatten(0, 1))
+    _map_blocks(function, chunks.flatten(0, 1), result.flatten(0, 1), block_frames)
     return result
 
 
-def map_across_chunks(function: Callable[[Tensor], Tensor], chunks: Tensor) -> Tensor:
+def map_across_chunks(
+    function: Callable[[Tensor], Tensor], chunks: Tensor, block_frames: int | None = None
+) -> Tensor:
     """Apply a network along the chunks: to each place within them as a sequence of its own.
 
     Args:
         function: Maps ``[M, S, N]`` to the same shape for any M, each sequence alone.
         chunks: ``[B, S, K, N]``.
+        block_frames: Frames that an inference step takes at once; None for ``frames_per_block``.
 
     Returns:
         ``[B, S, K, N]``.
     """
     if not _runs_in_blocks():
         columns = chunks.transpose(1, 2)  # [B, K, S, N]
-        return function(columns.flatten(0, 1)).view(columns.shape).transpose(1, 2).contiguous()
+        return function(columns.flatten(0, 1)).unflatten(0, columns.shape[:2]).transpose(1, 2).contiguous()
     result = torch.empty_like(chunks, memory_format=torch.contiguous_format)
     for item, target in zip(chunks, result, strict=True):
-        _map_blocks(function, item.transpose(0, 1), target.transpose(0, 1))
+        _map_blocks(function, item.transpose(0, 1), target.transpose(0, 1), block_frames)
     return result
 
 
@@ -178,9 +184,11 @@ def frames_per_block(device: torch.device) -> int:
     return 1024 if device.type == "cpu" else 65536
 
 
-def _map_blocks(function: Callable[[Tensor], Tensor], sequences: Tensor, target: Tensor) -> None:
+def _map_blocks(
+    function: Callable[[Tensor], Tensor], sequences: Tensor, target: Tensor, block_frames: int | None
+) -> None:
     """Write ``function(sequences)`` into ``target``, both ``[M, L, N]``, a few sequences at a time."""
-    block = max(1, round(frames_per_block(sequences.device) / sequences.shape[1]))
+    block = max(1, round((block_frames or frames_per_block(sequences.device)) / sequences.shape[1]))
     for source, part in zip(sequences.split(block), target.split(block), strict=True):
         part.copy_(function(source.contiguous()))
 
