@@ -58,7 +58,7 @@ def test_without_a_compiler_or_when_switched_off_there_is_none(
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert load_kernel("answer") is None
     monkeypatch.setenv("POLSESS_KERNELS", "off")
-    assert load_kernel("selective_scan") is None
+    assert load_kernel("mamba") is None
 
 
 @pytest.mark.parametrize(("num_threads", "num_rows"), [(1, 5), (3, 5), (4, 2)])

@@ -24,7 +24,7 @@ BACKENDS = ["torch", "native"]
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
         monkeypatch.setenv("POLSESS_KERNELS", "off")
-    elif load_kernel("selective_scan") is None:
+    elif load_kernel("mamba") is None:
         pytest.skip("no C++ compiler")
     return str(request.param)
 
@@ -261,7 +261,7 @@ def test_extreme_step_sizes(level: float) -> None:
 
 
 def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    if load_kernel("selective_scan") is None:
+    if load_kernel("mamba") is None:
         pytest.skip("no C++ compiler")
     inputs = {k: v.detach().float().requires_grad_() for k, v in random_inputs(5, 40, 3, 4).items()}
     expected = gradients(selective_scan_with_state, inputs)

@@ -15,6 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from polsess.models.layers.kernels import conv_native
+
+_BLOCK_ELEMENTS = (
+    1 << 17
+)  # outputs worked on at once on a CPU, so that the passes of the taps meet them in the cache
+
 
 def causal_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, silu: bool = True, reverse: bool = False
@@ -43,31 +49,55 @@ class _CausalConv(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
         ctx.options = (silu, reverse)
-        taps = weight.to(x.dtype)
-        summed = _convolve(x, taps, None if bias is None else bias.to(x.dtype), reverse)
-        return F.silu(summed, inplace=True) if silu else summed
+        taps, offset = _in_type_of(x, weight, bias)
+        if conv_native.is_available(x, taps):
+            return conv_native.forward(x, taps, offset, silu, reverse)
+        output = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        for part, source in zip(_blocks(output), _blocks(x), strict=True):
+            _convolve(source, taps, offset, reverse, part)
+            if silu:
+                F.silu(part, inplace=True)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         silu, reverse = ctx.options
-        taps = weight.to(x.dtype)
+        taps, offset = _in_type_of(x, weight, bias)
         grad = grad.to(x.dtype)
-        if silu:
-            summed = _convolve(x, taps, None if bias is None else bias.to(x.dtype), reverse)
-            share = summed.sigmoid()
-            grad = grad * share * (1 + summed * (1 - share))
-        lags = range(weight.shape[-1] - 1, -1, -1)  # of the taps, in their order
-        pairs = [_overlap(grad, x, lag, reverse) for lag in lags]
-        grad_taps = torch.stack([(after * before).sum((0, 1)) for after, before in pairs], dim=-1)
-        return (
-            _convolve(grad, taps, None, not reverse),
-            grad_taps.unsqueeze(1).to(weight.dtype),
-            None if bias is None else grad.sum((0, 1)).to(bias.dtype),
-            None,
-            None,
-        )
+        if conv_native.is_available(x, taps):
+            grad_x, grad_taps, grad_bias = conv_native.backward(x, taps, offset, grad, silu, reverse)
+        else:
+            grad_x, grad_taps, grad_bias = _backward(x, taps, offset, grad, silu, reverse)
+        to_bias = None if bias is None else grad_bias.to(bias.dtype)
+        return grad_x, grad_taps.to(weight.dtype), to_bias, None, None
+
+
+def _backward(
+    x: Tensor, taps: Tensor, bias: Tensor | None, grad: Tensor, silu: bool, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input, the taps and the bias."""
+    if silu:
+        sums = _convolve(x, taps, bias, reverse, torch.empty_like(grad))
+        share = sums.sigmoid()
+        grad = grad * share * (1 + sums * (1 - share))
+    lags = range(taps.shape[-1] - 1, -1, -1)  # of the taps, in their order
+    pairs = [_overlap(grad, x, lag, reverse) for lag in lags]
+    grad_taps = torch.stack([(after * before).sum((0, 1)) for after, before in pairs], dim=-1)
+    grad_x = _convolve(grad, taps, None, not reverse, torch.empty_like(grad))
+    return grad_x, grad_taps.unsqueeze(1), grad.sum((0, 1))
+
+
+def _in_type_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+
+
+def _blocks(sequences: Tensor) -> tuple[Tensor, ...]:
+    """Views of a few sequences each on a CPU, of all elsewhere."""
+    on_cpu = sequences.device.type == "cpu"
+    size = max(1, _BLOCK_ELEMENTS // sequences[0].numel()) if on_cpu else len(sequences)
+    return sequences.split(size)
 
 
 def _overlap(output: Tensor, x: Tensor, lag: int, reverse: bool) -> tuple[Tensor, Tensor]:
@@ -76,10 +106,12 @@ def _overlap(output: Tensor, x: Tensor, lag: int, reverse: bool) -> tuple[Tensor
     return (output[:, early], x[:, late]) if reverse else (output[:, late], x[:, early])
 
 
-def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
-    present = taps[:, 0, -1]
-    total = x * present if bias is None else torch.addcmul(bias, x, present)
+def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None, reverse: bool, output: Tensor) -> Tensor:
+    """Write the sums over the taps to ``output``."""
+    torch.mul(x, taps[:, 0, -1], out=output)
+    if bias is not None:
+        output.add_(bias)
     for lag in range(1, min(taps.shape[-1], x.shape[1])):
-        target, source = _overlap(total, x, lag, reverse)
+        target, source = _overlap(output, x, lag, reverse)
         target.addcmul_(source, taps[:, 0, -1 - lag])
-    return total
+    return output

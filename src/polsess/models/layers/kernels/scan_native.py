@@ -1,36 +1,32 @@
-"""The selective scan through ``selective_scan.cpp``: one pass, forward and backward, float32 on a CPU."""
+"""The selective scan through ``mamba.cpp``: one pass, forward and backward, float32 on a CPU."""
 
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_float, c_int64
+from ctypes import POINTER, Structure, byref, c_int64
 
 import torch
 from torch import Tensor
 
 from polsess.models.layers.kernels import load_kernel, run_in_threads
+from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.kernels.scan_torch import CHUNK_LENGTH, ScanInputs, chunk_count
 
 _MAX_STATES = 64  # as kMaxStates
-_Floats = POINTER(c_float)
-
-
-class _Rows(Structure):
-    _fields_ = [("data", _Floats), ("row_stride", c_int64), ("step_stride", c_int64)]
 
 
 class _Scan(Structure):
     _fields_ = [
         *[(name, c_int64) for name in ("length", "channels", "states", "chunk", "reverse", "softplus")],
-        *[(name, _Rows) for name in ("u", "delta", "z", "b", "c", "y")],
-        *[(name, _Floats) for name in ("a", "skip", "bias", "initial", "last", "checkpoints")],
+        *[(name, Rows) for name in ("u", "delta", "z", "b", "c", "y")],
+        *[(name, Floats) for name in ("a", "skip", "bias", "initial", "last", "checkpoints")],
     ]
 
 
 class _Gradients(Structure):
     _fields_ = [
-        *[(name, _Rows) for name in ("y", "u", "delta", "z", "b", "c")],
-        *[(name, _Floats) for name in ("last", "a", "skip", "bias", "initial")],
+        *[(name, Rows) for name in ("y", "u", "delta", "z", "b", "c")],
+        *[(name, Floats) for name in ("last", "a", "skip", "bias", "initial")],
     ]
 
 
@@ -38,7 +34,7 @@ def is_available(inputs: ScanInputs) -> bool:
     """Whether the kernel covers these inputs (one group, B and C over time) and can be built."""
     covered = inputs.b.ndim == inputs.c.ndim == 3 and inputs.a.shape[1] <= _MAX_STATES
     on_cpu = inputs.u.device.type == "cpu" and inputs.u.dtype != torch.float64
-    return covered and on_cpu and load_kernel("selective_scan") is not None
+    return covered and on_cpu and load_kernel("mamba") is not None
 
 
 def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -58,10 +54,10 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """As ``scan_torch.backward``."""
     arguments = _Arguments(inputs, y=None, last=None, checkpoints=kept)
-    rows = {name: torch.empty_like(_dense(getattr(inputs, name))) for name in ("u", "delta", "b", "c")}
-    gate = None if inputs.z is None else torch.empty_like(_dense(inputs.z))
+    grads = {name: torch.empty_like(dense(getattr(inputs, name))) for name in ("u", "delta", "b", "c")}
+    gate = None if inputs.z is None else torch.empty_like(dense(inputs.z))
     initial = None if inputs.initial_state is None else torch.empty_like(arguments.state)
-    grad_y, last = _dense(grad_output), None if grad_last is None else grad_last.mT.contiguous()
+    grad_y, last = dense(grad_output), None if grad_last is None else grad_last.mT.contiguous()
     shared: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def work(start: int, stop: int) -> None:
@@ -71,16 +67,16 @@ def backward(
             inputs.a.new_zeros(len(inputs.a)),
         )
         shared.append(sums)
-        out = _Gradients(y=_rows(grad_y), z=_rows(gate), last=_floats(last), initial=_floats(initial))
-        out.a, out.skip, out.bias = (_floats(total) for total in sums)
-        for name, value in rows.items():
-            setattr(out, name, _rows(value))
+        out = _Gradients(y=rows(grad_y), z=rows(gate), last=floats(last), initial=floats(initial))
+        out.a, out.skip, out.bias = (floats(total) for total in sums)
+        for name, value in grads.items():
+            setattr(out, name, rows(value))
         _library().scan_backward(byref(arguments.scan), byref(out), start, stop)
 
     run_in_threads(work, len(inputs.u))
     a, d, bias = (torch.stack(totals).sum(0) for totals in zip(*shared, strict=True))
     return (
-        *(rows["u"], rows["delta"], a.mT, rows["b"], rows["c"]),
+        *(grads["u"], grads["delta"], a.mT, grads["b"], grads["c"]),
         d if inputs.d is not None else None,
         gate,
         bias if inputs.delta_bias is not None else None,
@@ -96,7 +92,7 @@ class _Arguments:
     ) -> None:
         self.rates = inputs.a.mT.contiguous()
         sequences = [inputs.u, inputs.delta, inputs.z, inputs.b, inputs.c]
-        self.sequences = [None if each is None else _dense(each) for each in sequences]
+        self.sequences = [None if each is None else dense(each) for each in sequences]
         self.vectors = [None if each is None else each.contiguous() for each in (inputs.d, inputs.delta_bias)]
         initial = inputs.initial_state
         self.state = inputs.a.new_empty(0) if initial is None else initial.mT.contiguous()
@@ -107,34 +103,19 @@ class _Arguments:
             CHUNK_LENGTH,
             inputs.reverse,
             inputs.delta_softplus,
-            *(_rows(each) for each in (*self.sequences, y)),
-            *(_floats(each) for each in (self.rates, *self.vectors)),
-            _floats(self.state if initial is not None else None),
-            _floats(last),
-            _floats(checkpoints),
+            *(rows(each) for each in (*self.sequences, y)),
+            *(floats(each) for each in (self.rates, *self.vectors)),
+            floats(self.state if initial is not None else None),
+            floats(last),
+            floats(checkpoints),
         )
 
 
 def _library() -> ctypes.CDLL:
-    library = load_kernel("selective_scan")
+    library = load_kernel("mamba")
     if library is None:
-        raise RuntimeError("selective_scan.cpp is not built; ask is_available first.")
+        raise RuntimeError("mamba.cpp is not built; ask is_available first.")
     library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64]
     library.scan_backward.argtypes = [POINTER(_Scan), POINTER(_Gradients), c_int64, c_int64]
     library.scan_forward.restype = library.scan_backward.restype = None
     return library
-
-
-def _dense(sequence: Tensor) -> Tensor:
-    """A ``[B, L, ...]`` tensor whose last dimension is contiguous; slices of wider rows stay views."""
-    return sequence if sequence.stride(-1) == 1 else sequence.contiguous()
-
-
-def _rows(sequence: Tensor | None) -> _Rows:
-    if sequence is None:
-        return _Rows(None, 0, 0)
-    return _Rows(_floats(sequence), sequence.stride(0), sequence.stride(1))
-
-
-def _floats(tensor: Tensor | None) -> ctypes._Pointer[c_float] | None:
-    return None if tensor is None else ctypes.cast(tensor.data_ptr(), _Floats)

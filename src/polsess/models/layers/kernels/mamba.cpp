@@ -1,8 +1,11 @@
-// The selective scan on a CPU in one pass: step sizes, recurrence, skip and gate without an intermediate in memory.
-// Lanes run over channels and the states of a block of channels stay in registers. The backward pass recomputes
-// the states of one chunk at a time from those that the forward pass kept at the chunks' starts.
+// What a Mamba layer does between its projections, on a CPU, each step in one pass over memory: the selective scan
+// (step sizes, recurrence, skip and gate) and the causal convolution with SiLU before it.
+// Lanes run over channels; what a block of channels carries from step to step stays in registers. The backward pass
+// of the scan recomputes the states of one chunk at a time from those that the forward pass kept at the chunks'
+// starts; that of the convolution recomputes its sums.
 // Layout: u, delta, z, y [rows, length, channels]; b, c [rows, length, states]; a [states, channels];
-// state tensors [rows, states, channels]; checkpoints [rows, chunks, states, channels]. All float32.
+// state tensors [rows, states, channels]; checkpoints [rows, chunks, states, channels]; x of the convolution
+// [rows, length, channels], its filters [taps, channels]. All float32.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,6 +16,7 @@ namespace {
 
 constexpr int kLanes = 16;
 constexpr int kMaxStates = 64;
+constexpr int kMaxTaps = 16;
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 constexpr float kLog2e = 1.44269504088896341f;
@@ -31,6 +35,17 @@ extern "C" struct Scan {
   Rows u, delta, z, b, c, y;
   const float *a, *skip, *bias, *initial;  // null where absent
   float *last, *checkpoints;
+};
+
+extern "C" struct Conv {
+  int64_t length, channels, taps, reverse, silu;
+  Rows x, y;
+  const float *weight, *bias;  // bias: null where absent
+};
+
+extern "C" struct ConvGradients {
+  Rows y, x;
+  float *weight, *bias;  // sums of the calling thread; bias: null where absent
 };
 
 extern "C" struct Gradients {
@@ -102,7 +117,10 @@ struct Block {  // kLanes channels of one row
   int count;
 };
 
-inline int64_t position(const Scan& scan, int64_t index) { return scan.reverse ? scan.length - 1 - index : index; }
+template <class Task>
+inline int64_t position(const Task& task, int64_t index) {
+  return task.reverse ? task.length - 1 - index : index;
+}
 
 inline int64_t num_chunks(const Scan& scan) { return (scan.length + scan.chunk - 1) / scan.chunk; }
 
@@ -270,15 +288,82 @@ void backward_row(const Scan& scan, const Gradients& out, int64_t row, Workspace
   if (out.initial) std::memcpy(out.initial + row * width, work.gradient.data(), width * sizeof(float));
 }
 
+// The filters and the latest inputs of a block of channels, oldest first.
+template <int kTaps>
+struct Window {
+  int taps;
+  Vec bias, weight[kTaps ? kTaps : kMaxTaps], input[kTaps ? kTaps : kMaxTaps] = {};
+
+  Window(const Conv& conv, const Block& at) : taps(kTaps ? kTaps : static_cast<int>(conv.taps)) {
+    bias = conv.bias ? load(conv.bias + at.channel, at.count) : Vec{};
+    for (int k = 0; k < taps; ++k) weight[k] = load(conv.weight + k * conv.channels + at.channel, at.count);
+  }
+
+  Vec advance(const Vec& next) {
+    for (int k = 0; k + 1 < taps; ++k) input[k] = input[k + 1];
+    input[taps - 1] = next;
+    Vec total = bias;
+    for (int k = 0; k < taps; ++k) total += weight[k] * input[k];
+    return total;
+  }
+};
+
+template <int kTaps>
+void conv_block(const Conv& conv, const Block& at) {
+  Window<kTaps> window(conv, at);
+  for (int64_t index = 0; index < conv.length; ++index) {
+    const int64_t l = position(conv, index);
+    Vec y = window.advance(load(conv.x.at(at.row, l) + at.channel, at.count));
+    if (conv.silu) y *= sigmoid(y);
+    store(conv.y.at(at.row, l) + at.channel, y, at.count);
+  }
+}
+
+template <int kTaps>
+void conv_backward_block(const Conv& conv, const ConvGradients& out, const Block& at) {
+  Window<kTaps> window(conv, at);
+  const int taps = window.taps;
+  Vec sums[kTaps ? kTaps : kMaxTaps] = {}, weights[kTaps ? kTaps : kMaxTaps] = {}, bias = {};
+  for (int64_t index = 0; index < conv.length + taps - 1; ++index) {
+    for (int k = 0; k + 1 < taps; ++k) sums[k] = sums[k + 1];  // gradients of the latest sums, oldest first
+    Vec gradient = {};
+    if (index < conv.length) {
+      const int64_t l = position(conv, index);
+      const Vec sum = window.advance(load(conv.x.at(at.row, l) + at.channel, at.count));
+      gradient = load(out.y.at(at.row, l) + at.channel, at.count);
+      if (conv.silu) {
+        const Vec share = sigmoid(sum);
+        gradient *= share * (1.0f + sum * (1.0f - share));
+      }
+      bias += gradient;
+      for (int k = 0; k < taps; ++k) weights[k] += gradient * window.input[k];
+    }
+    sums[taps - 1] = gradient;
+    const int64_t source = index - (taps - 1);
+    if (source < 0) continue;
+    Vec x = {};
+    for (int k = 0; k < taps; ++k) x += window.weight[taps - 1 - k] * sums[k];
+    store(out.x.at(at.row, position(conv, source)) + at.channel, x, at.count);
+  }
+  for (int k = 0; k < taps; ++k) accumulate(out.weight + k * conv.channels + at.channel, weights[k], at.count);
+  if (out.bias) accumulate(out.bias + at.channel, bias, at.count);
+}
+
+// Calls work on every block of channels of some rows.
+template <class Work>
+void for_blocks(int64_t first_row, int64_t last_row, int64_t channels, Work work) {
+  for (int64_t row = first_row; row < last_row; ++row)
+    for (int64_t channel = 0; channel < channels; channel += kLanes)
+      work(Block{row, channel, static_cast<int>(std::min<int64_t>(kLanes, channels - channel))});
+}
+
 }  // namespace
 
 extern "C" void scan_forward(const Scan* scan, int64_t first_row, int64_t last_row) {
-  for (int64_t row = first_row; row < last_row; ++row)
-    for (int64_t channel = 0; channel < scan->channels; channel += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, scan->channels - channel));
-      if (scan->states == 16) forward_block<16>(*scan, {row, channel, count});
-      else forward_block<0>(*scan, {row, channel, count});
-    }
+  for_blocks(first_row, last_row, scan->channels, [&](const Block& at) {
+    if (scan->states == 16) forward_block<16>(*scan, at);
+    else forward_block<0>(*scan, at);
+  });
 }
 
 extern "C" void scan_backward(const Scan* scan, const Gradients* out, int64_t first_row, int64_t last_row) {
@@ -288,4 +373,18 @@ extern "C" void scan_backward(const Scan* scan, const Gradients* out, int64_t fi
   work.steps.resize(scan->chunk);
   work.gradient.resize(scan->states * scan->channels);
   for (int64_t row = first_row; row < last_row; ++row) backward_row(*scan, *out, row, work);
+}
+
+extern "C" void conv_forward(const Conv* conv, int64_t first_row, int64_t last_row) {
+  for_blocks(first_row, last_row, conv->channels, [&](const Block& at) {
+    if (conv->taps == 4) conv_block<4>(*conv, at);
+    else conv_block<0>(*conv, at);
+  });
+}
+
+extern "C" void conv_backward(const Conv* conv, const ConvGradients* out, int64_t first_row, int64_t last_row) {
+  for_blocks(first_row, last_row, conv->channels, [&](const Block& at) {
+    if (conv->taps == 4) conv_backward_block<4>(*conv, *out, at);
+    else conv_backward_block<0>(*conv, *out, at);
+  });
 }
