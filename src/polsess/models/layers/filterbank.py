@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -98,17 +99,17 @@ class Decoder(nn.Module):
         Returns:
             ``[B, C, T']`` with T' = (L - 1) * stride + kernel_size - 2 * padding + output_padding.
         """
-        conv, num_frames = self.conv, features.shape[-1]
-        # The transposed convolution as a product and an overlap-add: on a CPU nine times faster.
-        frames = F.conv1d(features.flatten(0, 1), conv.weight.permute(2, 0, 1))  # [B*C, K, L]
+        stacked = features.flatten(0, 1)  # [B*C, N, L]
+        library = features.device.type != "cpu" or torch.compiler.is_compiling()
+        waveforms = self.conv(stacked) if library else self._overlap_add(stacked)  # [B*C, 1, T']
+        return waveforms.squeeze(1).unflatten(0, features.shape[:2])
+
+    def _overlap_add(self, features: Tensor) -> Tensor:
+        """The transposed convolution as a product and an overlap-add: on a CPU nine times faster."""
+        conv, stride, kernel = self.conv, self.conv.stride[0], self.conv.kernel_size[0]
+        frames = F.conv1d(features, conv.weight.permute(2, 0, 1))  # [B*C, K, L]
         padding, extra = int(conv.padding[0]), conv.output_padding[0]
-        length = (num_frames - 1) * conv.stride[0] + conv.kernel_size[0] - 2 * padding + extra
-        waveforms = F.fold(
-            frames,
-            (1, length),
-            (1, conv.kernel_size[0]),
-            padding=(0, padding),
-            stride=(1, conv.stride[0]),
-        )
-        waveforms = waveforms.view(*features.shape[:2], length)
+        length = (features.shape[-1] - 1) * stride + kernel - 2 * padding + extra
+        waveforms = F.fold(frames, (1, length), (1, kernel), padding=(0, padding), stride=(1, stride))
+        waveforms = waveforms.squeeze(2)
         return waveforms if conv.bias is None else waveforms + conv.bias
