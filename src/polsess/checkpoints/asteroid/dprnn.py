@@ -49,12 +49,12 @@ def convert_dprnn(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         "num_layers": num_layers,
         "rnn_type": values.choose("rnn_type", _CELLS, default="LSTM"),
         "multiplicative": values.take("use_mulcat", default=False),
-        "inter_bidirectional": bool(values.take("bidirectional", default=True)),
+        "inter_bidirectional": values.take("bidirectional", default=True),
         "num_blocks": values.take("n_repeats", default=6),
         "chunk_size": values.take("chunk_size", default=100),
         "hop_size": values.take("hop_size", default=None),
         "norm": values.choose("norm_type", _NORMS, default="gLN"),
-        "dropout": float(dropout) if num_layers > 1 else 0.0,  # it acts between layers only
+        "dropout": 0.0 if num_layers == 1 else dropout,  # it acts between layers only
         "mask_activation": read_mask_activation(values, "sigmoid", softmax="filter_softmax"),
         **read_filterbank(values, where, num_filters=64),
     }

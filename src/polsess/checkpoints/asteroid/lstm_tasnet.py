@@ -41,8 +41,8 @@ def convert_lstm_tasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         "num_sources": values.take("n_src"),
         "hidden_size": values.take("hid_size", default=512),
         "num_layers": num_layers,
-        "bidirectional": bool(values.take("bidirectional", default=True)),
-        "dropout": float(dropout) if num_layers > 1 else 0.0,  # it acts between layers only
+        "bidirectional": values.take("bidirectional", default=True),
+        "dropout": 0.0 if num_layers == 1 else dropout,  # it acts between layers only
         "mask_activation": read_mask_activation(values, "sigmoid", softmax="frame_softmax"),
         **filterbank,
     }

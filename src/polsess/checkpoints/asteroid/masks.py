@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from polsess.checkpoints.arguments import Arguments
 from polsess.checkpoints.names import Rule
 
@@ -31,6 +33,6 @@ def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) ->
     return arguments.choose("mask_act", words, default=default)
 
 
-def source_softmax(num_sources: int) -> str:
+def source_softmax(num_sources: Any) -> str:
     """What a softmax over the sources is: over a single one it is one whatever the input."""
-    return "softmax" if num_sources > 1 else "ones"
+    return "ones" if num_sources == 1 else "softmax"

@@ -53,6 +53,12 @@ class AsteroidReader(Reader):
             converted = convert(arguments, state)
         except KeyError as error:
             raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
+        except CheckpointError:
+            raise
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{where}: an argument in model_args is of a wrong kind: {error}."
+            ) from None
         notes = {key: content[key] for key in _PROVENANCE if key in content}
         return Converted(converted.model, converted.state, notes)
 

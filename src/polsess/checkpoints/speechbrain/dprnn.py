@@ -78,7 +78,7 @@ def _read_rnn(masknet: Arguments, name: str) -> dict[str, Any]:
         "hidden_size": block.take("hidden_channels"),
         "num_layers": num_layers,
         "rnn_type": block.choose("rnn_type", _CELLS, default="LSTM"),
-        "dropout": float(dropout) if num_layers > 1 else 0.0,  # it acts between layers only
+        "dropout": 0.0 if num_layers == 1 else dropout,  # it acts between layers only
         "bidirectional": block.take("bidirectional", default=True),
     }
     block.finish()
