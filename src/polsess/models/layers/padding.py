@@ -23,8 +23,9 @@ class Padding:
     @classmethod
     def of(cls, num_frames: Tensor, longest: int, dtype: torch.dtype) -> Padding:
         """From the frames ``[B]`` of each item."""
-        mask = torch.arange(longest, device=num_frames.device) < num_frames[:, None]
-        return cls(num_frames.view(-1, 1, 1).to(dtype), mask.unsqueeze(-1).to(dtype))
+        real = torch.arange(longest, device=num_frames.device) < num_frames[:, None]
+        mask = real.unsqueeze(-1).to(dtype)
+        return cls(mask.sum(1, keepdim=True), mask)
 
     def apply(self, frames: Tensor) -> Tensor:
         """Frames ``[B, L, N]`` with zeros for padding."""
