@@ -42,6 +42,8 @@ def test_utterances_of_one_pair_of_speakers_are_one_cluster() -> None:
     rows = [row(str(index), float(index), speakers="a-b" if index % 2 else "b-a") for index in range(6)]
     assert evaluation(*rows).summary("si_snri").num_clusters == 1
     assert evaluation(*rows, row("x", 1.0)).summary("si_snri").num_clusters == 2
+    apart = [row("p", 0.0, speaker1="a", speaker2="b"), row("q", 0.0, speaker1="b", speaker2="a")]
+    assert evaluation(*rows, *apart).summary("si_snri").num_clusters == 1
 
 
 def test_the_list_hash_knows_the_audio_and_not_the_order() -> None:

@@ -13,8 +13,7 @@ import numpy as np
 
 from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
 
-CLUSTER_KEY = "speakers"
-"""The metadata whose utterances are drawn together by the bootstrap: the pair of speakers."""
+_SPEAKER_KEYS = ("speakers", "speaker1", "speaker2")
 _MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
 
 
@@ -60,9 +59,9 @@ class Row:
 
     @property
     def cluster(self) -> str:
-        """The group that the utterance is drawn with; a-b and b-a are one pair of speakers."""
-        speakers = str(self.metadata.get(CLUSTER_KEY, ""))
-        return "-".join(sorted(speakers.split("-"))) or self.identifier
+        """The group that the utterance is drawn with: its speakers, in any order, where they are known."""
+        names = [str(self.metadata[key]) for key in _SPEAKER_KEYS if key in self.metadata]
+        return "-".join(sorted("-".join(names).split("-"))) or self.identifier
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Evaluation:
 
     def condition_keys(self) -> list[str]:
         """The conditions that split the utterances into more than one and not too many groups."""
-        keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key != CLUSTER_KEY)
+        keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key not in _SPEAKER_KEYS)
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
         return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
 
