@@ -1,16 +1,24 @@
-"""Which output is which speaker, decided over a whole recording at once."""
+"""Which output is which speaker, decided over a whole recording at once.
+
+Pieces of sound belong to one voice if a single Gaussian describes them about as well as one each: the
+generalised likelihood ratio with the penalty of the Bayesian information criterion (Chen, Gopalakrishnan:
+"Speaker, environment and channel change detection and clustering via the Bayesian information criterion",
+DARPA Broadcast News Workshop 1998).
+"""
 
 from __future__ import annotations
 
-import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from polsess.inference.speaker_profile import SpeakerProfile, likelihoods
+from polsess.inference.speaker_profile import NUM_CEPSTRA, SpeakerProfile
 
 _MAX_ROUNDS = 10
+_NUM_PARAMETERS = NUM_CEPSTRA * (NUM_CEPSTRA + 3) / 2  # mean and covariance
+_PENALTY = 0.5
 
 Voices = Sequence[SpeakerProfile]
 Order = tuple[int, ...]
@@ -39,31 +47,43 @@ def order_stretches(stretches: Sequence[Voices]) -> list[Order]:
         For each stretch, which of its outputs belongs to each speaker.
     """
     orders: list[Order] = [tuple(range(len(voices))) for voices in stretches]
-    by_content = sorted(range(len(stretches)), key=lambda index: _content(stretches[index]), reverse=True)
-    placed: list[int] = []
-    for index in by_content:
-        if placed:
-            orders[index] = _best_order(stretches, orders, placed, index)
-        placed.append(index)
+    heard = [index for index, voices in enumerate(stretches) if any(voice.num_frames for voice in voices)]
+    if not heard:
+        return orders
+    heard.sort(key=lambda index: _content(stretches[index]), reverse=True)
+    speakers = list(stretches[heard[0]])
+    for index in heard[1:]:
+        orders[index] = _best_order(speakers, stretches[index])
+        speakers = _joined(speakers, stretches[index], orders[index])
     for _ in range(_MAX_ROUNDS):
         before = list(orders)
-        for index in by_content:
-            others = [other for other in placed if other != index]
-            if others:
-                orders[index] = _best_order(stretches, orders, others, index)
+        for index in heard:
+            voices = stretches[index]
+            own = zip(speakers, orders[index], strict=True)
+            others = [speaker - voices[j] for speaker, j in own]
+            orders[index] = _best_order(others, voices)
+            speakers = _joined(others, voices, orders[index])
         if orders == before:
             break
     return orders
 
 
 def _content(voices: Voices) -> tuple[int, int]:
-    frames = sorted(voice.num_frames for voice in voices)
-    return (frames[0], sum(frames))
+    frames = [voice.num_frames for voice in voices]
+    return min(frames), sum(frames)
 
 
-def _best_order(stretches: Sequence[Voices], orders: list[Order], others: list[int], index: int) -> Order:
-    """The order in which a stretch fits the voices of others best."""
-    heard = [[stretches[other][j] for j in orders[other]] for other in others]
-    speakers = [functools.reduce(SpeakerProfile.__add__, voices) for voices in zip(*heard, strict=True)]
-    table = likelihoods(speakers, stretches[index])
-    return orders[index] if table is None else two_best_orders(table)[0][1]
+def _joined(speakers: Voices, voices: Voices, order: Order) -> list[SpeakerProfile]:
+    return [speaker + voices[j] for speaker, j in zip(speakers, order, strict=True)]
+
+
+def _best_order(speakers: Voices, voices: Voices) -> Order:
+    orders = itertools.permutations(range(len(voices)))
+    return min(orders, key=lambda order: _cost(_joined(speakers, voices, order)))
+
+
+def _cost(speakers: Voices) -> float:
+    """How badly one Gaussian per speaker describes everything that was heard."""
+    total = sum(speaker.num_frames for speaker in speakers)
+    penalty = _PENALTY * _NUM_PARAMETERS * math.log(max(total, 2))
+    return sum(speaker.spread() + penalty for speaker in speakers if speaker.num_frames)

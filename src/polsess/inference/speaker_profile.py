@@ -1,9 +1,9 @@
 """Which voice is this? A Gaussian of cepstra per speaker, without training and without pitch.
 
 Each speaker is remembered as the mean and covariance of twelve mel cepstra over the frames in which that
-speaker is heard alone or loudest; a new piece of sound is compared by its likelihood under each memory
-(Bimbot, Magrin-Chagnolleau, Mathan: "Second-order statistical measures for text-independent speaker
-identification", Speech Communication 17, 1995, https://doi.org/10.1016/0167-6393(95)00013-E).
+speaker is heard alone or loudest (Bimbot, Magrin-Chagnolleau, Mathan: "Second-order statistical measures for
+text-independent speaker identification", Speech Communication 17, 1995,
+https://doi.org/10.1016/0167-6393(95)00013-E).
 
 Shapes: C sources, T samples, L frames, D cepstra.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -25,12 +24,8 @@ _SPEECH_RANGE_DB = 25.0
 """Frames this far below the loud speech count as silent."""
 _DOMINANCE_DB = 3.0
 """How much louder than the other outputs a frame must be to describe its speaker."""
-_MIN_FRAMES = 30
-"""About half a second: less describes nobody."""
 _SHRINKAGE_FRAMES = 50.0
 _VARIANCE_FLOOR = 0.01
-_STRANGER_SPREAD = 2.0
-"""Covariance of a voice not heard before, relative to the known ones."""
 
 
 class CepstralFrames:
@@ -79,60 +74,34 @@ class SpeakerProfile:
         self._sum += cepstra.sum(0)
         self._products += cepstra.T @ cepstra
 
-    @property
-    def known(self) -> bool:
-        """Whether enough was heard to recognise the voice."""
-        return self.num_frames >= _MIN_FRAMES
+    def __add__(self, other: SpeakerProfile) -> SpeakerProfile:
+        """The memory of both."""
+        return self._combined(other, 1)
 
-    def gaussian(self) -> tuple[Tensor, Tensor]:
-        """Mean ``[D]`` and covariance ``[D, D]``, its off-diagonal shrunk while little was heard."""
+    def __sub__(self, other: SpeakerProfile) -> SpeakerProfile:
+        """The memory without what the other holds."""
+        return self._combined(other, -1)
+
+    def _combined(self, other: SpeakerProfile, sign: int) -> SpeakerProfile:
+        result = SpeakerProfile()
+        result.num_frames = self.num_frames + sign * other.num_frames
+        result._sum = self._sum + sign * other._sum
+        result._products = self._products + sign * other._products
+        return result
+
+    def spread(self) -> float:
+        """How little the frames are alike: their number times the log-determinant of their covariance.
+
+        Two memories of one voice add up to about the spread of both together, those of two voices to less.
+        """
+        if self.num_frames == 0:
+            return 0.0
         mean = self._sum / self.num_frames
         covariance = self._products / self.num_frames - torch.outer(mean, mean)
-        diagonal = torch.diag(covariance.diagonal() + _VARIANCE_FLOOR)
-        weight = self.num_frames / (self.num_frames + _SHRINKAGE_FRAMES)
-        return mean, weight * (covariance - torch.diag(covariance.diagonal())) + diagonal
-
-    def __add__(self, other: SpeakerProfile) -> SpeakerProfile:
-        """Both voices as one."""
-        both = SpeakerProfile()
-        both.num_frames = self.num_frames + other.num_frames
-        both._sum, both._products = self._sum + other._sum, self._products + other._products
-        return both
-
-
-def likelihoods(profiles: Sequence[SpeakerProfile], pieces: Sequence[SpeakerProfile]) -> Tensor | None:
-    """How well each piece of sound fits each remembered voice.
-
-    A voice not heard before is a broader version of those known. A piece too short to say anything fits
-    everybody alike.
-
-    Args:
-        profiles: The memories, C of them.
-        pieces: What was heard in each of C outputs.
-
-    Returns:
-        Log-likelihoods ``[C, C]`` (memory, piece), or None if nothing can be said.
-    """
-    known = [profile for profile in profiles if profile.known]
-    heard = [piece.known for piece in pieces]
-    if not known or not any(heard):
-        return None
-    mean, covariance = functools.reduce(SpeakerProfile.__add__, known).gaussian()
-    stranger = mean, covariance * _STRANGER_SPREAD
-    table = torch.zeros(len(profiles), len(pieces), dtype=torch.float64)
-    for row, profile in enumerate(profiles):
-        voice = profile.gaussian() if profile.known else stranger
-        for column, piece in enumerate(pieces):
-            if heard[column]:
-                table[row, column] = piece.num_frames * _log_likelihood(voice, piece.gaussian())
-    return table
-
-
-def _log_likelihood(voice: tuple[Tensor, Tensor], piece: tuple[Tensor, Tensor]) -> Tensor:
-    """Per frame, of frames with the statistics ``piece`` under the Gaussian ``voice``, up to a constant."""
-    difference = piece[0] - voice[0]
-    spread = piece[1] + torch.outer(difference, difference)
-    return -0.5 * (torch.linalg.solve(voice[1], spread).trace() + torch.logdet(voice[1]))
+        diagonal = torch.diag(covariance.diagonal())
+        weight = self.num_frames / (self.num_frames + _SHRINKAGE_FRAMES)  # little says little about shape
+        floor = _VARIANCE_FLOOR * torch.eye(NUM_CEPSTRA, dtype=torch.float64)
+        return self.num_frames * float(torch.logdet(weight * (covariance - diagonal) + diagonal + floor))
 
 
 @functools.cache
