@@ -145,6 +145,7 @@ def test_level_of_the_mixture_only_scales_the_estimates() -> None:
         ({"kernel_size": 1}, "kernel_size"),
         ({"chunk_size": 1}, "chunk_size"),
         ({"norm": "bN"}, "norm"),
+        ({"num_intra_layers": 10**9}, "num_intra_layers"),
         ({"stride": 4}, "model.stride: unknown key"),
     ],
 )

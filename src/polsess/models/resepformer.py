@@ -27,15 +27,15 @@ class RESepFormerConfig(SegmentMaskingConfig):
     """Segment and memory transformers; the defaults are the paper's, at 8 kHz."""
 
     model_type: Literal["resepformer"] = "resepformer"
-    num_blocks: int = Field(default=2, ge=1)
+    num_blocks: int = Field(default=2, ge=1, le=256)
     """Segment transformers; between two of them stands one memory transformer."""
-    num_segment_layers: int = Field(default=8, ge=1)
+    num_segment_layers: int = Field(default=8, ge=1, le=256)
     """Layers of a segment transformer."""
-    num_memory_layers: int = Field(default=8, ge=1)
+    num_memory_layers: int = Field(default=8, ge=1, le=256)
     """Layers of a memory transformer."""
-    num_heads: int = Field(default=8, ge=1)
+    num_heads: int = Field(default=8, ge=1, le=16384)
     """Attention heads; a divisor of num_filters."""
-    d_ffn: int = Field(default=1024, ge=1)
+    d_ffn: int = Field(default=1024, ge=1, le=16384)
     """Features inside the feed-forward networks."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations and attention weights dropped in training."""

@@ -22,13 +22,13 @@ class SepFormerConfig(DualPathConfig):
     """Dual-path transformers; the defaults are the paper's, with 8 + 8 layers in each of 2 blocks."""
 
     model_type: Literal["sepformer"] = "sepformer"
-    num_intra_layers: int = Field(default=8, ge=1)
+    num_intra_layers: int = Field(default=8, ge=1, le=256)
     """Transformer layers within chunks, per block."""
-    num_inter_layers: int = Field(default=8, ge=1)
+    num_inter_layers: int = Field(default=8, ge=1, le=256)
     """Transformer layers across chunks, per block."""
-    num_heads: int = Field(default=8, ge=1)
+    num_heads: int = Field(default=8, ge=1, le=16384)
     """Attention heads; a divisor of d_model."""
-    d_ffn: int = Field(default=1024, ge=1)
+    d_ffn: int = Field(default=1024, ge=1, le=16384)
     """Features inside the feed-forward networks."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations and attention weights dropped in training."""

@@ -30,9 +30,9 @@ class SkiMConfig(SegmentMaskingConfig):
     """Skipping-memory LSTMs; the defaults are SpeechBrain's configuration for WSJ0-2mix."""
 
     model_type: Literal["skim"] = "skim"
-    num_blocks: int = Field(default=4, ge=1)
+    num_blocks: int = Field(default=4, ge=1, le=256)
     """Segment LSTMs; between two of them stands one memory LSTM."""
-    hidden_size: int = Field(default=256, ge=1)
+    hidden_size: int = Field(default=256, ge=1, le=16384)
     """H, units of each direction."""
     bidirectional: bool = True
     """Whether the LSTMs also run backwards. A causal model needs False, and the norm cLN."""

@@ -30,15 +30,15 @@ from polsess.models.layers.norms import TokenNormName, create_norm, create_token
 class DualPathConfig(ModelConfig):
     """The filterbank, the chunks and the blocks; an architecture adds what runs along the paths."""
 
-    num_filters: int = Field(default=256, ge=1)
+    num_filters: int = Field(default=256, ge=1, le=16384)
     """N, features of the learned filterbank."""
-    kernel_size: int = Field(default=16, ge=2)
+    kernel_size: int = Field(default=16, ge=2, le=16384)
     """Samples of a filter; frames are half as far apart."""
-    d_model: int = Field(default=256, ge=1)
+    d_model: int = Field(default=256, ge=1, le=16384)
     """D, features inside the blocks."""
     chunk_size: int = Field(default=250, ge=2)
     """K, frames of a chunk; chunks overlap by half."""
-    num_blocks: int = Field(default=2, ge=1)
+    num_blocks: int = Field(default=2, ge=1, le=256)
     """Pairs of a model within and one across chunks."""
     norm: TokenNormName = "gLN"
     """The normalisation of the filterbank's output and after each model."""

@@ -23,9 +23,9 @@ from polsess.models.layers.masks import activate_masks
 class SegmentMaskingConfig(ModelConfig):
     """The filterbank, the segments and the masks."""
 
-    num_filters: int = Field(default=128, ge=1)
+    num_filters: int = Field(default=128, ge=1, le=16384)
     """N, features of the learned filterbank and of everything up to the masks."""
-    kernel_size: int = Field(default=16, ge=2)
+    kernel_size: int = Field(default=16, ge=2, le=16384)
     """Samples of a filter; frames are half as far apart."""
     segment_size: int = Field(default=150, ge=1)
     """K, frames of a segment."""
