@@ -23,7 +23,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:64]}-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:16]}-", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -116,6 +116,12 @@ def test_formats_that_do_not_exist(container: str, bits: str | None, cause: str)
         AudioFormat(container, bits)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["🎤" * 62 + ".wav", "x" * 251 + ".wav", "zażółć gęślą jaźń.wav", "-q.wav"])
+def test_any_name_will_do(tmp_path: Path, name: str) -> None:
+    write_audio(tmp_path / name, noise(), 8000)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (1, 2, 3)])
 def test_shapes_that_are_no_sound(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="samples: expected"):
