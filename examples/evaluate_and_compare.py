@@ -1,0 +1,27 @@
+"""Score two models on the recordings that come with the package, and ask which is better."""
+
+from pathlib import Path
+
+import torch
+
+import polsess
+from polsess.evaluate import ModelSystem, evaluate, open_corpus
+from polsess.evaluate.comparing import Contender, compare, report
+from polsess.evaluate.tables import summary_table
+from polsess.models import create_model
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    recordings = Path(polsess.__file__).parent / "assets" / "recordings"
+    contenders = []
+    for name in ("blstm", "convtasnet"):  # untrained: put your own here with polsess.checkpoints.load_model
+        system = ModelSystem(create_model(name, preset="tiny"), name)
+        evaluation = evaluate(system, open_corpus(recordings), metrics=["si_snr"])
+        print(f"{name}\n\n{summary_table(evaluation)}\n")
+        contenders.append(Contender(name, (evaluation,)))
+    print(report(compare(contenders)))
+
+
+if __name__ == "__main__":
+    main()
