@@ -128,6 +128,13 @@ def test_foreign_files_are_refused(tmp_path: Path, name: str, text: str, message
         read_evaluation(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("text", ["[\n", '{"system": "a"}\n{"identifier": "1"}\n', '{}\n"text"\n'])
+def test_a_damaged_journal_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "journal.jsonl").write_text(text)
+    with pytest.raises(ValueError, match="damaged; start anew with --overwrite"):
+        Journal(tmp_path, {"system": "a"}).restore()
+
+
 def test_tables_show_means_failures_and_strata() -> None:
     result = evaluation(
         *(row(str(index), float(index), sexes="FM") for index in range(4)), row("x", math.nan)

@@ -54,6 +54,7 @@ class Journal:
 
         Raises:
             FileExistsError: If the folder holds another evaluation.
+            ValueError: If the journal is damaged.
         """
         if self.is_finished:
             self._check(_read_json(self.folder / SUMMARY).get("settings"))
@@ -63,8 +64,13 @@ class Journal:
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]  # an unfinished line has no end
         if not lines:
             return []
-        self._check(json.loads(lines[0]))
-        return [Row.from_plain(json.loads(line)) for line in lines[1:]]
+        try:
+            settings, *rows = [json.loads(line) for line in lines]
+            known = [Row.from_plain(row) for row in rows]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{self._path}: damaged; start anew with --overwrite.") from None
+        self._check(settings)
+        return known
 
     @contextmanager
     def writer(self, rows: list[Row]) -> Iterator[TextIO]:
