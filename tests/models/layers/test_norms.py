@@ -59,3 +59,16 @@ def test_half_precision_keeps_the_statistics_in_single(name: NormName) -> None:
     estimate = create_norm(name, 64).bfloat16()(features.bfloat16())
     assert estimate.dtype == torch.bfloat16
     torch.testing.assert_close(estimate.float(), expected, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_order_in_memory_does_not_cost_precision(grad: bool) -> None:
+    norm = create_norm("gLN", 16)
+    torch.nn.init.normal_(norm.weight)
+    features = torch.randn(2, 16, 1, 4000) + 100.0
+    innermost = features.contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(grad):
+        estimate = norm(innermost)
+    assert estimate.is_contiguous(memory_format=torch.channels_last)
+    expected = norm.double()(features.double()).float()
+    torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-4)

@@ -48,6 +48,9 @@ class GlobalLayerNorm(LayerNormalization):
         Returns:
             The same shape.
         """
+        if _channels_are_innermost(features):
+            tokens = features.movedim(1, -1)  # for this order PyTorch's kernel takes E[x^2] - E[x]^2
+            return _normalise_tokens(tokens, self.weight, self.bias, self.eps).movedim(-1, 1)
         return F.group_norm(features, 1, self.weight, self.bias, self.eps)
 
 
@@ -63,10 +66,7 @@ class GlobalTokenNorm(LayerNormalization):
         Returns:
             The same shape.
         """
-        scaled = F.group_norm(features.flatten(1).unsqueeze(1), 1, eps=self.eps).view(features.shape)
-        if torch.is_grad_enabled():
-            return torch.addcmul(self.bias, scaled, self.weight)
-        return scaled.mul_(self.weight).add_(self.bias)
+        return _normalise_tokens(features, self.weight, self.bias, self.eps)
 
 
 class ChannelLayerNorm(LayerNormalization):
@@ -116,6 +116,19 @@ class CumulativeTokenNorm(CumulativeLayerNorm):
             The same shape.
         """
         return super().forward(features.transpose(1, -1)).transpose(1, -1)
+
+
+def _channels_are_innermost(features: Tensor) -> bool:
+    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
+    return last and not features.is_contiguous()
+
+
+def _normalise_tokens(features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Global normalisation of ``[B, ..., C]``."""
+    scaled = F.group_norm(features.flatten(1).unsqueeze(1), 1, eps=eps).view(features.shape)
+    if torch.is_grad_enabled():
+        return torch.addcmul(bias, scaled, weight)
+    return scaled.mul_(weight).add_(bias)
 
 
 def _cumulative_moments(features: Tensor) -> tuple[Tensor, Tensor]:
