@@ -150,7 +150,7 @@ def map_within_chunks(
     Returns:
         ``[B, S, K, N]``.
     """
-    if not _runs_in_blocks():
+    if not runs_in_blocks():
         return function(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
     result = torch.empty_like(chunks, memory_format=torch.contiguous_format)
     _map_blocks(function, chunks.flatten(0, 1), result.flatten(0, 1), block_frames)
@@ -170,7 +170,7 @@ def map_across_chunks(
     Returns:
         ``[B, S, K, N]``.
     """
-    if not _runs_in_blocks():
+    if not runs_in_blocks():
         columns = chunks.transpose(1, 2)  # [B, K, S, N]
         return function(columns.flatten(0, 1)).unflatten(0, columns.shape[:2]).transpose(1, 2).contiguous()
     result = torch.empty_like(chunks, memory_format=torch.contiguous_format)
@@ -184,6 +184,11 @@ def frames_per_block(device: torch.device) -> int:
     return 1024 if device.type == "cpu" else 65536
 
 
+def runs_in_blocks() -> bool:
+    """Whether inference may take a part at a time: not while gradients or a graph are recorded."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
 def _map_blocks(
     function: Callable[[Tensor], Tensor], sequences: Tensor, target: Tensor, block_frames: int | None
 ) -> None:
@@ -191,10 +196,6 @@ def _map_blocks(
     block = max(1, round((block_frames or frames_per_block(sequences.device)) / sequences.shape[1]))
     for source, part in zip(sequences.split(block), target.split(block), strict=True):
         part.copy_(function(source.contiguous()))
-
-
-def _runs_in_blocks() -> bool:
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def _require(condition: bool, message: str) -> None:

@@ -22,6 +22,7 @@ from polsess.models.layers.dual_path import (
     frames_per_block,
     map_across_chunks,
     map_within_chunks,
+    runs_in_blocks,
 )
 from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.norms import TokenNormName, create_norm, create_token_norm
@@ -124,7 +125,9 @@ class DualPathMasking(SeparationModel):
         for block in self.blocks:
             chunks = block(chunks)
         frames = chunking.overlap_add(self.activation(chunks))  # [B, L, D]
-        size = frames.shape[1] if torch.is_grad_enabled() else frames_per_block(frames.device)
+        if not runs_in_blocks():
+            return self.decoder(self._mask(frames, encoded))
+        size = frames_per_block(frames.device)
         parts = zip(frames.split(size, dim=1), encoded.split(size, dim=2), strict=True)
         masked = [self._mask(*part) for part in parts]
         return self.decoder(torch.cat(masked, dim=-1))
