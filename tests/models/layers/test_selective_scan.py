@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-from types import ModuleType
+import os
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -307,3 +310,72 @@ def test_complex_rates_are_refused() -> None:
     inputs = {k: v.detach() for k, v in random_inputs(2, 6, 4, 3).items() if k != "initial_state"}
     with pytest.raises(ValueError, match="complex"):
         selective_scan(**{**inputs, "a": inputs["a"].to(torch.complex128)})
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("b", ["plain", "2", "constant"])
+def test_the_mamba_ssm_package_gets_its_own_layout(
+    b: str, reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in with the package's signature, lengths last; the package itself needs CUDA."""
+
+    def selective_scan_fn(
+        u: Tensor,
+        delta: Tensor,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor,
+        d: Tensor,
+        z: Tensor,
+        delta_bias: Tensor,
+        delta_softplus: bool,
+    ) -> Tensor:
+        u, delta, z = u.mT, delta.mT, z.mT
+        b, c = (x if x.ndim == 2 else x.movedim(-1, 1) for x in (b, c))
+        return naive(u, delta, a, b, c, d, z, delta_bias, delta_softplus=delta_softplus)[0].mT
+
+    interface = ModuleType("mamba_ssm.ops.selective_scan_interface")
+    interface.selective_scan_fn = selective_scan_fn  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mamba_ssm", ModuleType("mamba_ssm"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops", ModuleType("mamba_ssm.ops"))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    values = random_inputs(2, 9, 4, 3, torch.float32, b=b, c=b if b == "2" else "plain")
+    del values["initial_state"]
+    inputs = scan_torch.ScanInputs(**values, initial_state=None, delta_softplus=True, reverse=reverse)
+    expected = selective_scan(**values, delta_softplus=True, reverse=reverse)
+    torch.testing.assert_close(module._mamba_ssm(inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_on_cuda_without_triton_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_installed", lambda _: False)
+    on_cuda = SimpleNamespace(is_cuda=True, device=torch.device("cuda"), dtype=torch.float32, shape=(1, 2, 3))
+    matrix = torch.zeros(1, 2, 4)
+    inputs = SimpleNamespace(u=on_cuda, a=torch.zeros(3, 4), b=matrix, c=matrix)
+    assert module._backend(inputs) is scan_torch  # type: ignore[arg-type]
+
+
+_IN_THE_INTERPRETER = """
+import torch
+from polsess.models.layers import selective_scan as module
+from polsess.models.layers.kernels import scan_torch, scan_triton
+from tests.models.layers.test_selective_scan import gradients, random_inputs, relative
+
+torch.manual_seed(0)
+for length, channels in ((3, 35), (37, 3)):
+    inputs = random_inputs(2, length, channels, 3, torch.float32)
+    for reverse in (False, True):
+        found = {}
+        for backend in (scan_triton, scan_torch):
+            module._backend = lambda inputs: backend
+            found[backend] = gradients(
+                module.selective_scan_with_state, inputs, delta_softplus=True, reverse=reverse
+            )
+        for key, value in found[scan_torch].items():
+            assert relative(found[scan_triton][key], value.double()) < 1e-5, key
+"""
+
+
+def test_the_triton_kernels_in_triton_s_interpreter() -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", _IN_THE_INTERPRETER], check=True, env=environment)

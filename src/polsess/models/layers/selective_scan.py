@@ -69,7 +69,7 @@ def selective_scan(
     """
     inputs = ScanInputs(u, delta, a, b, c, d, z, delta_bias, None, delta_softplus, reverse)
     _check(inputs)
-    if u.is_cuda and is_installed("mamba_ssm"):
+    if u.is_cuda and u.dtype != torch.float64 and is_installed("mamba_ssm"):
         return _mamba_ssm(inputs)
     return _run(inputs)[0]
 
@@ -154,6 +154,11 @@ def _run(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
 def _backend(inputs: ScanInputs) -> ModuleType:
     if scan_native.is_available(inputs):
         return scan_native
+    if inputs.u.is_cuda and is_installed("triton"):
+        from polsess.models.layers.kernels import scan_triton
+
+        if scan_triton.is_available(inputs):
+            return scan_triton
     return scan_torch
 
 
@@ -198,7 +203,7 @@ def _mamba_ssm(inputs: ScanInputs) -> Tensor:
     def lengths_last(sequence: Tensor | None) -> Tensor | None:
         if sequence is None or sequence.ndim == 2:
             return sequence
-        return (sequence.flip(1) if inputs.reverse else sequence).movedim(1, -1)
+        return (sequence.flip(1) if inputs.reverse else sequence).movedim(1, -1).to(inputs.u.dtype)
 
     u, delta, b, c, z = (
         lengths_last(each) for each in (inputs.u, inputs.delta, inputs.b, inputs.c, inputs.z)
