@@ -34,7 +34,9 @@ def test_published_estimates(tmp_path: Path) -> None:
 def test_models_on_folders(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_model(create_model("blstm", preset="tiny"), tmp_path / name)
+    conditions = ["--by", "si_snr_mixture", "--by", "weather"]
     words: list[str | Path] = [
+        *conditions,
         "-m",
         tmp_path / "one",
         "-m",
@@ -45,8 +47,10 @@ def test_models_on_folders(tmp_path: Path) -> None:
         "2",
         *FAST,
     ]
-    code, table, _ = run("-d", write_items(tmp_path / "data"), *words)
+    code, table, notes = run("-d", write_items(tmp_path / "data"), *words)
     assert code == ExitCode.DONE
+    assert "SI-SNRi [dB] by si_snr_mixture" in table
+    assert "No utterance has a condition 'weather'." in notes
     assert "one, task SB, 2 utterances" in table
     assert (tmp_path / "out" / "data" / "two" / "scores.csv").is_file()
 
@@ -58,6 +62,9 @@ def test_exit_codes(tmp_path: Path) -> None:
     code, _, message = run("-d", items, "-m", tmp_path / "nowhere", *FAST)
     assert code == ExitCode.MODEL
     assert "nowhere" in message
+    code, _, message = run("-d", tmp_path / "nowhere", "--estimates", items, *FAST)
+    assert code == ExitCode.USAGE
+    assert "no such file or folder" in message
     code, _, message = run("-d", items, "--estimates", items, "--metrics", "peqs")
     assert code == ExitCode.USAGE
     assert "Did you mean 'pesq'" in message

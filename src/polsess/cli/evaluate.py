@@ -10,7 +10,51 @@ import typer
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 if TYPE_CHECKING:
+    from polsess.data import Corpus
     from polsess.evaluate import Evaluation, System
+
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the data, e.g. corpus.sample_rate=8000."),
+]
+_Data = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-d",
+        "--data",
+        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, or a metadata.csv. Repeatable.",
+    ),
+]
+_Model = Annotated[list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")]
+_Estimates = Annotated[
+    Path | None,
+    typer.Option("--estimates", help="Score the files <item>/<system>/s1.wav … of this folder instead."),
+]
+_System = Annotated[
+    list[str] | None, typer.Option("--system", help="Only these systems of --estimates. Repeatable.")
+]
+_Out = Annotated[
+    Path, typer.Option("-o", "--out", help="Receives <data>/<model>/scores.csv and summary.json.")
+]
+_Task = Annotated[
+    Literal["ES", "EB", "SB"] | None,
+    typer.Option("--task", help="ES: the first speaker, EB: the sum, SB: every speaker."),
+]
+_Split = Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Part of the data.")]
+_Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", help="E.g. si_snr,sdr,pesq; all that are installed if left out."),
+]
+_By = Annotated[
+    list[str] | None, typer.Option("--by", help="Also a table by this condition, e.g. sexes. Repeatable.")
+]
+_Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=0, help="Processes for the metrics; all cores if left out.")
+]
+_Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
+_Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first utterances.")]
+_Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of data that is drawn.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew, forget old results.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,60 +64,27 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the data, e.g. corpus.sample_rate=8000."),
-    ] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-d",
-            "--data",
-            help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, or a metadata.csv. Repeatable.",
-        ),
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")
-    ] = None,
-    estimates: Annotated[
-        Path | None,
-        typer.Option("--estimates", help="Score the files <item>/<system>/s1.wav … of this folder instead."),
-    ] = None,
-    system: Annotated[
-        list[str] | None, typer.Option("--system", help="Only these systems of --estimates. Repeatable.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Receives <data>/<model>/scores.csv and summary.json.")
-    ] = Path("evaluation"),
-    task: Annotated[
-        Literal["ES", "EB", "SB"] | None,
-        typer.Option("--task", help="ES: the first speaker, EB: the sum, SB: every speaker."),
-    ] = None,
-    split: Annotated[
-        Literal["train", "val", "test"], typer.Option("--split", help="Part of the data.")
-    ] = "test",
-    metrics: Annotated[
-        str | None,
-        typer.Option("--metrics", help="E.g. si_snr,sdr,pesq; all that are installed if left out."),
-    ] = None,
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Also a table by this condition, e.g. sexes. Repeatable.")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=0, help="Processes for the metrics; all cores if left out.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first utterances.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of data that is drawn.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, forget old results.")] = False,
+    overrides: _Overrides = None,
+    data: _Data = None,
+    model: _Model = None,
+    estimates: _Estimates = None,
+    system: _System = None,
+    out: _Out = Path("evaluation"),
+    task: _Task = None,
+    split: _Split = "test",
+    metrics: _Metrics = None,
+    by: _By = None,
+    jobs: _Jobs = None,
+    device: _Device = "auto",
+    limit: _Limit = None,
+    seed: _Seed = None,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Score every utterance; an interrupted evaluation goes on where it stopped."""
     from polsess.allocator import tune_allocator
-    from polsess.data import Split
     from polsess.evaluate import evaluate as run
-    from polsess.evaluate import name_of_data, open_corpus
+    from polsess.evaluate import name_of_data
     from polsess.metrics import resolve_metrics
-    from polsess.tasks import Task
 
     terminal: Terminal = context.obj
     if not data or (model is None) == (estimates is None):
@@ -85,14 +96,7 @@ def evaluate(
     num_failed = 0
     for each in _open_systems(model, device, estimates, system):
         for path in data:
-            corpus = open_corpus(
-                path,
-                overrides or [],
-                task=Task(task) if task else None,
-                split=Split(split),
-                seed=seed,
-                sample_rate=each.sample_rate,
-            )
+            corpus = _open_data(path, overrides or [], task, split, seed, each.sample_rate)
             folder = out / name_of_data(path) / each.name
             with terminal.progress() as progress:
                 bar = progress.add_task(each.name, total=None)
@@ -126,6 +130,22 @@ def _open_systems(
         raise Failure(str(error), ExitCode.MODEL) from None
 
 
+def _open_data(
+    path: Path, overrides: list[str], task: str | None, split: str, seed: int | None, sample_rate: int | None
+) -> Corpus:
+    from polsess.data import Split
+    from polsess.evaluate import open_corpus
+    from polsess.tasks import Task
+
+    chosen = Task(task) if task else None
+    try:
+        return open_corpus(
+            path, overrides, task=chosen, split=Split(split), seed=seed, sample_rate=sample_rate
+        )
+    except (ValueError, OSError) as error:
+        raise Failure(str(error), ExitCode.USAGE) from None
+
+
 def _note_missing_metrics(terminal: Terminal) -> None:
     from polsess.metrics import missing_metrics
 
@@ -144,5 +164,9 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")
     for key in conditions:
+        if not evaluation.strata(key):
+            known = dict.fromkeys(name for row in evaluation.rows for name in row.metadata)
+            terminal.note(f"No utterance has a condition '{key}'. Known: {', '.join(known) or 'none'}.")
+            continue
         typer.echo(f"\nSI-SNRi [dB] by {key}\n\n{strata_table(evaluation, key)}\n")
     terminal.note(f"Every utterance: {folder / 'scores.csv'}; summary: {folder / 'summary.json'}")
