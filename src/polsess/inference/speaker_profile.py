@@ -22,6 +22,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 80.0, 7600.0
 _WINDOW_SECONDS = 0.032
 _SPEECH_RANGE_DB = 25.0
 """Frames this far below the loud speech count as silent."""
+_ABOVE_NOISE_DB = 6.0
 _DOMINANCE_DB = 3.0
 """How much louder than the other outputs a frame must be to describe its speaker."""
 _SHRINKAGE_FRAMES = 50.0
@@ -50,13 +51,18 @@ class CepstralFrames:
 
     def loud_level(self) -> float:
         """The energy of a loud frame of all outputs together."""
-        return float(self.energy.sum(0).quantile(0.95)) if self.energy.shape[-1] else 0.0
+        return float(self.energy.sum(0).quantile(0.95))
 
-    def speech(self, loud_level: float) -> Tensor:
+    def speech_threshold(self, loud_level: float) -> float:
+        """The energy from which a frame is speech: near that of loud speech, and well above steady noise."""
+        noise = float(self.energy.sum(0).quantile(0.1))
+        above_noise = min(noise * 10 ** (_ABOVE_NOISE_DB / 10), loud_level * 10 ** (-_ABOVE_NOISE_DB / 10))
+        return max(loud_level * 10 ** (-_SPEECH_RANGE_DB / 10), above_noise)
+
+    def speech(self, threshold: float) -> Tensor:
         """Frames of each output that hold its speaker's voice, ``[C, L]`` bool."""
         others = self.energy.sum(0) - self.energy
-        loud = self.energy > loud_level * 10 ** (-_SPEECH_RANGE_DB / 10)
-        return loud & (self.energy > others * 10 ** (_DOMINANCE_DB / 10))
+        return (self.energy > threshold) & (self.energy > others * 10 ** (_DOMINANCE_DB / 10))
 
 
 class SpeakerProfile:

@@ -22,9 +22,8 @@ from polsess.inference.speaker_order import Order, order_stretches, two_best_ord
 from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
 from polsess.inference.spool import Spool
 
-_SILENCE_DB = 25.0
-"""An overlap this far below the loud speech tells nothing about the order."""
 _MIN_SPEECH_SHARE = 0.03
+"""Of an overlap: with less speech it tells nothing about the order."""
 _MIN_MARGIN = 0.2
 """By how much the best order must beat the next, in shares of the overlap's energy."""
 
@@ -59,7 +58,7 @@ class Stitcher:
         position = (torch.arange(overlap) + 0.5) / max(overlap, 1)
         self._fade = torch.sin(0.5 * math.pi * position).square()
         self._tail: Tensor | None = None
-        self._loud_level = 0.0
+        self._loud_level = self._threshold = 0.0
         self._stretches: list[Stretch] = []
 
     def push(self, estimates: Tensor, mixture: Tensor, last: bool = False) -> None:
@@ -120,7 +119,8 @@ class Stitcher:
         for channel, voices in zip(estimates.unbind(1), self._stretches[-1].voices, strict=True):
             frames = CepstralFrames(channel, self._sample_rate)
             self._loud_level = max(self._loud_level, frames.loud_level())
-            speech = frames.speech(self._loud_level)
+            self._threshold = frames.speech_threshold(self._loud_level)
+            speech = frames.speech(self._threshold)
             for voice, cepstra, heard in zip(voices, frames.cepstra, speech, strict=True):
                 voice.add(cepstra[heard])
 
@@ -143,8 +143,7 @@ class Stitcher:
     def _somebody_speaks(self, loudness: Tensor) -> bool:
         frame = max(1, self._sample_rate // 50)
         frames = loudness[: len(loudness) // frame * frame].unflatten(0, (-1, frame)).mean(1)
-        threshold = self._loud_level * 10 ** (-_SILENCE_DB / 10)
-        return len(frames) > 0 and float((frames > threshold).float().mean()) >= _MIN_SPEECH_SHARE
+        return len(frames) > 0 and float((frames > self._threshold).float().mean()) >= _MIN_SPEECH_SHARE
 
 
 @dataclass(frozen=True)
