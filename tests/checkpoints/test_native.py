@@ -206,7 +206,7 @@ def test_broken_json_is_one_clear_line(model: SeparationModel, tmp_path: Path, c
 
 def test_our_training_checkpoints_load(model: SeparationModel, tmp_path: Path) -> None:
     content = {
-        "polsess_config": {"model": model.config.model_dump(), "data": {"task": "SB"}},
+        "polsess_config": {"task": "SB", "model": model.config.model_dump()},
         "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()},
         "epoch": 3,
         "optimizer_states": [{"state": {0: {"step": torch.tensor(2.0)}}}],
