@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from polsess.checkpoints import load_model
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import create_model
@@ -41,8 +42,9 @@ def test_a_run_learns_and_leaves_everything_behind(experiment: dict[str, Any], t
     assert best["polsess_config"]["model"]["model_type"] == "blstm"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["max_epochs"] == 12
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-    model = create_model(best["polsess_config"]["model"])
-    model.load_state_dict({key.removeprefix("model."): value for key, value in best["state_dict"].items()})
+    model = load_model(tmp_path / "run")
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, best["state_dict"][f"model.{key}"])
 
 
 def test_max_epochs_is_a_total_and_resume_continues_exactly(

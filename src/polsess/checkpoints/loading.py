@@ -22,8 +22,8 @@ def read_checkpoint(
     """Read configuration, tensors and provenance without building a model.
 
     Args:
-        source: A folder, a file, or the id of a model on the Hugging Face hub, e.g.
-            ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``.
+        source: A folder (also of a training run: its best checkpoint), a file, or the id of a model on the
+            Hugging Face hub, e.g. ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
@@ -33,7 +33,7 @@ def read_checkpoint(
     if is_hub_id(source):
         files = WeightFiles(fetch(str(source), revision))
     elif revision is None:
-        files = WeightFiles(Path(source))
+        files = WeightFiles(_best_of_run(Path(source)))
     else:
         raise CheckpointError(f"{source}: revision is for ids on the hub, not for paths; leave it out.")
     reader = _recognise(files)
@@ -95,6 +95,12 @@ def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
     model = model_class.from_config(config)
     model.load_state_dict(dict(state))
     return model
+
+
+def _best_of_run(path: Path) -> Path:
+    """The best checkpoint, where the path is the folder of a run of ``polsess train``."""
+    best = path / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else path
 
 
 def _recognise(files: WeightFiles) -> Reader:
