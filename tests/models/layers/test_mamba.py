@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers import mamba
 from polsess.models.layers.causal_conv import causal_conv
 from polsess.models.layers.mamba import BidirectionalMamba, Mamba, MambaPair, MambaSizes, MambaStack
 from tests.conftest import GOLDEN
@@ -103,6 +104,22 @@ def test_golden_stacks_from_both_ends() -> None:
     parameters = dict(pair.named_parameters())
     for key in weights:
         torch.testing.assert_close(parameters[ours(key)].grad, golden[f"grad.{key}"], rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("tokens", [1, 14, 1000])
+def test_inference_in_blocks_of_sequences_changes_nothing(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mamba, "_BLOCK_TOKENS", tokens)
+    pair = MambaPair(MambaSizes(6, 3)).double()
+    perturb(pair)
+    features = torch.randn(5, 7, 6, dtype=torch.float64)
+    sizes: list[int] = []
+    pair.from_end.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        found = pair(features)
+    assert sizes == {1: [1] * 5, 14: [2, 2, 1], 1000: [5]}[tokens]
+    torch.testing.assert_close(found, pair(features).detach())
 
 
 def plain_ssm(ssm: nn.Module, x: Tensor, z: Tensor, sizes: MambaSizes) -> Tensor:

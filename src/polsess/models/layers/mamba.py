@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from polsess.models.layers.causal_conv import causal_conv
 from polsess.models.layers.selective_scan import selective_scan
 
+_BLOCK_TOKENS = 1 << 13  # positions of sequences that inference works on at once on a CPU
 _SHORTEST_STEP, _LONGEST_STEP = 1e-3, 1e-1  # initial step sizes lie between, evenly in their logarithm
 
 
@@ -183,5 +184,22 @@ class MambaPair(nn.Module):
         self.from_end = MambaStack(sizes.num_features, [lambda: Mamba(sizes, True)] * num_layers, eps=eps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``[B, L, M]`` to ``[B, L, 2 * M]``."""
+        """Map ``[B, L, M]`` to ``[B, L, 2 * M]``; without gradients a few sequences at a time.
+
+        The inner channels are many times the features: of all sequences of a long signal at once they would
+        need gigabytes, of a few they stay near the processor.
+        """
+        if torch.is_grad_enabled():
+            return self._run(features)
+        tokens = _BLOCK_TOKENS if features.device.type == "cpu" else 32 * _BLOCK_TOKENS
+        parts = features.split(max(1, tokens // features.shape[1]))
+        first = self._run(parts[0])
+        output = first.new_empty(len(features), *first.shape[1:])
+        output[: len(first)] = first
+        for index, part in enumerate(parts[1:], start=1):
+            start = index * len(first)
+            output[start : start + len(part)] = self._run(part)
+        return output
+
+    def _run(self, features: Tensor) -> Tensor:
         return torch.cat([self.from_start(features), self.from_end(features)], dim=-1)
