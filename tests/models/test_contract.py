@@ -46,7 +46,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     estimates, auxiliary = model.forward_with_auxiliary(mixtures(2, 1500))
     outputs = torch.stack([(output * torch.randn_like(output)).sum() for output in (estimates, *auxiliary)])
     outputs.sum().backward()
-    gradients = {key: value.grad for key, value in model.named_parameters()}
+    gradients = {key: value.grad for key, value in model.named_parameters() if value.requires_grad}
     assert not [key for key, gradient in gradients.items() if gradient is None]
     assert not [
         key for key, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()

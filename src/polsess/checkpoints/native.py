@@ -54,7 +54,13 @@ def save_model(
     """
     target = Path(folder)
     _refuse_other_files(target)
-    state = {key: _stored(key, value, half_precision) for key, value in model.state_dict().items()}
+    constants = {
+        key for key, value in model.named_parameters(remove_duplicate=False) if not value.requires_grad
+    }
+    state = {
+        key: _stored(key, value, half_precision and key not in constants)
+        for key, value in model.state_dict().items()
+    }
     with atomic_folder(target) as temporary:
         save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
         config = {

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.masks import activate_masks
 from polsess.models.registry import register_model
 
 
@@ -33,7 +34,7 @@ class BLSTMConfig(ModelConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations dropped between layers in training."""
     mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
-    """Softmax runs over the sources, so that the masks sum to one."""
+    """Softmax runs over the sources, so that the masks sum to one; for a single source it is a sigmoid."""
 
 
 @register_model("blstm", BLSTMConfig)
@@ -77,13 +78,8 @@ class BLSTM(SeparationModel):
         level = magnitude.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-16).sqrt()
         features = self.norm(torch.log(magnitude / level + 1e-3))  # [B, F, L]
         hidden, _ = self.rnn(features.mT)  # [B, L, 2H]
-        masks = self._activate(self.to_masks(hidden).unflatten(-1, (self.output_sources, -1)))
-        sources = masks.permute(0, 2, 3, 1) * spectrum.unsqueeze(1)  # [B, C, F, L]
+        logits = self.to_masks(hidden).unflatten(-1, (self.output_sources, -1))  # [B, L, C, F]
+        masks = activate_masks(logits.permute(0, 2, 3, 1), self.config.mask_activation)  # [B, C, F, L]
+        sources = masks * spectrum.unsqueeze(1)
         waves = torch.istft(sources.flatten(0, 1), n_fft, hop, window=self.window, length=mixture.shape[-1])
         return waves.unflatten(0, (-1, self.output_sources))  # [B, C, T]
-
-    def _activate(self, logits: Tensor) -> Tensor:
-        """Masks from ``[B, L, C, F]``."""
-        if self.config.mask_activation == "softmax":
-            return logits.softmax(dim=2)
-        return logits.sigmoid() if self.config.mask_activation == "sigmoid" else logits.relu()

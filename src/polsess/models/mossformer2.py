@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
-from polsess.models.layers.rotary import inverse_frequencies, rotary_tables, rotate
+from polsess.models.layers.rotary import RotaryRates, inverse_frequencies, rotate
 from polsess.models.registry import register_model
 
 
@@ -99,6 +99,7 @@ class MossFormer2(SeparationModel):
         self.norm_in = UtteranceNorm(filters)
         self.project_in = nn.Linear(filters, filters, bias=False)
         self.positions = SinusoidalPositions(filters)
+        self.rotation = RotaryRates(config.rotary_dim)
         self.blocks = nn.ModuleList(MossFormer2Block(config) for _ in range(config.num_blocks))
         self.norm_frames = nn.LayerNorm(filters, eps=1e-6)
         self.norm_out = UtteranceNorm(filters)
@@ -135,7 +136,7 @@ class MossFormer2(SeparationModel):
     def _separate(self, mixture: Tensor, padding: Padding | None) -> Tensor:
         """``[B, T]`` to ``[B, C, T']``."""
         encoded = self.encoder(mixture.unsqueeze(1)).relu().mT.contiguous()  # [B, L, N]
-        rotation = rotary_tables(self.config.rotary_dim, encoded.shape[1], encoded)
+        rotation = self.rotation(encoded.shape[1], encoded)
         start = self.project_in(self.norm_in(encoded, padding))
         start = start + self.positions(start.shape[1])
         frames = start
@@ -165,7 +166,7 @@ class MossFormer2Block(nn.Module):
         self.memory = GatedMemory(config)
 
     def forward(self, frames: Tensor, rotation: tuple[Tensor, Tensor], padding: Padding | None) -> Tensor:
-        """``[B, L, N]`` to ``[B, L, N]``; ``rotation`` as from ``rotary_tables``."""
+        """``[B, L, N]`` to ``[B, L, N]``; ``rotation`` as from ``RotaryRates``."""
         frames = self.attention(frames, rotation, padding)
         output: Tensor = self.memory(frames, padding)
         return output

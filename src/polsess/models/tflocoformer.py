@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.rotary import rotary_tables, rotate
+from polsess.models.layers.rotary import RotaryRates, rotate
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model
@@ -161,10 +161,12 @@ class RotaryAttention(nn.Module):
 
     Args:
         config: The model's configuration.
+        rotation: The rates that all attentions along one axis share.
     """
 
-    def __init__(self, config: TFLocoformerConfig) -> None:
+    def __init__(self, config: TFLocoformerConfig, rotation: RotaryRates) -> None:
         super().__init__()
+        self.rotation = rotation
         self.num_heads = config.num_heads
         self.dropout = nn.Dropout(config.dropout)
         self.to_qkv = nn.Linear(config.num_channels, 3 * config.attention_size, bias=False)
@@ -179,10 +181,9 @@ class RotaryAttention(nn.Module):
         heads = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return self.dropout(self.to_output(heads.transpose(1, 2).flatten(2)))
 
-    @staticmethod
-    def _rotate(heads: Tensor) -> Tensor:
+    def _rotate(self, heads: Tensor) -> Tensor:
         precise = at_least_float32(heads)
-        cosines, sines = rotary_tables(heads.shape[-1], heads.shape[-2], precise)
+        cosines, sines = self.rotation(heads.shape[-2], precise)
         return rotate(precise, cosines, sines).to(heads.dtype)
 
 
@@ -192,9 +193,10 @@ class LocoformerPath(nn.Module):
     Args:
         config: The model's configuration.
         axis: What the path runs along.
+        rotation: The rates that all paths along this axis share.
     """
 
-    def __init__(self, config: TFLocoformerConfig, axis: Axis) -> None:
+    def __init__(self, config: TFLocoformerConfig, axis: Axis, rotation: RotaryRates) -> None:
         super().__init__()
         self.axis = axis
 
@@ -204,7 +206,7 @@ class LocoformerPath(nn.Module):
         *before, after = config.ffn_hidden_sizes
         self.ffn_before = feed_forward(before[0]) if before else None
         self.attention_norm = create_norm(config)
-        self.attention = RotaryAttention(config)
+        self.attention = RotaryAttention(config, rotation)
         self.ffn_after = feed_forward(after)
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -264,7 +266,11 @@ class TFLocoformer(SpectralModel):
         order: tuple[Axis, Axis] = ("frequency", "time")
         if config.axis_order == "time_first":
             order = ("time", "frequency")
-        paths = [LocoformerPath(config, axis) for _ in range(config.num_blocks) for axis in order]
+        head_size = config.attention_size // config.num_heads
+        rotations = {axis: RotaryRates(head_size) for axis in order}
+        paths = [
+            LocoformerPath(config, axis, rotations[axis]) for _ in range(config.num_blocks) for axis in order
+        ]
         self.paths = nn.Sequential(*paths)
 
     def map_grid(self, grid: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polsess.models.layers.rotary import rotary_tables, rotate
+from polsess.models.layers.rotary import RotaryRates, rotary_tables, rotate
 from tests.conftest import GOLDEN
 
 
@@ -14,7 +14,7 @@ from tests.conftest import GOLDEN
 def test_golden(case: str) -> None:
     tensors = load_file(GOLDEN / "rotary" / f"{case}.safetensors")
     features = tensors["x"].requires_grad_()
-    tables = rotary_tables(2 * len(tensors["freqs"]), features.shape[1], features)
+    tables = rotary_tables(tensors["freqs"], features.shape[1], features)
     rotated = rotate(features, *tables)
     torch.testing.assert_close(rotated, tensors["y"], rtol=1e-5, atol=2e-6)
     (gradient,) = torch.autograd.grad(rotated, features, tensors["probe"])
@@ -23,7 +23,7 @@ def test_golden(case: str) -> None:
 
 def test_a_product_sees_only_the_distance() -> None:
     query, key = torch.randn(2, 1, 6, dtype=torch.float64).expand(2, 50, 6)
-    cosines, sines = rotary_tables(4, 50, query)
+    cosines, sines = RotaryRates(4)(50, query)
     rotated_query, rotated_key = rotate(query, cosines, sines), rotate(key, cosines, sines)
     products = rotated_query @ rotated_key.T
     assert math.isclose(products[7, 3], products[44, 40], rel_tol=1e-5)

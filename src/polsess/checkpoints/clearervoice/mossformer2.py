@@ -93,6 +93,7 @@ def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         if theirs in arguments and arguments[theirs] != model[ours]:
             raise CheckpointError(f"{theirs} is {arguments[theirs]!r}, the tensors have {model[ours]}.")
     _check_frequencies(frequencies, {"freqs": model["rotary_dim"], "inv_freq": model["num_filters"]})
+    native["rotation.rates"] = inverse_frequencies(model["rotary_dim"])
     if arguments.get("config_name") in _MAPPING_NAMES:
         model["output_mode"] = "map"
     return Converted({**model, "sample_rate": arguments["sample_rate"]}, native)

@@ -12,6 +12,7 @@ from polsess.checkpoints.espnet.reader import CONVERTERS
 from polsess.checkpoints.espnet.tfgridnet import WINDOWS
 from polsess.checkpoints.formats import CheckpointError, Converted
 from polsess.checkpoints.names import Rule, rename
+from polsess.models.layers.rotary import inverse_frequencies
 
 _WHERE = "ESPnet tflocoformer"
 _ORDERS = {"ft": "frequency_first", "tf": "time_first"}
@@ -30,6 +31,8 @@ def convert_tflocoformer(arguments: Mapping[str, Any], state: Mapping[str, Tenso
     order = ("freq", "frame") if model["axis_order"] == "frequency_first" else ("frame", "freq")
     kept = {key: value for key, value in state.items() if not key.endswith("attn.rope.freqs")}
     native = rename(kept, rules(model["num_blocks"], order, len(model["ffn_hidden_sizes"])), _WHERE)
+    rates = inverse_frequencies(model["attention_size"] // model["num_heads"])
+    native |= {f"paths.{path}.attention.rotation.rates": rates for path in range(2 * model["num_blocks"])}
     return Converted(model, native)
 
 

@@ -8,14 +8,30 @@ Shapes: L frames, D features of a query or key, R rotated features.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def rotary_tables(num_features: int, num_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles: position times 10000^(-2i / R), from position 0.
+class RotaryRates(nn.Module):
+    """The rates of the rotations. They are not trained, but published files hold them and count them.
 
     Args:
         num_features: R, even.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(inverse_frequencies(num_features), requires_grad=False)
+
+    def forward(self, num_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The tables of ``rotary_tables``."""
+        return rotary_tables(self.rates, num_frames, like)
+
+
+def rotary_tables(rates: Tensor, num_frames: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles: position times rate, from position 0.
+
+    Args:
+        rates: As ``inverse_frequencies`` gives them, ``[R / 2]``.
         num_frames: L.
         like: Gives the device and the precision; the angles themselves are float32, as in published models.
 
@@ -23,7 +39,7 @@ def rotary_tables(num_features: int, num_frames: int, like: Tensor) -> tuple[Ten
         Two tables ``[L, R / 2]``.
     """
     positions = torch.arange(num_frames, device=like.device, dtype=torch.float32)
-    angles = positions[:, None] * inverse_frequencies(num_features, like.device)
+    angles = positions[:, None] * rates.to(like.device, torch.float32)
     angles = angles.to(torch.promote_types(like.dtype, torch.float32))
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
