@@ -13,13 +13,18 @@ from polsess.allocator import tune_allocator
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 FAULTS = """
-import resource, torch
+import ctypes, resource
 from polsess.allocator import tune_allocator
 tune_allocator()
-for step in range(40):
-    if step == 20:  # the heap has grown by then
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.memset.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+libc.free.argtypes = (ctypes.c_void_p,)
+for step in range(12):
+    if step == 4:  # the heap has grown by then
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(16 * 2**20)
+    block = libc.malloc(2**26)
+    libc.memset(block, 1, 2**26)
+    libc.free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
