@@ -4,6 +4,7 @@ Samples are float32 tensors ``[channels, T]`` with full scale at 1.
 """
 
 from polsess.audio.containers import AudioError
+from polsess.audio.plain_wav import PlainWav, read_plain_header, read_plain_pcm, write_plain_pcm
 from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_audio, read_audio_info
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
 from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
@@ -18,11 +19,15 @@ __all__ = [
     "Bits",
     "ClipMode",
     "Container",
+    "PlainWav",
     "StreamResampler",
     "peak_gain",
     "read_audio",
     "read_audio_info",
+    "read_plain_header",
+    "read_plain_pcm",
     "resample",
     "resampled_length",
     "write_audio",
+    "write_plain_pcm",
 ]

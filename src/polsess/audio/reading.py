@@ -11,9 +11,11 @@ from typing import Self
 import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polsess.audio.containers import AudioError, check_container
+from polsess.audio.plain_wav import MAX_CHANNELS, RATES, read_plain_header, read_plain_pcm
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64"}
@@ -23,8 +25,6 @@ AUDIO_SUFFIXES = frozenset(
 _CONTAINERS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "MP3"}
 _ENCODINGS = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _ENCODINGS |= {"VORBIS", "OPUS", "MPEG_LAYER_III"}
-_RATES = range(1_000, 768_001)
-_MAX_CHANNELS = 64
 _MAX_VALUES = 2**30
 """Samples times channels that are read at once: 4 GiB."""
 _MAX_SAMPLES_PER_BYTE = 65_536
@@ -131,6 +131,9 @@ def read_audio_info(path: Path | str) -> AudioInfo:
     Raises:
         AudioError: As ``AudioReader``.
     """
+    if plain := read_plain_header(path):
+        count, channels = plain.num_samples, plain.num_channels
+        return AudioInfo(Path(path), plain.sample_rate, channels, count, "WAV", "PCM_16")
     with AudioReader(path) as reader:
         return reader.info
 
@@ -149,6 +152,9 @@ def read_audio(path: Path | str, start: int = 0, num_samples: int | None = None)
     Raises:
         AudioError: As ``AudioReader``, or if the part lies outside the file.
     """
+    if plain := read_plain_pcm(path, start, num_samples):
+        samples, header = plain
+        return _to_float(samples), header.sample_rate
     with AudioReader(path) as reader:
         total = reader.info.num_samples
         stop = total if num_samples is None else start + num_samples
@@ -159,15 +165,21 @@ def read_audio(path: Path | str, start: int = 0, num_samples: int | None = None)
         return reader.read(stop - start), reader.info.sample_rate
 
 
+def _to_float(samples: NDArray[np.int16]) -> Tensor:
+    """``[T, channels]`` at full scale 2^15 to ``[channels, T]`` at 1."""
+    scaled = np.empty(samples.shape[::-1], np.float32)
+    return torch.from_numpy(np.multiply(samples.T, np.float32(2.0**-15), out=scaled, dtype=np.float32))
+
+
 def _check_header(info: AudioInfo) -> None:
     if info.container not in _CONTAINERS or info.encoding not in _ENCODINGS:
         raise AudioError(info.path, f"is encoded as {info.container} {info.encoding}, which is not read.")
-    if info.sample_rate not in _RATES:
+    if info.sample_rate not in RATES:
         raise AudioError(
-            info.path, f"claims a rate of {info.sample_rate} Hz; expected {_RATES.start} to {_RATES[-1]}."
+            info.path, f"claims a rate of {info.sample_rate} Hz; expected {RATES.start} to {RATES[-1]}."
         )
-    if info.num_channels > _MAX_CHANNELS:
-        raise AudioError(info.path, f"claims {info.num_channels} channels; at most {_MAX_CHANNELS} are read.")
+    if info.num_channels > MAX_CHANNELS:
+        raise AudioError(info.path, f"claims {info.num_channels} channels; at most {MAX_CHANNELS} are read.")
     if info.num_samples <= 0:
         raise AudioError(info.path, "holds no samples.")
     size = info.path.stat().st_size

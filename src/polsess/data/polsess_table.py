@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 LAYER_COLUMNS = ("mixFile", "speaker1File", "speaker2File", "sceneFile", "eventFile")
 REVERB_COLUMNS = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
 """Empty for outdoor rows."""
+SOURCE_COLUMNS = {
+    "speech1OryginalPath": "speech1Start",
+    "speech2OryginalPath": "speech2Start",
+    "sceneOryginalPath": "sceneStart",
+    "eventOryginalPath": "eventStart",
+}
+"""Where a layer was cut from: its source file and the first sample, with the generator's spelling."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class PolSESSRow:
     """File names by column; the reverberation columns only indoors."""
     metadata: dict[str, str | float]
     """Scene, event, levels, speakers, as far as the CSV has them."""
+    sources: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Source file and first sample by the column of the file, as far as the CSV has them."""
 
     @property
     def indoor(self) -> bool:
@@ -103,7 +112,12 @@ def _read_row(path: Path, number: int, row: dict[str, str | None]) -> PolSESSRow
     for column, name in files.items():
         if name != PureWindowsPath(name).name:
             raise ValueError(f"{path}, row {number}, column {column}: expected a file name, got '{name}'.")
-    return PolSESSRow(number, files, _metadata(path, number, row, indoor=bool(reverbs)))
+    sources = {
+        name: (source, _cell(row, start))
+        for name, start in SOURCE_COLUMNS.items()
+        if (source := _cell(row, name))
+    }
+    return PolSESSRow(number, files, _metadata(path, number, row, indoor=bool(reverbs)), sources)
 
 
 def _metadata(path: Path, number: int, row: dict[str, str | None], *, indoor: bool) -> dict[str, str | float]:

@@ -1,0 +1,152 @@
+"""One row of a corpus: its headers, and whether the mixture is the sum of its layers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import AudioError, read_audio, read_audio_info, read_plain_header, read_plain_pcm
+from polsess.data.audit.findings import Finding, Kind
+from polsess.data.polsess import FOLDERS
+from polsess.data.polsess_table import REVERB_COLUMNS, PolSESSRow
+
+MAX_RESIDUAL = 4
+"""Eight files, each rounded to half a step of 16 bits."""
+_FULL = 2**15 - 1
+_LIMITER = 0.998 * 2**15
+"""The original generator limits the sum of the speakers to 0.999 after the speakers were saved."""
+_CLIPPED_MIX = 0.9999 * 2**15
+_SPEAKERS = ("speaker1File", "speaker2File")
+
+Samples = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """What is looked at."""
+
+    folder: Path
+    """Of the split."""
+    split: str
+    row: PolSESSRow
+    headers_only: bool
+
+
+@dataclass
+class RowReport:
+    """What was seen."""
+
+    findings: list[Finding] = field(default_factory=list)
+    rate: int | None = None
+    """Of the mixture, in Hz."""
+    hashes: dict[str, bytes] = field(default_factory=dict)
+    """Of the samples of each layer that was read."""
+    residual: int | None = None
+    """Of the mixture if it is the sum of its layers, in steps of 16 bits."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    rate: int
+    num_samples: int
+    num_channels: int
+
+
+def check_row(task: RowTask) -> RowReport:
+    """Look at the files of a row."""
+    report = RowReport()
+    forms = {column: form for column in task.row.files if (form := _check_header(task, column, report))}
+    mix = forms.get("mixFile")
+    if mix is None:
+        return report
+    report.rate = mix.rate
+    for column, form in forms.items():
+        if form.rate != mix.rate:
+            _add(report, task, Kind.WRONG_RATE, column, f"has {form.rate} Hz, its mixture {mix.rate}")
+        if form.num_samples != mix.num_samples:
+            detail = f"has {form.num_samples} samples, its mixture {mix.num_samples}"
+            _add(report, task, Kind.WRONG_LENGTH, column, detail)
+    if not task.headers_only:
+        _check_samples(task, report, whole=len(forms) == len(task.row.files) and not report.findings)
+    return report
+
+
+def _add(report: RowReport, task: RowTask, kind: Kind, column: str, detail: str) -> None:
+    name = f"{FOLDERS[column]}/{task.row.files[column]}"
+    report.findings.append(Finding(kind, task.split, task.row.number, name, detail))
+
+
+def _path(task: RowTask, column: str) -> Path:
+    return task.folder / FOLDERS[column] / task.row.files[column]
+
+
+def _check_header(task: RowTask, column: str, report: RowReport) -> _Form | None:
+    path = _path(task, column)
+    if plain := read_plain_header(path):
+        form = _Form(plain.sample_rate, plain.num_samples, plain.num_channels)
+    elif not path.exists():
+        _add(report, task, Kind.MISSING_FILE, column, "is not there")
+        return None
+    else:
+        try:
+            info = read_audio_info(path)
+        except AudioError as error:
+            _add(report, task, Kind.UNREADABLE_FILE, column, error.cause)
+            return None
+        form = _Form(info.sample_rate, info.num_samples, info.num_channels)
+    if form.num_channels != 1:
+        _add(report, task, Kind.WRONG_CHANNELS, column, f"has {form.num_channels} channels, expected one")
+        return None
+    return form
+
+
+def _check_samples(task: RowTask, report: RowReport, *, whole: bool) -> None:
+    layers: dict[str, Samples] = {}
+    for column in task.row.files:
+        try:
+            layers[column] = _read(_path(task, column))
+        except AudioError:
+            continue  # its header was reported
+        report.hashes[column] = hashlib.blake2b(layers[column].tobytes(), digest_size=16).digest()
+        if not layers[column].any():
+            kind = Kind.SILENT_REVERB if column in REVERB_COLUMNS else Kind.SILENT
+            _add(report, task, kind, column, "holds only zeros")
+    if whole:
+        _check_sum(task, report, layers)
+
+
+def _check_sum(task: RowTask, report: RowReport, layers: dict[str, Samples]) -> None:
+    """Compare a mixture with the sum of its layers; what a limiter did is named and excused."""
+    mixture = layers["mixFile"]
+    residual = np.abs(mixture - sum(samples for column, samples in layers.items() if column != "mixFile"))
+    wrong = residual > MAX_RESIDUAL
+    limited = np.abs(layers["speaker1File"] + layers["speaker2File"]) >= _LIMITER
+    clipped = (np.abs(layers["sceneFile"]) >= _FULL) | (np.abs(mixture) >= _FULL)
+    if np.any(wrong & ~limited & ~clipped):
+        where = f"up to {residual.max()} steps of 16 bits in {wrong.sum()} samples"
+        detail = f"differs by {where}; rounding explains {MAX_RESIDUAL}"
+        _add(report, task, Kind.NOT_THE_SUM, "mixFile", detail)
+        return
+    report.residual = int(residual[~wrong].max(initial=0))
+    if wrong.any():
+        cause = (
+            "the sum of the speakers was limited"
+            if np.any(wrong & limited)
+            else "a layer was cut at full scale"
+        )
+        _add(report, task, Kind.CLIPPED, "mixFile", f"{cause} in {int(wrong.sum())} samples")
+    elif np.any(np.abs(mixture) >= _CLIPPED_MIX):
+        _add(report, task, Kind.CLIPPED, "mixFile", "reaches full scale")
+
+
+def _read(path: Path) -> Samples:
+    """Samples ``[T]`` in steps of 16 bits."""
+    if plain := read_plain_pcm(path):
+        return plain[0][:, 0].astype(np.int32)
+    samples, _ = read_audio(path)
+    steps: Samples = np.rint(samples[0].numpy() * 2.0**15).astype(np.int32)
+    return steps
