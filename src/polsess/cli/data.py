@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polsess.cli.terminal import ExitCode, Terminal
+from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 data_app = typer.Typer(help="Audit, generate and time corpora.", no_args_is_help=True)
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder that holds train, val and test.")]
@@ -48,3 +48,57 @@ def audit(
         terminal.note(f"All findings: {out}")
     if result.broken:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@data_app.command()
+def generate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the corpus.")],
+    speech: Annotated[Path, typer.Option("--speech", help="Folder or CSV; labels are speakers.")],
+    scenes: Annotated[Path, typer.Option("--scenes", help="Folder or CSV; labels are classes of scenes.")],
+    events: Annotated[Path, typer.Option("--events", help="Folder or CSV; labels are classes of events.")],
+    train: Annotated[int, typer.Option("--train", min=0, help="Mixtures for training.")] = 0,
+    val: Annotated[int, typer.Option("--val", min=0, help="Mixtures for validation.")] = 0,
+    test: Annotated[int, typer.Option("--test", min=0, help="Mixtures for testing.")] = 0,
+    name: Annotated[str | None, typer.Option("--name", help="Of the corpus; OUT's by default.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of a mixture.")] = 4.0,
+    rate: Annotated[int, typer.Option("--rate", help="Sample rate in Hz.")] = 8000,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share of it in which both speak.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
+    rirs: Annotated[Path | None, typer.Option("--rirs", help="Impulse responses to use as rooms.")] = None,
+    scene_table: Annotated[
+        Path | None, typer.Option("--scene-table", help="YAML: which events go with which scene.")
+    ] = None,
+    compat: Annotated[
+        str, typer.Option("--compat", help="matlab: the original generator's rules with their traps.")
+    ] = "none",
+    workers: Workers = None,
+) -> None:
+    """Make a PolSESS corpus from recordings; an interrupted run goes on where it was."""
+    from polsess.data.base import Split
+    from polsess.data.generation import GenerationConfig, collect_ingredients, generate_split
+    from polsess.data.parallel import default_workers
+    from polsess.schema import parse
+
+    terminal: Terminal = context.obj
+    counts = {split: count for split, count in zip(Split, (train, val, test), strict=True) if count}
+    if not counts:
+        raise Failure("--train, --val, --test: nothing to make; give at least one.", ExitCode.USAGE)
+    settings = {"name": name or out.resolve().name, "seed": seed, "sample_rate": rate, "seconds": seconds}
+    config = parse(GenerationConfig, {**settings, "overlap": overlap, "compat": compat}, "generate")
+    places = {"speech": speech, "scenes": scenes, "events": events}
+    ingredients = collect_ingredients(config, list(counts), **places, table=scene_table, rirs=rirs)
+    for split, count in counts.items():
+        with terminal.progress() as progress:
+            bar = progress.add_task(split, total=count)
+            made = generate_split(
+                out,
+                split,
+                count,
+                ingredients[split],
+                num_workers=workers or default_workers(),
+                on_item=lambda progress=progress, bar=bar: progress.advance(bar),  # type: ignore[misc]
+            )
+        dropped = ", ".join(f"{reason} {times}" for reason, times in sorted(made.redrawn.items())) or "none"
+        terminal.note(f"{made.table}: {count} mixtures, {made.num_resumed} of them made before.")
+        terminal.note(f"Dropped draws: {dropped}.")

@@ -1,0 +1,57 @@
+"""From places on disk to what each split is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polsess.data.base import Split
+from polsess.data.generation.item import Ingredients
+from polsess.data.generation.rooms import list_rooms
+from polsess.data.generation.scenes import load_scenes
+from polsess.data.generation.settings import GenerationConfig
+from polsess.data.generation.sources import list_sources, split_sources
+
+
+def collect_ingredients(
+    config: GenerationConfig,
+    splits: Sequence[Split],
+    *,
+    speech: Path,
+    scenes: Path,
+    events: Path,
+    table: Path | None = None,
+    rirs: Path | None = None,
+) -> dict[Split, Ingredients]:
+    """What the splits are made of; unless the original rules are asked for, they share nothing.
+
+    Args:
+        config: The corpus's settings.
+        splits: Those wanted.
+        speech: Folder or CSV of recordings of one speaker each.
+        scenes: Folder or CSV of backgrounds.
+        events: Folder or CSV of short sounds.
+        table: A table of scenes of your own.
+        rirs: Impulse responses instead of the plate.
+
+    Raises:
+        FileNotFoundError: If a place is missing.
+        ValueError: If there is too little in it, or a source is given for two splits.
+        ConfigError: If the table cannot be read.
+    """
+    found = {
+        name: list_sources(place, speech=name == "speech", min_seconds=config.seconds)
+        for name, place in (("speech", speech), ("scenes", scenes), ("events", events))
+    }
+    scene_table, rooms = load_scenes(table), list_rooms(rirs) if rirs else None
+    collected = {}
+    for split in splits:
+        parts = {
+            name: split_sources(sources, split, by_label=name == "speech", strict=not config.matlab)
+            for name, sources in found.items()
+        }
+        voices = {one.label for one in parts["speech"]}
+        if len(voices) < 2 and not config.matlab:
+            raise ValueError(f"{speech}: split '{split}' has one speaker; a conversation needs two.")
+        collected[split] = Ingredients(config, **parts, table=scene_table, rooms=rooms)
+    return collected

@@ -1,0 +1,266 @@
+"""One conversation: what is drawn, how loud it is, what is stored.
+
+Shapes: T samples.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import read_audio, resample
+from polsess.data.generation.plate import Plate, create_reverb
+from polsess.data.generation.rooms import MeasuredRooms
+from polsess.data.generation.scenes import ReverbRanges, SceneTable, normalize_label
+from polsess.data.generation.settings import GenerationConfig
+from polsess.data.generation.sources import SourceFile
+
+Samples = NDArray[np.float32]
+Cells = dict[str, str | float | int]
+Random = np.random.Generator
+Choice = TypeVar("Choice")
+
+_LIMIT = 0.999
+_CLIPPED = 0.9999
+_SPEECH_FLOOR_DB, _NOISE_FLOOR_DB = -50.0, -75.0
+"""Crops below are silent."""
+_EDGE_SECONDS = 0.005
+_ALPHABET = np.array(list(string.ascii_lowercase + string.digits))
+_MAX_DRAWS = 1000
+
+
+class Redraw(Exception):
+    """A draw cannot be used; the message counts as its reason."""
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Everything that the conversations of a split are drawn from."""
+
+    config: GenerationConfig
+    speech: Sequence[SourceFile]
+    scenes: Sequence[SourceFile]
+    events: Sequence[SourceFile]
+    table: SceneTable
+    rooms: MeasuredRooms | None
+    """Measured rooms instead of the plate."""
+
+    def events_in(self, scene: str) -> dict[str, list[SourceFile]]:
+        """Recordings by label of what may happen in a scene."""
+        labels = sorted({label.strip() for one in self.events for label in one.label.split(",")})
+        allowed = [label for label in labels if label and self.table.allows(scene, label)]
+        return {label: found for label in allowed if (found := self._events_with(label))}
+
+    def _events_with(self, label: str) -> list[SourceFile]:
+        if self.config.matlab:  # any part of the text, "rain" in "Train" too
+            return [one for one in self.events if label in one.label]
+        wanted = normalize_label(label)
+        return [one for one in self.events if wanted in map(normalize_label, one.label.split(","))]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A finished conversation."""
+
+    layers: dict[str, NDArray[np.int16]]
+    """Samples ``[T]`` by column of the CSV, the mixture too."""
+    cells: Cells
+    """The CSV's row."""
+    redrawn: tuple[str, ...]
+    """Why earlier draws were dropped."""
+
+
+class Mixer:
+    """Makes any item of a split from its own random numbers."""
+
+    def __init__(self, ingredients: Ingredients) -> None:
+        self.parts, self.config = ingredients, ingredients.config
+        classes = sorted({one.label for one in ingredients.scenes})
+        self._events: Mapping[str, dict[str, list[SourceFile]]] = {
+            name: ingredients.events_in(name) for name in classes
+        }
+
+    def make(self, random: Random) -> Item:
+        """Draw until a conversation can be used.
+
+        Raises:
+            ValueError: If none of very many draws can.
+        """
+        reasons: list[str] = []
+        while len(reasons) < _MAX_DRAWS:
+            try:
+                layers, cells = self._draw(random)
+                return Item(layers, cells, tuple(reasons))
+            except Redraw as reason:
+                reasons.append(str(reason))
+        often = max(set(reasons), key=reasons.count)
+        raise ValueError(f"generation: {_MAX_DRAWS} draws were dropped, mostly because of: {often}.")
+
+    def _draw(self, random: Random) -> tuple[dict[str, NDArray[np.int16]], Cells]:
+        speakers = self._draw_speakers(random)
+        scene = _pick(random, self.parts.scenes)
+        events = self._events[scene.label]
+        if not events:
+            raise Redraw(f"no event may happen in {scene.label}")
+        label = _pick(random, list(events))
+        event = _pick(random, events[label])
+        cells: Cells = {}
+        sounds = {
+            name: self._crop(random, source, name, cells)
+            for name, source in zip(
+                ("speech1", "speech2", "scene", "event"), (*speakers, scene, event), strict=True
+            )
+        }
+        layers = self._level(random, sounds, cells)
+        room = self.parts.table.find(scene.label).reverb
+        if room is not None:
+            layers |= self._reverberate(random, layers, room, cells)
+        cells |= {"sceneClass": scene.label, "eventClass": label, **_names(random, indoor=room is not None)}
+        return self._store(layers), cells
+
+    def _draw_speakers(self, random: Random) -> tuple[SourceFile, SourceFile]:
+        first, second = _pick(random, self.parts.speech), _pick(random, self.parts.speech)
+        if first.path == second.path:
+            raise Redraw("one file for both speakers")
+        if first.label == second.label and not self.config.matlab:
+            raise Redraw("one speaker twice")
+        return first, second
+
+    def _crop(self, random: Random, source: SourceFile, name: str, cells: Cells) -> Samples:
+        """A window at a random place, mono, at the corpus's rate, limited."""
+        length = round(self.config.seconds * source.sample_rate)
+        start = int(random.integers(max(1, source.num_samples - length)))
+        samples, rate = read_audio(source.path, start, length)
+        sound = resample(samples.mean(0), rate, self.config.sample_rate).numpy()[: self.config.num_samples]
+        cells |= {
+            f"{name}OryginalPath": str(source.path),
+            f"{name}Start": start + 1,
+            f"{name}End": start + length,
+        }
+        floor = _SPEECH_FLOOR_DB if name.startswith("speech") else _NOISE_FLOOR_DB
+        if not sound.any() or (not self.config.matlab and _rms(sound) < 10 ** (floor / 20)):
+            raise Redraw(f"a silent crop of {name.rstrip('12')}")
+        return np.clip(sound, -_LIMIT, _LIMIT)
+
+    def _level(self, random: Random, sounds: Mapping[str, Samples], cells: Cells) -> dict[str, Samples]:
+        """The dry layers: speaker 1 and the event as they are, speaker 2 and the scene by drawn levels."""
+        low, high = self.config.ssr_range_db
+        ssr = int(random.integers(low, high + 1))
+        first, second = self._take_turns(sounds["speech1"], sounds["speech2"])
+        if not (first.any() and second.any()):
+            raise Redraw("a silent crop of speech")
+        second = second * (np.linalg.norm(first) / (10 ** (ssr / 20) * np.linalg.norm(second)))
+        second = self._limit(second)
+        speech = self._limit(first + second)
+        low_db, high_db = self.config.scene_range_db
+        above = (high_db - low_db) * random.random()
+        gain = _rms(speech) * 10 ** ((low_db + above) / 20) / _rms(sounds["scene"])
+        scene = sounds["scene"] * gain
+        if np.abs(scene).max() >= _CLIPPED and not self.config.matlab:
+            raise Redraw("a scene that would be clipped")
+        cells |= {
+            "SSR": ssr,
+            "sceneRandomDB": above,
+            "sceneOffsetDB": low_db + above,
+            "sceneVolumeGain": gain,
+        }
+        dry = {
+            "speaker1File": first,
+            "speaker2File": second,
+            "sceneFile": scene,
+            "eventFile": sounds["event"],
+        }
+        return {**dry, "speech": speech}
+
+    def _limit(self, samples: Samples) -> Samples:
+        if np.abs(samples).max() > _LIMIT and not self.config.matlab:
+            raise Redraw("speech that would be clipped")
+        return np.clip(samples, -_LIMIT, _LIMIT)
+
+    def _take_turns(self, first: Samples, second: Samples) -> tuple[Samples, Samples]:
+        """With a partial overlap, the first speaker falls silent before the end, the second begins late."""
+        if self.config.overlap == 1.0:
+            return first, second
+        total = len(first)
+        active = round((1.0 + self.config.overlap) / 2 * total)
+        edge = max(1, round(_EDGE_SECONDS * self.config.sample_rate))
+        window = np.zeros(total, np.float32)
+        window[:active] = 1.0
+        window[active - edge : active] = np.linspace(1.0, 0.0, edge)
+        return first * window, second * window[::-1]
+
+    def _reverberate(
+        self, random: Random, layers: Mapping[str, Samples], ranges: ReverbRanges, cells: Cells
+    ) -> dict[str, Samples]:
+        dry = [layers[name] for name in ("speaker1File", "speaker2File", "eventFile")]
+        if self.parts.rooms is not None:
+            wet = self.parts.rooms.reverberate(random, dry, self.config.sample_rate)
+        else:
+            wet = self._plate(random, dry, ranges, cells)
+        names = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
+        return {name: np.clip(each, -_LIMIT, _LIMIT) for name, each in zip(names, wet, strict=True)}
+
+    def _plate(self, random: Random, dry: list[Samples], ranges: ReverbRanges, cells: Cells) -> list[Samples]:
+        """One room; the speakers stand at similar distances, the event anywhere."""
+        low, high = ranges.pre_delay
+        shift = random.random() * (high - low)
+        first = low + shift
+        second = first - shift * 0.3 * random.random()
+        plate = Plate(
+            high_cut_hz=random.uniform(*ranges.high_cut_hz),
+            diffusion=random.uniform(*ranges.diffusion),
+            decay=random.uniform(*ranges.decay),
+            damping=random.uniform(*ranges.damping),
+        )
+        delays = (first, second, random.uniform(low, high))
+        reverb = create_reverb(plate, self.config.sample_rate, self.config.num_samples)
+        cells |= {"preDelay1": first, "preDelay2": second, "preDelayForEvent": delays[2]}
+        cells |= {"highCut": plate.high_cut_hz, "diffusion": plate.diffusion, "decay": plate.decay}
+        cells["freqDamp"] = plate.damping
+        rate = self.config.sample_rate
+        return [reverb.apply(each, round(delay * rate)) for each, delay in zip(dry, delays, strict=True)]
+
+    def _store(self, layers: dict[str, Samples]) -> dict[str, NDArray[np.int16]]:
+        """Everything in 16 bits; the mixture is the sum of what is stored, unlike the original's."""
+        speech = layers.pop("speech")
+        stored = {name: _quantize(samples) for name, samples in layers.items()}
+        others = [samples for name, samples in layers.items() if not name.startswith("speaker")]
+        mixture = speech + sum(others, np.zeros_like(speech))
+        if np.abs(mixture).max() >= _CLIPPED:
+            raise Redraw("a mixture that would be clipped")
+        if self.config.matlab:
+            return {**stored, "mixFile": _quantize(mixture)}
+        total = np.sum([samples.astype(np.int32) for samples in stored.values()], axis=0)
+        return {**stored, "mixFile": np.clip(total, -(2**15), 2**15 - 1).astype(np.int16)}
+
+
+def _pick(random: Random, choices: Sequence[Choice]) -> Choice:
+    return choices[int(random.integers(len(choices)))]
+
+
+def _rms(samples: Samples) -> float:
+    return math.sqrt(float(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _quantize(samples: Samples) -> NDArray[np.int16]:
+    return np.rint(samples * 2.0**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
+
+
+def _names(random: Random, *, indoor: bool) -> Cells:
+    """Random names of the files of an item."""
+    first, second, scene, event, room = ("".join(random.choice(_ALPHABET, 16)) for _ in range(5))
+    cells: Cells = {"speaker1File": f"{first}.wav", "speaker2File": f"{second}.wav"}
+    cells |= {"sceneFile": f"{scene}.wav", "eventFile": f"{event}.wav"}
+    if not indoor:
+        return cells | {"mixFile": f"{first}-{second}-{scene}-{event}.wav"}
+    cells |= {"reverbForSpeaker1": f"sp1_{room}.wav", "reverbForSpeaker2": f"sp2_{room}.wav"}
+    return cells | {
+        "reverbForEvent": f"ev_{room}.wav",
+        "mixFile": f"{first}-{second}-{scene}-{event}-{room}.wav",
+    }

@@ -1,0 +1,185 @@
+"""A whole split: items in parallel, a journal to resume from, the CSV at the end."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polsess.audio import write_plain_pcm
+from polsess.data.base import Split
+from polsess.data.generation.item import Cells, Ingredients, Mixer
+from polsess.data.parallel import map_parallel
+from polsess.data.polsess import FOLDERS
+from polsess.files import write_text
+
+_COLUMNS = (
+    *("subset", "speech1OryginalPath", "speech1Start", "speech1End"),
+    *("speech2OryginalPath", "speech2Start", "speech2End", "SSR"),
+    *("sceneOryginalPath", "sceneStart", "sceneEnd", "sceneRandomDB", "sceneOffsetDB", "sceneVolumeGain"),
+    *(
+        "eventOryginalPath",
+        "eventStart",
+        "eventEnd",
+        "speaker1File",
+        "speaker2File",
+        "eventFile",
+        "sceneFile",
+    ),
+    *("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent", "mixFile", "sceneClass", "eventClass"),
+    *("preDelayForEvent", "preDelay1", "preDelay2", "highCut", "diffusion", "decay", "freqDamp"),
+)
+_REVERB_NUMBERS = set(_COLUMNS[-7:])
+_JOURNAL = ".generation.jsonl"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What came out."""
+
+    table: Path
+    """The CSV."""
+    num_resumed: int
+    """Items that an earlier, interrupted run had made."""
+    redrawn: dict[str, int]
+    """Dropped draws of this run by reason."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    index: int
+    cells: Cells
+    redrawn: tuple[str, ...]
+
+
+class _Worker:
+    """What a process holds."""
+
+    def __init__(self, ingredients: Ingredients, folder: Path, split: Split) -> None:
+        self.mixer, self.folder, self.split = Mixer(ingredients), folder, split
+
+    def make(self, index: int) -> _Made:
+        """Make and store one item, the mixture last."""
+        seed = [self.mixer.config.seed, list(Split).index(self.split), index]
+        item = self.mixer.make(np.random.default_rng(seed))
+        for column, samples in item.layers.items():
+            path = self.folder / FOLDERS[column] / str(item.cells[column])
+            write_plain_pcm(path, samples, self.mixer.config.sample_rate)
+        return _Made(index, item.cells, item.redrawn)
+
+
+_worker: _Worker | None = None
+
+
+def _start(ingredients: Ingredients, folder: Path, split: Split) -> None:
+    global _worker
+    _worker = _Worker(ingredients, folder, split)
+
+
+def _make(index: int) -> _Made:
+    assert _worker is not None
+    return _worker.make(index)
+
+
+def generate_split(
+    root: Path,
+    split: Split,
+    count: int,
+    ingredients: Ingredients,
+    *,
+    num_workers: int = 1,
+    on_item: Callable[[], None] = lambda: None,
+) -> Generated:
+    """Make one split of a corpus, or the rest of one that was interrupted.
+
+    Args:
+        root: The corpus's folder.
+        split: Which part.
+        count: Items.
+        ingredients: What they are made of.
+        num_workers: Processes; their number does not change a byte.
+        on_item: Called after every item.
+
+    Raises:
+        FileExistsError: If the split is there already, finished or begun with other settings or sources.
+        ValueError: If no item can be made of these sources.
+    """
+    folder = root / split
+    table = folder / f"corpus_{ingredients.config.name}_{split}_final.csv"
+    if table.exists():
+        raise FileExistsError(f"{table}: this split is there already; remove it or choose another folder.")
+    Mixer(ingredients)  # an unknown class of scenes is found out before anything is written
+    for name in set(FOLDERS.values()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    journal = folder / _JOURNAL
+    cells = _read_journal(journal, _digest(ingredients, split), folder)
+    num_resumed = len(cells)
+    redrawn: Counter[str] = Counter()
+    missing = [index for index in range(count) if index not in cells]
+    with journal.open("a", encoding="utf-8") as file:
+        made = map_parallel(
+            _make,
+            missing,
+            num_workers,
+            initializer=_start,
+            arguments=(ingredients, folder, split),
+            chunksize=4,
+        )
+        for one in made:
+            cells[one.index] = one.cells
+            redrawn.update(one.redrawn)
+            file.write(json.dumps([one.index, one.cells]) + "\n")
+            file.flush()
+            on_item()
+    write_text(table, _format_table([cells[index] for index in range(count)], split))
+    journal.unlink()
+    return Generated(table, num_resumed, dict(redrawn))
+
+
+def _digest(ingredients: Ingredients, split: Split) -> str:
+    """Changes whenever an item could."""
+    table = ingredients.table
+    scenes = [(name, one.location, one.reverb, sorted(one.excludes)) for name, one in table.scenes.items()]
+    kinds = [(name, sorted(labels)) for name, labels in table.events.items()]
+    sources = (ingredients.speech, ingredients.scenes, ingredients.events, ingredients.rooms)
+    return hashlib.sha256(repr((ingredients.config, split, sources, scenes, kinds)).encode()).hexdigest()
+
+
+def _read_journal(path: Path, digest: str, folder: Path) -> dict[int, Cells]:
+    """Items that are done; starts the journal if there is none."""
+    if not path.exists():
+        if any((folder / "mix").iterdir()):
+            raise FileExistsError(f"{folder}: holds mixtures of another corpus; choose another folder.")
+        path.write_text(json.dumps(digest) + "\n", encoding="utf-8")
+        return {}
+    first, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if first != json.dumps(digest) + "\n":
+        raise FileExistsError(
+            f"{folder}: was begun with other settings or sources; use those, or remove the folder."
+        )
+    whole = [line for line in lines if line.endswith("\n")]
+    path.write_text(first + "".join(whole), encoding="utf-8")  # without a line that was cut off
+    found: list[tuple[int, dict[str, Any]]] = [json.loads(line) for line in whole]
+    return {
+        index: cells
+        for index, cells in found
+        if all((folder / FOLDERS[column] / cells[column]).is_file() for column in FOLDERS if column in cells)
+    }
+
+
+def _format_table(rows: list[Cells], split: Split) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for cells in rows:
+        absent = {name: "NaN" if name in _REVERB_NUMBERS else "" for name in _COLUMNS}
+        writer.writerow(absent | {"subset": str(split)} | cells)
+    return text.getvalue()

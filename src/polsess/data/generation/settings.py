@@ -1,0 +1,50 @@
+"""What a generated corpus is like."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from polsess.schema import Schema
+
+
+class GenerationConfig(Schema):
+    """Length, levels and rules; the defaults are those of the original generator without its traps."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    """Of the corpus; part of the CSV's name."""
+    seed: int = Field(default=0, ge=0)
+    """The same seed, sources and settings give the same bytes."""
+    sample_rate: int = Field(default=8000, ge=1000, le=192_000)
+    """In Hz."""
+    seconds: float = Field(default=4.0, ge=0.5, le=600.0)
+    """Length of every mixture."""
+    ssr_range_db: tuple[int, int] = (-5, 5)
+    """Level of speaker 1 over speaker 2, whole dB, both ends included."""
+    scene_range_db: tuple[float, float] = (-14.0, 0.0)
+    """Level of the scene over that of both speakers."""
+    overlap: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the mixture in which both speak; at 0 one follows the other."""
+    compat: Literal["none", "matlab"] = "none"
+    """``matlab`` keeps the rules of the original generator: pairs of one speaker, nearly silent crops, events
+    chosen by a part of their label, sources of one split in another, layers that a limiter made differ from
+    what was mixed."""
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> GenerationConfig:
+        for name in ("ssr_range_db", "scene_range_db"):
+            low, high = getattr(self, name)
+            if not -60 <= low <= high <= 60:
+                raise ValueError(f"{name}: expected two rising numbers from -60 to 60, got {low} and {high}.")
+        return self
+
+    @property
+    def num_samples(self) -> int:
+        """T."""
+        return round(self.seconds * self.sample_rate)
+
+    @property
+    def matlab(self) -> bool:
+        """Whether the original rules hold."""
+        return self.compat == "matlab"

@@ -1,0 +1,135 @@
+"""The recordings that a corpus is made of: speech, scenes and events, from folders or CSVs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from polsess.audio import AUDIO_SUFFIXES, read_audio_info
+from polsess.data.base import Split
+from polsess.data.polsess_table import speaker_of
+from polsess.data.tables import Row, cell, read_csv, resolve
+
+_READERS = 8
+_SHARES = {Split.VAL: 0.1, Split.TEST: 0.1}
+"""Of speakers, and of files of scenes and events, where no split is given; the rest is for training."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One recording."""
+
+    path: Path
+    label: str
+    """The speaker, the class of the scene, or the labels of the event with commas between them."""
+    split: Split | None
+    num_samples: int = 0
+    sample_rate: int = 0
+
+
+def list_sources(place: Path, *, speech: bool = False, min_seconds: float = 0.0) -> list[SourceFile]:
+    """Recordings below a folder or in a CSV, those that are long enough, in a fixed order.
+
+    A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``. A CSV has the columns ``path`` and
+    ``label`` (or ``speaker`` or ``class``), and perhaps ``split``.
+
+    Args:
+        place: The folder or the CSV.
+        speech: Whether labels are speakers; files directly in a folder are then labelled by their name.
+        min_seconds: Shorter recordings are left out.
+
+    Raises:
+        FileNotFoundError: If there is no such place.
+        ValueError: If nothing is left, or the CSV is wrong.
+        AudioError: If a file cannot be read.
+    """
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: no folder or CSV is there.")
+    found = _from_folder(place, speech) if place.is_dir() else _from_csv(place)
+    with ThreadPoolExecutor(_READERS) as pool:
+        infos = list(pool.map(lambda one: read_audio_info(one.path), found))
+    known = [
+        replace(one, num_samples=info.num_samples, sample_rate=info.sample_rate)
+        for one, info in zip(found, infos, strict=True)
+    ]
+    kept = [one for one in known if one.num_samples > round(min_seconds * one.sample_rate)]
+    if not kept:
+        raise ValueError(f"{place}: none of its {len(found)} sound files is longer than {min_seconds:g} s.")
+    return kept
+
+
+def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    found = []
+    for path in paths:
+        parts = path.relative_to(folder).parts[:-1]
+        split = Split(parts[0]) if parts and parts[0] in set(Split) else None
+        labels = parts[1:] if split else parts
+        label = labels[-1] if labels else speaker_of(path.name) if speech else path.stem
+        found.append(SourceFile(path, label, split))
+    return found
+
+
+def _from_csv(table: Path) -> list[SourceFile]:
+    rows = read_csv(table, ["path"])
+    names = [name for name in ("label", "speaker", "class") if name in rows[0][1]]
+    if not names:
+        raise ValueError(f"{table}: missing column label (or speaker or class).")
+    return [_from_row(table, number, row, names[0]) for number, row in rows]
+
+
+def _from_row(table: Path, number: int, row: Row, label: str) -> SourceFile:
+    text = row.get("split", "").strip()
+    if text and text not in set(Split):
+        raise ValueError(f"{table}, row {number}, split: '{text}' is not one of {', '.join(Split)}.")
+    path = resolve(cell(table, number, row, "path"), table.parent)
+    return SourceFile(path, cell(table, number, row, label), Split(text) if text else None)
+
+
+def split_sources(
+    sources: Sequence[SourceFile], split: Split, *, by_label: bool, strict: bool
+) -> list[SourceFile]:
+    """The recordings for one split; nothing of it is in another.
+
+    Where none is given, a hash deals recordings out, ten per cent each for validation and test.
+
+    Args:
+        sources: All recordings.
+        split: Which part.
+        by_label: Whether all recordings with one label, a speaker, belong together.
+        strict: Whether it is an error that a file, or a label that belongs together, is given for two splits.
+
+    Raises:
+        ValueError: If nothing is left, or something is given for two splits.
+    """
+    if strict:
+        _check_leakage(sources, by_label)
+    found = [one for one in sources if (one.split or _deal(one, by_label)) is split]
+    if not found:
+        raise ValueError(f"{sources[0].path.parent}: nothing in it is for split '{split}'; give it in a CSV.")
+    return found
+
+
+def _deal(source: SourceFile, by_label: bool) -> Split:
+    key = source.label if by_label else source.path.name
+    position = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) / 2**64
+    for split, share in _SHARES.items():
+        if position < share:
+            return split
+        position -= share
+    return Split.TRAIN
+
+
+def _check_leakage(sources: Iterable[SourceFile], by_label: bool) -> None:
+    places: dict[str, Split] = {}
+    for one in sources:
+        if one.split is None:
+            continue
+        for key in (str(one.path), one.label) if by_label else (str(one.path),):
+            if (first := places.setdefault(key, one.split)) is not one.split:
+                raise ValueError(
+                    f"{one.path}: '{key}' is in {first} and in {one.split}; give it to one of them."
+                )
