@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from polsess.config import load_config
+from polsess.audio import write_audio
+from polsess.config import load_config, parse_config, read_settings
+from polsess.models import list_models
+from polsess.train import train
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two tones in training and validation, one mixture each."""
+    folder = tmp_path_factory.mktemp("tones")
+    lines = ["path,speaker,sex,split"]
+    time = torch.arange(2000) / 8000
+    for split in ("train", "val"):
+        for speaker in range(2):
+            write_audio(
+                folder / f"{split}{speaker}.wav", 0.3 * torch.sin((2000 + 900 * speaker) * time), 8000
+            )
+            lines.append(f"{split}{speaker}.wav,{speaker},F,{split}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    return {
+        "corpus_type": "speech_clips",
+        "metadata": str(folder / "metadata.csv"),
+        "segment_seconds": 0.1,
+        "examples_per_epoch": 2,
+        "evaluation_examples": 1,
+    }
+
+
+@every_config
 def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None:
     config = load_config(path)
     model, task, corpus = path.stem.split("_", 2)
     assert model == config.model.model_type
     assert task == config.task.lower()
     assert corpus.startswith(config.data.corpus.corpus_type)
+
+
+@every_config
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_one_step_of_every_experiment(path: Path, corpus: dict[str, Any], tmp_path: Path) -> None:
+    settings = read_settings(path)
+    settings["model"] = {"model_type": settings["model"]["model_type"], "preset": "tiny"}
+    settings["data"] = {"corpus": corpus, "batch_size": 2}
+    config = parse_config(settings)
+    one_epoch = config.training.model_copy(update={"max_epochs": 1, "device": "cpu"})
+    result = train(config.model_copy(update={"training": one_epoch}), tmp_path / "run", progress=False)
+    assert result.skipped_steps == 0
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "1"
+    assert torch.tensor([float(row[key]) for key in ("train_loss", "val_si_snri")]).isfinite().all()
+    assert float(row["gradient_norm"]) > 0
+
+
+def test_every_model_has_a_recipe() -> None:
+    assert {path.stem.split("_")[0] for path in CONFIGS} == set(list_models())
