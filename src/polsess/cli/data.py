@@ -102,3 +102,26 @@ def generate(
         dropped = ", ".join(f"{reason} {times}" for reason, times in sorted(made.redrawn.items())) or "none"
         terminal.note(f"{made.table}: {count} mixtures, {made.num_resumed} of them made before.")
         terminal.note(f"Dropped draws: {dropped}.")
+
+
+@data_app.command()
+def bench(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
+    items: Annotated[int, typer.Option("--items", min=1, help="Items to read each time.")] = 500,
+    workers: Annotated[list[int] | None, typer.Option("--workers", min=0, help="May be repeated.")] = None,
+) -> None:
+    """Print how many training items per second are read, by the number of worker processes."""
+    from polsess.config import load_config
+    from polsess.data import create_corpus
+    from polsess.data.base import Split
+    from polsess.data.parallel import default_workers
+    from polsess.data.timing import measure_loading
+
+    experiment = load_config(config, overrides or [])
+    corpus = create_corpus(experiment.data.corpus, Split.TRAIN, experiment.task, experiment.seed)
+    context.obj.note(f"{len(corpus)} items in the training split, batches of {experiment.data.batch_size}.")
+    typer.echo("workers  items/s")
+    for count in workers or sorted({0, 1, default_workers()}):
+        typer.echo(f"{count:7}  {measure_loading(corpus, experiment.data, count, items):7.1f}")

@@ -43,6 +43,7 @@ def map_parallel(
         return
     methods = multiprocessing.get_all_start_methods()  # forking a process with threads can hang
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload([function.__module__])  # imported once, not by every process
     pool = ProcessPoolExecutor(num_workers, context, initializer, arguments)
     try:
         yield from pool.map(function, items, chunksize=chunksize)

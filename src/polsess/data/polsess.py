@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
@@ -44,6 +45,22 @@ class CurriculumStage(Schema):
         return expand_variants(names)
 
 
+class Remix(Schema):
+    """New conversations of the corpus's own layers, made while training.
+
+    Speaker 1 stays; speaker 2, the scene and the event, each with its reverberation, come from rows of the
+    same location that are drawn anew in every epoch.
+    """
+
+    ssr_range_db: tuple[float, float] = (-5.0, 5.0)
+    """Level of speaker 1 over speaker 2 in the segment, uniform in dB."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Remix:
+        _check_range("ssr_range_db", self.ssr_range_db)
+        return self
+
+
 class PolSESSConfig(CorpusConfig):
     """Where the corpus is, which rows are used and what is left in their mixtures."""
 
@@ -56,6 +73,10 @@ class PolSESSConfig(CorpusConfig):
     """What may be drawn; rows that have none of them are left out. ``C`` stands for both of its kinds."""
     curriculum: tuple[CurriculumStage, ...] = ()
     """Training only: variants by epoch; before the first stage ``variants`` holds."""
+    remix: Remix | None = None
+    """Training only: whether and how new conversations are made."""
+    background_gain_db: tuple[float, float] = (0.0, 0.0)
+    """Training only: a gain of what is left of scene and event, uniform in dB."""
     target: Literal["dry", "reverberant"] = "dry"
     """Whether references hold the speakers' own reverberation where the mixture does."""
     max_examples: int | None = Field(default=None, ge=1)
@@ -79,7 +100,20 @@ class PolSESSConfig(CorpusConfig):
         epochs = [stage.epoch for stage in self.curriculum]
         if epochs != sorted(set(epochs)):
             raise ValueError(f"curriculum: the epochs of the stages must rise, got {epochs}.")
+        _check_range("background_gain_db", self.background_gain_db)
         return self
+
+    @property
+    def recomposes(self) -> bool:
+        """Whether training adds up layers instead of subtracting some from the mixture."""
+        return self.remix is not None or self.background_gain_db != (0.0, 0.0)
+
+
+def _check_range(name: str, values: tuple[float, float]) -> None:
+    if not -60 <= values[0] <= values[1] <= 60:
+        raise ValueError(
+            f"{name}: expected two rising numbers from -60 to 60, got {values[0]:g}, {values[1]:g}."
+        )
 
 
 def expand_variants(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -135,6 +169,8 @@ class PolSESS(Corpus):
         self.folder = config.root / split
         self.table = find_table(config.root, split, config.table)
         self.rows = self._select(read_table(self.table))
+        self._indoor_rows = [row for row in self.rows if row.indoor]
+        self._outdoor_rows = [row for row in self.rows if not row.indoor]
         self._rows_by_variants: dict[tuple[str, ...], list[PolSESSRow]] = {}
         for stage in config.curriculum if split is Split.TRAIN else ():
             self._rows_with(stage.variants)  # a stage without rows is found out now, not in its epoch
@@ -160,12 +196,16 @@ class PolSESS(Corpus):
         recipe = create_recipe(
             self.task, variant, indoor=row.indoor, reverberant=self.config.target == "reverberant"
         )
-        mixture, references = self._read(row, recipe, start, length)
+        metadata = {**row.metadata, "variant": variant}
+        if self.split is Split.TRAIN and self.config.recomposes:
+            mixture, references = self._compose(random, row, recipe, (start, length), metadata)
+        else:
+            mixture, references = self._read(row, recipe, start, length)
         return Example(
             mixture=mixture,
             references=references.sum(0, keepdim=True) if self.task is Task.EB else references,
             identifier=row.files["mixFile"].removesuffix(".wav"),
-            metadata={**row.metadata, "variant": variant},
+            metadata=metadata,
         )
 
     def _rows_with(self, variants: tuple[str, ...]) -> list[PolSESSRow]:
@@ -235,6 +275,77 @@ class PolSESS(Corpus):
         everything = resample(torch.cat([mixture[None], references]), rate, self.config.sample_rate)
         return everything[0], everything[1:]
 
+    def _compose(
+        self,
+        random: np.random.Generator,
+        row: PolSESSRow,
+        recipe: Recipe,
+        place: tuple[int, int | None],
+        metadata: dict[str, str | float],
+    ) -> tuple[Tensor, Tensor]:
+        """As ``_read``, with levels or layers of this draw; what changed is noted in the metadata."""
+        present = [column for column in row.files if column not in ("mixFile", *recipe.subtract)]
+        cast = self._cast(random, row, metadata) if self.config.remix is not None else {}
+        first, rate = self._layer(row, "speaker1File", *place)
+        layers = {"speaker1File": first}
+        positions = {role: random.random() for role in cast}
+        for column in (name for name in present if name != "speaker1File"):
+            other, name = cast.get(_ROLES[column], {}).get(column, (row, column))
+            there = place if other is row else self._segment(other, positions[_ROLES[column]])
+            layers[column], layer_rate = self._layer(other, name, *there)
+            if layer_rate != rate or layers[column].shape != first.shape:
+                raise AudioError(
+                    self._path(other, name),
+                    f"has {len(layers[column])} samples at {layer_rate} Hz; row {row.number} of "
+                    f"{self.table.name} has {len(first)} at {rate} Hz.",
+                )
+        gains = self._gains(random, layers, metadata)
+        layers = {column: samples * gains.get(_ROLES[column], 1.0) for column, samples in layers.items()}
+        signals = [torch.stack([layers[column] for column in present]).sum(0)]
+        signals += [torch.stack([layers[c] for c in names]).sum(0) for names in recipe.references]
+        everything = resample(torch.stack(signals), rate, self.config.sample_rate)
+        return everything[0], everything[1:]
+
+    def _cast(
+        self, random: np.random.Generator, row: PolSESSRow, metadata: dict[str, str | float]
+    ) -> dict[str, dict[str, tuple[PolSESSRow, str]]]:
+        """Where the layers of each role but speaker 1 come from: row and column by column."""
+        rows = self._rows_by_location(row.indoor)
+        partner, n = row, 2
+        for _ in range(_CASTING_DRAWS):
+            other, slot = rows[random.integers(len(rows))], int(random.integers(1, 3))
+            if other.metadata[f"speaker{slot}"] != row.metadata["speaker1"]:
+                partner, n = other, slot
+                break
+        scene, event = (rows[random.integers(len(rows))] for _ in range(2))
+        metadata |= {"speaker2": partner.metadata[f"speaker{n}"], "scene": scene.metadata["scene"]}
+        metadata["event"] = event.metadata["event"]
+        return {
+            "speaker2": {
+                "speaker2File": (partner, f"speaker{n}File"),
+                "reverbForSpeaker2": (partner, f"reverbForSpeaker{n}"),
+            },
+            "scene": {"sceneFile": (scene, "sceneFile")},
+            "event": {"eventFile": (event, "eventFile"), "reverbForEvent": (event, "reverbForEvent")},
+        }
+
+    def _rows_by_location(self, indoor: bool) -> list[PolSESSRow]:
+        return self._indoor_rows if indoor else self._outdoor_rows
+
+    def _gains(
+        self, random: np.random.Generator, layers: dict[str, Tensor], metadata: dict[str, str | float]
+    ) -> dict[str, float]:
+        """Factors by role."""
+        background_db = random.uniform(*self.config.background_gain_db)
+        metadata["background_gain_db"] = round(background_db, 2)
+        gains = dict.fromkeys(("scene", "event"), 10 ** (background_db / 20))
+        if self.config.remix is None or "speaker2File" not in layers:
+            return gains
+        ssr = random.uniform(*self.config.remix.ssr_range_db)
+        first, second = layers["speaker1File"].norm().item(), layers["speaker2File"].norm().item()
+        metadata["ssr_db"] = round(ssr, 2)
+        return gains | {"speaker2": first / second * 10 ** (-ssr / 20) if first and second else 1.0}
+
     def _layer(self, row: PolSESSRow, column: str, start: int, length: int | None) -> tuple[Tensor, int]:
         path = self._path(row, column)
         samples, rate = read_audio(path, start, length)
@@ -260,6 +371,18 @@ FOLDERS = {
     "reverbForEvent": "ev_reverb",
 }
 """The folder of each column's files."""
+
+_ROLES = {
+    "speaker1File": "speaker1",
+    "reverbForSpeaker1": "speaker1",
+    "speaker2File": "speaker2",
+    "reverbForSpeaker2": "speaker2",
+    "sceneFile": "scene",
+    "eventFile": "event",
+    "reverbForEvent": "event",
+}
+_CASTING_DRAWS = 100
+"""Until somebody else than speaker 1 is found; else the row's own speaker 2 stays."""
 
 
 def _variants_of(row: PolSESSRow) -> tuple[str, ...]:

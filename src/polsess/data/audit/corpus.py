@@ -15,7 +15,7 @@ from polsess.data.polsess import FOLDERS
 from polsess.data.polsess_table import PolSESSRow, find_table, read_table
 
 _SPEECH = ("speech1OryginalPath", "speech2OryginalPath")
-_FEW = 500
+_FEW, _FEW_HEADERS = 500, 50_000
 """Rows that are not worth starting processes for."""
 
 
@@ -59,7 +59,7 @@ def audit_polsess(
     on_start(len(entries))
     tasks = [RowTask(root / entry.split, entry.split, entry.row, headers_only) for entry in entries]
     reports: list[RowReport] = []
-    workers = num_workers if len(tasks) >= _FEW else 1
+    workers = num_workers if len(tasks) >= (_FEW_HEADERS if headers_only else _FEW) else 1
     for report in map_parallel(check_row, tasks, workers, chunksize=64):
         reports.append(report)
         on_row()
