@@ -15,7 +15,7 @@ FLOORS = [
     {"checkpoints"},
     {"training", "inference"},
     {"config"},
-    {"train", "evaluate", "benchmark", "report", "demo"},
+    {"train", "evaluate", "benchmark", "report", "demo", "overview", "doctor"},
     {"cli"},
     {"__main__"},
 ]

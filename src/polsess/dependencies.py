@@ -22,6 +22,11 @@ _EXTRAS = {
 }
 
 
+def list_extras() -> dict[str, str]:
+    """The optional packages and the extra of ``polsess-separation`` that installs each."""
+    return dict(_EXTRAS)
+
+
 def is_installed(package: str) -> bool:
     """Whether an optional package can be found, without importing it."""
     return importlib.util.find_spec(package) is not None

@@ -2,7 +2,7 @@
 
 Scores and licences are those of the model cards, on the test set that the card names; nothing here was
 measured by this library. Licences are of the weights as their authors state them: corpora such as WSJ0 and
-WHAM! add conditions of their own (WHAM! noise: non-commercial).
+WHAM! add conditions of their own (WHAM! noise: non-commercial), which ``license_notes`` names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from typing import Literal
 _SPEECHBRAIN = ("hyperparams.yaml", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 _ASTEROID = ("pytorch_model.bin",)
 _THREE_PARTS = ("config.json", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
+_CORPUS_NOTES = (
+    (("WSJ0", "WHAM"), "WSJ0 is licensed by the LDC"),
+    (("WHAM", "sep_noisy", "enh_single"), "WHAM!'s noise is CC BY-NC 4.0: treat as non-commercial"),
+)
+_MIXED = "trained with dynamic mixing"
+_NOT_MIXED = "trained without dynamic mixing"
+_UNTOLD = "the card does not tell whether mixing was dynamic"
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Published:
         license: As the card states it; None where none was found.
         score: Improvement of SI-SDR in dB as the card states it; None where none was found.
         corpus: What it was trained and tested on.
+        conditions: How the score came about, as far as the card or its toolkit's documents tell.
         revision: The commit that is loaded when none is asked for; None follows ``main``.
     """
 
@@ -43,7 +51,18 @@ class Published:
     license: str | None
     score: float | None
     corpus: str
+    conditions: str = ""
     revision: str | None = None
+
+    @property
+    def page(self) -> str:
+        """The model card, where licence and score stand."""
+        return f"https://huggingface.co/{self.hub_id}"
+
+    @property
+    def license_notes(self) -> tuple[str, ...]:
+        """What the corpora of the training add to the licence of the weights."""
+        return tuple(note for words, note in _CORPUS_NOTES if any(word in self.corpus for word in words))
 
 
 def _asteroid(
@@ -61,11 +80,18 @@ def _asteroid(
         "cc-by-sa-4.0",
         score,
         corpus,
+        _NOT_MIXED,
     )
 
 
 def _speechbrain(
-    name: str, num_sources: int, score: float | None, corpus: str, *, sample_rate: int = 8000
+    name: str,
+    num_sources: int,
+    score: float | None,
+    corpus: str,
+    conditions: str = "",
+    *,
+    sample_rate: int = 8000,
 ) -> Published:
     return Published(
         f"speechbrain/{name}",
@@ -78,6 +104,7 @@ def _speechbrain(
         "apache-2.0",
         score,
         corpus,
+        conditions,
     )
 
 
@@ -98,30 +125,62 @@ def _mossformer2(name: str, num_sources: int, corpus: str, license_name: str | N
 
 _ENTRIES = [
     _asteroid("mpariente/ConvTasNet_WHAM_sepclean", "convtasnet", 2, 8000, 16.21, "WHAM! sep_clean min"),
-    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepclean_8k", "convtasnet", 2, 8000, None, "Libri2Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepnoisy_8k", "convtasnet", 2, 8000, 11.94, "Libri2Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepclean_16k", "convtasnet", 2, 16000, 15.24, "Libri2Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri2Mix_sepnoisy_16k", "convtasnet", 2, 16000, 12.55, "Libri2Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepclean_8k", "convtasnet", 3, 8000, 11.98, "Libri3Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepnoisy_8k", "convtasnet", 3, 8000, 10.39, "Libri3Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepclean_16k", "convtasnet", 3, 16000, 12.30, "Libri3Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri3Mix_sepnoisy_16k", "convtasnet", 3, 16000, 10.28, "Libri3Mix min"),
-    _asteroid("JorisCos/ConvTasNet_Libri1Mix_enhsingle_16k", "convtasnet", 1, 16000, 11.29, "Libri1Mix min"),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri2Mix_sepclean_8k", "convtasnet", 2, 8000, 14.76, "Libri2Mix sep_clean min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri2Mix_sepnoisy_8k", "convtasnet", 2, 8000, 11.94, "Libri2Mix sep_noisy min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri2Mix_sepclean_16k", "convtasnet", 2, 16000, 15.24, "Libri2Mix sep_clean min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri2Mix_sepnoisy_16k", "convtasnet", 2, 16000, 12.55, "Libri2Mix sep_noisy min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri3Mix_sepclean_8k", "convtasnet", 3, 8000, 11.98, "Libri3Mix sep_clean min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri3Mix_sepnoisy_8k", "convtasnet", 3, 8000, 10.39, "Libri3Mix sep_noisy min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri3Mix_sepclean_16k", "convtasnet", 3, 16000, 12.30, "Libri3Mix sep_clean min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri3Mix_sepnoisy_16k", "convtasnet", 3, 16000, 10.28, "Libri3Mix sep_noisy min"
+    ),
+    _asteroid(
+        "JorisCos/ConvTasNet_Libri1Mix_enhsingle_16k",
+        "convtasnet",
+        1,
+        16000,
+        11.29,
+        "Libri1Mix enh_single min",
+    ),
     _asteroid("mpariente/DPRNNTasNet-ks2_WHAM_sepclean", "dprnn", 2, 8000, 19.32, "WHAM! sep_clean min"),
     _asteroid("julien-c/DPRNNTasNet-ks16_WHAM_sepclean", "dprnn", 2, 8000, 18.23, "WHAM! sep_clean min"),
-    _asteroid("JorisCos/DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k", "dprnn", 1, 16000, 11.27, "Libri1Mix min"),
-    _asteroid("JorisCos/DPTNet_Libri1Mix_enhsingle_16k", "dptnet", 1, 16000, 11.38, "Libri1Mix min"),
-    _speechbrain("sepformer-wsj02mix", 2, 22.4, "WSJ0-2mix"),
-    _speechbrain("sepformer-wsj03mix", 3, 19.8, "WSJ0-3mix"),
-    _speechbrain("sepformer-wham", 2, 16.3, "WHAM!"),
-    _speechbrain("sepformer-whamr", 2, 13.7, "WHAMR!"),
+    _asteroid(
+        "JorisCos/DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k",
+        "dprnn",
+        1,
+        16000,
+        11.27,
+        "Libri1Mix enh_single min",
+    ),
+    _asteroid(
+        "JorisCos/DPTNet_Libri1Mix_enhsingle_16k", "dptnet", 1, 16000, 11.38, "Libri1Mix enh_single min"
+    ),
+    _speechbrain("sepformer-wsj02mix", 2, 22.4, "WSJ0-2mix", _MIXED),
+    _speechbrain("sepformer-wsj03mix", 3, 19.8, "WSJ0-3mix", _MIXED),
+    _speechbrain("sepformer-wham", 2, 16.3, "WHAM!", _UNTOLD),
+    _speechbrain("sepformer-whamr", 2, 13.7, "WHAMR!", _UNTOLD),
     _speechbrain("sepformer-whamr16k", 2, None, "WHAMR! at 16 kHz", sample_rate=16000),
-    _speechbrain("sepformer-libri2mix", 2, None, "Libri2Mix"),
-    _speechbrain("sepformer-libri3mix", 3, 19.0, "Libri3Mix"),
+    _speechbrain("sepformer-libri2mix", 2, 20.6, "Libri2Mix", _UNTOLD),
+    _speechbrain("sepformer-libri3mix", 3, 19.0, "Libri3Mix", "the card's table; its text says 19.8"),
     _speechbrain("sepformer-wham-enhancement", 1, None, "WHAM!"),
     _speechbrain("sepformer-whamr-enhancement", 1, None, "WHAMR!"),
     _speechbrain("sepformer-wham16k-enhancement", 1, None, "WHAM! at 16 kHz", sample_rate=16000),
-    _speechbrain("resepformer-wsj02mix", 2, 18.6, "WSJ0-2mix"),
+    _speechbrain("resepformer-wsj02mix", 2, 18.6, "WSJ0-2mix", _MIXED),
     _mossformer2("mossformer2-librimix-2spk", 2, "Libri2Mix"),
     _mossformer2("mossformer2-wsj0mix-3spk", 3, "WSJ0-3mix", "apache-2.0"),
     _mossformer2("mossformer2-whamr-2spk", 2, "WHAMR!", "mit"),

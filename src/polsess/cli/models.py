@@ -1,0 +1,105 @@
+"""`polsess models`: which architectures and which published weights there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polsess.checkpoints import Published
+    from polsess.overview import Architecture
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(models)
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="An architecture, or a published model's id on the hub."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print data for programs.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print what is docs/MODELS.md.")] = False,
+) -> None:
+    """List architectures with their sizes, and published weights with licence and score."""
+    import json
+
+    from rich.console import Console
+
+    from polsess import overview
+    from polsess.cli.terminal import ExitCode, Failure
+
+    if as_markdown and (as_json or name):
+        raise Failure("--markdown prints the whole document: leave out NAME and --json.", ExitCode.USAGE)
+    if as_markdown:
+        typer.echo(overview.render_markdown(), nl=False)
+        return
+    architectures, published = overview.select(name)
+    if as_json:
+        records = {
+            "architectures": [overview.model_record(each) for each in architectures],
+            "checkpoints": [overview.checkpoint_record(entry) for entry in published],
+        }
+        typer.echo(json.dumps(records, indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    if name is None:
+        console.print(_architectures(architectures))
+    else:
+        console.print(*_details(architectures[0]), sep="\n")
+    if published:
+        console.print(_published(published))
+
+
+def _architectures(architectures: list[Architecture]) -> Table:
+    from rich.table import Table
+
+    from polsess.overview import format_causality, format_size
+
+    table = Table("model", "parameters", "precision", "causal", "presets", box=None)
+    for each in architectures:
+        presets = ", ".join(preset.name for preset in each.presets)
+        size = format_size(each.default.parameters)
+        table.add_row(each.name, size, each.precision, format_causality(each), presets)
+    return table
+
+
+def _details(architecture: Architecture) -> list[Table | str]:
+    from rich.table import Table
+
+    from polsess.overview import format_size
+
+    table = Table("preset", "parameters", "sources", "Hz", "causal", box=None)
+    for each in (architecture.default, *architecture.presets):
+        table.add_row(
+            each.name,
+            format_size(each.parameters),
+            str(each.num_sources),
+            str(each.sample_rate),
+            "yes" if each.causal else "no",
+        )
+    return [f"{architecture.title}.", *architecture.about, "", table, ""]
+
+
+def _published(published: list[Published]) -> Table:
+    from rich.table import Table
+
+    table = Table("published", "model", "task", "Hz", "sources", "trained on", "dB", "licence", box=None)
+    table.columns[0].overflow = "fold"  # an id that is cut cannot be copied
+    for entry in published:
+        table.add_row(
+            entry.hub_id,
+            entry.model_type,
+            entry.task,
+            str(entry.sample_rate),
+            str(entry.num_sources),
+            entry.corpus,
+            "" if entry.score is None else f"{entry.score:g} ({entry.conditions or 'conditions not stated'})",
+            "; ".join([entry.license or "not stated", *entry.license_notes]),
+        )
+    return table

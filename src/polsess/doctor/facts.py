@@ -1,0 +1,131 @@
+"""The facts about a machine that decide what runs on it, gathered without judging them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from polsess.dependencies import is_installed, list_extras
+from polsess.models.layers.kernels import load_kernel
+
+_REQUIRED = ("torch", "numpy", "soundfile", "soxr", "pydantic", "PyYAML", "safetensors", "huggingface_hub")
+_OFF = {"off", "0", "no", "false"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One machine and one environment.
+
+    Attributes:
+        python: Version.
+        system: As ``platform.system`` names it: Linux, Darwin, Windows.
+        required: Version of each required package; None if it is missing.
+        optional: Version of each optional package; None if it is missing.
+        cuda_devices: Names of the GPUs that torch can use.
+        nvidia_driver: Whether the machine has an NVIDIA driver, used or not.
+        mps: Whether torch can use Apple's GPU.
+        triton: Whether GPU kernels can be compiled.
+        kernels_off: Whether ``POLSESS_KERNELS`` forbids the native CPU kernels.
+        compiler: The C++ compiler, if there is one.
+        kernels_work: Whether the native kernels could be built and loaded.
+        audio_formats: What libsndfile reads and writes; empty if it cannot be loaded.
+        libsndfile: Its version; None if it cannot be loaded.
+        processors: How many this process may use.
+        threads: How many torch uses.
+        allocator_default: Whether ``POLSESS_ALLOCATOR`` keeps the slower allocator.
+        memory_gib: Physical memory that is free now; None where it is not told.
+        cache_free_gib: Free disk where downloaded weights go.
+        cache_writable: Whether this user may write there.
+        cache: That folder.
+    """
+
+    python: str
+    system: str
+    required: dict[str, str | None]
+    optional: dict[str, str | None]
+    cuda_devices: tuple[str, ...]
+    nvidia_driver: bool
+    mps: bool
+    triton: bool
+    kernels_off: bool
+    compiler: str | None
+    kernels_work: bool
+    audio_formats: tuple[str, ...]
+    libsndfile: str | None
+    processors: int
+    threads: int
+    allocator_default: bool
+    memory_gib: float | None
+    cache_free_gib: float
+    cache_writable: bool
+    cache: str
+
+
+def gather_facts() -> Facts:
+    """Look at this machine; the native kernels are built if that was not done before (seconds)."""
+    formats, libsndfile = _codecs()
+    cache = _existing(Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")))
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Facts(
+        python=platform.python_version(),
+        system=platform.system(),
+        required={name: _version(name) for name in _REQUIRED},
+        optional={name: _version(name) for name in sorted(list_extras())},
+        cuda_devices=tuple(torch.cuda.get_device_name(index) for index in range(cuda)),
+        nvidia_driver=Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None,
+        mps=torch.backends.mps.is_available(),
+        triton=is_installed("triton"),
+        kernels_off=os.environ.get("POLSESS_KERNELS", "").lower() in _OFF,
+        compiler=shutil.which(os.environ.get("CXX", "c++")),
+        kernels_work=load_kernel("mamba") is not None,
+        audio_formats=formats,
+        libsndfile=libsndfile,
+        processors=_processors(),
+        threads=torch.get_num_threads(),
+        allocator_default=os.environ.get("POLSESS_ALLOCATOR") == "default",
+        memory_gib=_free_memory(),
+        cache_free_gib=round(shutil.disk_usage(cache).free / 2**30, 1),
+        cache_writable=os.access(cache, os.W_OK),
+        cache=str(cache),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _codecs() -> tuple[tuple[str, ...], str | None]:
+    try:
+        soundfile = importlib.import_module("soundfile")
+    except (ImportError, OSError):  # OSError: the package without its library
+        return (), None
+    return tuple(sorted(soundfile.available_formats())), str(soundfile.__libsndfile_version__)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _free_memory() -> float | None:
+    table = Path("/proc/meminfo")
+    if not table.exists():
+        return None
+    values = dict(line.split(":", 1) for line in table.read_text().splitlines())
+    return round(int(values["MemAvailable"].split()[0]) / 2**20, 1)

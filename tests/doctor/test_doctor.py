@@ -1,0 +1,101 @@
+"""Advice for machines of every kind, from facts that are made up here, and once from this one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+import polsess.doctor
+from polsess.cli.main import app
+from polsess.dependencies import list_extras
+from polsess.doctor import Facts, gather_facts, judge
+
+HEALTHY = Facts(
+    python="3.12.1",
+    system="Linux",
+    required={"torch": "2.13.0", "soundfile": "0.13.1"},
+    optional=dict.fromkeys(list_extras(), "1.0"),
+    cuda_devices=("NVIDIA H200",),
+    nvidia_driver=True,
+    mps=False,
+    triton=True,
+    kernels_off=False,
+    compiler="/usr/bin/c++",
+    kernels_work=True,
+    audio_formats=("FLAC", "MP3", "OGG", "WAV"),
+    libsndfile="1.2.2",
+    processors=8,
+    threads=8,
+    allocator_default=False,
+    memory_gib=32.0,
+    cache_free_gib=100.0,
+    cache_writable=True,
+    cache="/home/me/.cache/huggingface",
+)
+
+
+def test_a_healthy_machine_needs_nothing() -> None:
+    assert judge(HEALTHY) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "remedy"),
+    [
+        ({"required": {"torch": "2.13.0", "soxr": None}}, "broken", "pip install soxr"),
+        ({"libsndfile": None, "audio_formats": ()}, "broken", "pip install --force-reinstall soundfile"),
+        ({"audio_formats": ("FLAC", "OGG", "WAV")}, "broken", "pip install --upgrade soundfile"),
+        ({"cache_writable": False}, "broken", "export HF_HOME=/a/folder/of/yours"),
+        ({"cache_free_gib": 0.5}, "broken", "hf cache prune"),
+        ({"cuda_devices": ()}, "slow", "pip install --force-reinstall torch"),
+        ({"cuda_devices": (), "nvidia_driver": False}, "slow", None),
+        ({"triton": False}, "slow", "pip install triton"),
+        ({"kernels_off": True, "kernels_work": False}, "slow", "unset POLSESS_KERNELS"),
+        ({"compiler": None, "kernels_work": False}, "slow", "sudo apt install g++"),
+        ({"threads": 1}, "slow", "export OMP_NUM_THREADS=8"),
+        ({"threads": 16}, "slow", "export OMP_NUM_THREADS=8"),
+        ({"allocator_default": True}, "slow", "unset POLSESS_ALLOCATOR"),
+        ({"memory_gib": 1.5}, "slow", "polsess separate --segment 6 INPUT"),
+        (
+            {"optional": {**HEALTHY.optional, "pesq": None}},
+            "absent",
+            "pip install 'polsess-separation[pesq]'",
+        ),
+    ],
+)
+def test_each_trouble_has_its_remedy(change: dict[str, object], level: str, remedy: str | None) -> None:
+    (finding,) = judge(replace(HEALTHY, **change))  # type: ignore[arg-type]
+    assert (finding.level, finding.remedy) == (level, remedy)
+
+
+def test_malicious_packages_come_first() -> None:
+    facts = replace(HEALTHY, optional={**HEALTHY.optional, "lightning": "2.6.3"}, threads=1)
+    assert [finding.level for finding in judge(facts)] == ["broken", "slow"]
+    assert "malicious" in judge(facts)[0].message
+
+
+def test_a_kernel_that_does_not_build_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = judge(replace(HEALTHY, kernels_work=False))
+    assert "load_kernel" in (finding.remedy or "")
+    monkeypatch.setenv("POLSESS_KERNELS", "off")
+    facts = gather_facts()
+    assert facts.kernels_off
+    assert not facts.kernels_work
+    assert facts.processors >= 1
+    assert {"WAV", "FLAC"} <= set(facts.audio_formats)
+    assert None not in facts.required.values()
+
+
+def test_the_exit_code_tells_whether_something_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polsess.doctor, "gather_facts", lambda: replace(HEALTHY, threads=1))
+    slow = CliRunner().invoke(app, ["doctor"])
+    assert slow.exit_code == 0
+    assert "export OMP_NUM_THREADS=8" in slow.stdout
+    monkeypatch.setattr(polsess.doctor, "gather_facts", lambda: replace(HEALTHY, cache_writable=False))
+    broken = CliRunner().invoke(app, ["doctor", "--json"])
+    assert broken.exit_code == 1
+    record = json.loads(broken.stdout)
+    assert record["findings"][0]["level"] == "broken"
+    assert record["facts"]["cuda_devices"] == ["NVIDIA H200"]
