@@ -110,10 +110,10 @@ def test_places_that_are_no_file(tmp_path: Path) -> None:
 def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav")
 
-    def deny(*_: object) -> None:
+    def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", deny)  # root may open everything
+    monkeypatch.setattr("io.open", deny)  # root may open everything
     refused(path, "permission denied")
 
 

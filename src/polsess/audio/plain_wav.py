@@ -6,6 +6,8 @@ the general reader, which says what is wrong with it.
 
 from __future__ import annotations
 
+import io
+import os
 import stat
 import struct
 from dataclasses import dataclass
@@ -74,10 +76,10 @@ def _check(form: tuple[int, ...] | None, place: int, length: int, size: int) -> 
 def read_plain_header(path: Path | str) -> PlainWav | None:
     """The header of a file, or None if it is not such a file or cannot be read."""
     try:
-        status = Path(path).stat()  # a pipe would block when opened
+        status = os.stat(path)  # noqa: PTH116 - a pipe would block when opened; pathlib is slow here
         if not stat.S_ISREG(status.st_mode):
             return None
-        with Path(path).open("rb", 0) as file:
+        with io.open(path, "rb", 0) as file:  # noqa: UP020
             return parse_plain_wav(file.read(_HEAD_BYTES), status.st_size)
     except (OSError, ValueError):
         return None
@@ -97,10 +99,10 @@ def read_plain_pcm(
         Samples ``[T, channels]`` and the header; None if it is not such a file or the part is not in it.
     """
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116
         if not stat.S_ISREG(status.st_mode):
             return None
-        with Path(path).open("rb", 0) as file:
+        with io.open(path, "rb", 0) as file:  # noqa: UP020
             header = parse_plain_wav(file.read(_HEAD_BYTES), status.st_size)
             if header is None:
                 return None

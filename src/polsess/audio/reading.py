@@ -167,8 +167,9 @@ def read_audio(path: Path | str, start: int = 0, num_samples: int | None = None)
 
 def _to_float(samples: NDArray[np.int16]) -> Tensor:
     """``[T, channels]`` at full scale 2^15 to ``[channels, T]`` at 1."""
-    scaled = np.empty(samples.shape[::-1], np.float32)
-    return torch.from_numpy(np.multiply(samples.T, np.float32(2.0**-15), out=scaled, dtype=np.float32))
+    scaled = samples.T.astype(np.float32, order="C")
+    scaled *= np.float32(2.0**-15)
+    return torch.from_numpy(scaled)
 
 
 def _check_header(info: AudioInfo) -> None:

@@ -10,6 +10,7 @@ Shapes: C sources, T samples.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -167,6 +168,7 @@ class PolSESS(Corpus):
     def __init__(self, config: PolSESSConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         self.folder = config.root / split
+        self._folder = str(self.folder)
         self.table = find_table(config.root, split, config.table)
         self.rows = self._select(read_table(self.table))
         self._indoor_rows = [row for row in self.rows if row.indoor]
@@ -272,6 +274,8 @@ class PolSESS(Corpus):
         references = torch.stack(
             [sum((layers[c] for c in names[1:]), layers[names[0]]) for names in recipe.references]
         )
+        if rate == self.config.sample_rate:
+            return mixture, references
         everything = resample(torch.cat([mixture[None], references]), rate, self.config.sample_rate)
         return everything[0], everything[1:]
 
@@ -353,9 +357,9 @@ class PolSESS(Corpus):
             raise AudioError(path, f"has {len(samples)} channels; layers of PolSESS have one.")
         return samples[0], rate
 
-    def _path(self, row: PolSESSRow, column: str) -> Path:
-        path = self.folder / FOLDERS[column] / row.files[column]
-        if not path.is_file():
+    def _path(self, row: PolSESSRow, column: str) -> str:
+        path = os.path.join(self._folder, FOLDERS[column], row.files[column])  # noqa: PTH118 - pathlib is slow here
+        if not os.path.isfile(path):  # noqa: PTH113
             raise FileNotFoundError(f"{self.table}, row {row.number}, column {column}: no file at {path}.")
         return path
 
