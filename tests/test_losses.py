@@ -1,12 +1,27 @@
 from __future__ import annotations
 
-from itertools import permutations
+import json
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from polsess.losses import LossConfig, SeparationLoss, permutation_invariant
-from polsess.signal_ratios import si_snr
+from polsess.losses import (
+    LossConfig,
+    MixtureInvariantLoss,
+    MixtureInvariantLossConfig,
+    SeparationLoss,
+    SpectralLoss,
+    SpectralLossConfig,
+    mixture_invariant,
+    permutation_invariant,
+)
+from polsess.signal_ratios import si_snr, snr
 
 
 @pytest.mark.parametrize("num_sources", [1, 2, 3, 4])
@@ -64,3 +79,131 @@ def test_the_loss_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = SeparationLoss(LossConfig())(torch.randn(1, 2, 400).bfloat16(), torch.randn(1, 2, 400))
     assert loss.dtype == torch.float32
+
+
+def metrics_cases() -> list[tuple[dict[str, Any], Tensor, Tensor]]:
+    folder = Path(__file__).parent / "golden" / "metrics"
+    tensors = load_file(folder / "io.safetensors")
+    cases = json.loads((folder / "meta.json").read_text())["cases"]
+    return [
+        (case, tensors[f"{case['name']}.estimate"], tensors[f"{case['name']}.reference"])
+        for case in cases
+        if case["name"] != "tiny_scale"  # below the floor that keeps the ratios of silence finite
+    ]
+
+
+@pytest.mark.parametrize(("case", "estimates", "references"), metrics_cases())
+def test_reference_implementations_agree(case: dict[str, Any], estimates: Tensor, references: Tensor) -> None:
+    expected = torch.tensor(case["si_snr"], dtype=torch.float64)  # of the best permutation, by reference
+    value, order = permutation_invariant(si_snr, estimates, references)
+    assert order.tolist() == case["permutation"]
+    assert (value - expected.mean(-1)).abs().max() < 1e-4
+    assert abs(SeparationLoss(LossConfig())(estimates, references) + expected.mean()) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "centred"), [("snr", False), ("sd_sdr", True)])
+def test_the_other_ratios_are_their_definitions(name: Literal["snr", "sd_sdr"], centred: bool) -> None:
+    for case, estimates, references in metrics_cases():
+        loss = SeparationLoss(LossConfig(name=name))(estimates, references)
+        x, s = (signal.double().numpy() for signal in (estimates, references))
+        if centred:
+            x, s = x - x.mean(-1, keepdims=True), s - s.mean(-1, keepdims=True)
+        best = []
+        for ours, true in zip(x, s, strict=True):
+            every = []
+            for order in permutations(range(len(true))):
+                pairs = [(ours[j], true[i]) for i, j in enumerate(order)]
+                scale = [(a @ b / (b @ b)) ** 2 if centred else 1.0 for a, b in pairs]
+                noise = [((b - a) ** 2).sum() for a, b in pairs]
+                every.append(
+                    np.mean(
+                        [
+                            10 * np.log10(k * (b @ b) / e)
+                            for k, (_, b), e in zip(scale, pairs, noise, strict=True)
+                        ]
+                    )
+                )
+            best.append(max(every))
+        assert abs(float(loss) + np.mean(best)) < 1e-4, case["name"]
+
+
+def naive_spectral(estimate: Tensor, reference: Tensor, n_ffts: tuple[int, ...]) -> float:
+    """For signals well above the floor; one frame after the other."""
+    total = 0.0
+    for n_fft in n_ffts:
+        window = np.hanning(n_fft + 1)[:-1]
+        magnitudes = []
+        for signal in (estimate, reference):
+            padded = np.pad(signal.double().numpy(), n_fft // 2)
+            starts = range(0, len(padded) - n_fft + 1, n_fft // 4)
+            magnitudes.append(np.abs([np.fft.rfft(window * padded[i : i + n_fft]) for i in starts]))
+        ours, true = (np.sqrt(magnitude**2 + 1e-8) for magnitude in magnitudes)
+        total += float(np.linalg.norm(ours - true) / np.linalg.norm(true))
+        total += np.abs(np.log(ours) - np.log(true)).mean()
+    return total / len(n_ffts)
+
+
+def test_the_spectral_distance_follows_the_best_order() -> None:
+    config = SpectralLossConfig(weight=2.0, n_ffts=(32, 64))
+    references = torch.randn(2, 2, 640)
+    estimates = references.flip(1) + 0.3 * torch.randn(2, 2, 640)
+    expected = np.mean(
+        [naive_spectral(estimates[b, 1 - c], references[b, c], (32, 64)) for b in range(2) for c in range(2)]
+    )
+    plain = SeparationLoss(LossConfig())(estimates, references)
+    both = SeparationLoss(LossConfig(spectral=config))(estimates, references)
+    assert float(both - plain) == pytest.approx(2.0 * expected, abs=2e-3)
+    assert SpectralLoss(config)(references, references).abs().max() == 0
+
+
+def test_a_window_needs_samples() -> None:
+    with pytest.raises(ValueError, match="at least 4 samples"):
+        SpectralLossConfig(n_ffts=(2,))
+
+
+@pytest.mark.parametrize("num_mixtures", [2, 3])
+def test_mixit_deals_the_estimates_out_best(num_mixtures: int) -> None:
+    estimates, mixtures = torch.randn(3, 4, 300), torch.randn(3, num_mixtures, 300)
+    loss = MixtureInvariantLoss(MixtureInvariantLossConfig(max_snr_db=20.0))(estimates, mixtures)
+    best = []
+    for item, targets in zip(estimates, mixtures, strict=True):
+        every = []
+        for way in product(range(num_mixtures), repeat=4):
+            losses = []
+            for n, target in enumerate(targets):
+                guess = sum((item[m] for m in range(4) if way[m] == n), torch.zeros(300))
+                error = (target - guess).square().sum() + 0.01 * target.square().sum()
+                losses.append(10 * torch.log10(error) - 10 * torch.log10(target.square().sum()))
+            every.append(torch.stack(losses).mean())
+        best.append(torch.stack(every).min())
+    torch.testing.assert_close(loss, torch.stack(best).mean(), atol=1e-4, rtol=0)
+
+
+def test_mixit_finds_the_sources_of_each_mixture_and_is_bounded() -> None:
+    sources = torch.randn(2, 4, 400, requires_grad=True)
+    mixtures = torch.stack([sources[:, 0] + sources[:, 2], sources[:, 1] + sources[:, 3]], 1).detach()
+    _, chosen = mixture_invariant(snr, sources, mixtures)
+    assert chosen.tolist() == [[0, 1, 0, 1]] * 2
+    loss = MixtureInvariantLoss(MixtureInvariantLossConfig(max_snr_db=25.0))(sources, mixtures)
+    assert loss.item() == pytest.approx(-25.0, abs=1e-3)
+    with pytest.raises(ValueError, match=r"8192 ways, expected at most 4096"):
+        mixture_invariant(snr, torch.randn(1, 13, 9), torch.randn(1, 2, 9))
+
+
+@pytest.mark.parametrize("silent", ["reference", "estimate", "both"])
+@pytest.mark.parametrize("name", ["si_snr", "snr", "sd_sdr", "mixit"])
+def test_silence_gives_finite_values_and_gradients(name: Any, silent: str) -> None:
+    references, estimates = torch.randn(2, 2, 600), torch.randn(2, 2, 600)
+    if silent in ("reference", "both"):
+        references[:, 1] = 0
+    if silent in ("estimate", "both"):
+        estimates[:, 1] = 0
+    estimates.requires_grad_()
+    spectral = SpectralLossConfig(n_ffts=(64,))
+    loss = (
+        MixtureInvariantLoss(MixtureInvariantLossConfig())(estimates, references)
+        if name == "mixit"
+        else SeparationLoss(LossConfig(name=name, spectral=spectral))(estimates, references)
+    )
+    assert loss.isfinite()
+    assert torch.autograd.grad(loss, estimates)[0].isfinite().all()

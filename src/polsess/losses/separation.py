@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
 from polsess.permutation import apply_permutation, best_permutation
 from polsess.schema import Schema
 from polsess.signal_ratios import sd_sdr, si_snr, snr
@@ -36,6 +37,8 @@ class LossConfig(Schema):
     """The ratio of an utterance counts at most this many dB."""
     auxiliary_weight: float = Field(default=0.4, ge=0.0, le=1.0)
     """Share of the auxiliary estimates, for models that have them."""
+    spectral: SpectralLossConfig | None = None
+    """Adds the distance of magnitude spectra at several resolutions, in the order that the ratio found."""
 
 
 def permutation_invariant(ratio: SignalRatio, estimates: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +68,7 @@ class SeparationLoss:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
         self.ratio = SIGNAL_RATIOS[config.name]
+        self.spectral = SpectralLoss(config.spectral) if config.spectral else None
 
     def __call__(
         self, estimates: Tensor, references: Tensor, auxiliary: list[Tensor] | None = None
@@ -77,8 +81,8 @@ class SeparationLoss:
             auxiliary: Further estimates of the same references, ``[B, C, T]`` each.
 
         Returns:
-            A scalar in negative dB: the mean over the batch. Zero, with zero gradients, when every utterance
-            is above ``discard_above_db``.
+            A scalar in negative dB, spectral distances added: the mean over the batch. Zero, with zero
+            gradients, when every utterance is above ``discard_above_db``.
         """
         with torch.autocast(estimates.device.type, enabled=False):
             loss = self._mean_loss(estimates, references)
@@ -89,10 +93,13 @@ class SeparationLoss:
             return (1 - weight) * loss + weight * extra
 
     def _mean_loss(self, estimates: Tensor, references: Tensor) -> Tensor:
-        values, _ = permutation_invariant(self.ratio, estimates, references)  # [B]
-        if self.config.clamp_above_db is not None:
-            values = values.clamp(max=self.config.clamp_above_db)
+        values, order = permutation_invariant(self.ratio, estimates, references)  # [B]
+        limit = self.config.clamp_above_db
+        losses = -values if limit is None else -values.clamp(max=limit)
+        if self.spectral is not None and self.config.spectral is not None:
+            distances = self.spectral(apply_permutation(estimates, order), references)  # [B, C]
+            losses = losses + self.config.spectral.weight * distances.mean(-1)
         if self.config.discard_above_db is not None:
             kept = values < self.config.discard_above_db
-            return -(values * kept).sum() / kept.sum().clamp(min=1)
-        return -values.mean()
+            return (losses * kept).sum() / kept.sum().clamp(min=1)
+        return losses.mean()

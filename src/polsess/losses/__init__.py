@@ -1,0 +1,21 @@
+"""What training minimises; always computed in float32 under any autocast."""
+
+from polsess.losses.mixture_invariant import (
+    MixtureInvariantLoss,
+    MixtureInvariantLossConfig,
+    mixture_invariant,
+)
+from polsess.losses.separation import LossConfig, SeparationLoss, SignalRatio, permutation_invariant
+from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
+
+__all__ = [
+    "LossConfig",
+    "MixtureInvariantLoss",
+    "MixtureInvariantLossConfig",
+    "SeparationLoss",
+    "SignalRatio",
+    "SpectralLoss",
+    "SpectralLossConfig",
+    "mixture_invariant",
+    "permutation_invariant",
+]
