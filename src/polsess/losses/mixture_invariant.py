@@ -1,7 +1,7 @@
 """Unsupervised training on mixtures of mixtures (MixIT).
 
 Wisdom, Tzinis, Erdogan, Weiss, Wilson, Hershey (2020), https://arxiv.org/abs/2006.12701. The network hears
-the sum of N mixtures and estimates M sources; these are dealt out to the mixtures so that their sums fit best.
+the sum of N mixtures and estimates M sources; these are dealt out to the mixtures so that the sums fit.
 
 Shapes: B batch, M estimates, N mixtures, T samples.
 """
