@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.machinery
+import json
 import os
 import resource
 import statistics
@@ -223,9 +224,13 @@ def one_of(name: str, side: str) -> nn.Module:
     """The peer or ours alone; where memory is measured the other must never have been there."""
     if side == "peer":
         return PEERS[name].build()
-    with torch.device("meta"):
-        config = PEERS[name].convert(PEERS[name].build().state_dict()).model
-    return create_model(parse_model_config(config))
+    return create_model(parse_model_config(json.loads(printed("--side", "config"))))
+
+
+def printed(*options: str) -> str:
+    """What this script prints in a process of its own with further options."""
+    command = [sys.executable, *sys.argv, *options]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def run(model: nn.Module, mixture: Tensor, mode: str) -> Tensor:
@@ -291,9 +296,9 @@ def compare_memory(name: str) -> str:
     found = {}
     for side in ("peer", "ours"):
         print(f"{name}: memory of {side}", file=sys.stderr, flush=True)
-        command = [sys.executable, *sys.argv, "--models", name, "--side", side]
-        found[side] = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return f"| {name} | {found['peer']:.0f} | {found['ours']:.0f} | {found['peer'] / found['ours']:.2f} |"
+        found[side] = float(printed("--models", name, "--side", side))
+    ratio = found["peer"] / found["ours"] if found["ours"] else float("nan")
+    return f"| {name} | {found['peer']:.0f} | {found['ours']:.0f} | {ratio:.2f} |"
 
 
 def read_options() -> argparse.Namespace:
@@ -308,7 +313,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--allocator", choices=["tuned", "default"], default="tuned")
     parser.add_argument("--memory", type=float, metavar="SECONDS", help="measure peak memory instead of time")
-    parser.add_argument("--side", choices=["peer", "ours"], help="memory of one of the two, as a number")
+    parser.add_argument(
+        "--side", choices=["peer", "ours", "config"], help="memory of one alone; or our config"
+    )
     options = parser.parse_args()
     options.models = options.models.split(",")
     for name in options.models:
@@ -328,6 +335,9 @@ def main() -> None:
     tuned = options.allocator == "tuned" and tune_allocator()
     for toolkit in {PEERS[name].toolkit for name in options.models}:
         prepare_imports(toolkit, getattr(options, toolkit).resolve())
+    if options.side == "config":
+        print(json.dumps(pair(options.models[0])[1].config.model_dump(mode="json")))
+        return
     if options.side:
         measure_memory(options.models[0], options.side, options)
         return
