@@ -78,7 +78,7 @@ def test_the_rate_falls_on_a_plateau_and_the_run_ends(experiment: dict[str, Any]
     optimizer = {"learning_rate": 1e-30, "plateau_patience": 0, "plateau_factor": 0.1}
     rows = run(experiment, tmp_path / "run", max_epochs=30, optimizer=optimizer, early_stopping_patience=2)
     assert len(rows) < 30
-    assert float(rows[-1]["learning_rate"]) < 1e-30
+    assert 0.0 < float(rows[-1]["learning_rate"]) < 1e-30
 
 
 @pytest.mark.parametrize("task", ["ES", "EB"])

@@ -31,7 +31,7 @@ class EpochTable(lightning.Callback):
         values = {
             name.removesuffix("_epoch"): f"{float(value):.4f}"
             for name, value in sorted(trainer.callback_metrics.items())
-            if not name.endswith("_step") and not name.startswith("lr-")
+            if not name.endswith("_step") and name != "learning_rate"  # too small for four decimals
         }
         row = {
             "epoch": str(trainer.current_epoch),
