@@ -12,10 +12,10 @@ FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
     | {"signal_ratios", "permutation", "allocator", "pictures"},
     {"data", "models", "losses", "metrics"},
-    {"checkpoints"},
+    {"checkpoints", "costs"},
     {"training", "inference"},
     {"config"},
-    {"train", "evaluate", "benchmark", "report", "demo", "overview", "doctor"},
+    {"train", "evaluate", "benchmark", "report", "listening", "demo", "overview", "doctor"},
     {"cli"},
     {"__main__"},
 ]
