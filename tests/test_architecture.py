@@ -15,7 +15,8 @@ FLOORS = [
     {"checkpoints", "costs"},
     {"training", "inference"},
     {"config"},
-    {"train", "evaluate", "benchmark", "report", "listening", "demo", "overview", "doctor"},
+    {"train", "evaluate", "benchmark", "demo", "overview", "doctor"},
+    {"report", "listening"},
     {"cli"},
     {"__main__"},
 ]

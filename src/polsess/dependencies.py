@@ -13,6 +13,7 @@ _EXTRAS = {
     "pystoi": "eval",
     "scipy": "eval",
     "pesq": "pesq",
+    "pyarrow": "parquet",
     "matplotlib": "plots",
     "onnx": "export",
     "onnxruntime": "export",

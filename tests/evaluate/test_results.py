@@ -4,11 +4,13 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from polsess.evaluate import Evaluation, Row, read_evaluation
-from polsess.evaluate.journal import Journal, to_csv
+from polsess.evaluate.journal import Journal
+from polsess.evaluate.score_table import TableFormat, to_csv
 from polsess.evaluate.tables import failure_lines, latex, markdown, strata_table, summary_table
 from polsess.metrics import Scores
 
@@ -149,3 +151,40 @@ def test_tables_show_means_failures_and_strata() -> None:
 def test_markdown_and_latex() -> None:
     assert markdown(["a", "b"], [["x", "10"]]).splitlines() == ["| a |  b |", "|:--|---:|", "| x | 10 |"]
     assert r"a\_b & 5 \% \\" in latex(["a", "b"], [["a_b", "5 %"]])
+
+
+def test_parquet_holds_what_csv_does(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    broken = Row("3", Scores({}), failure="gone, with a comma", metadata={"ssr": 2.0, "scene": "7"})
+    result = evaluation(row("1", 1.5, speakers="a-b", ssr=2.5, scene="bus"), row("2", math.nan), broken)
+    for table_format in get_args(TableFormat):
+        Journal(tmp_path / table_format, result.settings).finish(result, table_format)
+    csv_rows, parquet_rows = (read_evaluation(tmp_path / name).rows for name in get_args(TableFormat))
+    assert parquet_rows[0] == csv_rows[0] == result.rows[0]
+    assert parquet_rows[1].reason("si_snri") == "silent reference"
+    assert parquet_rows[2].failure == broken.failure
+    assert parquet_rows[2].metadata == csv_rows[2].metadata == {"ssr": 2.0, "scene": 7.0}
+    from pyarrow import parquet
+
+    schema = parquet.read_schema(tmp_path / "parquet" / "scores.parquet")
+    assert str(schema.field("si_snri").type) == "double"
+    assert str(schema.field("ssr").type) == "double"
+
+
+def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = evaluation(row("1", 1.0))
+    monkeypatch.setattr("polsess.dependencies.is_installed", lambda _: False)
+    with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*polsess-separation\[parquet\]"):
+        Journal(tmp_path, result.settings).finish(result, "parquet")
+
+
+def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    result = evaluation(row("1", 1.0))
+    Journal(tmp_path, result.settings).finish(result, "parquet")
+    (tmp_path / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="not a table of scores"):
+        read_evaluation(tmp_path)
+    (tmp_path / "scores.csv").write_text("")
+    with pytest.raises(ValueError, match="remove the one that is old"):
+        read_evaluation(tmp_path)

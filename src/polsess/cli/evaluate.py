@@ -54,6 +54,10 @@ _Jobs = Annotated[
 _Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
 _Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first utterances.")]
 _Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of data that is drawn.")]
+_Format = Annotated[Literal["csv", "parquet"], typer.Option("--format", help="Of the table of scores.")]
+_Save = Annotated[
+    bool, typer.Option("--save-estimates", help="Keep the estimates too, as 32-bit WAV beside the table.")
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew, forget old results.")]
 
 
@@ -78,6 +82,8 @@ def evaluate(
     device: _Device = "auto",
     limit: _Limit = None,
     seed: _Seed = None,
+    table_format: _Format = "csv",
+    save_estimates: _Save = False,
     overwrite: _Overwrite = False,
 ) -> None:
     """Score every utterance; an interrupted evaluation goes on where it stopped."""
@@ -108,6 +114,8 @@ def evaluate(
                     folder=folder,
                     limit=limit,
                     overwrite=overwrite,
+                    table_format=table_format,
+                    save_estimates=save_estimates,
                     progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
                 )
             _print(terminal, evaluation, by or [], folder)
@@ -154,6 +162,7 @@ def _note_missing_metrics(terminal: Terminal) -> None:
 
 
 def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], folder: Path) -> None:
+    from polsess.evaluate.score_table import find_table
     from polsess.evaluate.tables import failure_lines, strata_table, summary_table
 
     settings = evaluation.settings
@@ -169,4 +178,8 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
             terminal.note(f"No utterance has a condition '{key}'. Known: {', '.join(known) or 'none'}.")
             continue
         typer.echo(f"\nSI-SNRi [dB] by {key}\n\n{strata_table(evaluation, key)}\n")
-    terminal.note(f"Every utterance: {folder / 'scores.csv'}; summary: {folder / 'summary.json'}")
+    if taken := evaluation.seconds_per_utterance:
+        terminal.note(
+            "Seconds per utterance: " + ", ".join(f"{key} {each:.3f}" for key, each in taken.items())
+        )
+    terminal.note(f"Every utterance: {find_table(folder)}; summary: {folder / 'summary.json'}")

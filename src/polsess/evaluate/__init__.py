@@ -2,6 +2,7 @@
 
 from polsess.evaluate.journal import read_evaluation
 from polsess.evaluate.opening import name_of_data, open_corpus
+from polsess.evaluate.reopening import Heard, Reopened
 from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.runner import evaluate
 from polsess.evaluate.systems import FolderSystem, ModelSystem, System, open_estimates, open_models
@@ -9,7 +10,9 @@ from polsess.evaluate.systems import FolderSystem, ModelSystem, System, open_est
 __all__ = [
     "Evaluation",
     "FolderSystem",
+    "Heard",
     "ModelSystem",
+    "Reopened",
     "Row",
     "System",
     "evaluate",

@@ -1,13 +1,11 @@
 """The files of one evaluation: a journal while it runs, then a table and a summary.
 
 ``journal.jsonl`` takes a line per utterance as soon as it is scored, so that an interrupted evaluation goes
-on where it stopped; in the end ``scores.csv`` and ``summary.json`` appear and it goes.
+on where it stopped; in the end the table of scores and ``summary.json`` appear and it goes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -17,13 +15,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from polsess.evaluate.results import Evaluation, Row
+from polsess.evaluate.score_table import TableFormat, find_table, read_table, write_table
 from polsess.files import write_text
-from polsess.metrics import SCORES, Scores, Summary, failure_rate
+from polsess.metrics import Summary, failure_rate
 
 JOURNAL = "journal.jsonl"
-TABLE = "scores.csv"
 SUMMARY = "summary.json"
-_FIXED = ("identifier", "seconds", "content", "permutation", "reasons", "failure")
+ESTIMATES = "estimates"
+"""The folder beside the table that holds the estimates, where they were kept."""
 
 
 class Journal:
@@ -46,7 +45,9 @@ class Journal:
 
     def discard(self) -> None:
         """Forget what the folder holds of an evaluation."""
-        for name in (SUMMARY, TABLE, JOURNAL):
+        while table := find_table(self.folder):
+            table.unlink()
+        for name in (SUMMARY, JOURNAL):
             (self.folder / name).unlink(missing_ok=True)
 
     def restore(self) -> list[Row]:
@@ -80,9 +81,9 @@ class Journal:
         with self._path.open("a", encoding="utf-8") as file:
             yield file
 
-    def finish(self, evaluation: Evaluation) -> None:
+    def finish(self, evaluation: Evaluation, table_format: TableFormat = "csv") -> None:
         """Write the table and the summary; the journal has done its work."""
-        write_text(self.folder / TABLE, to_csv(evaluation))
+        write_table(evaluation, self.folder, table_format)
         write_text(self.folder / SUMMARY, json.dumps(summary_of(evaluation), indent=2) + "\n")
         self._path.unlink(missing_ok=True)
 
@@ -104,22 +105,6 @@ def append(file: TextIO, row: Row) -> None:
     os.fsync(file.fileno())
 
 
-def to_csv(evaluation: Evaluation) -> str:
-    """The table of an evaluation: conditions, means over the sources, then the sources one by one."""
-    keys = dict.fromkeys(key for row in evaluation.rows for key in row.metadata)
-    conditions = [key for key in keys if key not in {*_FIXED, *SCORES}]
-    num_sources = max((len(row.scores.permutation) for row in evaluation.rows), default=1)
-    numbers = range(1, num_sources + 1) if num_sources > 1 else range(0)
-    single = [f"{column}_{number}" for number in numbers for column in evaluation.columns]
-    stream = io.StringIO()
-    header = [*_FIXED[:4], *conditions, *evaluation.columns, *single, *_FIXED[4:]]
-    writer = csv.DictWriter(stream, header, restval="")
-    writer.writeheader()
-    for row in evaluation.rows:
-        writer.writerow(_to_cells(row, evaluation.columns))
-    return stream.getvalue()
-
-
 def read_evaluation(folder: Path) -> Evaluation:
     """Read a finished evaluation.
 
@@ -131,12 +116,16 @@ def read_evaluation(folder: Path) -> Evaluation:
     settings = summary.get("settings")
     if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
         raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
-    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
-        try:
-            rows = tuple(_from_cells(cells) for cells in csv.DictReader(file))
-        except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{folder / TABLE}: not a table of scores ({error}).") from None
-    return Evaluation(settings["system"], tuple(settings["metrics"]), rows, settings)
+    if (table := find_table(folder)) is None:
+        raise FileNotFoundError(f"{folder}: no scores.csv or scores.parquet beside its {SUMMARY}.")
+    origin = summary.get("origin")
+    return Evaluation(
+        settings["system"],
+        tuple(settings["metrics"]),
+        read_table(table),
+        settings,
+        origin if isinstance(origin, dict) else {},
+    )
 
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -144,6 +133,7 @@ def summary_of(evaluation: Evaluation) -> dict[str, Any]:
     keys = evaluation.condition_keys()
     return {
         "settings": _plain(evaluation.settings),
+        "origin": dict(evaluation.origin),
         "list_hash": evaluation.list_hash,
         "num_utterances": len(evaluation.rows),
         "num_failed": evaluation.num_failed,
@@ -151,7 +141,9 @@ def summary_of(evaluation: Evaluation) -> dict[str, Any]:
         "strata": {
             key: {label: _scores(part) for label, part in evaluation.strata(key).items()} for key in keys
         },
-        "metric_seconds": _mean_seconds(evaluation),
+        "seconds_per_utterance": {
+            name: round(taken, 4) for name, taken in evaluation.seconds_per_utterance.items()
+        },
     }
 
 
@@ -175,76 +167,6 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "clusters": summary.num_clusters,
         "failures": dict(summary.failures),
     }
-
-
-def _mean_seconds(evaluation: Evaluation) -> dict[str, float]:
-    taken = [row.scores.seconds for row in evaluation.rows if row.scores.seconds]
-    return {
-        metric: round(sum(each[metric] for each in taken) / len(taken), 4)
-        for metric in (taken[0] if taken else {})
-    }
-
-
-def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
-    cells: dict[str, Any] = {key: value for key, value in row.metadata.items() if key not in SCORES}
-    for column in columns:
-        cells[column] = _cell(row.value(column))
-        values = row.scores.values.get(column, ())
-        if len(values) > 1:
-            cells |= {f"{column}_{number}": _cell(value) for number, value in enumerate(values, start=1)}
-    return cells | {
-        "identifier": row.identifier,
-        "seconds": _cell(row.seconds),
-        "content": row.content,
-        "permutation": " ".join(str(index + 1) for index in row.scores.permutation),
-        "reasons": json.dumps(dict(row.scores.reasons)) if row.scores.reasons else "",
-        "failure": row.failure,
-    }
-
-
-def _from_cells(cells: Mapping[str, str]) -> Row:
-    permutation = tuple(int(word) - 1 for word in cells["permutation"].split())
-    suffixes = [f"_{number}" for number in range(1, len(permutation) + 1)] if len(permutation) > 1 else [""]
-    values = {
-        column: tuple(_value(cells[column + suffix]) for suffix in suffixes)
-        for column in SCORES
-        if column in cells and permutation
-    }
-    known = {*_FIXED, *SCORES, *(column + suffix for column in SCORES for suffix in _suffixes(cells, column))}
-    metadata = {key: _condition(value) for key, value in cells.items() if key not in known and value}
-    reasons = json.loads(cells["reasons"]) if cells["reasons"] else {}
-    return Row(
-        identifier=cells["identifier"],
-        scores=Scores(values, reasons, permutation),
-        seconds=_value(cells["seconds"]),
-        content=cells["content"],
-        metadata=metadata,
-        failure=cells["failure"],
-    )
-
-
-def _suffixes(cells: Mapping[str, str], column: str) -> list[str]:
-    return [
-        key[len(column) :]
-        for key in cells
-        if key.startswith(f"{column}_") and key[len(column) + 1 :].isdigit()
-    ]
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _value(cell: str) -> float:
-    return float(cell) if cell else math.nan
-
-
-def _condition(cell: str) -> str | float:
-    try:
-        number = float(cell)
-    except ValueError:
-        return cell
-    return number if math.isfinite(number) else cell
 
 
 def _number(value: float) -> float | None:

@@ -31,6 +31,8 @@ class Row:
     """Conditions of the mixture, e.g. its speakers."""
     failure: str = ""
     """Why there was nothing to score: the data could not be read or the model failed."""
+    separation_seconds: float = math.nan
+    """Time that the system took for its estimates; not a number for estimates in files."""
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for a line of JSON."""
@@ -74,6 +76,8 @@ class Evaluation:
     rows: tuple[Row, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What was evaluated and how, for the record."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the estimates came from, and the size of the model: see ``System.origin``."""
 
     def __post_init__(self) -> None:
         identifiers = [row.identifier for row in self.rows]
@@ -103,6 +107,15 @@ class Evaluation:
     def num_failed(self) -> int:
         """Utterances that could not be read or that the model failed on."""
         return sum(bool(row.failure) for row in self.rows)
+
+    @property
+    def seconds_per_utterance(self) -> dict[str, float]:
+        """Mean time of the separation and of each metric, as far as this process measured it."""
+        taken = [row.separation_seconds for row in self.rows if math.isfinite(row.separation_seconds)]
+        found = {"separation": float(np.mean(taken))} if taken else {}
+        measured = [row.scores.seconds for row in self.rows if row.scores.seconds]
+        names = dict.fromkeys(name for each in measured for name in each)
+        return found | {name: float(np.mean([each.get(name, 0.0) for each in measured])) for name in names}
 
     @property
     def list_hash(self) -> str:

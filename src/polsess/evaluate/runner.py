@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +17,11 @@ from typing import Any
 import torch
 
 from polsess.data import Corpus, Example
-from polsess.evaluate.journal import Journal, append
+from polsess.dependencies import require
+from polsess.evaluate.journal import ESTIMATES, Journal, append
 from polsess.evaluate.results import Evaluation, Row
-from polsess.evaluate.systems import System
+from polsess.evaluate.score_table import TableFormat
+from polsess.evaluate.systems import FolderSystem, System, write_estimates
 from polsess.metrics import Scores, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES
 from polsess.metrics.pool import Job, ScorePool, default_workers
@@ -37,6 +40,8 @@ def evaluate(
     folder: Path | None = None,
     limit: int | None = None,
     overwrite: bool = False,
+    table_format: TableFormat = "csv",
+    save_estimates: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a system on a corpus.
@@ -47,15 +52,21 @@ def evaluate(
         metrics: Names from ``METRICS``; None for all that are installed.
         num_workers: Processes for the metrics; 0 computes them here, None chooses by their
             number. Scripts that use processes must run under ``if __name__ == "__main__":``.
-        folder: Receives ``scores.csv`` and ``summary.json``; an interrupted evaluation in it is continued.
+        folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued.
         limit: Only the first so many utterances.
         overwrite: Forget what the folder holds.
+        table_format: Of the table.
+        save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order and at
+            the level of the system, as 32-bit floats.
         progress: Is told how far the evaluation is.
 
     Raises:
         ConfigError: If system and corpus do not fit.
-        FileExistsError: If the folder holds an evaluation with other settings.
+        FileExistsError: If the folder holds an evaluation with other settings, or one without the estimates
+            that are to be kept.
     """
+    if table_format == "parquet":
+        require("pyarrow", "The table as Parquet")
     check_fit(system, corpus)
     chosen = resolve_metrics(metrics)
     total = min(len(corpus), limit or len(corpus))
@@ -64,19 +75,22 @@ def evaluate(
     settings = describe(system, corpus, chosen, total)
     if folder is None:
         rows = list(_rows(system, corpus, range(total), chosen, num_workers, progress))
-        return Evaluation(system.name, chosen, tuple(rows), settings)
+        return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
+    keep = folder / ESTIMATES if save_estimates else None
     journal = Journal(folder, settings)
     if overwrite:
         journal.discard()
     rows = journal.restore()
+    if rows and keep is not None and not keep.is_dir():
+        raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
     if len(rows) < total:
         with journal.writer(rows) as file:
-            for row in _rows(system, corpus, range(len(rows), total), chosen, num_workers, progress):
+            for row in _rows(system, corpus, range(len(rows), total), chosen, num_workers, progress, keep):
                 append(file, row)
                 rows.append(row)
-    evaluation = Evaluation(system.name, chosen, tuple(rows), settings)
+    evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     if not journal.is_finished:
-        journal.finish(evaluation)
+        journal.finish(evaluation, table_format)
     return evaluation
 
 
@@ -133,19 +147,20 @@ def _rows(
     metrics: tuple[str, ...],
     num_workers: int,
     progress: Progress | None,
+    keep: Path | None = None,
 ) -> Iterator[Row]:
     """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
     if progress is not None:
         progress(indices.start, indices.stop)
     with ScorePool(num_workers, corpus.config.sample_rate, metrics) as pool:
-        jobs = (_prepare(system, corpus, index) for index in indices)
+        jobs = (_prepare(system, corpus, index, keep) for index in indices)
         for done, (row, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
             yield replace(row, scores=scores)
             if progress is not None:
                 progress(done, indices.stop)
 
 
-def _prepare(system: System, corpus: Corpus, index: int) -> Job[Row]:
+def _prepare(system: System, corpus: Corpus, index: int, keep: Path | None) -> Job[Row]:
     """Read an utterance and separate it; what goes wrong is said in its row, the others go on."""
     try:
         example = corpus.example(0, index)
@@ -155,17 +170,23 @@ def _prepare(system: System, corpus: Corpus, index: int) -> Job[Row]:
         identifier=example.identifier,
         scores=Scores({}),
         seconds=len(example.mixture) / corpus.config.sample_rate,
-        content=_digest(example),
+        content=digest_of(example),
         metadata=dict(example.metadata),
     )
+    start = time.perf_counter()
     try:
         estimates = system.estimate(example)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         return Job(replace(row, failure=_one_line(error)), None)
+    if not isinstance(system, FolderSystem):
+        row = replace(row, separation_seconds=time.perf_counter() - start)
+    if keep is not None:
+        write_estimates(keep, example.identifier, estimates, corpus.config.sample_rate)
     return Job(row, (estimates, example.references.numpy(), example.mixture.numpy()))
 
 
-def _digest(example: Example) -> str:
+def digest_of(example: Example) -> str:
+    """Equal for equal references and mixtures."""
     signals = torch.cat([example.references, example.mixture.unsqueeze(0)]).contiguous().numpy()
     return hashlib.sha256(signals.tobytes()).hexdigest()[:12]
 

@@ -6,15 +6,15 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polsess.audio import read_audio
+from polsess.audio import read_audio, write_audio
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
 from polsess.inference.pretrained import load_pretrained, pick_device
@@ -43,6 +43,14 @@ class System(Protocol):
     def num_sources(self) -> int | None:
         """C; None where only the files can tell."""
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Where its estimates come from, so that they can be had again.
+
+        A model has ``parameters``, their number, and ``model``, its path or id; files have ``estimates``,
+        their folder, and ``system``.
+        """
+
     def estimate(self, example: Example) -> Signals:
         """Estimates ``[C, T]`` of one example.
 
@@ -52,12 +60,22 @@ class System(Protocol):
 
 
 class ModelSystem:
-    """A model, fed one whole utterance at a time, so that no result depends on a batch."""
+    """A model, fed one whole utterance at a time, so that no result depends on a batch.
 
-    def __init__(self, model: SeparationModel, name: str, device: str | torch.device = "cpu") -> None:
+    Args:
+        model: Any.
+        name: Names the result.
+        device: Where it runs.
+        source: The path or id that the model was loaded by, for the record.
+    """
+
+    def __init__(
+        self, model: SeparationModel, name: str, device: str | torch.device = "cpu", source: str = ""
+    ) -> None:
         self.model = model.to(device).eval()
         self.device = torch.device(device)
         self.name = name
+        self.source = source
 
     @property
     def identity(self) -> str:
@@ -67,6 +85,12 @@ class ModelSystem:
             digest.update(key.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Path or id, and the number of parameters."""
+        parameters = {"parameters": sum(each.numel() for each in self.model.parameters())}
+        return ({"model": self.source} if self.source else {}) | parameters
 
     @property
     def sample_rate(self) -> int:
@@ -115,6 +139,11 @@ class FolderSystem:
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The folder and the system in it."""
+        return {"estimates": str(self.folder.resolve()), "system": self.system}
+
     def estimate(self, example: Example) -> Signals:
         """Read the estimates of one example; each must be as long as the mixture."""
         folder = self.folder / example.identifier / self.system
@@ -131,6 +160,23 @@ class FolderSystem:
         return np.stack(signals)
 
 
+def write_estimates(folder: Path, identifier: str, estimates: Signals, sample_rate: int) -> None:
+    """Write the estimates of one utterance as a ``FolderSystem`` reads them.
+
+    Those that are not finite are left out: no file holds them, and their scores say so.
+
+    Raises:
+        ConfigError: If the utterance's name cannot name a folder.
+    """
+    if Path(identifier).name != identifier or identifier.startswith("."):
+        raise ConfigError(f"--save-estimates: '{identifier}' cannot be the name of a folder.")
+    (folder / identifier).mkdir(parents=True, exist_ok=True)
+    for number, estimate in enumerate(np.atleast_2d(estimates), start=1):
+        if np.isfinite(estimate).all():
+            target = folder / identifier / f"s{number}.wav"
+            write_audio(target, torch.from_numpy(estimate), sample_rate, bits="32f")
+
+
 def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     """Load models by path or name, each with a name that tells it from the others.
 
@@ -140,7 +186,7 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     chosen = pick_device(device)
     names = distinct_names(sources)
     return [
-        ModelSystem(load_pretrained(source), name, chosen)
+        ModelSystem(load_pretrained(source), name, chosen, _absolute(source))
         for source, name in zip(sources, names, strict=True)
     ]
 
@@ -167,6 +213,10 @@ def distinct_names(sources: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise ConfigError(f"The same model is named twice: {', '.join(sources)}.")
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def list_systems(folder: Path) -> list[str]:
