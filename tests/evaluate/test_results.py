@@ -11,7 +11,7 @@ import pytest
 from polsess.evaluate import Evaluation, Row, read_evaluation
 from polsess.evaluate.journal import Journal
 from polsess.evaluate.score_table import TableFormat, to_csv
-from polsess.evaluate.tables import failure_lines, latex, markdown, strata_table, summary_table
+from polsess.evaluate.tables import failure_lines, strata_table, summary_table
 from polsess.metrics import Scores
 
 
@@ -146,11 +146,6 @@ def test_tables_show_means_failures_and_strata() -> None:
     line = strata_table(result, "sexes").splitlines()[2]
     assert line.startswith("| different | 2.50 |")
     assert line.endswith("|      0.0 % |    100.0 % |")
-
-
-def test_markdown_and_latex() -> None:
-    assert markdown(["a", "b"], [["x", "10"]]).splitlines() == ["| a |  b |", "|:--|---:|", "| x | 10 |"]
-    assert r"a\_b & 5 \% \\" in latex(["a", "b"], [["a_b", "5 %"]])
 
 
 def test_parquet_holds_what_csv_does(tmp_path: Path) -> None:

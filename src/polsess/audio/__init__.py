@@ -4,7 +4,14 @@ Samples are float32 tensors ``[channels, T]`` with full scale at 1.
 """
 
 from polsess.audio.containers import AudioError
-from polsess.audio.plain_wav import PlainWav, read_plain_header, read_plain_pcm, write_plain_pcm
+from polsess.audio.loudness import integrated_loudness
+from polsess.audio.plain_wav import (
+    PlainWav,
+    encode_plain_pcm,
+    read_plain_header,
+    read_plain_pcm,
+    write_plain_pcm,
+)
 from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_audio, read_audio_info
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
 from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
@@ -21,6 +28,8 @@ __all__ = [
     "Container",
     "PlainWav",
     "StreamResampler",
+    "encode_plain_pcm",
+    "integrated_loudness",
     "peak_gain",
     "read_audio",
     "read_audio_info",

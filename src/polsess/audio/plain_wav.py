@@ -120,14 +120,19 @@ def read_plain_pcm(
     return samples, header
 
 
+def encode_plain_pcm(samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Integers ``[T]`` as the bytes of a mono WAV file."""
+    data = np.ascontiguousarray(samples, "<i2").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, _PCM, 1, sample_rate, 2 * sample_rate, 2, 16)
+    head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form
+    return head + struct.pack("<4sI", b"data", len(data)) + data
+
+
 def write_plain_pcm(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None:
     """Write integers ``[T]`` as a mono file, whole or not at all, but without waiting for the disk.
 
     Flushing each of a million files would take hours; whoever writes them can make one again.
     """
-    data = np.ascontiguousarray(samples, "<i2").tobytes()
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, _PCM, 1, sample_rate, 2 * sample_rate, 2, 16)
-    head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(head + struct.pack("<4sI", b"data", len(data)) + data)
+    temporary.write_bytes(encode_plain_pcm(samples, sample_rate))
     temporary.replace(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,10 +12,11 @@ from numpy.typing import NDArray
 
 from polsess.evaluate.journal import read_evaluation
 from polsess.evaluate.results import Evaluation
-from polsess.evaluate.tables import latex, markdown, number, title_of
+from polsess.evaluate.tables import title_of
 from polsess.files import write_text
 from polsess.metrics import SCORES, Difference, correct_after_holm, paired_difference
 from polsess.schema import ConfigError, suggest
+from polsess.text_tables import comma_separated, latex, markdown, number
 
 _COMPARED = ("sample_rate", "task", "pesq_mode")
 _MIN_CLUSTERS = 6  # fewer signs and ranks cannot be significant at 5 %
@@ -173,7 +172,7 @@ def extremes_table(
 def save_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.md``, ``comparison.csv``, ``comparison.tex`` and ``utterances.csv``."""
     write_text(folder / "comparison.md", report(comparison))
-    write_text(folder / "comparison.csv", _csv(*pairs_table(comparison)))
+    write_text(folder / "comparison.csv", comma_separated(*pairs_table(comparison)))
     tables = (systems_table(comparison), pairs_table(comparison))
     write_text(folder / "comparison.tex", "\n\n".join(latex(*table) for table in tables) + "\n")
     values = [contender.values(comparison.column).mean(0) for contender in comparison.contenders]
@@ -182,13 +181,7 @@ def save_comparison(comparison: Comparison, folder: Path) -> None:
         for index, row in enumerate(comparison.contenders[0].runs[0].rows)
     ]
     header = ["identifier", *(contender.name for contender in comparison.contenders)]
-    write_text(folder / "utterances.csv", _csv(header, rows))
-
-
-def _csv(header: list[str], rows: list[list[str]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream).writerows([header, *rows])
-    return stream.getvalue()
+    write_text(folder / "utterances.csv", comma_separated(header, rows))
 
 
 def _seeds_note(comparison: Comparison) -> str:

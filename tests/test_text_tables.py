@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from polsess.text_tables import comma_separated, latex, markdown, number, percent
+
+
+def test_markdown_and_latex() -> None:
+    assert markdown(["a", "b"], [["x", "10"]]).splitlines() == ["| a |  b |", "|:--|---:|", "| x | 10 |"]
+    assert r"a\_b & 5 \% \\" in latex(["a", "b"], [["a_b", "5 %"]])
+
+
+def test_csv_reads_back() -> None:
+    rows = [["name", "mean"], ['a,"b"\nc', "1"]]
+    assert list(csv.reader(io.StringIO(comma_separated(rows[0], rows[1:]), newline=""))) == rows
+
+
+def test_numbers_that_do_not_exist_are_dashes() -> None:
+    assert (number(1.005, 1), number(math.nan), percent(0.5), percent(math.inf)) == (
+        "1.0",
+        "-",
+        "50.0 %",
+        "-",
+    )
