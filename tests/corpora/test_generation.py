@@ -24,8 +24,8 @@ from polsess.data.generation import (
     generate_split,
     list_sources,
 )
-from polsess.data.generation.plate import Plate, create_reverb
 from polsess.data.generation.scenes import load_scenes
+from polsess.data.plate import Plate, create_reverb
 from polsess.data.polsess import FOLDERS
 from polsess.schema import ConfigError
 from polsess.tasks import Task
@@ -338,7 +338,7 @@ def test_sources_without_a_split_are_dealt_out_by_speaker(tmp_path: Path) -> Non
         sound(tmp_path / f"{n}.wav", 0.6)
         lines.append(f"{n}.wav,voice{n // 2}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    from polsess.data.generation.sources import split_sources
+    from polsess.data.sources import split_sources
 
     found = list_sources(tmp_path / "list.csv", speech=True)
     parts = [split_sources(found, split, by_label=True, strict=True) for split in (Split.TRAIN, Split.VAL)]

@@ -34,6 +34,18 @@ def metadata(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A recording for each split, shorter than most mixtures."""
+    for split in Split:
+        write_audio(tmp_path / f"noise/{split}/{split}.flac", 0.05 * torch.randn(RATE // 4), RATE)
+    return tmp_path / "noise"
+
+
+def ratio_db(signal: torch.Tensor, noise: torch.Tensor) -> float:
+    return float(10 * torch.log10(signal.square().mean() / noise.square().mean()))
+
+
 def corpus(metadata: Path, split: Split = Split.TRAIN, task: Task = Task.SB, **values: Any) -> Corpus:
     values = {"examples_per_epoch": 12, "evaluation_examples": 7, "segment_seconds": 1.0, **values}
     config = parse_corpus_config({"corpus_type": "speech_clips", "metadata": str(metadata), **values})
@@ -82,11 +94,42 @@ def test_short_clips_are_padded_at_a_random_place(metadata: Path) -> None:
 
 
 @pytest.mark.parametrize(("task", "sources"), [(Task.ES, 1), (Task.EB, 1), (Task.SB, 2)])
-def test_tasks(metadata: Path, task: Task, sources: int) -> None:
-    example = corpus(metadata, task=task).example(0, 1)
-    both = corpus(metadata).example(0, 1).references
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.VAL])
+def test_tasks(metadata: Path, noise: Path, task: Task, sources: int, split: Split) -> None:
+    values: dict[str, Any] = {"noise": [{"source": str(noise), "snr_range_db": [6.0, 6.0]}]}
+    example = corpus(metadata, split, task, **values).example(0, 1)
+    both = corpus(metadata, split, **values).example(0, 1).references
     assert example.references.shape[0] == sources
-    torch.testing.assert_close(example.references, task.references(both))
+    expected = task.references(both)
+    scale = example.references.abs().max() / expected.abs().max()  # lest it is clipped
+    torch.testing.assert_close(example.references, scale * expected)
+    left = example.mixture - example.references.sum(0)
+    assert ratio_db(example.references.sum(0), left) == pytest.approx(6.0, abs=0.01)
+    assert example.metadata["snr_db"] == pytest.approx(6.0, abs=0.01)
+    assert example.metadata["noise"] == split
+
+
+def test_a_clean_mixture_needs_no_enhancement(metadata: Path, noise: Path) -> None:
+    with pytest.raises(ValueError, match=r"clean mixtures are what task EB asks for; add noise, or rooms"):
+        corpus(metadata, task=Task.EB, noise=[{"source": str(noise), "probability": 0.5}])
+    assert corpus(metadata, task=Task.EB, rooms={}).example(0, 0).references.shape == (1, RATE)
+
+
+def test_rooms_and_noise_are_fixed_in_validation_and_drawn_in_training(metadata: Path, noise: Path) -> None:
+    values: dict[str, Any] = {"noise": [{"source": str(noise)}], "rooms": {}}
+    fixed, drawn = (corpus(metadata, split, **values) for split in (Split.VAL, Split.TRAIN))
+    assert torch.equal(fixed.example(0, 2).mixture, fixed.example(5, 2).mixture)
+    assert not torch.equal(drawn.example(0, 2).mixture, drawn.example(5, 2).mixture)
+
+
+def test_a_folder_of_speakers(metadata: Path) -> None:
+    """``<split>/<speaker>/<file>``, without a list."""
+    folder = metadata.parent / "speech"
+    for split in Split:
+        for speaker in range(3):
+            write_audio(folder / f"{split}/{split}-{speaker}/a.wav", 0.1 * torch.randn(2 * RATE), RATE)
+    example = corpus(folder, Split.VAL).example(0, 0)
+    assert set(str(example.metadata["speakers"]).split("-val-")) <= {"val-0", "val-1", "val-2", "0", "1", "2"}
 
 
 def test_three_speakers(metadata: Path) -> None:
@@ -130,9 +173,11 @@ def test_bytes_that_spreadsheets_add_are_accepted(metadata: Path) -> None:
 
 
 def test_bad_values_are_explained(metadata: Path) -> None:
-    with pytest.raises(ConfigError, match="level_range_db: the first value must not exceed"):
+    with pytest.raises(
+        ConfigError, match="level_range_db: expected two rising numbers from -60 to 60, got 3, -3"
+    ):
         corpus(metadata, level_range_db=[3, -3])
-    with pytest.raises(ConfigError, match=r"speed_range must lie within"):
+    with pytest.raises(ConfigError, match=r"speed_range: expected two rising numbers from 0.5 to 2"):
         corpus(metadata, speed_range=[0.1, 3])
     with pytest.raises(FileNotFoundError, match="no file at"):
         corpus(metadata.with_name("none.csv"))

@@ -15,11 +15,11 @@ from polsess.data.base import Split, register_corpus
 from polsess.data.recorded import (
     RecordedConfig,
     RecordedCorpus,
-    Recording,
     list_parallel,
     mixtures_of,
     rate_folder,
 )
+from polsess.data.recording import Recording
 from polsess.data.tables import cell, read_csv
 from polsess.tasks import Task
 

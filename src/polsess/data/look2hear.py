@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import RecordedConfig, RecordedCorpus, Recording, mixtures_of
+from polsess.data.recorded import RecordedConfig, RecordedCorpus, mixtures_of
+from polsess.data.recording import Recording
 from polsess.data.tables import resolve
 from polsess.tasks import Task
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import RecordedConfig, RecordedCorpus, Recording
+from polsess.data.recorded import RecordedConfig, RecordedCorpus
+from polsess.data.recording import Recording
 from polsess.data.tables import Row, cell, read_csv, resolve
 from polsess.tasks import Task
 

@@ -21,7 +21,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from polsess.audio import AudioError, read_audio, read_audio_info, resample
+from polsess.data.augmentation import Remix
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
+from polsess.data.mixing import check_range
 from polsess.data.polsess_table import PolSESSRow, find_table, read_table
 from polsess.schema import Schema
 from polsess.tasks import Task
@@ -46,22 +48,6 @@ class CurriculumStage(Schema):
         return expand_variants(names)
 
 
-class Remix(Schema):
-    """New conversations of the corpus's own layers, made while training.
-
-    Speaker 1 stays; speaker 2, the scene and the event, each with its reverberation, come from rows of the
-    same location that are drawn anew in every epoch.
-    """
-
-    ssr_range_db: tuple[float, float] = (-5.0, 5.0)
-    """Level of speaker 1 over speaker 2 in the segment, uniform in dB."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Remix:
-        _check_range("ssr_range_db", self.ssr_range_db)
-        return self
-
-
 class PolSESSConfig(CorpusConfig):
     """Where the corpus is, which rows are used and what is left in their mixtures."""
 
@@ -75,7 +61,8 @@ class PolSESSConfig(CorpusConfig):
     curriculum: tuple[CurriculumStage, ...] = ()
     """Training only: variants by epoch; before the first stage ``variants`` holds."""
     remix: Remix | None = None
-    """Training only: whether and how new conversations are made."""
+    """Training only: new conversations of the corpus's own layers. Speaker 1 stays; speaker 2, the scene and
+    the event, each with its reverberation, come from rows of the same location, drawn anew in every epoch."""
     background_gain_db: tuple[float, float] = (0.0, 0.0)
     """Training only: a gain of what is left of scene and event, uniform in dB."""
     target: Literal["dry", "reverberant"] = "dry"
@@ -101,20 +88,13 @@ class PolSESSConfig(CorpusConfig):
         epochs = [stage.epoch for stage in self.curriculum]
         if epochs != sorted(set(epochs)):
             raise ValueError(f"curriculum: the epochs of the stages must rise, got {epochs}.")
-        _check_range("background_gain_db", self.background_gain_db)
+        check_range("background_gain_db", self.background_gain_db, -60, 60)
         return self
 
     @property
     def recomposes(self) -> bool:
         """Whether training adds up layers instead of subtracting some from the mixture."""
         return self.remix is not None or self.background_gain_db != (0.0, 0.0)
-
-
-def _check_range(name: str, values: tuple[float, float]) -> None:
-    if not -60 <= values[0] <= values[1] <= 60:
-        raise ValueError(
-            f"{name}: expected two rising numbers from -60 to 60, got {values[0]:g}, {values[1]:g}."
-        )
 
 
 def expand_variants(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from polsess.audio import AUDIO_SUFFIXES, AudioError, read_audio, read_audio_info, resample
+from polsess.data.augmentation import AugmentationConfig, Augmenter
 from polsess.data.base import Corpus, CorpusConfig, Example, Split
+from polsess.data.recording import Form, Recording
 from polsess.tasks import Task
 
 _SHOWN = 5
@@ -31,6 +32,8 @@ class RecordedConfig(CorpusConfig):
     max_bad: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a split's recordings that may be missing, cut off, or of another rate or length than they
     should be, ``0.01`` or ``"1%"``. Up to it they are left out and reported, beyond it nothing is served."""
+    augmentation: AugmentationConfig | None = None
+    """Training only: what is changed of the recordings."""
 
     @field_validator("max_bad", mode="before")
     @classmethod
@@ -41,21 +44,6 @@ class RecordedConfig(CorpusConfig):
             except ValueError:
                 return value
         return value
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One mixture and the files of what it consists of."""
-
-    identifier: str
-    """Unique within the split."""
-    mixture: Path
-    sources: tuple[Path, ...]
-    """The speakers, in the order of the references."""
-    metadata: dict[str, str | float] = field(default_factory=dict)
-    """Conditions to stratify by."""
-    num_samples: int | None = None
-    """What a list says of the length; None where none does."""
 
 
 class RecordedCorpus(Corpus):
@@ -79,6 +67,7 @@ class RecordedCorpus(Corpus):
         kept = [(one, form) for one, form in zip(found, checked, strict=True) if not isinstance(form, str)]
         self.recordings = [one for one, _ in kept]
         self._forms = [form for _, form in kept]
+        self._augmenter = self._create_augmenter() if split is Split.TRAIN else None
 
     @abstractmethod
     def list_recordings(self) -> list[Recording]:
@@ -104,6 +93,11 @@ class RecordedCorpus(Corpus):
         return self.config.sample_rate
 
     @property
+    def background_holds_speech(self) -> bool:
+        """Whether a mixture less its references holds something of the speakers, e.g. their reverberation."""
+        return False
+
+    @property
     def num_sources(self) -> int:
         """C, as the task asks for."""
         return self.task.num_sources(self.num_speakers)
@@ -113,13 +107,46 @@ class RecordedCorpus(Corpus):
         return len(self.recordings)
 
     def example(self, epoch: int, index: int) -> Example:
-        """Read a recording; training takes a segment at a random place."""
+        """Read a recording; training takes a segment at a random place and perhaps changes it."""
+        if self._augmenter is not None:
+            return self._augmented(self._augmenter, epoch, index)
         recording, (num_samples, rate) = self.recordings[index], self._forms[index]
         start, count = self._segment(epoch, index, num_samples, rate)
         signals = torch.stack([_read(path, start, count) for path in self._files(recording)])
         signals = resample(signals, rate, self.config.sample_rate)
         references = self.task.references(signals[1:])
         return Example(signals[0], references, recording.identifier, dict(recording.metadata))
+
+    def _augmented(self, augmenter: Augmenter, epoch: int, index: int) -> Example:
+        made = augmenter.make(self.random(epoch, index), index)
+        references = self.task.references(torch.from_numpy(made.references))
+        identifier = self.recordings[index].identifier
+        return Example(torch.from_numpy(made.mixture), references, identifier, made.metadata)
+
+    def _create_augmenter(self) -> Augmenter | None:
+        config = self.config.augmentation
+        if config is None:
+            return None
+        if config.remix is not None and self.num_speakers == 1:
+            raise ValueError(
+                "data.corpus.augmentation.remix: needs mixtures of two speakers or more, not one."
+            )
+        if (
+            self.background_holds_speech
+            and config.background_gain_db is not None
+            and (config.remix or config.rooms)
+        ):
+            raise ValueError(
+                "data.corpus.augmentation: what these mixtures hold beside their references belongs to the "
+                "speakers; set background_gain_db: null to leave it out, or choose other references."
+            )
+        return Augmenter(
+            config,
+            self.recordings,
+            self._forms,
+            sample_rate=self.config.sample_rate,
+            segment_seconds=self.config.segment_seconds,
+        )
 
     def _segment(self, epoch: int, index: int, num_samples: int, rate: int) -> tuple[int, int]:
         if self.split is not Split.TRAIN or self.config.segment_seconds is None:
@@ -132,7 +159,7 @@ class RecordedCorpus(Corpus):
         needed = 1 if self.task is Task.ES else None
         return [recording.mixture, *recording.sources[:needed]]
 
-    def _check(self, recording: Recording) -> tuple[int, int] | str:
+    def _check(self, recording: Recording) -> Form | str:
         """Samples and rate of a recording, or why it cannot be used."""
         try:
             infos = [read_audio_info(path) for path in self._files(recording)]

@@ -15,14 +15,23 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polsess.audio import read_audio, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
+from polsess.data.mixing import (
+    Range,
+    Samples,
+    change_speed,
+    check_range,
+    draw_speed,
+    peak_factor,
+    place,
+    set_levels,
+)
+from polsess.data.sources import list_sources, split_sources
+from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.tasks import Task
-
-Samples = NDArray[np.float32]
 
 
 class SpeechClipsConfig(CorpusConfig):
@@ -30,15 +39,20 @@ class SpeechClipsConfig(CorpusConfig):
 
     corpus_type: Literal["speech_clips"] = "speech_clips"
     metadata: Path
-    """The CSV that lists the clips; paths in it are relative to its folder or to that folder's parent."""
+    """The CSV that lists the clips; paths in it are relative to its folder or to that folder's parent. Or a
+    folder with ``<split>/<speaker>/<file>``; without a split, speakers are dealt out by a hash."""
     num_speakers: int = Field(default=2, ge=1, le=8)
     """Voices in a mixture."""
-    level_range_db: tuple[float, float] = (-5.0, 5.0)
+    level_range_db: Range = (-5.0, 5.0)
     """The level of every further speaker relative to the first, uniform in dB."""
-    gain_range_db: tuple[float, float] = (-10.0, 0.0)
+    gain_range_db: Range = (-10.0, 0.0)
     """Training only: a common gain of the mixture, uniform in dB."""
-    speed_range: tuple[float, float] = (1.0, 1.0)
+    speed_range: Range = (1.0, 1.0)
     """Training only: playing speed of every clip, uniform; pitch changes with it."""
+    noise: tuple[NoiseConfig, ...] = ()
+    """Noise in every split, of that split's recordings; fixed by index in validation and test."""
+    rooms: RoomConfig | None = None
+    """Rooms in every split, likewise."""
     examples_per_epoch: int = Field(default=2000, ge=1)
     """Training draws that make an epoch."""
     evaluation_examples: int = Field(default=200, ge=1)
@@ -46,12 +60,9 @@ class SpeechClipsConfig(CorpusConfig):
 
     @model_validator(mode="after")
     def _check_ranges(self) -> SpeechClipsConfig:
-        for name in ("level_range_db", "gain_range_db", "speed_range"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"{name}: the first value must not exceed the second, got {low} and {high}.")
-        if not 0.5 <= self.speed_range[0] <= self.speed_range[1] <= 2.0:
-            raise ValueError(f"speed_range must lie within 0.5 to 2, got {self.speed_range}.")
+        check_range("level_range_db", self.level_range_db, -60, 60)
+        check_range("gain_range_db", self.gain_range_db, -60, 60)
+        check_range("speed_range", self.speed_range, 0.5, 2.0)
         return self
 
 
@@ -72,7 +83,13 @@ class SpeechClips(Corpus):
 
     def __init__(self, config: SpeechClipsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
-        clips = _read_metadata(config.metadata, split)
+        self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
+        if task is not Task.SB and not self.surroundings.always_there:
+            raise ValueError(
+                f"data.corpus: clean mixtures are what task {task} asks for; add noise, or rooms with target "
+                "dry, of probability 1."
+            )
+        clips = _list_clips(config.metadata, split)
         self.clips_of: dict[str, list[Clip]] = {}
         for clip in clips:
             self.clips_of.setdefault(clip.speaker, []).append(clip)
@@ -100,58 +117,51 @@ class SpeechClips(Corpus):
         chosen = random.choice(len(self.speakers), self.config.num_speakers, replace=False)
         names = [self.speakers[i] for i in chosen]
         clips = [self.clips_of[name][random.integers(len(self.clips_of[name]))] for name in names]
-        voices = [self._voice(clip, random) for clip in clips]
-        length = self._mixture_length(voices)
-        speech = np.stack([_place(voice, length, random) for voice in voices])
+        sounds = [self._voice(clip, random) for clip in clips]
+        length = self._mixture_length(sounds)
+        voices = np.stack([place(sound, length, random) for sound in sounds])
         levels = [0.0, *random.uniform(*self.config.level_range_db, self.config.num_speakers - 1)]
-        speech = _set_levels(speech, levels, self._gain_db(random))
-        speakers = torch.from_numpy(speech)
+        voices = self._scale(set_levels(voices, levels), random)
+        if self.task is Task.ES:  # as in PolSESS: the others are silent
+            voices, names, clips, levels = voices[:1], names[:1], clips[:1], levels[:1]
+        scene = self.surroundings.surround(random, voices)
+        mixture = scene.voices.sum(0) + scene.noise
+        factor = np.float32(peak_factor(mixture))
         metadata: dict[str, str | float] = {"speakers": "-".join(names)}
         metadata["sexes"] = "".join(clip.sex for clip in clips)
         if len(levels) > 1:
-            metadata["ssr_db"] = round(-levels[1], 2)
+            metadata["ssr_db"] = round(float(-levels[1]), 2)
         return Example(
-            mixture=speakers.sum(0),
-            references=self.task.references(speakers),
+            mixture=torch.from_numpy(mixture * factor),
+            references=self.task.references(torch.from_numpy(scene.references * factor)),
             identifier=f"{self.split}-{epoch if self.split is Split.TRAIN else 0}-{index:05d}",
-            metadata=metadata,
+            metadata=metadata | scene.metadata,
         )
 
     def _voice(self, clip: Clip, random: np.random.Generator) -> Samples:
         audio = self.audio[clip.path]
-        low, high = self.config.speed_range
-        if self.split is not Split.TRAIN or low == high == 1.0:
+        if self.split is not Split.TRAIN:
             return audio
-        speed = round(1000 * random.uniform(low, high))  # in thousandths
-        faster: Samples = resample(torch.from_numpy(audio), speed, 1000).numpy()
-        return faster
+        speed = draw_speed(random, self.config.speed_range)
+        return change_speed(audio, speed, self.config.sample_rate, self.config.sample_rate)
 
     def _mixture_length(self, voices: list[Samples]) -> int:
         if self.split is Split.TRAIN and self.config.segment_seconds is not None:
             return round(self.config.segment_seconds * self.config.sample_rate)
         return min(len(voice) for voice in voices)  # as the "min" mode of WSJ0-2mix
 
-    def _gain_db(self, random: np.random.Generator) -> float:
-        return random.uniform(*self.config.gain_range_db) if self.split is Split.TRAIN else 0.0
+    def _scale(self, voices: Samples, random: np.random.Generator) -> Samples:
+        """A common gain in training, and no clipping."""
+        gain_db = random.uniform(*self.config.gain_range_db) if self.split is Split.TRAIN else 0.0
+        gain = 10 ** (gain_db / 20)
+        return (voices * (gain * peak_factor(gain * voices.sum(0)))).astype(np.float32)
 
 
-def _place(voice: Samples, length: int, random: np.random.Generator) -> Samples:
-    """A random window of a long clip, or a short clip at a random offset in silence."""
-    spare = len(voice) - length
-    if spare >= 0:
-        start = random.integers(spare + 1)
-        return voice[start : start + length]
-    before = random.integers(-spare + 1)
-    return np.pad(voice, (before, -spare - before))
-
-
-def _set_levels(speech: Samples, levels_db: list[float], gain_db: float) -> Samples:
-    """Give every speaker its RMS level relative to the first; scale all if the mixture would clip."""
-    rms = np.sqrt(np.square(speech).mean(-1, keepdims=True)) + 1e-8
-    levels = 10 ** ((np.array(levels_db)[:, None] + gain_db) / 20)
-    leveled = speech / rms * rms[0] * levels
-    peak = np.abs(leveled.sum(0)).max()
-    return (leveled / max(1.0, peak / 0.99)).astype(np.float32)
+def _list_clips(place: Path, split: Split) -> list[Clip]:
+    if not place.is_dir():
+        return _read_metadata(place, split)
+    sources = split_sources(list_sources(place, speech=True), split, by_label=True, strict=True)
+    return [Clip(source.label, source.path, "?") for source in sources]
 
 
 def _read_metadata(path: Path, split: Split) -> list[Clip]:

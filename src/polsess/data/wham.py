@@ -15,11 +15,11 @@ from polsess.data.base import register_corpus
 from polsess.data.recorded import (
     RecordedConfig,
     RecordedCorpus,
-    Recording,
     list_parallel,
     mixtures_of,
     rate_folder,
 )
+from polsess.data.recording import Recording
 from polsess.data.wsj0_mix import SPLIT_FOLDERS, wsj0_conditions
 from polsess.tasks import Task
 
@@ -86,6 +86,11 @@ class WHAMR(WHAM):
         found = super().fitting_tasks()
         dereverberates = self.config.room == "reverb" and self.config.target == "anechoic"
         return found | {Task.EB} if dereverberates and self.num_speakers > 1 else found
+
+    @property
+    def background_holds_speech(self) -> bool:
+        """Reverberation is no background: it goes with its speaker."""
+        return self.config.room != self.config.target
 
     def list_recordings(self) -> list[Recording]:
         """See the base class."""

@@ -15,10 +15,10 @@ from polsess.data.base import Split, register_corpus
 from polsess.data.recorded import (
     RecordedConfig,
     RecordedCorpus,
-    Recording,
     list_parallel,
     rate_folder,
 )
+from polsess.data.recording import Recording
 from polsess.tasks import Task
 
 SPLIT_FOLDERS = {Split.TRAIN: "tr", Split.VAL: "cv", Split.TEST: "tt"}

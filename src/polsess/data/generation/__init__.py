@@ -4,7 +4,7 @@ from polsess.data.generation.collecting import collect_ingredients
 from polsess.data.generation.item import Ingredients
 from polsess.data.generation.run import Generated, generate_split
 from polsess.data.generation.settings import GenerationConfig
-from polsess.data.generation.sources import SourceFile, list_sources
+from polsess.data.sources import SourceFile, list_sources
 
 __all__ = [
     "Generated",

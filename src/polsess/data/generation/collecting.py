@@ -7,10 +7,10 @@ from pathlib import Path
 
 from polsess.data.base import Split
 from polsess.data.generation.item import Ingredients
-from polsess.data.generation.rooms import list_rooms
 from polsess.data.generation.scenes import load_scenes
 from polsess.data.generation.settings import GenerationConfig
-from polsess.data.generation.sources import list_sources, split_sources
+from polsess.data.rooms import list_rooms
+from polsess.data.sources import list_sources, split_sources
 
 
 def collect_ingredients(

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio, resample
-from polsess.data.generation.plate import Plate, create_reverb
-from polsess.data.generation.rooms import MeasuredRooms
 from polsess.data.generation.scenes import ReverbRanges, SceneTable, normalize_label
 from polsess.data.generation.settings import GenerationConfig
-from polsess.data.generation.sources import SourceFile
+from polsess.data.plate import Plate, create_reverb
+from polsess.data.rooms import MeasuredRooms
+from polsess.data.sources import SourceFile
 
 Samples = NDArray[np.float32]
 Cells = dict[str, str | float | int]

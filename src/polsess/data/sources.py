@@ -1,4 +1,4 @@
-"""The recordings that a corpus is made of: speech, scenes and events, from folders or CSVs."""
+"""Recordings to make mixtures of: speech, scenes, events, noise, rooms, from folders or CSVs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ class SourceFile:
     sample_rate: int = 0
 
 
-def list_sources(place: Path, *, speech: bool = False, min_seconds: float = 0.0) -> list[SourceFile]:
+def list_sources(
+    place: Path, *, speech: bool = False, labelled: bool = True, min_seconds: float = 0.0
+) -> list[SourceFile]:
     """Recordings below a folder or in a CSV, those that are long enough, in a fixed order.
 
     A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``. A CSV has the columns ``path`` and
-    ``label`` (or ``speaker`` or ``class``), and perhaps ``split``.
+    ``label`` (or ``speaker``, ``class`` or ``room``), and perhaps ``split``.
 
     Args:
         place: The folder or the CSV.
         speech: Whether labels are speakers; files directly in a folder are then labelled by their name.
+        labelled: Whether a CSV must have labels; else the files' names stand in.
         min_seconds: Shorter recordings are left out.
 
     Raises:
@@ -48,7 +51,7 @@ def list_sources(place: Path, *, speech: bool = False, min_seconds: float = 0.0)
     """
     if not place.exists():
         raise FileNotFoundError(f"{place}: no folder or CSV is there.")
-    found = _from_folder(place, speech) if place.is_dir() else _from_csv(place)
+    found = _from_folder(place, speech) if place.is_dir() else _from_csv(place, labelled)
     with ThreadPoolExecutor(_READERS) as pool:
         infos = list(pool.map(lambda one: read_audio_info(one.path), found))
     known = [
@@ -73,20 +76,21 @@ def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
     return found
 
 
-def _from_csv(table: Path) -> list[SourceFile]:
+def _from_csv(table: Path, labelled: bool) -> list[SourceFile]:
     rows = read_csv(table, ["path"])
-    names = [name for name in ("label", "speaker", "class") if name in rows[0][1]]
-    if not names:
-        raise ValueError(f"{table}: missing column label (or speaker or class).")
-    return [_from_row(table, number, row, names[0]) for number, row in rows]
+    names = [name for name in ("label", "speaker", "class", "room") if name in rows[0][1]]
+    if not names and labelled:
+        raise ValueError(f"{table}: missing column label (or speaker, class or room).")
+    return [_from_row(table, number, row, names[0] if names else None) for number, row in rows]
 
 
-def _from_row(table: Path, number: int, row: Row, label: str) -> SourceFile:
+def _from_row(table: Path, number: int, row: Row, label: str | None) -> SourceFile:
     text = row.get("split", "").strip()
     if text and text not in set(Split):
         raise ValueError(f"{table}, row {number}, split: '{text}' is not one of {', '.join(Split)}.")
     path = resolve(cell(table, number, row, "path"), table.parent)
-    return SourceFile(path, cell(table, number, row, label), Split(text) if text else None)
+    name = cell(table, number, row, label) if label else path.stem
+    return SourceFile(path, name, Split(text) if text else None)
 
 
 def split_sources(

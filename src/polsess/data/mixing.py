@@ -1,0 +1,81 @@
+"""What every mixture made on the fly consists of: speeds, places, levels.
+
+Shapes: S signals, T samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polsess.audio import resample
+
+Samples = NDArray[np.float32]
+Range = tuple[float, float]
+
+_QUIETEST = 1e-4
+"""RMS of what counts as sound when levels are set: a pause is not raised to the level of speech."""
+_PEAK = 0.99
+
+
+def check_range(name: str, values: Range, low: float, high: float) -> None:
+    """Refuse two numbers that do not rise or lie outside.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    if not low <= values[0] <= values[1] <= high:
+        raise ValueError(
+            f"{name}: expected two rising numbers from {low:g} to {high:g}, got {values[0]:g}, {values[1]:g}."
+        )
+
+
+def draw_speed(random: np.random.Generator, speeds: Range) -> int:
+    """A playing speed in thousandths; nothing is drawn where there is no choice."""
+    return round(1000 * (random.uniform(*speeds) if speeds[0] < speeds[1] else speeds[0]))
+
+
+def change_speed(samples: Samples, speed: int, from_rate: int, to_rate: int) -> Samples:
+    """Play sounds at another speed, with another pitch, at another rate.
+
+    Args:
+        samples: ``[..., T]``.
+        speed: In thousandths.
+        from_rate: Rate of the samples in Hz.
+        to_rate: The rate wanted.
+    """
+    if speed == 1000 and from_rate == to_rate:
+        return samples
+    changed: Samples = resample(torch.from_numpy(samples), from_rate * speed, to_rate * 1000).numpy()
+    return changed
+
+
+def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samples:
+    """A random window of a long sound, or a short sound at a random place in silence, ``[num_samples]``."""
+    spare = len(sound) - num_samples
+    if spare >= 0:
+        start = random.integers(spare + 1)
+        return sound[start : start + num_samples]
+    before = random.integers(-spare + 1)
+    return np.pad(sound, (before, -spare - before))
+
+
+def rms(samples: Samples) -> NDArray[np.float64]:
+    """Root of the mean square, ``[..., 1]``."""
+    power: NDArray[np.float64] = np.square(samples, dtype=np.float64).mean(-1, keepdims=True)
+    return np.sqrt(power)
+
+
+def set_levels(signals: Samples, levels_db: list[float]) -> Samples:
+    """Give every signal its RMS level relative to the first, ``[S, T]``."""
+    loudness = np.maximum(rms(signals), _QUIETEST)
+    factors = loudness[0] / loudness * 10 ** (np.array(levels_db)[:, None] / 20)
+    factors[0] = 10 ** (levels_db[0] / 20)
+    leveled: Samples = (signals * factors).astype(np.float32)
+    return leveled
+
+
+def peak_factor(mixture: Samples) -> float:
+    """What a mixture must be multiplied by lest it is clipped; 1 for most."""
+    return min(1.0, _PEAK / max(float(np.abs(mixture).max()), _PEAK))
