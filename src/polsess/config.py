@@ -8,12 +8,16 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from polsess.checkpoints import read_checkpoint
 from polsess.data import DataConfig
 from polsess.models import ModelConfig, parse_model_config
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import Task
 from polsess.training.settings import TrainingConfig
 from polsess.yaml_files import parse_yaml, read_yaml
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Plain settings and where they came from."""
 
 
 class Config(Schema):
@@ -52,7 +56,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: One line per mistake, each naming the key; or if there is no such file.
     """
-    return parse_config(read_settings(path, overrides))
+    return parse_config(_merged(_with_initial_model(_layers(path, overrides))))
 
 
 def read_settings(
@@ -68,10 +72,7 @@ def read_settings(
     Raises:
         ConfigError: If there is no such file, it has no keys at its top, or an override is none.
     """
-    data = dict(defaults or {})
-    for _, layer in _layers(path, overrides):
-        data = _merge(data, layer)
-    return data
+    return _merge(dict(defaults or {}), _merged(_layers(path, overrides)))
 
 
 def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tuple[str, Any, str]]:
@@ -88,7 +89,8 @@ def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tup
         ConfigError: As in ``load_config``.
     """
     config = load_config(path, overrides)
-    given = [(origin, dict(_flatten(layer))) for origin, layer in _layers(path, overrides)]
+    layers = _with_initial_model(_layers(path, overrides))
+    given = [(origin, dict(_flatten(layer))) for origin, layer in layers]
     rows = []
     for key, value in _flatten(config.model_dump(mode="json")):
         origins = [origin for origin, layer in given if key in layer]
@@ -96,8 +98,33 @@ def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tup
     return rows
 
 
-def _layers(path: Path | None, overrides: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
-    layers: list[tuple[str, Mapping[str, Any]]] = []
+def _with_initial_model(layers: list[Layer]) -> list[Layer]:
+    """Below all others: what the weights of ``training.init`` say, where no model is described."""
+    given = _merged(layers)
+    training = given.get("training")
+    source = training.get("init") if isinstance(training, Mapping) else None
+    if not isinstance(source, str) or "model_type" in (given.get("model") or {}):
+        return layers
+    checkpoint = read_checkpoint(source)
+    model = checkpoint.config.model_dump(mode="json", exclude={"num_sources"})  # the task decides it
+    below: dict[str, Any] = {
+        "model": model,
+        "data": {"corpus": {"sample_rate": checkpoint.config.sample_rate}},
+    }
+    if checkpoint.task in list(Task):
+        below["task"] = checkpoint.task
+    return [(source, below), *layers]
+
+
+def _merged(layers: list[Layer]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _, layer in layers:
+        data = _merge(data, layer)
+    return data
+
+
+def _layers(path: Path | None, overrides: Sequence[str]) -> list[Layer]:
+    layers: list[Layer] = []
     if path is not None:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file.")
@@ -161,7 +188,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             kinds = ("model_type", "corpus_type")
             changed = isinstance(old, Mapping) and any(
-                kind in value and value[kind] != old.get(kind) for kind in kinds
+                kind in value and kind in old and value[kind] != old[kind] for kind in kinds
             )
             merged[key] = _merge(old if isinstance(old, Mapping) and not changed else {}, value)
         else:

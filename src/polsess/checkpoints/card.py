@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -10,7 +12,12 @@ from polsess.models import SeparationModel
 
 
 def model_card(
-    model: SeparationModel, *, task: str | None, license_name: str | None, metrics: Mapping[str, float]
+    model: SeparationModel,
+    *,
+    task: str | None,
+    license_name: str | None,
+    metrics: Mapping[str, float],
+    started_from: Any = None,
 ) -> str:
     """The text of ``README.md``.
 
@@ -19,6 +26,7 @@ def model_card(
         task: The PolSESS task, if it was trained for one.
         license_name: The licence as the hub writes it; None leaves it open, and the card says so.
         metrics: Scores by their names.
+        started_from: The weights that a fine-tuned model was started from: ``source`` and ``sha256`` by file.
     """
     front = {
         "library_name": "polsess",
@@ -34,6 +42,7 @@ def model_card(
         "sample rate": f"{model.sample_rate} Hz",
         **({"task": task} if task else {}),
         "licence of the weights": license_name or "not stated",
+        **_origin(started_from),
         **{name: f"{value:.4g}" for name, value in metrics.items()},
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
@@ -43,3 +52,18 @@ def model_card(
         "```python\nfrom polsess import load_model\n\n"
         'model = load_model("path/of/this/folder")\nestimates = model(mixture)  # [B, T] -> [B, C, T]\n```\n'
     )
+
+
+def _origin(started_from: Any) -> dict[str, str]:
+    if not isinstance(started_from, Mapping):
+        return {}
+    source, digests = started_from.get("source"), started_from.get("sha256")
+    if not isinstance(source, str) or not isinstance(digests, Mapping):
+        return {}
+    files = ", ".join(f"{name} {digest}" for name, digest in digests.items())
+    return {"started from": _one_cell(source), "its SHA-256": _one_cell(files)}
+
+
+def _one_cell(text: str) -> str:
+    """Text from a file, so that it cannot leave its cell of a Markdown table."""
+    return " ".join(re.sub(r"[|<>`\[\]]", " ", text).split())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -53,6 +54,7 @@ class Checkpoint:
         task: The PolSESS task, where the file names one.
         source: The path or id that was read.
         revision: The commit on the hub, for ids.
+        files: The files that were read.
     """
 
     format: str
@@ -62,6 +64,7 @@ class Checkpoint:
     task: str | None
     source: str
     revision: str | None = None
+    files: tuple[Path, ...] = ()
 
 
 class Converter(Protocol):

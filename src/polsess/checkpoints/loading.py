@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import polsess
 from polsess.checkpoints.formats import READERS, Checkpoint, CheckpointError, Reader
 from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
 from polsess.schema import ConfigError
+
+DEFAULT_MODEL = "default"
+"""The word for the small model that comes with the package; a folder of that name is ``./default``."""
 
 
 def read_checkpoint(
@@ -22,8 +26,9 @@ def read_checkpoint(
     """Read configuration, tensors and provenance without building a model.
 
     Args:
-        source: A folder (also of a training run: its best checkpoint), a file, or the id of a model on the
-            Hugging Face hub, e.g. ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``.
+        source: A folder (also of a training run: its best checkpoint), a file, the id of a model on the
+            Hugging Face hub, e.g. ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``, or ``"default"``, the
+            small model that comes with the package.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
@@ -33,7 +38,7 @@ def read_checkpoint(
     if is_hub_id(source):
         files = WeightFiles(fetch(str(source), revision))
     elif revision is None:
-        files = WeightFiles(_best_of_run(Path(source)))
+        files = WeightFiles(_local(source))
     else:
         raise CheckpointError(f"{source}: revision is for ids on the hub, not for paths; leave it out.")
     reader = _recognise(files)
@@ -56,6 +61,7 @@ def read_checkpoint(
         converted.task,
         source=str(source),
         revision=files.folder.name if is_hub_id(source) else None,
+        files=files.opened,
     )
 
 
@@ -69,8 +75,8 @@ def load_model(
     """Load a model with its weights, in evaluation mode.
 
     Args:
-        source: A folder or a file of any format that this library reads, or the id of a model on the
-            Hugging Face hub.
+        source: A folder or a file of any format that this library reads, the id of a model on the
+            Hugging Face hub, or ``"default"``.
         device: Where the model shall be.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
@@ -88,19 +94,23 @@ def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
     Raises:
         CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
     """
-    model_class = get_model_class(config.model_type)
-    with torch.device("meta"):  # a lying configuration is found out before it costs memory
-        expected = model_class.from_config(config).state_dict()
-    _check_state(expected, state, where)
-    model = model_class.from_config(config)
+    check_state(config, state, where)
+    model = get_model_class(config.model_type).from_config(config)
     model.load_state_dict(dict(state))
     return model
 
 
-def _best_of_run(path: Path) -> Path:
-    """The best checkpoint, where the path is the folder of a run of ``polsess train``."""
-    best = path / "checkpoints" / "best.ckpt"
-    return best if best.is_file() else path
+def _local(source: str | Path) -> Path:
+    """Where files are: the default model's folder, the best checkpoint of a run's folder, else the source."""
+    if source == DEFAULT_MODEL:
+        folder = Path(polsess.__file__).parent / "assets" / "default_model"
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"{DEFAULT_MODEL}: this installation holds no default model; name a model's folder."
+            )
+        return folder
+    best = Path(source) / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else Path(source)
 
 
 def _recognise(files: WeightFiles) -> Reader:
@@ -112,7 +122,14 @@ def _recognise(files: WeightFiles) -> Reader:
     raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
 
 
-def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> None:
+    """See that tensors are those of a configuration.
+
+    Raises:
+        CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
+    """
+    with torch.device("meta"):  # a lying configuration is found out before it costs memory
+        expected = get_model_class(config.model_type).from_config(config).state_dict()
     missing = [key for key in expected if key not in state]
     if missing:
         raise CheckpointError(f"{where}: {_some(missing)} missing; the configuration asks for it.")

@@ -75,7 +75,13 @@ def save_model(
         }
         text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
-        card = model_card(model, task=task, license_name=license_name, metrics=metrics or {})
+        card = model_card(
+            model,
+            task=task,
+            license_name=license_name,
+            metrics=metrics or {},
+            started_from=(provenance or {}).get("started_from"),
+        )
         (temporary / CARD).write_text(card, encoding="utf-8")
     return target
 

@@ -34,6 +34,8 @@ class TrainingReader(Reader):
             raise CheckpointError(f"{where}: holds its configuration; leave config out.")
         state = without_prefix(state_of(content["state_dict"], where), "model.")
         notes = {key: content[key] for key in ("epoch", "global_step") if isinstance(content.get(key), int)}
+        if isinstance(content.get("polsess_origin"), Mapping):
+            notes["started_from"] = dict(content["polsess_origin"])
         task = stored.get("task")
         return Converted(
             dict(stored["model"]),

@@ -92,6 +92,11 @@ class WeightFiles:
         """
         return self._once(name, _read_yaml)
 
+    @property
+    def opened(self) -> tuple[Path, ...]:
+        """The files that were read so far."""
+        return tuple(self.folder / name for name in sorted(self._cache))
+
     def _once(self, name: str, read: Any) -> Any:
         if name not in self._cache:
             self._cache[name] = read(self.folder / name)

@@ -66,8 +66,9 @@ def separate(
     """
     from polsess.allocator import tune_allocator
     from polsess.audio import AudioFormat
+    from polsess.checkpoints import load_model
     from polsess.dependencies import require
-    from polsess.inference import Separator, load_pretrained, pick_device
+    from polsess.inference import Separator, pick_device
     from polsess.inference.jobs import OutputOptions, find_jobs, separate_jobs
     from polsess.inference.outputs import check_pattern
 
@@ -79,7 +80,7 @@ def separate(
         check_pattern(filename, num_sources=1)
         options = OutputOptions(out, filename, AudioFormat(file_format, bits), clip_mode, overwrite)
         pick_device(device)
-    loaded = load_pretrained(model)
+    loaded = load_model(model)
     with _usage_errors():
         check_pattern(filename, loaded.output_sources)
         separator = Separator(

@@ -29,12 +29,35 @@ def train(
         typer.Option("-o", "--out", help="The run's folder.", show_default="runs/<config's name>"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in that folder.")] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Start from these weights: a folder, file, run, hub id or `default`. Without --config the "
+            "model is theirs, too.",
+            show_default=False,
+        ),
+    ] = None,
+    reset_head: Annotated[
+        bool, typer.Option("--reset-head", help="With --init: a head of other sources starts afresh.")
+    ] = False,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Do not train these parameters, e.g. 'encoder.*'; repeatable."),
+    ] = None,
     replay: Annotated[
         Path | None,
         typer.Option(help="Repeat the step that ended a run, from its replay.pt.", show_default=False),
     ] = None,
 ) -> None:
-    """Train a model; logs, the best and the last checkpoint go into the run's folder."""
+    """Train a model; logs, the best and the last checkpoint go into the run's folder.
+
+    \b
+    Examples:
+      polsess train -c configs/blstm_sb_speech_clips.yaml training.max_epochs=50
+      polsess train -o runs/blstm_sb_speech_clips --resume
+      polsess train -c configs/blstm_sb_speech_clips.yaml --init default --freeze 'rnn.*'
+    """  # noqa: D301 - \b keeps the lines of the examples
     from polsess.allocator import tune_allocator
     from polsess.config import load_config
     from polsess.dependencies import require
@@ -45,13 +68,18 @@ def train(
     if replay is not None:
         _replay(replay)
         return
-    experiment = load_config(config, overrides or [])
+    if resume and config is None and out is not None:
+        config = out / "config.json"  # continues as it began
+    fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
+    experiment = load_config(config, [*fine_tuning, *(overrides or [])])
     from polsess.train import train as run_training
     from polsess.training.trouble import Preempted
 
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
     try:
-        result = run_training(experiment, folder, resume=resume, progress=terminal.interactive)
+        result = run_training(
+            experiment, folder, resume=resume, progress=terminal.interactive, say=terminal.note
+        )
     except Preempted as stopped:
         terminal.error(str(stopped))
         _requeue(stopped.received.name, terminal)
@@ -63,6 +91,15 @@ def train(
     )
     if result.skipped_steps:
         terminal.note(f"{result.skipped_steps} steps were left out: see {folder}/non_finite.jsonl")
+
+
+def _fine_tuning(init: str | None, patterns: list[str], *, reset_head: bool) -> list[str]:
+    """The options as ``key=value`` pairs."""
+    import json  # whose texts are YAML's, too
+
+    pairs = [f"training.init={json.dumps(init)}"] if init is not None else []
+    pairs += [f"training.freeze={json.dumps(patterns)}"] if patterns else []
+    return pairs + (["training.reset_head=true"] if reset_head else [])
 
 
 def _replay(path: Path) -> None:

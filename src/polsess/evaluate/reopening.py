@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.evaluate.journal import ESTIMATES, read_evaluation
 from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.runner import digest_of
 from polsess.evaluate.systems import FolderSystem, ModelSystem, System
-from polsess.inference.pretrained import load_pretrained, pick_device
+from polsess.inference import pick_device
 from polsess.tasks import Task
 
 Signals = NDArray[np.float32]
@@ -105,7 +106,7 @@ class Reopened:
             raise ValueError(
                 f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."
             )
-        system = ModelSystem(load_pretrained(origin["model"]), name, pick_device(self._device))
+        system = ModelSystem(load_model(origin["model"]), name, pick_device(self._device))
         if system.identity != self.evaluation.settings.get("identity"):
             raise ValueError(f"{origin['model']}: is another model now than {self.folder} evaluated.")
         return system

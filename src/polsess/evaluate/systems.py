@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio, write_audio
+from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
-from polsess.inference.pretrained import load_pretrained, pick_device
+from polsess.inference import pick_device
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest
 
@@ -186,7 +187,7 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     chosen = pick_device(device)
     names = distinct_names(sources)
     return [
-        ModelSystem(load_pretrained(source), name, chosen, _absolute(source))
+        ModelSystem(load_model(source), name, chosen, _absolute(source))
         for source, name in zip(sources, names, strict=True)
     ]
 
@@ -216,7 +217,7 @@ def distinct_names(sources: Sequence[str]) -> list[str]:
 
 
 def _absolute(source: str) -> str:
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).resolve()) if source != DEFAULT_MODEL and Path(source).exists() else source
 
 
 def list_systems(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Running models on recordings: any rate, any length, any number of channels."""
 
+from polsess.inference.devices import pick_device
 from polsess.inference.outputs import output_paths, source_names
-from polsess.inference.pretrained import load_pretrained, pick_device
 from polsess.inference.results import SeparatedFile, Separation
 from polsess.inference.separator import SeparationError, Separator
 
@@ -10,7 +10,6 @@ __all__ = [
     "Separation",
     "SeparationError",
     "Separator",
-    "load_pretrained",
     "output_paths",
     "pick_device",
     "source_names",

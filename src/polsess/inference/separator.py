@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
+from polsess.checkpoints import DEFAULT_MODEL, load_model
+from polsess.inference.devices import pick_device
 from polsess.inference.outputs import source_names, write_sources
-from polsess.inference.pretrained import load_pretrained, pick_device
 from polsess.inference.recordings import Channels, FileRecording, Recording, TensorRecording
 from polsess.inference.results import SeparatedFile, Separation
 from polsess.inference.segments import Segment, SegmentPlan, cut
@@ -85,7 +86,9 @@ class Separator:
         self._dtype = torch.float32 if parameter is None else parameter.dtype
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "default", *, device: str = "auto", **options: Any) -> Self:
+    def from_pretrained(
+        cls, model: str | Path = DEFAULT_MODEL, *, device: str = "auto", **options: Any
+    ) -> Self:
         """Load a model and make a separator of it.
 
         Args:
@@ -97,7 +100,7 @@ class Separator:
         Raises:
             CheckpointError: If the model cannot be loaded.
         """
-        return cls(load_pretrained(model), device=device, **options)
+        return cls(load_model(model), device=device, **options)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from polsess.data import Split, create_corpus, create_loader
 from polsess.files import write_text
 from polsess.models import create_model
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
+from polsess.training.fine_tuning import freeze, start_from
 from polsess.training.module import SeparationModule
 from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
 from polsess.training.trouble import NonFiniteLog, StopSignals
@@ -34,7 +36,14 @@ class TrainingResult:
     """Steps left out because the loss or the gradient was not finite; see ``non_finite.jsonl``."""
 
 
-def train(config: Config, run_folder: Path, *, resume: bool = False, progress: bool = True) -> TrainingResult:
+def train(
+    config: Config,
+    run_folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> TrainingResult:
     """Train a model.
 
     Args:
@@ -42,11 +51,12 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
         run_folder: Receives ``config.json``, ``metrics.csv``, ``tensorboard/`` and ``checkpoints/``.
         resume: Continue from the folder's last checkpoint; without it the folder must not hold a run.
         progress: Whether to draw a bar.
+        say: Is told what the user should know at the beginning.
 
     Raises:
         FileExistsError: If the folder holds a run and ``resume`` is not set.
         FileNotFoundError: If ``resume`` is set and there is nothing to continue.
-        ValueError: If the corpus does not fit.
+        ValueError: If the corpus, the weights to start from or the parts to freeze do not fit.
         TrainingStopped: If the run had to end early; the message says why and how to go on.
     """
     last = run_folder / CHECKPOINTS / LAST
@@ -60,15 +70,13 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
     start = Progress.of(last) if resume else Progress()
     lightning.seed_everything(config.seed, verbose=False)
+    non_finite, signals = NonFiniteLog(run_folder, config.training.max_skipped_steps), StopSignals()
+    module = _create_module(config, non_finite, resume=resume)
     train_corpus, val_corpus = (
         create_corpus(config.data.corpus, split, config.task, config.seed)
         for split in (Split.TRAIN, Split.VAL)
     )
-    model = create_model(config.model)
-    settings, signals = config.training, StopSignals()
-    non_finite = NonFiniteLog(run_folder, settings.max_skipped_steps)
-    module = SeparationModule(model, settings, config.model_dump(mode="json"), non_finite)
-    trainer = create_trainer(settings, model, run_folder, signals, start, progress_bar=progress)
+    trainer = create_trainer(config.training, module.model, run_folder, signals, start, progress_bar=progress)
     rank, world_size = trainer.global_rank, trainer.world_size
     loaders = [
         create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
@@ -77,6 +85,9 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
             (val_corpus, False, (0, 0)),
         )
     ]
+    if trainer.is_global_zero:
+        for line in _beginning(module):
+            say(line)
     write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
     with warnings.catch_warnings(), signals.listening():
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
@@ -97,3 +108,23 @@ def train(config: Config, run_folder: Path, *, resume: bool = False, progress: b
         epochs=trainer.current_epoch,
         skipped_steps=non_finite.count,
     )
+
+
+def _create_module(config: Config, non_finite: NonFiniteLog, *, resume: bool) -> SeparationModule:
+    """The model of a run, from fresh weights or those of another; a resumed run has its own already."""
+    model, settings = create_model(config.model), config.training
+    origin = start_from(model, settings, config.task) if settings.init and not resume else None
+    freeze(model, settings.freeze)
+    module = SeparationModule(model, settings, config.model_dump(mode="json"), non_finite)
+    module.origin = origin
+    return module
+
+
+def _beginning(module: SeparationModule) -> list[str]:
+    """What the user should know of the weights before the first step."""
+    lines = [module.origin.summary] if module.origin else []
+    parameters = list(module.model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    if module.config.freeze:
+        lines.append(f"Training {trained:,} of {sum(p.numel() for p in parameters):,} parameters.")
+    return lines

@@ -10,6 +10,7 @@ Shapes: B batch, C sources, T samples.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -21,6 +22,7 @@ from polsess.data import Batch
 from polsess.losses import SeparationLoss, permutation_invariant
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
+from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.schedule import LearningRate
 from polsess.training.settings import OptimizerConfig, TrainingConfig
 from polsess.training.trouble import NonFiniteLog, is_out_of_memory
@@ -55,6 +57,8 @@ class SeparationModule(lightning.LightningModule):
         self.loss = SeparationLoss(config.loss)
         self.learning_rate: LearningRate | None = None
         self.num_micro_batches = 1
+        self.origin: Origin | None = None
+        self.frozen_norms = frozen_norms(model)
         self.scores: list[tuple[str, float, float]] = []
         self._restored: dict[str, Any] = {}
         if config.compile and model.supports_compile:
@@ -73,6 +77,8 @@ class SeparationModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the gradient of a batch; step when the group of accumulated batches is complete."""
         _seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
+        for norm in self.frozen_norms:
+            norm.eval()
         group = self.config.accumulate_batches
         total = int(self.trainer.num_training_batches)
         size = min(group, total - batch_idx // group * group)  # the last group of an epoch may be smaller
@@ -162,6 +168,7 @@ class SeparationModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the configuration, which is enough to rebuild the model, and the state of the step."""
         checkpoint["polsess_config"] = self.run_config
+        checkpoint["polsess_origin"] = asdict(self.origin) if self.origin else None
         checkpoint["polsess_state"] = {
             "learning_rate": self.learning_rate.state_dict() if self.learning_rate else {},
             "num_micro_batches": self.num_micro_batches,
@@ -171,6 +178,8 @@ class SeparationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue where the run was."""
         state = checkpoint["polsess_state"]
+        origin = checkpoint.get("polsess_origin")
+        self.origin = Origin(**origin) if origin else None
         self.num_micro_batches = state["num_micro_batches"]
         self.non_finite.count = state["skipped_steps"]
         self._restored = state

@@ -12,6 +12,7 @@ from polsess.losses import LossConfig, SeparationLoss
 from polsess.models import create_model, parse_model_config
 from polsess.schema import parse
 from polsess.tasks import Task
+from polsess.training.fine_tuning import freeze, frozen_norms
 from polsess.training.forensics import first_non_finite_module
 
 
@@ -55,8 +56,12 @@ def replay_step(path: Path) -> Replay:
         raise ValueError(f"{path}: the corpus gives other examples now than {record['items']}.")
     model = create_model(parse_model_config(config["model"]))
     model.load_state_dict(content["model"])
+    freeze(model, config["training"].get("freeze", ()))
     loss_function = SeparationLoss(parse(LossConfig, config["training"]["loss"], "training.loss"))
-    estimates, auxiliary = model.train().forward_with_auxiliary(batch.mixture)
+    model.train()
+    for module in frozen_norms(model):
+        module.eval()
+    estimates, auxiliary = model.forward_with_auxiliary(batch.mixture)
     loss = loss_function(estimates, batch.references, auxiliary)
     loss.backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])

@@ -37,6 +37,12 @@ class OptimizerConfig(Schema):
 class TrainingConfig(Schema):
     """How a model is trained."""
 
+    init: str | None = None
+    """Weights to start from, as ``load_model`` reads them: a folder, file, hub id, run, or ``default``."""
+    reset_head: bool = False
+    """Whether tensors of ``init`` that another number of sources makes unfit start afresh."""
+    freeze: tuple[str, ...] = ()
+    """Shell patterns of parameters that are not trained, e.g. ``encoder.*``."""
     max_epochs: int = Field(default=100, ge=1)
     """Epochs in all, those before a resume included."""
     max_minutes: float | None = Field(default=None, gt=0)
@@ -79,4 +85,10 @@ class TrainingConfig(Schema):
             )
         if self.optimizer.schedule == "dptnet" and self.optimizer.warmup_steps == 0:
             raise ValueError("optimizer.schedule dptnet needs optimizer.warmup_steps; the paper has 4000.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_init(self) -> TrainingConfig:
+        if self.reset_head and self.init is None:
+            raise ValueError("reset_head needs init: a model that starts afresh has no head to reset.")
         return self

@@ -8,8 +8,9 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.models import SeparationModel
 from polsess.training.callbacks import EpochTable
@@ -51,7 +52,9 @@ def create_trainer(
         ),
     ]
     if config.ema_decay is not None:
-        chosen.append(EMAWeightAveraging(decay=config.ema_decay))
+        # By interpolation: what does not change (frozen parts) is equal to the bit, as a weighted sum is not.
+        average = get_ema_multi_avg_fn(config.ema_decay)
+        chosen.append(WeightAveraging(device=None, multi_avg_fn=average))
     if progress_bar:
         chosen.append(RichProgressBar(leave=True))
     return lightning.Trainer(
