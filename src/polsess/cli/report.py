@@ -1,0 +1,91 @@
+"""`polsess report`: one page on one or several evaluations, with pictures and sounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polsess.cli.terminal import ExitCode, Failure, Terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(report)
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders that `polsess evaluate` wrote, or one that holds several; NAME=FOLDER names one.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
+    score: Annotated[str, typer.Option("--score", help="What it is about.")] = "si_snri",
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Players of each kind: worst, median, best.")
+    ] = 2,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="What a player holds of an utterance.")
+    ] = 12.0,
+    max_megabytes: Annotated[
+        float, typer.Option("--max-megabytes", min=0.1, help="Of the players together.")
+    ] = 25.0,
+    costs: Annotated[
+        Path | None,
+        typer.Option("--costs", help='A JSON {"system": number} instead of the numbers of parameters.'),
+    ] = None,
+    cost_title: Annotated[
+        str, typer.Option("--cost-title", help="What the costs are, e.g. 'GMAC per second'.")
+    ] = "cost",
+    title: Annotated[str, typer.Option("--title", help="Of the page.")] = "Evaluation report",
+    device: Annotated[
+        str, typer.Option("--device", help="For models whose estimates were not kept.")
+    ] = "auto",
+) -> None:
+    """Make one HTML file that needs nothing else: tables, conditions as pictures, comparisons, players.
+
+    Estimates are those of `polsess evaluate --save-estimates`; without them the utterances that are heard are
+    separated again. Example: polsess report evaluation/my_set -o report.html
+    """
+    from polsess.allocator import tune_allocator
+    from polsess.files import write_text
+    from polsess.report import ReportOptions, create_report, open_runs
+
+    terminal: Terminal = context.obj
+    tune_allocator()
+    options = ReportOptions(
+        title,
+        score,
+        examples,
+        seconds,
+        max_megabytes,
+        _read_costs(costs) if costs else {},
+        cost_title if costs else "parameters",
+    )
+    opened = open_runs(runs, device)
+    with terminal.progress() as progress:
+        bar = progress.add_task("players", total=None)
+        page, problems = create_report(
+            opened, options, lambda name: progress.update(bar, advance=1, description=name)
+        )
+    write_text(out, page)
+    for problem in problems:
+        terminal.note(problem)
+    terminal.note(f"{out}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser.")
+
+
+def _read_costs(path: Path) -> dict[str, float]:
+    import json
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): float(cost) for name, cost in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise Failure(
+            f'{path}: expected a mapping of systems to numbers, e.g. {{"a": 4.98}}.', ExitCode.USAGE
+        ) from None

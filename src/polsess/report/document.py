@@ -1,0 +1,141 @@
+"""The page as a whole: head, parts, style and script in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from polsess.report import charts, sections
+from polsess.report.markup import Markup, element, join, table
+from polsess.report.players import choose, players
+from polsess.report.runs import Group, Run, group_runs
+
+_HOW_TO_PLAY = (
+    "Space plays and pauses; 1 to 9 and the up and down keys switch between the signals without losing the "
+    "place; left and right, or a click into a picture, seek. Estimates are played at the level of their "
+    "reference."
+)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows."""
+
+    title: str = "Evaluation report"
+    column: str = "si_snri"
+    """The score that it is about."""
+    num_examples: int = 2
+    """Players of each kind: worst, median and best."""
+    seconds: float = 12.0
+    """What a player holds of an utterance."""
+    max_megabytes: float = 25.0
+    """Of all players together."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """By system; where empty, the number of parameters that the evaluation recorded."""
+    cost_title: str = "parameters"
+
+
+def create_report(
+    runs: Sequence[Run], options: ReportOptions | None = None, progress: Callable[[str], None] | None = None
+) -> tuple[str, list[str]]:
+    """Make the page.
+
+    Args:
+        runs: At least one.
+        options: What it shows.
+        progress: Is told the name of every utterance that is read for a player.
+
+    Returns:
+        The page, and what is missing in it.
+
+    Raises:
+        ConfigError: If names of systems coincide or a run lacks the score.
+    """
+    options = options or ReportOptions()
+    groups = group_runs(runs)
+    sections.pick_column(groups, options.column)
+    problems: list[str] = []
+    parts = []
+    for number, group in enumerate(groups):
+        part, missing = _group(group, number, options, progress or (lambda _: None))
+        parts.append(part)
+        problems += missing
+    return _page(options.title, groups, parts), problems
+
+
+def _group(
+    group: Group, number: int, options: ReportOptions, progress: Callable[[str], None]
+) -> tuple[Markup, list[str]]:
+    column = options.column
+    costs = options.costs or {
+        run.name: float(run.evaluation.origin.get("parameters", 0)) for run in group.runs
+    }
+    choices = choose(group.ranked(column), options.num_examples)
+    made, problems = players(
+        group, choices, column, options.seconds, round(options.max_megabytes * 1e6), progress
+    )
+    said = [element("p", each, class_="problem") for each in problems]
+    listening = sections.section("Listen", *said, *made, note=_HOW_TO_PLAY) if made or said else Markup()
+    first = group.runs[0].evaluation
+    size = f"{len(first.rows)} utterances, list {first.list_hash}, {first.settings['sample_rate']} Hz"
+    parts = [
+        element("h2", group.title),
+        element("p", size, class_="note"),
+        sections.failures(group, column),
+        sections.scores(group),
+        sections.comparisons(group, column),
+        sections.conditions(group, column),
+        sections.quality_and_cost(group, column, costs, options.cost_title),
+        sections.distributions(group, column),
+        listening,
+        _settings(group),
+    ]
+    return element("div", *parts, class_="group", id=f"data{number + 1}"), problems
+
+
+def _settings(group: Group) -> Markup:
+    """What a reader needs to repeat the numbers."""
+    rows = []
+    for run in group.runs:
+        settings = run.evaluation.settings
+        versions = ", ".join(f"{name} {version}" for name, version in settings.get("versions", {}).items())
+        cells = (
+            settings.get("identity"),
+            settings.get("split"),
+            settings.get("seed"),
+            settings.get("pesq_mode"),
+        )
+        rows.append([run.name, *(str("-" if cell is None else cell) for cell in cells), versions])
+    header = ["system", "digest of the weights or files", "split", "seed", "PESQ", "versions"]
+    return element(
+        "details", element("summary", "Settings"), table(header, rows, "Settings of the evaluations")
+    )
+
+
+def _page(title: str, groups: Sequence[Group], parts: Sequence[Markup]) -> str:
+    style, script = (
+        files("polsess.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    links = [element("a", group.title, href=f"#data{index + 1}") for index, group in enumerate(groups)]
+    body = element(
+        "body",
+        charts.symbols(),
+        element("header", element("h1", title), element("nav", *links) if len(groups) > 1 else ""),
+        element("main", *parts),
+        element("noscript", "The players need JavaScript."),
+        element("script", Markup(script)),
+    )
+    return join([Markup("<!doctype html>\n"), element("html", head, body, lang="en"), "\n"])
