@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from polsess.audio import write_audio
 from polsess.evaluate.reopening import Heard
-from polsess.evaluate.tables import number, title_of
+from polsess.evaluate.tables import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
 from polsess.report.spectra import level_range, spectrogram_uri
+from polsess.text_tables import number
 
 _PEAK = 0.9
 Signal = NDArray[np.float32]

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from polsess.evaluate import Evaluation
 from polsess.evaluate.comparing import Comparison, Contender, compare, pairs_table, verdict
-from polsess.evaluate.tables import number, percent, title_of
+from polsess.evaluate.tables import title_of
 from polsess.metrics import SCORES, failure_rate
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
 from polsess.report.runs import Group, Run
 from polsess.schema import ConfigError
+from polsess.text_tables import number, percent
 
 _HIDDEN = "si_snr_mixture"
 _NUM_WORST = 8
