@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 from polsess.models.layers.kernels import conv_native
 
@@ -39,6 +40,11 @@ def causal_conv(
     Returns:
         ``[B, L, D]``.
     """
+    if has_torch_function((x, weight)):  # modes that count or trace see one function, whatever runs it
+        result: Tensor = handle_torch_function(
+            causal_conv, (x, weight), x, weight, bias, silu=silu, reverse=reverse
+        )
+        return result
     return _CausalConv.apply(x, weight, bias, silu, reverse)  # type: ignore[no-untyped-call]
 
 

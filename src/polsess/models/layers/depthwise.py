@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 _BLOCK_FRAMES = 64
 """Frames that the tap loops handle at once, so that what they touch stays in the cache."""
@@ -81,6 +82,9 @@ def depthwise_conv(frames: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
     Returns:
         ``[B, L, C]``: ``output[l] = sum_k weight[k] * frames[l + (k - K // 2) * dilation]``.
     """
+    if not torch.compiler.is_compiling() and has_torch_function((frames, weight)):
+        result: Tensor = handle_torch_function(depthwise_conv, (frames, weight), frames, weight, dilation)
+        return result
     if frames.device.type != "cpu" or torch.compiler.is_compiling():
         padding = weight.shape[-1] // 2 * dilation
         return F.conv1d(frames.mT, weight, None, 1, padding, dilation, len(weight)).mT

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 _MAX_TAPS = 15
 """Beyond as many taps the library's kernel is no slower."""
@@ -83,6 +84,10 @@ def dilated_depthwise_conv(
     Returns:
         ``[B, C, L + left + right - dilation * (K - 1)]``.
     """
+    if not torch.compiler.is_compiling() and has_torch_function((features, weight)):
+        given = (features, weight, bias, dilation, left, right)
+        result: Tensor = handle_torch_function(dilated_depthwise_conv, (features, weight), *given)
+        return result
     few_taps = weight.shape[-1] <= _MAX_TAPS and features.device.type == "cpu"
     if few_taps and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu"):
         output: Tensor = _TapConv.apply(features, weight, bias, dilation, left, right)  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
 
 from polsess.dependencies import is_installed
 from polsess.models.layers.kernels import scan_native, scan_torch
@@ -69,6 +70,12 @@ def selective_scan(
     """
     inputs = ScanInputs(u, delta, a, b, c, d, z, delta_bias, None, delta_softplus, reverse)
     _check(inputs)
+    if has_torch_function((u,)):  # modes that count or trace see one function, whatever runs it
+        given = (u, delta, a, b, c, d, z, delta_bias)
+        result: Tensor = handle_torch_function(
+            selective_scan, (u,), *given, delta_softplus=delta_softplus, reverse=reverse
+        )
+        return result
     if u.is_cuda and u.dtype != torch.float64 and is_installed("mamba_ssm"):
         return _mamba_ssm(inputs)
     return _run(inputs)[0]
@@ -101,6 +108,12 @@ def selective_scan_with_state(
     """
     inputs = ScanInputs(u, delta, a, b, c, d, z, delta_bias, initial_state, delta_softplus, reverse)
     _check(inputs)
+    if has_torch_function((u,)):
+        given = (u, delta, a, b, c, d, z, delta_bias, initial_state)
+        result: tuple[Tensor, Tensor] = handle_torch_function(
+            selective_scan_with_state, (u,), *given, delta_softplus=delta_softplus, reverse=reverse
+        )
+        return result
     return _run(inputs)
 
 

@@ -1,0 +1,15 @@
+"""What a model costs before it is run: multiply-accumulates, parameters, bytes."""
+
+from polsess.costs.closed_forms import KINDS, Kind
+from polsess.costs.macs import MacCount, count_macs
+from polsess.costs.sizes import ParameterCount, count_parameters, weights_bytes
+
+__all__ = [
+    "KINDS",
+    "Kind",
+    "MacCount",
+    "ParameterCount",
+    "count_macs",
+    "count_parameters",
+    "weights_bytes",
+]
