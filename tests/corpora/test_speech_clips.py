@@ -9,6 +9,7 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
+from polsess.data.mixing import colour
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -183,3 +184,41 @@ def test_bad_values_are_explained(metadata: Path) -> None:
         corpus(metadata.with_name("none.csv"))
     with pytest.raises(ConfigError, match=r"Unknown corpus 'speech_clip'\. Did you mean 'speech_clips'"):
         parse_corpus_config({"corpus_type": "speech_clip"})
+
+
+def test_an_equaliser_changes_the_voice_and_only_in_training(metadata: Path) -> None:
+    plain, coloured = corpus(metadata), corpus(metadata, equaliser_db=6.0)
+    one, same, other = plain.example(0, 0), coloured.example(0, 0), coloured.example(1, 0)
+    assert not torch.allclose(one.references[0], same.references[0])
+    torch.testing.assert_close(same.mixture, same.references.sum(0))
+    torch.testing.assert_close(same.mixture, coloured.example(0, 0).mixture, rtol=0, atol=0)
+    assert not torch.allclose(same.mixture, other.mixture)
+    for split in (Split.VAL, Split.TEST):
+        still = corpus(metadata, split, equaliser_db=6.0, reverse_probability=1.0).example(0, 0)
+        assert torch.equal(still.mixture, corpus(metadata, split).example(0, 0).mixture)
+
+
+def test_colour_is_a_gain_over_frequency_of_the_deviation_asked_for() -> None:
+    random, click = np.random.default_rng(0), np.zeros(1000, np.float32)
+    click[500] = 1.0
+    assert colour(click, 0.0, random) is click
+    gains = np.stack(
+        [20 * np.log10(np.abs(np.fft.rfft(colour(click, 4.0, random), 1024))) for _ in range(300)]
+    )
+    np.testing.assert_allclose(gains[:, [0, -1]].std(axis=0), 4.0, rtol=0.15)
+    assert np.abs(np.diff(gains, axis=1)).max() < 4.0  # smooth
+
+
+def test_clips_are_played_backwards(tmp_path: Path) -> None:
+    lines = ["path,speaker,split"]
+    for speaker in range(2):
+        ramp = torch.linspace(0.01, 0.3, RATE)
+        write_audio(tmp_path / f"{speaker}.wav", ramp, RATE)
+        lines.append(f"{speaker}.wav,{speaker},train")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    values: dict[str, Any] = {"examples_per_epoch": 200, "gain_range_db": (0.0, 0.0)}
+    clips = corpus(tmp_path / "metadata.csv", reverse_probability=0.25, **values)
+    falling = [
+        bool(reference[0] > reference[-1]) for i in range(200) for reference in clips.example(0, i).references
+    ]
+    assert 0.18 < np.mean(falling) < 0.32

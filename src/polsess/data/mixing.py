@@ -17,6 +17,7 @@ Range = tuple[float, float]
 _QUIETEST = 1e-4
 """RMS of what counts as sound when levels are set: a pause is not raised to the level of speech."""
 _PEAK = 0.99
+_NUM_BANDS = 7
 
 
 def check_range(name: str, values: Range, low: float, high: float) -> None:
@@ -49,6 +50,25 @@ def change_speed(samples: Samples, speed: int, from_rate: int, to_rate: int) -> 
         return samples
     changed: Samples = resample(torch.from_numpy(samples), from_rate * speed, to_rate * 1000).numpy()
     return changed
+
+
+def colour(sound: Samples, deviation_db: float, random: np.random.Generator) -> Samples:
+    """As through another microphone or throat: a smooth random gain over frequency.
+
+    Args:
+        sound: ``[T]``.
+        deviation_db: Standard deviation of the gains of the bands; at 0 nothing is drawn.
+        random: What is drawn from.
+    """
+    if deviation_db == 0.0:
+        return sound
+    length = 1 << (len(sound) - 1).bit_length()  # a transform of a prime length is slow
+    spectrum = np.fft.rfft(sound, length)
+    gains_db = random.normal(0.0, deviation_db, _NUM_BANDS)
+    bands = np.linspace(0.0, 1.0, len(spectrum)) ** 0.6 * (_NUM_BANDS - 1)  # narrower below, wider above
+    curve = 10 ** (np.interp(bands, np.arange(_NUM_BANDS), gains_db) / 20)
+    coloured: Samples = np.fft.irfft(spectrum * curve, length)[: len(sound)].astype(np.float32)
+    return coloured
 
 
 def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samples:

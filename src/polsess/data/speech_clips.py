@@ -24,6 +24,7 @@ from polsess.data.mixing import (
     Samples,
     change_speed,
     check_range,
+    colour,
     draw_speed,
     peak_factor,
     place,
@@ -49,6 +50,10 @@ class SpeechClipsConfig(CorpusConfig):
     """Training only: a common gain of the mixture, uniform in dB."""
     speed_range: Range = (1.0, 1.0)
     """Training only: playing speed of every clip, uniform; pitch changes with it."""
+    equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
+    """Training only: standard deviation of a random, smooth gain over frequency, for every clip anew."""
+    reverse_probability: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Training only: share of the clips that are played backwards; few clips then hold more to learn."""
     noise: tuple[NoiseConfig, ...] = ()
     """Noise in every split, of that split's recordings; fixed by index in validation and test."""
     rooms: RoomConfig | None = None
@@ -143,7 +148,9 @@ class SpeechClips(Corpus):
         if self.split is not Split.TRAIN:
             return audio
         speed = draw_speed(random, self.config.speed_range)
-        return change_speed(audio, speed, self.config.sample_rate, self.config.sample_rate)
+        audio = change_speed(audio, speed, self.config.sample_rate, self.config.sample_rate)
+        backwards = self.config.reverse_probability > 0 and random.random() < self.config.reverse_probability
+        return colour(audio[::-1] if backwards else audio, self.config.equaliser_db, random)
 
     def _mixture_length(self, voices: list[Samples]) -> int:
         if self.split is Split.TRAIN and self.config.segment_seconds is not None:
