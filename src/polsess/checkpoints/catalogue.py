@@ -17,6 +17,20 @@ _CORPUS_NOTES = (
     (("WSJ0", "WHAM"), "WSJ0 is licensed by the LDC"),
     (("WHAM", "sep_noisy", "enh_single"), "WHAM!'s noise is CC BY-NC 4.0: treat as non-commercial"),
 )
+_BENCHMARKS = {
+    "WSJ0-2mix": "wsj0-2mix",
+    "WSJ0-3mix": "wsj0-3mix",
+    "WHAM!": "wham-noisy",
+    "WHAM! sep_clean min": "wham-clean",
+    "WHAMR!": "whamr",
+    "Libri1Mix enh_single min": "libri1mix",
+    "Libri2Mix": "libri2mix-clean",
+    "Libri2Mix sep_clean min": "libri2mix-clean",
+    "Libri2Mix sep_noisy min": "libri2mix-noisy",
+    "Libri3Mix": "libri3mix-clean",
+    "Libri3Mix sep_clean min": "libri3mix-clean",
+    "Libri3Mix sep_noisy min": "libri3mix-noisy",
+}
 _MIXED = "trained with dynamic mixing"
 _NOT_MIXED = "trained without dynamic mixing"
 _UNTOLD = "the card does not tell whether mixing was dynamic"
@@ -53,6 +67,21 @@ class Published:
     corpus: str
     conditions: str = ""
     revision: str | None = None
+
+    @property
+    def benchmark(self) -> str | None:
+        """The test set that the score is of; None where there is no score. All are whole ``min`` mixtures."""
+        return None if self.score is None else _BENCHMARKS[self.corpus]
+
+    @property
+    def tolerance_db(self) -> float:
+        """How far a score measured again may be away: what the card rounded off, and 0.05 dB.
+
+        Toolkits differ by less than that in what they add against division by zero and in whether they
+        subtract means.
+        """
+        digits = len(str(self.score).partition(".")[2])
+        return float(round(0.5 * 10.0**-digits + 0.05, 4))
 
     @property
     def page(self) -> str:

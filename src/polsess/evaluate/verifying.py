@@ -1,0 +1,171 @@
+"""A published score measured again: the published weights, on the published test set, by our metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from polsess.checkpoints import Published, list_published, load_model
+from polsess.data import Split, create_corpus, parse_corpus_config
+from polsess.evaluate.results import Evaluation
+from polsess.evaluate.runner import Progress, evaluate
+from polsess.evaluate.systems import ModelSystem
+from polsess.inference import pick_device
+from polsess.metrics import Summary
+from polsess.schema import ConfigError, suggest
+from polsess.tasks import Task
+
+Mode = Literal["min", "max"]
+COLUMN = "si_snri"
+"""What the catalogue states of every publication."""
+_PUBLISHED_MODE: Mode = "min"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set that scores are published on."""
+
+    corpus: Mapping[str, Any]
+    """Its configuration, without root and rate."""
+    task: Task = Task.SB
+    num_utterances: int | None = 3000
+    """Of the whole test set; None where that is not known."""
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "wsj0-2mix": Benchmark({"corpus_type": "wsj0_mix", "num_speakers": 2}),
+    "wsj0-3mix": Benchmark({"corpus_type": "wsj0_mix", "num_speakers": 3}),
+    "wham-clean": Benchmark({"corpus_type": "wham", "mixture": "mix_clean"}),
+    "wham-noisy": Benchmark({"corpus_type": "wham", "mixture": "mix_both"}),
+    "whamr": Benchmark({"corpus_type": "whamr", "mixture": "mix_both"}),
+    "libri1mix": Benchmark({"corpus_type": "libri_mix", "mixture": "mix_single"}, Task.ES, None),
+    "libri2mix-clean": Benchmark({"corpus_type": "libri_mix", "num_speakers": 2, "mixture": "mix_clean"}),
+    "libri2mix-noisy": Benchmark({"corpus_type": "libri_mix", "num_speakers": 2, "mixture": "mix_both"}),
+    "libri3mix-clean": Benchmark({"corpus_type": "libri_mix", "num_speakers": 3, "mixture": "mix_clean"}),
+    "libri3mix-noisy": Benchmark({"corpus_type": "libri_mix", "num_speakers": 3, "mixture": "mix_both"}),
+}
+"""The test sets of the catalogue by name."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A measured score beside the published one."""
+
+    published: Published
+    evaluation: Evaluation
+    deviations: tuple[str, ...]
+    """Where the measurement departs from the published conditions."""
+
+    @property
+    def measured(self) -> Summary:
+        """SI-SNRi in dB."""
+        return self.evaluation.summary(COLUMN)
+
+    @property
+    def difference(self) -> float:
+        """Measured less published, in dB."""
+        score = self.published.score
+        return math.nan if score is None else self.measured.mean - score
+
+    @property
+    def passed(self) -> bool:
+        """Whether the score is the published one, under the published conditions."""
+        return not self.deviations and abs(self.difference) <= self.published.tolerance_db
+
+
+def find_published(name: str, benchmark: str | None = None) -> Published:
+    """The publication of a name that has a score on a benchmark.
+
+    Args:
+        name: A hub id, the part after its owner, or an architecture such as ``sepformer``.
+        benchmark: A key of ``BENCHMARKS``; None where the name alone is enough.
+
+    Raises:
+        ConfigError: If there is none or several, with the names near by.
+    """
+    if benchmark is not None and benchmark not in BENCHMARKS:
+        raise ConfigError(
+            f"verify: unknown corpus '{benchmark}'." + suggest(benchmark, list(BENCHMARKS), "Available")
+        )
+    wanted = name.lower()
+    named = [
+        each
+        for each in list_published()
+        if wanted in (each.hub_id.lower(), each.hub_id.rpartition("/")[2].lower(), each.model_type)
+    ]
+    if not named:
+        known = dict.fromkeys(word for each in list_published() for word in (each.model_type, each.hub_id))
+        raise ConfigError(
+            f"verify: nothing published is called '{name}'." + suggest(name, list(known), "Known")
+        )
+    found = [each for each in named if each.score is not None and benchmark in (None, each.benchmark)]
+    if not found:
+        scores = [f"{each.hub_id} on {each.benchmark}" for each in named if each.score is not None]
+        where = f"Scores are known of {', '.join(scores)}." if scores else "No card states one."
+        raise ConfigError(f"verify: no score of {name} on {benchmark or 'any corpus'} is known. {where}")
+    if len(found) > 1:
+        choices = ", ".join(f"{each.hub_id} ({each.benchmark})" for each in found)
+        raise ConfigError(f"verify: '{name}' may be one of {choices}; write which, or --corpus.")
+    return found[0]
+
+
+def verify(
+    published: Published,
+    root: Path,
+    *,
+    model: str | None = None,
+    mode: Mode = "min",
+    device: str = "auto",
+    limit: int | None = None,
+    num_workers: int | None = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Measure a published score again.
+
+    Args:
+        published: With a score.
+        root: The corpus's folder.
+        model: Weights to measure in place of the published ones, e.g. a copy on disk.
+        mode: Of the mixtures; published scores are of ``min``.
+        device: Where the model runs.
+        limit: Only the first so many utterances.
+        num_workers: Processes for the metrics, as in ``evaluate``.
+        folder: Receives the table and the summary, and takes up what was interrupted.
+        progress: Is told how far it is.
+
+    Raises:
+        ConfigError: If the model does not fit the corpus.
+        CheckpointError: If the weights cannot be had.
+        FileNotFoundError: If the corpus is not there, or not in this mode or at this rate.
+    """
+    benchmark = BENCHMARKS[str(published.benchmark)]
+    settings = {"root": str(root), "sample_rate": published.sample_rate, "mode": mode}
+    config = parse_corpus_config({**benchmark.corpus, **settings}, "corpus")
+    corpus = create_corpus(config, Split.TEST, benchmark.task)
+    source = model or published.hub_id
+    system = ModelSystem(load_model(source), published.hub_id.rpartition("/")[2], pick_device(device), source)
+    evaluation = evaluate(
+        system,
+        corpus,
+        metrics=("si_snr",),
+        limit=limit,
+        num_workers=num_workers,
+        folder=folder,
+        progress=progress,
+    )
+    return Verification(published, evaluation, tuple(_deviations(published, evaluation, mode)))
+
+
+def _deviations(published: Published, evaluation: Evaluation, mode: Mode) -> list[str]:
+    found = []
+    if mode != _PUBLISHED_MODE:
+        found.append(f"mixtures are '{mode}', the published score is of '{_PUBLISHED_MODE}'")
+    scored = evaluation.summary(COLUMN).count
+    complete = BENCHMARKS[str(published.benchmark)].num_utterances or len(evaluation.rows)
+    if scored != complete:
+        found.append(f"{scored} utterances have a score, the test set has {complete}")
+    return found

@@ -1,0 +1,183 @@
+"""Scores without a reference, by networks in ONNX files that the user supplies.
+
+Nothing is downloaded and nothing of a file is run before its SHA-256 is the one that its description states.
+ONNX is a graph of known operators, unlike TorchScript or a pickle; onnxruntime runs it on the CPU.
+
+The contract of a file: one input of float32 samples ``[1, T]`` at a stated rate, and a first output whose
+last axis are the scores. DNSMOS P.835 (Reddy, Gopal, Cutler 2022, https://arxiv.org/abs/2110.01763) is known
+by name: windows of 9.01 s at 16 kHz every second, short sounds repeated, and the polynomials of its authors.
+
+Shapes: T samples, W windows, K scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from polsess.audio import resample
+from polsess.dependencies import require
+from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.schema import ConfigError, Schema, parse, suggest
+
+Signal = NDArray[np.float64]
+
+_PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    "dnsmos": {
+        "name": "dnsmos",
+        "sample_rate": 16000,
+        "outputs": ("sig", "bak", "ovrl"),
+        "window_seconds": 9.01,
+        "hop_seconds": 1.0,
+        "polynomials": (
+            (-0.08397278, 1.22083953, 0.0052439),
+            (-0.13166888, 1.60915514, -0.39604546),
+            (-0.06766283, 1.11546468, 0.04602535),
+        ),
+    }
+}
+
+
+class PredictorConfig(Schema):
+    """A network that scores a sound, and how it is fed."""
+
+    name: str = Field(pattern="[a-z][a-z0-9]*")
+    """Columns are called ``<name>_<output>``."""
+    path: Path
+    """The ONNX file."""
+    sha256: str = Field(pattern="[0-9a-f]{64}")
+    """Of the file."""
+    sample_rate: int = Field(ge=1)
+    """That the network expects, in Hz; estimates are resampled."""
+    outputs: tuple[str, ...] = Field(min_length=1)
+    """Names of the scores, in the order of the network."""
+    window_seconds: float | None = Field(default=None, gt=0)
+    """What the network hears at once; null for the whole sound."""
+    hop_seconds: float = Field(default=1.0, gt=0)
+    """From one window to the next; the score is their mean."""
+    polynomials: tuple[tuple[float, ...], ...] | None = None
+    """By output, what maps the network's numbers to scores: coefficients, the highest power first."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PredictorConfig:
+        if self.polynomials is not None and len(self.polynomials) != len(self.outputs):
+            raise ValueError(f"polynomials: expected {len(self.outputs)}, one per output.")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it fills."""
+        return tuple(f"{self.name}_{output}" for output in self.outputs)
+
+
+def parse_predictor(data: Mapping[str, Any], where: str) -> PredictorConfig:
+    """Read a description; ``protocol: dnsmos`` with ``path`` and ``sha256`` is enough for DNSMOS P.835.
+
+    Raises:
+        ConfigError: If it is not one.
+    """
+    protocol = data.get("protocol")
+    given = {key: value for key, value in data.items() if key != "protocol"}
+    if protocol is None:
+        return parse(PredictorConfig, given, where)
+    if protocol not in _PROTOCOLS:
+        known = suggest(str(protocol), list(_PROTOCOLS), "Available")
+        raise ConfigError(f"{where}.protocol: unknown protocol '{protocol}'.{known}")
+    return parse(PredictorConfig, {**_PROTOCOLS[protocol], **given}, where)
+
+
+def predict(config: PredictorConfig, estimate: Signal, reference: Signal, sample_rate: int) -> list[float]:
+    """The scores of one estimate, ``[K]``.
+
+    Networks hear levels, which a scale-invariant system leaves to chance: estimates are brought to the level
+    of the reference, that alone is taken from it.
+
+    Args:
+        config: The network.
+        estimate: ``[T]``, not silent.
+        reference: ``[T]``.
+        sample_rate: Of both, in Hz.
+
+    Raises:
+        UndefinedScoreError: If the network fails or gives no finite value.
+    """
+    level = math.sqrt(float(np.mean(reference**2)) / float(np.mean(estimate**2)))
+    samples = torch.from_numpy((level * estimate).astype(np.float32))[None]
+    heard = resample(samples, sample_rate, config.sample_rate)[0].numpy()
+    session = open_session(config)
+    (feed,) = [each.name for each in session.get_inputs()]
+    rows = []
+    for window in windows(heard, config):
+        try:
+            output = np.asarray(session.run(None, {feed: window[None]})[0], dtype=np.float64)
+        except Exception as error:  # onnxruntime's own errors share no base of their own
+            raise UndefinedScoreError(f"{config.name}: {str(error).splitlines()[0]}") from None
+        rows.append(output.reshape(-1, output.shape[-1])[-1] if output.ndim else output[None])
+    table = np.stack(rows)  # [W, K]
+    if table.shape[1] != len(config.outputs):
+        raise UndefinedScoreError(f"{config.name}: gives {table.shape[1]} scores, not {len(config.outputs)}")
+    if config.polynomials is not None:
+        table = np.stack([np.polyval(p, column) for p, column in zip(config.polynomials, table.T, strict=True)], 1)
+    scores = table.mean(0)
+    if not np.isfinite(scores).all():
+        raise UndefinedScoreError(f"{config.name} gave no finite value")
+    return [float(score) for score in scores]
+
+
+def windows(samples: NDArray[np.float32], config: PredictorConfig) -> list[NDArray[np.float32]]:
+    """What the network hears one after the other.
+
+    A sound shorter than a window is doubled until it is not. As in the authors' code of DNSMOS, windows begin
+    while they end within the last whole hop of the sound.
+    """
+    if config.window_seconds is None:
+        return [samples]
+    size = int(config.window_seconds * config.sample_rate)
+    hop = config.hop_seconds * config.sample_rate
+    while len(samples) < size:
+        samples = np.concatenate([samples, samples])
+    count = max(1, int(len(samples) // hop - config.window_seconds / config.hop_seconds) + 1)
+    starts = [int(index * hop) for index in range(count)]
+    return [samples[start : start + size] for start in starts if start + size <= len(samples)]
+
+
+def check_predictor(config: PredictorConfig) -> None:
+    """Open a network once, so that what is wrong with it is said before anything is evaluated.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ConfigError: If it has another digest, is no ONNX file, or does not take one sound.
+        ModuleNotFoundError: If onnxruntime is not installed.
+    """
+    inputs = open_session(config).get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
+        found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
+        raise ConfigError(f"{config.path}: expected one input of float32 samples [1, T], it takes {found}.")
+
+
+@lru_cache(maxsize=8)
+def open_session(config: PredictorConfig) -> Any:
+    """The network of a file whose digest was checked; one per process."""
+    if not config.path.is_file():
+        raise FileNotFoundError(f"{config.path}: no such file.")
+    content = config.path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != config.sha256:
+        raise ConfigError(f"{config.path}: its SHA-256 is {digest}, its description says {config.sha256}.")
+    runtime: Any = require("onnxruntime", f"The metric '{config.name}'")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:  # of the bytes that were checked, not of the path
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base of their own
+        raise ConfigError(f"{config.path}: not usable as ONNX ({str(error).splitlines()[0]}).") from None
