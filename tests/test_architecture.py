@@ -10,7 +10,7 @@ import polsess
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
-    | {"signal_ratios", "permutation", "allocator", "pictures", "text_tables"},
+    | {"signal_ratios", "permutation", "allocator", "machine", "pictures", "text_tables"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},
     {"training", "inference"},

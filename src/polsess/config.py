@@ -90,9 +90,9 @@ def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tup
     """
     config = load_config(path, overrides)
     layers = _with_initial_model(_layers(path, overrides))
-    given = [(origin, dict(_flatten(layer))) for origin, layer in layers]
+    given = [(origin, dict(flatten(layer))) for origin, layer in layers]
     rows = []
-    for key, value in _flatten(config.model_dump(mode="json")):
+    for key, value in flatten(config.model_dump(mode="json")):
         origins = [origin for origin, layer in given if key in layer]
         rows.append((key, value, origins[-1] if origins else "default"))
     return rows
@@ -135,10 +135,11 @@ def _layers(path: Path | None, overrides: Sequence[str]) -> list[Layer]:
     return layers + [("command line", _parse_override(override)) for override in overrides]
 
 
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested settings with its dotted key."""
     for key, value in data.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -5,10 +5,12 @@ Shapes: C sources, T samples.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -86,6 +88,21 @@ class Corpus(ABC):
     @abstractmethod
     def example(self, epoch: int, index: int) -> Example:
         """The example at an index, as drawn in an epoch."""
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """What examples are drawn from, in a fixed order: text and perhaps a file for everything there is.
+
+        Files are named in the text without the folder that the corpus happens to lie in.
+        """
+        return iter(())
+
+    def fingerprint(self) -> str:
+        """Equal for the same items in the same order with files of the same sizes; no file is opened."""
+        digest = hashlib.sha256(f"{self.config.corpus_type} {len(self)}".encode())
+        for text, path in self.inventory():
+            size = path.stat().st_size if path is not None else 0
+            digest.update(f"\n{text}\t{size}".encode())
+        return digest.hexdigest()
 
     def random(self, epoch: int, index: int) -> np.random.Generator:
         """The random numbers of one draw: of seed, epoch and index in training, else of the index alone."""

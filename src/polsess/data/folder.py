@@ -5,6 +5,7 @@ Shapes: S speakers, T samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,13 @@ class Folder(Corpus):
     def __len__(self) -> int:
         """Items."""
         return len(self.items)
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The sounds of each item."""
+        for item in self.items:
+            for stem in ("mix", *(f"s{number}" for number in range(1, self.num_speakers + 1))):
+                path = find_sound(self.root / item, stem)
+                yield f"{item} {path.name}", path
 
     def example(self, epoch: int, index: int) -> Example:
         """Read an item; training takes a segment at a random place."""

@@ -11,6 +11,7 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -165,6 +166,12 @@ class PolSESS(Corpus):
     def __len__(self) -> int:
         """Rows in use."""
         return len(self.rows)
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The rows in use: the names of all layers, the size of the mixture alone."""
+        for row in self.rows:
+            text = f"{sorted(row.files.items())} {sorted(row.metadata.items())}"
+            yield text, Path(self._path(row, "mixFile"))
 
     def example(self, epoch: int, index: int) -> Example:
         """Draw a variant, and in training a segment; see the base class."""

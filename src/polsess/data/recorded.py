@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,14 @@ class RecordedCorpus(Corpus):
     def __len__(self) -> int:
         """Recordings."""
         return len(self.recordings)
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The files of each recording, and what augmentation adds."""
+        for recording in self.recordings:
+            for path in (recording.mixture, *recording.sources):
+                yield f"{recording.identifier} {path.parent.name}/{path.name}", path
+        if self._augmenter is not None:
+            yield from self._augmenter.surroundings.inventory()
 
     def example(self, epoch: int, index: int) -> Example:
         """Read a recording; training takes a segment at a random place and perhaps changes it."""

@@ -9,6 +9,7 @@ Shapes: S speakers, T samples.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,6 +106,13 @@ class SpeechClips(Corpus):
                 f"{config.num_speakers}."
             )
         self.audio = {clip.path: _load(clip.path, config.sample_rate) for clip in clips}
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The clips of each speaker, and what surrounds them."""
+        for speaker in self.speakers:
+            for clip in self.clips_of[speaker]:
+                yield f"{speaker} {clip.path.name}", clip.path
+        yield from self.surroundings.inventory()
 
     @property
     def num_sources(self) -> int:

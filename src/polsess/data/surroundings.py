@@ -5,7 +5,7 @@ Shapes: S speakers, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from polsess.audio import read_audio
 from polsess.data.base import Split
 from polsess.data.mixing import Range, Samples, change_speed, check_range, place, rms
-from polsess.data.rooms import PlateRooms, list_rooms
+from polsess.data.rooms import MeasuredRooms, PlateRooms, list_rooms
 from polsess.data.sources import SourceFile, list_sources, split_sources
 from polsess.schema import Schema
 
@@ -94,6 +94,16 @@ class Surroundings:
         """Whether every mixture holds something else than its references."""
         dereverberates = self.rooms is not None and self.rooms.target == "dry" and self.rooms.probability == 1
         return dereverberates or any(each.probability == 1 for each in self.noise)
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """Names and files of the noises and of the measured rooms."""
+        for noises in self._noises:
+            for noise in noises:
+                yield f"{noise.label} {noise.path.name}", noise.path
+        if isinstance(self._rooms, MeasuredRooms):
+            for number, room in enumerate(self._rooms.rooms):
+                for path in room:
+                    yield f"{number} {path.name}", path
 
     def surround(self, random: np.random.Generator, voices: Samples) -> Surrounded:
         """Draw a room and noise for dry voices ``[S, T]``; nothing is drawn where there is none."""

@@ -7,12 +7,12 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from polsess.dependencies import is_installed, list_extras
+from polsess.machine import installed_version, memory_gib, num_processors
 from polsess.models.layers.kernels import load_kernel
 
 _REQUIRED = ("torch", "numpy", "soundfile", "soxr", "pydantic", "PyYAML", "safetensors", "huggingface_hub")
@@ -76,8 +76,8 @@ def gather_facts() -> Facts:
     return Facts(
         python=platform.python_version(),
         system=platform.system(),
-        required={name: _version(name) for name in _REQUIRED},
-        optional={name: _version(name) for name in sorted(list_extras())},
+        required={name: installed_version(name) for name in _REQUIRED},
+        optional={name: installed_version(name) for name in sorted(list_extras())},
         cuda_devices=tuple(torch.cuda.get_device_name(index) for index in range(cuda)),
         nvidia_driver=Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None,
         mps=torch.backends.mps.is_available(),
@@ -87,21 +87,14 @@ def gather_facts() -> Facts:
         kernels_work=load_kernel("mamba") is not None,
         audio_formats=formats,
         libsndfile=libsndfile,
-        processors=_processors(),
+        processors=num_processors(),
         threads=torch.get_num_threads(),
         allocator_default=os.environ.get("POLSESS_ALLOCATOR") == "default",
-        memory_gib=_free_memory(),
+        memory_gib=memory_gib("MemAvailable"),
         cache_free_gib=round(shutil.disk_usage(cache).free / 2**30, 1),
         cache_writable=os.access(cache, os.W_OK),
         cache=str(cache),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _codecs() -> tuple[tuple[str, ...], str | None]:
@@ -115,17 +108,3 @@ def _codecs() -> tuple[tuple[str, ...], str | None]:
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _free_memory() -> float | None:
-    table = Path("/proc/meminfo")
-    if not table.exists():
-        return None
-    values = dict(line.split(":", 1) for line in table.read_text().splitlines())
-    return round(int(values["MemAvailable"].split()[0]) / 2**20, 1)

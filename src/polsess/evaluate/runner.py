@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from polsess.evaluate.journal import ESTIMATES, Journal, append
 from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.score_table import TableFormat
 from polsess.evaluate.systems import FolderSystem, System, write_estimates
+from polsess.machine import installed_version
 from polsess.metrics import Scores, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES
 from polsess.metrics.pool import Job, ScorePool, default_workers
@@ -135,7 +135,9 @@ def describe(system: System, corpus: Corpus, metrics: tuple[str, ...], total: in
         "pesq_mode": PESQ_MODES.get(rate) if "pesq" in metrics else None,
         "versions": {
             "python": platform.python_version(),
-            **{package: _version(package) for package, used in packages.items() if used},
+            **{
+                package: installed_version(package) or "unknown" for package, used in packages.items() if used
+            },
         },
     }
 
@@ -193,10 +195,3 @@ def digest_of(example: Example) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

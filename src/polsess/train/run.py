@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 
@@ -14,6 +16,8 @@ from polsess.config import Config
 from polsess.data import Split, create_corpus, create_loader
 from polsess.files import write_text
 from polsess.models import create_model
+from polsess.train.record import RunRecord, describe_data
+from polsess.train.resuming import changes_since
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
 from polsess.training.fine_tuning import freeze, start_from
 from polsess.training.module import SeparationModule
@@ -48,7 +52,8 @@ def train(
 
     Args:
         config: The experiment.
-        run_folder: Receives ``config.json``, ``metrics.csv``, ``tensorboard/`` and ``checkpoints/``.
+        run_folder: Receives ``config.json``, ``environment.json``, ``metrics.csv``, ``tensorboard/`` and
+            ``checkpoints/``.
         resume: Continue from the folder's last checkpoint; without it the folder must not hold a run.
         progress: Whether to draw a bar.
         say: Is told what the user should know at the beginning.
@@ -56,7 +61,8 @@ def train(
     Raises:
         FileExistsError: If the folder holds a run and ``resume`` is not set.
         FileNotFoundError: If ``resume`` is set and there is nothing to continue.
-        ValueError: If the corpus, the weights to start from or the parts to freeze do not fit.
+        ValueError: If the corpus, the weights to start from or the parts to freeze do not fit, or a resumed
+            run would continue with another model, other data or another kind of step.
         TrainingStopped: If the run had to end early; the message says why and how to go on.
     """
     last = run_folder / CHECKPOINTS / LAST
@@ -69,27 +75,33 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
     start = Progress.of(last) if resume else Progress()
+    changes = changes_since(last, config) if resume else {}
     lightning.seed_everything(config.seed, verbose=False)
     non_finite, signals = NonFiniteLog(run_folder, config.training.max_skipped_steps), StopSignals()
     module = _create_module(config, non_finite, resume=resume)
-    train_corpus, val_corpus = (
+    corpora = [
         create_corpus(config.data.corpus, split, config.task, config.seed)
         for split in (Split.TRAIN, Split.VAL)
-    )
+    ]
+    record, data = RunRecord(run_folder), describe_data(corpora)
+    remarks = record.check_data(data) if resume else []
     trainer = create_trainer(config.training, module.model, run_folder, signals, start, progress_bar=progress)
     rank, world_size = trainer.global_rank, trainer.world_size
     loaders = [
         create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
-        for corpus, training, at in (
-            (train_corpus, True, (start.epoch, start.batches)),
-            (val_corpus, False, (0, 0)),
+        for corpus, training, at in zip(
+            corpora, (True, False), ((start.epoch, start.batches), (0, 0)), strict=True
         )
     ]
-    if trainer.is_global_zero:
-        for line in _beginning(module):
-            say(line)
-    write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
-    with warnings.catch_warnings(), signals.listening():
+    with ExitStack() as run:
+        if trainer.is_global_zero:
+            for line in (*_beginning(module), *remarks, *_changed(changes)):
+                say(line)
+            write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
+            facts = {"resumed_at": asdict(start) if resume else None, "changes": changes, "data": data}
+            run.enter_context(record.start(**facts, started_from=module.origin and asdict(module.origin)))
+        run.enter_context(warnings.catch_warnings())
+        run.enter_context(signals.listening())
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(
@@ -128,3 +140,8 @@ def _beginning(module: SeparationModule) -> list[str]:
     if module.config.freeze:
         lines.append(f"Training {trained:,} of {sum(p.numel() for p in parameters):,} parameters.")
     return lines
+
+
+def _changed(changes: Mapping[str, list[Any]]) -> list[str]:
+    each = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in changes.items())
+    return [f"Changed since the run was stopped: {each}."] if changes else []

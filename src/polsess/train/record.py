@@ -1,0 +1,137 @@
+"""The record of a run: with what code, on what machine, from what data, when, by which command."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import polsess
+from polsess.data import Corpus
+from polsess.dependencies import list_extras
+from polsess.files import write_text
+from polsess.machine import code_commit, installed_version, memory_gib, num_processors, processor_name
+
+RECORD = "environment.json"
+"""The file in a run's folder: a list of the run's starts, the first one first."""
+
+_PACKAGES = ("polsess-separation", "torch", "numpy", "soundfile", "soxr", "pydantic", "safetensors")
+
+
+class ChangedDataError(ValueError):
+    """The corpus of a resumed run is not the one that it began with."""
+
+
+class RunRecord:
+    """The starts of a run; a resumed one adds an entry.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORD
+        self.starts = _read(self.path)
+
+    def check_data(self, data: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """See that the corpora are those of the last start.
+
+        Args:
+            data: What ``describe_data`` gives.
+
+        Returns:
+            Remarks for the user.
+
+        Raises:
+            ChangedDataError: If they are others.
+        """
+        if not self.starts:
+            return [f"{self.path} is missing: whether the data is the same cannot be told."]
+        known = self.starts[-1].get("data", {})
+        for split, now in data.items():
+            then = known.get(split, {})
+            if then.get("fingerprint") != now["fingerprint"]:
+                raise ChangedDataError(
+                    f"data.corpus: the {split} split has {now['examples']} examples of fingerprint "
+                    f"{now['fingerprint'][:12]}, the run began with {then.get('examples')} of "
+                    f"{str(then.get('fingerprint'))[:12]}. Bring the old data back, or begin another run "
+                    f"with --init {self.path.parent}."
+                )
+        return []
+
+    @contextmanager
+    def start(self, **facts: Any) -> Iterator[None]:
+        """Write an entry down, and how it ended when the block is left.
+
+        Args:
+            **facts: What else to write, plain data.
+        """
+        entry = {"started": _now(), "ended": None, "outcome": "running", **facts, **describe_environment()}
+        self.starts.append(entry)
+        self._write()
+        outcome = "completed"
+        try:
+            yield
+        except BaseException as error:
+            outcome = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            entry |= {"ended": _now(), "outcome": outcome}
+            self._write()
+
+    def _write(self) -> None:
+        write_text(self.path, json.dumps({"starts": self.starts}, indent=2, ensure_ascii=False) + "\n")
+
+
+def describe_data(corpora: Sequence[Corpus]) -> dict[str, dict[str, Any]]:
+    """Examples and fingerprint of each split."""
+    return {
+        str(corpus.split): {"examples": len(corpus), "fingerprint": corpus.fingerprint()}
+        for corpus in corpora
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """Command, code, packages and machine, as plain data."""
+    versions = {name: installed_version(name) for name in (*_PACKAGES, *sorted(list_extras()))}
+    cuda = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return {
+        "command": shlex.join(sys.argv),
+        "folder": str(Path.cwd()),
+        "code": code_commit(Path(polsess.__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name, found in versions.items() if found is not None},
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "processor": processor_name(),
+        "processors": num_processors(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": memory_gib(),
+        "cuda": torch.version.cuda,
+        "accelerators": [torch.cuda.get_device_name(index) for index in cuda],
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not the record of a run ({error}); move it away to go on.") from None
+    starts = content.get("starts") if isinstance(content, dict) else None
+    if not isinstance(starts, list) or not all(isinstance(entry, dict) for entry in starts):
+        raise ValueError(f"{path}: not the record of a run; move it away to go on.")
+    return starts
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
