@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from polsess.audio import (
     read_audio,
     read_audio_info,
     read_plain_header,
+    read_plain_mono,
     write_plain_pcm,
 )
 from polsess.audio.plain_wav import parse_plain_wav, read_plain_pcm
@@ -100,3 +102,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert rate == 16000
     np.testing.assert_array_equal(samples, PCM)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "fits"), [(0, 500, True), (7, 100, True), (450, 51, False), (-1, 9, False)]
+)
+def test_a_part_goes_straight_into_memory(tmp_path: Path, start: int, count: int, fits: bool) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, PCM[:500], 8000)
+    out = np.zeros(count, np.int16)
+    found = read_plain_mono(str(path), start, out)
+    assert (found is not None) == fits
+    if fits:
+        np.testing.assert_array_equal(out, PCM[start : start + count])
+    soundfile.write(path, PCM[:500].reshape(-1, 2), 8000)
+    assert read_plain_mono(str(path), 0, out[:10]) is None
+    os.mkfifo(tmp_path / "pipe")
+    assert read_plain_mono(str(tmp_path / "pipe"), 0, out) is None
+    assert read_plain_mono(str(tmp_path / "none"), 0, out) is None
+    assert read_plain_mono(str(tmp_path), 0, out) is None

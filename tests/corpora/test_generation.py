@@ -26,7 +26,7 @@ from polsess.data.generation import (
 )
 from polsess.data.generation.scenes import load_scenes
 from polsess.data.plate import Plate, create_reverb
-from polsess.data.polsess import FOLDERS
+from polsess.data.polsess_layers import FOLDERS
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from tests.conftest import DATA

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
-from polsess.data.polsess import INDOOR_VARIANTS, OUTDOOR_VARIANTS, VARIANTS
+from polsess.data.polsess_layers import INDOOR_VARIANTS, OUTDOOR_VARIANTS, VARIANTS
 from polsess.data.polsess_table import REVERB_COLUMNS, speaker_of
 from polsess.schema import ConfigError
 from polsess.tasks import Task

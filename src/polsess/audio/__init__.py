@@ -9,6 +9,7 @@ from polsess.audio.plain_wav import (
     PlainWav,
     encode_plain_pcm,
     read_plain_header,
+    read_plain_mono,
     read_plain_pcm,
     write_plain_pcm,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "read_audio",
     "read_audio_info",
     "read_plain_header",
+    "read_plain_mono",
     "read_plain_pcm",
     "resample",
     "resampled_length",

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-LAYER_COLUMNS = ("mixFile", "speaker1File", "speaker2File", "sceneFile", "eventFile")
-REVERB_COLUMNS = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
-"""Empty for outdoor rows."""
+from polsess.data.polsess_layers import MAX_SPEAKERS, speaker_files, speaker_reverbs
+
+REVERB_COLUMNS = (*speaker_reverbs(MAX_SPEAKERS), "reverbForEvent")
+"""Empty for outdoor rows; those of speakers that a corpus does not have are not there."""
 SOURCE_COLUMNS = {
-    "speech1OryginalPath": "speech1Start",
-    "speech2OryginalPath": "speech2Start",
+    **{f"speech{n}OryginalPath": f"speech{n}Start" for n in range(1, MAX_SPEAKERS + 1)},
     "sceneOryginalPath": "sceneStart",
     "eventOryginalPath": "eventStart",
 }
@@ -35,6 +36,16 @@ class PolSESSRow:
     """Scene, event, levels, speakers, as far as the CSV has them."""
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Source file and first sample by the column of the file, as far as the CSV has them."""
+
+    @property
+    def num_speakers(self) -> int:
+        """1 to 3."""
+        return sum(name in self.files for name in speaker_files(MAX_SPEAKERS))
+
+    @property
+    def speakers(self) -> list[str]:
+        """Who speaks, in the order of the references."""
+        return [str(self.metadata[f"speaker{n}"]) for n in range(1, self.num_speakers + 1)]
 
     @property
     def indoor(self) -> bool:
@@ -86,25 +97,37 @@ def read_table(path: Path) -> list[PolSESSRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         columns = reader.fieldnames or []
-        missing = [name for name in (*LAYER_COLUMNS, *REVERB_COLUMNS) if name not in columns]
+        count = _count_speakers(columns)
+        layers = ("mixFile", *speaker_files(count), "sceneFile", "eventFile")
+        reverbs = (*speaker_reverbs(count), "reverbForEvent")
+        missing = [name for name in (*layers, *reverbs) if name not in columns]
         if missing:
             separator = (
                 " It seems to be separated by ';': save it with commas." if ";" in str(columns) else ""
             )
             raise ValueError(f"{path}: missing column(s) {', '.join(missing)}.{separator}")
-        rows = [_read_row(path, number, row) for number, row in enumerate(reader, start=2)]
+        rows = [_read_row(path, number, row, layers, reverbs) for number, row in enumerate(reader, start=2)]
     if not rows:
         raise ValueError(f"{path}: it has no rows.")
     return rows
 
 
-def _read_row(path: Path, number: int, row: dict[str, str | None]) -> PolSESSRow:
-    files = {name: value for name in LAYER_COLUMNS if (value := _cell(row, name))}
-    if missing := [name for name in LAYER_COLUMNS if name not in files]:
+def _count_speakers(columns: Sequence[str]) -> int:
+    """The last speaker that a column is about; two where there is none."""
+    named = {n: {f"speaker{n}File", f"reverbForSpeaker{n}"} for n in range(1, MAX_SPEAKERS + 1)}
+    numbers = [n for n, names in named.items() if names & set(columns)]
+    return max(numbers, default=2)
+
+
+def _read_row(
+    path: Path, number: int, row: dict[str, str | None], layers: Sequence[str], reverb_columns: Sequence[str]
+) -> PolSESSRow:
+    files = {name: value for name in layers if (value := _cell(row, name))}
+    if missing := [name for name in layers if name not in files]:
         raise ValueError(f"{path}, row {number}, column {missing[0]}: expected a file name, got nothing.")
-    reverbs = {name: value for name in REVERB_COLUMNS if (value := _cell(row, name))}
-    if reverbs and len(reverbs) < len(REVERB_COLUMNS):
-        absent = next(name for name in REVERB_COLUMNS if name not in reverbs)
+    reverbs = {name: value for name in reverb_columns if (value := _cell(row, name))}
+    if reverbs and len(reverbs) < len(reverb_columns):
+        absent = next(name for name in reverb_columns if name not in reverbs)
         raise ValueError(
             f"{path}, row {number}, column {absent}: empty, though the row has other reverberation."
         )
@@ -117,14 +140,17 @@ def _read_row(path: Path, number: int, row: dict[str, str | None]) -> PolSESSRow
         for name, start in SOURCE_COLUMNS.items()
         if (source := _cell(row, name))
     }
-    return PolSESSRow(number, files, _metadata(path, number, row, indoor=bool(reverbs)), sources)
+    num_speakers = sum(name in files for name in speaker_files(MAX_SPEAKERS))
+    return PolSESSRow(number, files, _metadata(path, number, row, num_speakers, bool(reverbs)), sources)
 
 
-def _metadata(path: Path, number: int, row: dict[str, str | None], *, indoor: bool) -> dict[str, str | float]:
+def _metadata(
+    path: Path, number: int, row: dict[str, str | None], num_speakers: int, indoor: bool
+) -> dict[str, str | float]:
     found: dict[str, str | float] = {"location": "indoor" if indoor else "outdoor"}
     for name, column in (("scene", "sceneClass"), ("event", "eventClass")):
         found[name] = _cell(row, column) or "unknown"
-    for n in (1, 2):
+    for n in range(1, num_speakers + 1):
         found[f"speaker{n}"] = speaker_of(
             _cell(row, f"speech{n}OryginalPath") or row[f"speaker{n}File"] or ""
         )

@@ -126,7 +126,9 @@ def predict(config: PredictorConfig, estimate: Signal, reference: Signal, sample
     if table.shape[1] != len(config.outputs):
         raise UndefinedScoreError(f"{config.name}: gives {table.shape[1]} scores, not {len(config.outputs)}")
     if config.polynomials is not None:
-        table = np.stack([np.polyval(p, column) for p, column in zip(config.polynomials, table.T, strict=True)], 1)
+        table = np.stack(
+            [np.polyval(p, column) for p, column in zip(config.polynomials, table.T, strict=True)], 1
+        )
     scores = table.mean(0)
     if not np.isfinite(scores).all():
         raise UndefinedScoreError(f"{config.name} gave no finite value")

@@ -11,10 +11,10 @@ from polsess.data.audit.findings import AuditResult, Finding, Kind
 from polsess.data.audit.rows import RowReport, RowTask, check_row
 from polsess.data.base import Split
 from polsess.data.parallel import map_parallel
-from polsess.data.polsess import FOLDERS
+from polsess.data.polsess_layers import FOLDERS, MAX_SPEAKERS, speaker_files
 from polsess.data.polsess_table import PolSESSRow, find_table, read_table
 
-_SPEECH = ("speech1OryginalPath", "speech2OryginalPath")
+_SPEECH = tuple(f"speech{n}OryginalPath" for n in range(1, MAX_SPEAKERS + 1))
 _FEW, _FEW_HEADERS = 500, 50_000
 """Rows that are not worth starting processes for."""
 
@@ -107,7 +107,7 @@ def _repeated_rows(entries: Sequence[_Entry]) -> Iterable[Finding]:
     for entry in entries:
         sources = tuple(sorted(entry.row.sources.items()))
         # A place without a first sample or without a speaker does not identify a row.
-        known = len(sources) == 4 and all(start for _, (_, start) in sources)
+        known = len(sources) == 2 + entry.row.num_speakers and all(start for _, (_, start) in sources)
         keys: list[tuple[object, ...]] = [(entry.split, entry.row.files["mixFile"])]
         if known:
             keys.append(sources)
@@ -119,16 +119,20 @@ def _repeated_rows(entries: Sequence[_Entry]) -> Iterable[Finding]:
 
 
 def _slots(entries: Sequence[_Entry]) -> Iterable[Finding]:
-    """Both speakers from one file or one person."""
+    """Two speakers from one file or one person."""
     for entry in entries:
         row = entry.row
         sources = [row.sources[column][0] for column in _SPEECH if column in row.sources]
-        same_file = row.files["speaker1File"] == row.files["speaker2File"]
-        if same_file or (len(sources) == 2 and sources[0] == sources[1]):
-            name = sources[0] if sources else row.files["speaker1File"]
-            yield entry.finding(Kind.SAME_SOURCE, name, "is both speakers")
-        elif len(sources) == 2 and row.metadata["speaker1"] == row.metadata["speaker2"]:
-            yield entry.finding(Kind.SAME_SPEAKER, str(row.metadata["speaker1"]), "is both speakers")
+        files = [row.files[column] for column in speaker_files(row.num_speakers)]
+        for names in (files, sources):
+            if repeated := [name for name in names if names.count(name) > 1]:
+                name = sources[0] if names is files and sources else repeated[0]
+                yield entry.finding(Kind.SAME_SOURCE, name, "is two speakers")
+                break
+        else:
+            voices = row.speakers if len(sources) == row.num_speakers else []
+            if repeated := [name for name in voices if voices.count(name) > 1]:
+                yield entry.finding(Kind.SAME_SPEAKER, repeated[0], "is two speakers")
 
 
 def _leaks(entries: Sequence[_Entry]) -> Iterable[Finding]:
@@ -155,9 +159,12 @@ def _repeated_audio(entries: Sequence[_Entry], reports: Sequence[RowReport]) -> 
     seen: dict[tuple[str, bytes], _Entry] = {}
     for entry, report in zip(entries, reports, strict=True):
         silent = {one.file for one in report.findings if one.kind in (Kind.SILENT, Kind.SILENT_REVERB)}
-        speakers = [report.hashes.get(column) for column in ("speaker1File", "speaker2File")]
-        if speakers[0] is not None and speakers[0] == speakers[1]:
-            yield entry.finding(Kind.SAME_SOURCE, entry.file("speaker2File"), "holds the audio of speaker 1")
+        heard: dict[bytes, str] = {}
+        for n, column in enumerate(speaker_files(entry.row.num_speakers), start=1):
+            first_heard = heard.setdefault(report.hashes.get(column, column.encode()), f"speaker {n}")
+            if first_heard != f"speaker {n}":
+                detail = f"holds the audio of {first_heard}"
+                yield entry.finding(Kind.SAME_SOURCE, entry.file(column), detail)
         for column, digest in report.hashes.items():
             role = "speech" if column.startswith("speaker") else column
             first = seen.setdefault((role, digest), entry)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polsess.audio import AudioError, read_audio, read_audio_info, read_plain_header, read_plain_pcm
 from polsess.data.audit.findings import Finding, Kind
-from polsess.data.polsess import FOLDERS
+from polsess.data.polsess_layers import FOLDERS, speaker_files
 from polsess.data.polsess_table import REVERB_COLUMNS, PolSESSRow
 
 MAX_RESIDUAL = 4
@@ -20,7 +20,6 @@ _FULL = 2**15 - 1
 _LIMITER = 0.998 * 2**15
 """The original generator limits the sum of the speakers to 0.999 after the speakers were saved."""
 _CLIPPED_MIX = 0.9999 * 2**15
-_SPEAKERS = ("speaker1File", "speaker2File")
 
 Samples = NDArray[np.int32]
 
@@ -124,7 +123,8 @@ def _check_sum(task: RowTask, report: RowReport, layers: dict[str, Samples]) -> 
     mixture = layers["mixFile"]
     residual = np.abs(mixture - sum(samples for column, samples in layers.items() if column != "mixFile"))
     wrong = residual > MAX_RESIDUAL
-    limited = np.abs(layers["speaker1File"] + layers["speaker2File"]) >= _LIMITER
+    speakers = speaker_files(task.row.num_speakers)
+    limited = np.abs(sum(layers[column] for column in speakers)) >= _LIMITER
     clipped = (np.abs(layers["sceneFile"]) >= _FULL) | (np.abs(mixture) >= _FULL)
     if np.any(wrong & ~limited & ~clipped):
         where = f"up to {residual.max()} steps of 16 bits in {wrong.sum()} samples"

@@ -18,7 +18,7 @@ from polsess.audio import write_plain_pcm
 from polsess.data.base import Split
 from polsess.data.generation.item import Cells, Ingredients, Mixer
 from polsess.data.parallel import map_parallel
-from polsess.data.polsess import FOLDERS
+from polsess.data.polsess_layers import FOLDERS
 from polsess.files import write_text
 
 _COLUMNS = (
