@@ -12,6 +12,7 @@ from polsess.cli.terminal import ExitCode, Failure, Terminal
 if TYPE_CHECKING:
     from polsess.data import Corpus
     from polsess.evaluate import Evaluation, System
+    from polsess.metrics import PredictorConfig
 
 _Overrides = Annotated[
     list[str] | None,
@@ -45,6 +46,13 @@ _Metrics = Annotated[
     str | None,
     typer.Option("--metrics", help="E.g. si_snr,sdr,pesq; all that are installed if left out."),
 ]
+_Predictor = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--predictor",
+        help="A YAML that describes an ONNX network which scores without reference. Repeatable.",
+    ),
+]
 _By = Annotated[
     list[str] | None, typer.Option("--by", help="Also a table by this condition, e.g. sexes. Repeatable.")
 ]
@@ -77,6 +85,7 @@ def evaluate(
     task: _Task = None,
     split: _Split = "test",
     metrics: _Metrics = None,
+    predictor: _Predictor = None,
     by: _By = None,
     jobs: _Jobs = None,
     device: _Device = "auto",
@@ -99,6 +108,7 @@ def evaluate(
     chosen = resolve_metrics(metrics.split(",") if metrics else None)
     if metrics is None:
         _note_missing_metrics(terminal)
+    predictors = [_read_predictor(path) for path in predictor or []]
     num_failed = 0
     for each in _open_systems(model, device, estimates, system):
         for path in data:
@@ -110,6 +120,7 @@ def evaluate(
                     each,
                     corpus,
                     metrics=chosen,
+                    predictors=predictors,
                     num_workers=jobs,
                     folder=folder,
                     limit=limit,
@@ -152,6 +163,18 @@ def _open_data(
         )
     except (ValueError, OSError) as error:
         raise Failure(str(error), ExitCode.USAGE) from None
+
+
+def _read_predictor(path: Path) -> PredictorConfig:
+    from polsess.metrics import parse_predictor
+    from polsess.yaml_files import read_yaml
+
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise Failure(f"{path}: expected keys such as path and sha256.", ExitCode.USAGE)
+    if isinstance(data.get("path"), str):
+        data["path"] = str(path.parent / data["path"])  # beside its description
+    return parse_predictor(data, str(path))
 
 
 def _note_missing_metrics(terminal: Terminal) -> None:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from polsess.evaluate.journal import read_evaluation
 from polsess.evaluate.results import Evaluation
-from polsess.evaluate.tables import title_of
 from polsess.files import write_text
-from polsess.metrics import SCORES, Difference, correct_after_holm, paired_difference
+from polsess.metrics import Difference, correct_after_holm, paired_difference, title_of, unit_of
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
 
@@ -103,7 +102,7 @@ def verdict(first: str, second: str, difference: Difference, unit: str = "dB") -
 
 def report(comparison: Comparison, num_examples: int = 5) -> str:
     """The comparison as a Markdown document."""
-    unit = SCORES[comparison.column].unit
+    unit = unit_of(comparison.column)
     utterances = len(comparison.contenders[0].runs[0].rows)
     parts = [
         f"# {title_of(comparison.column)} on {utterances} utterances, list {comparison.list_hash}",

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from polsess.evaluate.results import Evaluation, Row
+from polsess.evaluate.results import Evaluation, Row, columns_of_predictors
 from polsess.evaluate.score_table import TableFormat, find_table, read_table, write_table
 from polsess.files import write_text
-from polsess.metrics import Summary, failure_rate
+from polsess.metrics import SCORES, Summary, failure_rate
 
 JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"
@@ -122,7 +122,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(
         settings["system"],
         tuple(settings["metrics"]),
-        read_table(table),
+        read_table(table, (*SCORES, *columns_of_predictors(settings))),
         settings,
         origin if isinstance(origin, dict) else {},
     )

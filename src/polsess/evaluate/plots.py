@@ -9,8 +9,8 @@ import numpy as np
 
 from polsess.dependencies import require
 from polsess.evaluate.comparing import Comparison
-from polsess.evaluate.tables import title_of
 from polsess.files import atomic_path
+from polsess.metrics import title_of
 
 
 def plot_pairs(comparison: Comparison, folder: Path) -> list[Path]:

@@ -101,7 +101,8 @@ class Evaluation:
     @property
     def columns(self) -> tuple[str, ...]:
         """The scores in the table."""
-        return columns_of(name for name in METRICS if name in self.metrics)
+        known = columns_of(name for name in METRICS if name in self.metrics)
+        return (*known, *columns_of_predictors(self.settings))
 
     @property
     def num_failed(self) -> int:
@@ -154,6 +155,13 @@ class Evaluation:
         keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key not in _SPEAKER_KEYS)
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
         return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
+
+
+def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of the networks that an evaluation's settings name."""
+    return tuple(
+        f"{each['name']}_{output}" for each in settings.get("predictors", ()) for output in each["outputs"]
+    )
 
 
 def _condition(row: Row, key: str) -> str | float | None:

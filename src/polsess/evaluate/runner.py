@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.score_table import TableFormat
 from polsess.evaluate.systems import FolderSystem, System, write_estimates
 from polsess.machine import installed_version
-from polsess.metrics import Scores, resolve_metrics
+from polsess.metrics import SCORES, PredictorConfig, Scores, check_predictor, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES
 from polsess.metrics.pool import Job, ScorePool, default_workers
 from polsess.schema import ConfigError
@@ -36,6 +36,7 @@ def evaluate(
     corpus: Corpus,
     *,
     metrics: Iterable[str] | None = None,
+    predictors: Sequence[PredictorConfig] = (),
     num_workers: int | None = 0,
     folder: Path | None = None,
     limit: int | None = None,
@@ -50,6 +51,7 @@ def evaluate(
         system: A model or a folder of estimates.
         corpus: One split under one task.
         metrics: Names from ``METRICS``; None for all that are installed.
+        predictors: Networks that score without a reference.
         num_workers: Processes for the metrics; 0 computes them here, None chooses by their
             number. Scripts that use processes must run under ``if __name__ == "__main__":``.
         folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued.
@@ -69,12 +71,14 @@ def evaluate(
         require("pyarrow", "The table as Parquet")
     check_fit(system, corpus)
     chosen = resolve_metrics(metrics)
+    _check_predictors(predictors)
     total = min(len(corpus), limit or len(corpus))
     if num_workers is None:
         num_workers = default_workers(chosen, total)
-    settings = describe(system, corpus, chosen, total)
+    settings = describe(system, corpus, chosen, total, predictors)
+    scoring = (num_workers, corpus.config.sample_rate, chosen, tuple(predictors))
     if folder is None:
-        rows = list(_rows(system, corpus, range(total), chosen, num_workers, progress))
+        rows = list(_rows(system, corpus, range(total), scoring, progress))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     keep = folder / ESTIMATES if save_estimates else None
     journal = Journal(folder, settings)
@@ -85,7 +89,7 @@ def evaluate(
         raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
     if len(rows) < total:
         with journal.writer(rows) as file:
-            for row in _rows(system, corpus, range(len(rows), total), chosen, num_workers, progress, keep):
+            for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
                 append(file, row)
                 rows.append(row)
     evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
@@ -118,10 +122,29 @@ def check_fit(system: System, corpus: Corpus) -> None:
         )
 
 
-def describe(system: System, corpus: Corpus, metrics: tuple[str, ...], total: int) -> dict[str, Any]:
+def _check_predictors(predictors: Sequence[PredictorConfig]) -> None:
+    columns = [*SCORES, *(column for each in predictors for column in each.columns)]
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise ConfigError(f"predictors: two scores would be called '{twice[0]}'; choose another name.")
+    for predictor in predictors:
+        check_predictor(predictor)
+
+
+def describe(
+    system: System,
+    corpus: Corpus,
+    metrics: tuple[str, ...],
+    total: int,
+    predictors: Sequence[PredictorConfig] = (),
+) -> dict[str, Any]:
     """The settings that decide the result; equal settings give equal scores."""
     rate = corpus.config.sample_rate
-    packages = {"pesq": "pesq" in metrics, "pystoi": {"stoi", "estoi"} & {*metrics}, "torch": True}
+    packages: dict[str, object] = {
+        "pesq": "pesq" in metrics,
+        "pystoi": {"stoi", "estoi"} & {*metrics},
+        "torch": True,
+    }
+    packages["onnxruntime"] = predictors
     return {
         "system": system.name,
         "identity": system.identity,
@@ -132,6 +155,7 @@ def describe(system: System, corpus: Corpus, metrics: tuple[str, ...], total: in
         "sample_rate": rate,
         "num_utterances": total,
         "metrics": list(metrics),
+        **({"predictors": [each.model_dump(mode="json") for each in predictors]} if predictors else {}),
         "pesq_mode": PESQ_MODES.get(rate) if "pesq" in metrics else None,
         "versions": {
             "python": platform.python_version(),
@@ -146,15 +170,14 @@ def _rows(
     system: System,
     corpus: Corpus,
     indices: range,
-    metrics: tuple[str, ...],
-    num_workers: int,
+    scoring: tuple[int, int, tuple[str, ...], tuple[PredictorConfig, ...]],
     progress: Progress | None,
     keep: Path | None = None,
 ) -> Iterator[Row]:
     """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
     if progress is not None:
         progress(indices.start, indices.stop)
-    with ScorePool(num_workers, corpus.config.sample_rate, metrics) as pool:
+    with ScorePool(*scoring) as pool:
         jobs = (_prepare(system, corpus, index, keep) for index in indices)
         for done, (row, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
             yield replace(row, scores=scores)

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,15 +54,19 @@ def write_table(evaluation: Evaluation, folder: Path, table_format: TableFormat 
     return path
 
 
-def read_table(path: Path) -> tuple[Row, ...]:
+def read_table(path: Path, columns: Collection[str] = tuple(SCORES)) -> tuple[Row, ...]:
     """Read a table.
+
+    Args:
+        path: The file.
+        columns: The names of scores; columns of other names are conditions.
 
     Raises:
         ValueError: If it is not one of scores.
         ModuleNotFoundError: If it is Parquet and pyarrow is not installed.
     """
     try:
-        return tuple(_from_cells(cells) for cells in _read_cells(path))
+        return tuple(_from_cells(cells, columns) for cells in _read_cells(path))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a table of scores ({error}).") from None
 
@@ -101,7 +105,7 @@ def _read_cells(path: Path) -> Iterable[Cells]:
 
 def _header(evaluation: Evaluation) -> list[str]:
     keys = dict.fromkeys(key for row in evaluation.rows for key in row.metadata)
-    conditions = [key for key in keys if key not in {*_FIXED, *SCORES}]
+    conditions = [key for key in keys if key not in {*_FIXED, *SCORES, *evaluation.columns}]
     num_sources = max((len(row.scores.permutation) for row in evaluation.rows), default=1)
     numbers = range(1, num_sources + 1) if num_sources > 1 else range(0)
     single = [f"{column}_{number}" for number in numbers for column in evaluation.columns]
@@ -109,7 +113,7 @@ def _header(evaluation: Evaluation) -> list[str]:
 
 
 def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, float | str | None]:
-    reserved = {*_FIXED, *SCORES}
+    reserved = {*_FIXED, *SCORES, *columns}
     cells: dict[str, float | str | None] = {
         key: value for key, value in row.metadata.items() if key not in reserved
     }
@@ -129,15 +133,19 @@ def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, float | str | Non
     }
 
 
-def _from_cells(cells: Cells) -> Row:
+def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
     permutation = tuple(int(word) - 1 for word in cells["permutation"].split())
     suffixes = [f"_{number}" for number in range(1, len(permutation) + 1)] if len(permutation) > 1 else [""]
     values = {
         column: tuple(_value(cells[column + suffix]) for suffix in suffixes)
-        for column in SCORES
+        for column in columns
         if column in cells and permutation
     }
-    known = {*_FIXED, *SCORES, *(column + suffix for column in SCORES for suffix in _suffixes(cells, column))}
+    known = {
+        *_FIXED,
+        *columns,
+        *(column + suffix for column in columns for suffix in _suffixes(cells, column)),
+    }
     metadata = {key: _condition(value) for key, value in cells.items() if key not in known and value != ""}
     reasons = json.loads(cells["reasons"]) if cells["reasons"] else {}
     return Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from polsess.evaluate.results import Evaluation
-from polsess.metrics import SCORES, Summary, failure_rate
+from polsess.metrics import Summary, failure_rate, name_of, title_of
 from polsess.text_tables import markdown, number, percent
 
 
@@ -35,14 +35,8 @@ def failure_lines(evaluation: Evaluation) -> list[str]:
     lines = []
     for column in evaluation.columns:
         for reason, count in evaluation.summary(column).failures.items():
-            lines.append(f"{SCORES[column].title}: {count} x {reason}")
+            lines.append(f"{name_of(column)}: {count} x {reason}")
     return lines
-
-
-def title_of(column: str) -> str:
-    """A score's name with its unit."""
-    score = SCORES[column]
-    return f"{score.title} [{score.unit}]" if score.unit else score.title
 
 
 def _cells(summary: Summary) -> list[str]:

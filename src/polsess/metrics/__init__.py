@@ -2,6 +2,7 @@
 
 from polsess.metrics.comparison import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.metrics.predictors import PredictorConfig, check_predictor, parse_predictor
 from polsess.metrics.scores import (
     METRICS,
     SCORES,
@@ -9,8 +10,11 @@ from polsess.metrics.scores import (
     Scores,
     columns_of,
     missing_metrics,
+    name_of,
     resolve_metrics,
     score_utterance,
+    title_of,
+    unit_of,
 )
 from polsess.metrics.summary import Summary, bootstrap_interval, failure_rate, summarise
 
@@ -18,17 +22,23 @@ __all__ = [
     "METRICS",
     "SCORES",
     "Difference",
+    "PredictorConfig",
     "Score",
     "Scores",
     "Summary",
     "UndefinedScoreError",
     "bootstrap_interval",
+    "check_predictor",
     "columns_of",
     "correct_after_holm",
     "failure_rate",
     "missing_metrics",
+    "name_of",
     "paired_difference",
+    "parse_predictor",
     "resolve_metrics",
     "score_utterance",
     "summarise",
+    "title_of",
+    "unit_of",
 ]

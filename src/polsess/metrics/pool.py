@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polsess.metrics.scores import METRICS, PACKAGES, Scores, score_utterance
+from polsess.metrics.predictors import PredictorConfig
+from polsess.metrics.scores import PACKAGES, Scores, columns_of, score_utterance
 
 TagT = TypeVar("TagT")
 Signals = NDArray[np.float32]
@@ -47,12 +48,18 @@ class ScorePool:
         num_workers: Processes; 0 computes in the calling one.
         sample_rate: Of the signals, in Hz.
         metrics: Names from ``METRICS``.
+        predictors: Networks that score without a reference.
     """
 
-    def __init__(self, num_workers: int, sample_rate: int, metrics: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        num_workers: int,
+        sample_rate: int,
+        metrics: tuple[str, ...],
+        predictors: tuple[PredictorConfig, ...] = (),
+    ) -> None:
         self.num_workers = num_workers
-        self.sample_rate = sample_rate
-        self.metrics = metrics
+        self._options = (sample_rate, metrics, predictors)
         self._executor = _create_executor(num_workers) if num_workers else None
 
     def __enter__(self) -> Self:
@@ -78,16 +85,16 @@ class ScorePool:
         if self._executor is None or job.signals is None:
             return None
         try:
-            return self._executor.submit(score_utterance, *job.signals, self.sample_rate, self.metrics)
+            return self._executor.submit(score_utterance, *job.signals, *self._options)
         except BrokenProcessPool:
             self._executor = _create_executor(self.num_workers)
-            return self._executor.submit(score_utterance, *job.signals, self.sample_rate, self.metrics)
+            return self._executor.submit(score_utterance, *job.signals, *self._options)
 
     def _collect(self, job: Job[TagT], future: Future[Scores] | None) -> tuple[TagT, Scores]:
         if job.signals is None:
             return job.tag, Scores({})
         if future is None:
-            return job.tag, score_utterance(*job.signals, self.sample_rate, self.metrics)
+            return job.tag, score_utterance(*job.signals, *self._options)
         try:
             return job.tag, future.result()
         except BrokenProcessPool:
@@ -97,8 +104,9 @@ class ScorePool:
         """Every metric in a process of its own: the one that crashes loses its values, with a reason."""
         _check_that_processes_start()
         scores = Scores({})
-        for metric in self.metrics:
-            part = _score_alone(signals, self.sample_rate, metric)
+        rate, metrics, predictors = self._options
+        alone = [((metric,), ()) for metric in metrics] + [((), (each,)) for each in predictors]
+        for part in (_score_alone(signals, rate, *each) for each in alone):
             scores = replace(
                 scores,
                 values={**scores.values, **part.values},
@@ -109,17 +117,24 @@ class ScorePool:
         return scores
 
 
-def _score_alone(signals: tuple[Signals, ...], sample_rate: int, metric: str) -> Scores:
+def _score_alone(
+    signals: tuple[Signals, ...],
+    sample_rate: int,
+    metrics: tuple[str, ...],
+    predictors: tuple[PredictorConfig, ...],
+) -> Scores:
+    """One metric or one predictor."""
     estimates, references, mixture = signals
     with _create_executor(1) as executor:
         try:
             return executor.submit(
-                score_utterance, estimates, references, mixture, sample_rate, (metric,)
+                score_utterance, estimates, references, mixture, sample_rate, metrics, predictors
             ).result()
         except BrokenProcessPool:
-            columns = METRICS[metric]
+            (name,) = (*metrics, *(each.name for each in predictors))
+            columns = (*columns_of(metrics), *(column for each in predictors for column in each.columns))
             values = dict.fromkeys(columns, (math.nan,) * len(references))
-            return Scores(values, dict.fromkeys(columns, f"{metric} crashed its process"))
+            return Scores(values, dict.fromkeys(columns, f"{name} crashed its process"))
 
 
 def _check_that_processes_start() -> None:

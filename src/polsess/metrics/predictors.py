@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from polsess.schema import ConfigError, Schema, parse, suggest
 
 Signal = NDArray[np.float64]
 
+_WORD = "^[a-z][a-z0-9]*$"
 _PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "dnsmos": {
         "name": "dnsmos",
@@ -50,15 +51,15 @@ _PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
 class PredictorConfig(Schema):
     """A network that scores a sound, and how it is fed."""
 
-    name: str = Field(pattern="[a-z][a-z0-9]*")
+    name: str = Field(pattern=_WORD)
     """Columns are called ``<name>_<output>``."""
     path: Path
     """The ONNX file."""
-    sha256: str = Field(pattern="[0-9a-f]{64}")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the file."""
     sample_rate: int = Field(ge=1)
     """That the network expects, in Hz; estimates are resampled."""
-    outputs: tuple[str, ...] = Field(min_length=1)
+    outputs: tuple[Annotated[str, Field(pattern=_WORD)], ...] = Field(min_length=1)
     """Names of the scores, in the order of the network."""
     window_seconds: float | None = Field(default=None, gt=0)
     """What the network hears at once; null for the whole sound."""

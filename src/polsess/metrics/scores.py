@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from polsess.dependencies import is_installed, require
 from polsess.metrics import perceptual
 from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.metrics.predictors import PredictorConfig, predict
 from polsess.metrics.utterance import CLEAN_MIXTURE_DB, Utterance
 from polsess.schema import ConfigError, suggest
 
@@ -60,6 +61,7 @@ def score_utterance(
     mixture: ArrayLike,
     sample_rate: int,
     metrics: Iterable[str] | None = None,
+    predictors: Sequence[PredictorConfig] = (),
 ) -> Scores:
     """Score the estimates of one utterance.
 
@@ -69,6 +71,7 @@ def score_utterance(
         mixture: What the model heard, ``[T]``.
         sample_rate: In Hz.
         metrics: Names from ``METRICS``; None for all that the installed packages can compute.
+        predictors: Networks that score without a reference.
 
     Raises:
         ValueError: If the shapes do not match. Silent, short or non-finite signals are no error: their scores
@@ -88,6 +91,12 @@ def score_utterance(
             if found := dict.fromkeys(reason for _, reason in results if reason):
                 reasons[column] = "; ".join(found)
         seconds[metric] = time.process_time() - start
+    for predictor in predictors:
+        start = time.process_time()
+        table, found = _predictions(predictor, utterance)
+        values |= dict(zip(predictor.columns, table, strict=True))
+        reasons |= dict.fromkeys(predictor.columns, "; ".join(found)) if found else {}
+        seconds[predictor.name] = time.process_time() - start
     return Scores(values, reasons, tuple(utterance.permutation), seconds)
 
 
@@ -130,6 +139,38 @@ def _value(score: Score, utterance: Utterance, source: int) -> tuple[float, str]
         return score.compute(utterance, source), ""
     except UndefinedScoreError as error:
         return math.nan, str(error)
+
+
+def _predictions(
+    predictor: PredictorConfig, utterance: Utterance
+) -> tuple[list[tuple[float, ...]], dict[str, None]]:
+    """By column, a value per source; and why some are missing."""
+    rows: list[list[float]] = []
+    reasons: dict[str, None] = {}
+    for source in range(utterance.num_sources):
+        try:
+            utterance.check(source)
+            estimate, reference = utterance.estimate(source), utterance.references[source]
+            rows.append(predict(predictor, estimate, reference, utterance.sample_rate))
+        except UndefinedScoreError as error:
+            rows.append([math.nan] * len(predictor.outputs))
+            reasons[str(error)] = None
+    return list(zip(*rows, strict=True)), reasons
+
+
+def title_of(column: str) -> str:
+    """How a table heads a column: its name with its unit."""
+    return f"{name_of(column)} [{unit_of(column)}]" if unit_of(column) else name_of(column)
+
+
+def name_of(column: str) -> str:
+    """A column's name for readers; of a predictor's column, what its description calls it."""
+    return SCORES[column].title if column in SCORES else column.replace("_", " ")
+
+
+def unit_of(column: str) -> str:
+    """A column's unit; empty where there is none."""
+    return SCORES[column].unit if column in SCORES else ""
 
 
 def _improvement(score: float, of_mixture: float) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polsess.audio import write_audio
 from polsess.evaluate.reopening import Heard
-from polsess.evaluate.tables import title_of
+from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
 from polsess.report.spectra import level_range, spectrogram_uri

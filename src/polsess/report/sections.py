@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from polsess.evaluate import Evaluation
 from polsess.evaluate.comparing import Comparison, Contender, compare, pairs_table, verdict
-from polsess.evaluate.tables import title_of
-from polsess.metrics import SCORES, failure_rate
+from polsess.metrics import failure_rate, name_of, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
@@ -50,7 +49,7 @@ def _reasons(group: Group) -> Markup:
     for run in group.runs:
         for column in run.evaluation.columns:
             for reason, count in _reasons_of(run.evaluation, column).items():
-                rows.append([run.name, SCORES[column].title, str(count), reason])
+                rows.append([run.name, name_of(column), str(count), reason])
     return table(["system", "score", "count", "reason"], rows, "Why scores are missing") if rows else Markup()
 
 
@@ -140,7 +139,7 @@ def comparisons(group: Group, column: str) -> Markup:
         comparison = compare(contenders, column)
     except ConfigError as error:
         return section("Comparison", element("p", f"Not compared: {error}"))
-    unit = SCORES[column].unit
+    unit = unit_of(column)
     sentences = [
         element("li", verdict(first.name, second.name, each, unit))
         for first, second, each in comparison.pairs
@@ -225,7 +224,7 @@ def _name_of_condition(key: str) -> str:
         "decay": "reverberation: decay",
         "location": "indoor or outdoor (reverberation indoors only)",
     }
-    return title_of(key) if key in SCORES else known.get(key, key.replace("_", " "))
+    return title_of(key) if key == _HIDDEN else known.get(key, key.replace("_", " "))
 
 
 def pick_column(groups: Sequence[Group], wanted: str) -> str:
