@@ -13,7 +13,7 @@ FLOORS = [
     | {"signal_ratios", "permutation", "allocator", "machine", "pictures", "text_tables"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},
-    {"training", "inference"},
+    {"training", "inference", "old_settings"},
     {"config"},
     {"train", "evaluate", "benchmark", "demo", "overview", "doctor"},
     {"report", "listening"},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from polsess.checkpoints import read_checkpoint
 from polsess.data import DataConfig
 from polsess.models import ModelConfig, parse_model_config
+from polsess.old_settings import is_old, upgrade
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import Task
 from polsess.training.settings import TrainingConfig
@@ -43,20 +45,29 @@ class Config(Schema):
                 f"model.sample_rate is {self.model.sample_rate} Hz, but data.corpus.sample_rate is "
                 f"{self.data.corpus.sample_rate} Hz; set both to the same."
             )
+        stage, epoch = self.data.corpus.schedule_from_epoch, self.training.optimizer.schedule_from_epoch
+        if stage is not None and stage != epoch:
+            raise ValueError(
+                f"training.optimizer.schedule_from_epoch is {epoch}, but the curriculum starts the schedule "
+                f"in epoch {stage}; leave schedule_from_epoch out to follow the curriculum."
+            )
         return self
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Read an experiment.
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), *, say: Callable[[str], None] = warnings.warn
+) -> Config:
+    """Read an experiment, also one of the original polsess.
 
     Args:
         path: A YAML file; None starts from nothing.
         overrides: ``key=value`` pairs, e.g. ``training.max_epochs=3``; the value is read as YAML.
+        say: Is told what was changed in a file of the original polsess.
 
     Raises:
         ConfigError: One line per mistake, each naming the key; or if there is no such file.
     """
-    return parse_config(_merged(_with_initial_model(_layers(path, overrides))))
+    return parse_config(_merged(_with_initial_model(_layers(path, overrides, say))))
 
 
 def read_settings(
@@ -75,12 +86,15 @@ def read_settings(
     return _merge(dict(defaults or {}), _merged(_layers(path, overrides)))
 
 
-def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tuple[str, Any, str]]:
+def explain_config(
+    path: Path | None, overrides: Sequence[str] = (), *, say: Callable[[str], None] = warnings.warn
+) -> list[tuple[str, Any, str]]:
     """Every value of an experiment and where it came from.
 
     Args:
         path: As in ``load_config``.
         overrides: As in ``load_config``.
+        say: As in ``load_config``.
 
     Returns:
         (dotted key, value, origin); the origin is the file, ``command line`` or ``default``.
@@ -88,7 +102,7 @@ def explain_config(path: Path | None, overrides: Sequence[str] = ()) -> list[tup
     Raises:
         ConfigError: As in ``load_config``.
     """
-    config = load_config(path, overrides)
+    config = load_config(path, overrides, say=say)
     layers = _with_initial_model(_layers(path, overrides))
     given = [(origin, dict(flatten(layer))) for origin, layer in layers]
     rows = []
@@ -123,7 +137,13 @@ def _merged(layers: list[Layer]) -> dict[str, Any]:
     return data
 
 
-def _layers(path: Path | None, overrides: Sequence[str]) -> list[Layer]:
+def _keep_quiet(_note: str) -> None:
+    """Where what was changed has been said before."""
+
+
+def _layers(
+    path: Path | None, overrides: Sequence[str], say: Callable[[str], None] = _keep_quiet
+) -> list[Layer]:
     layers: list[Layer] = []
     if path is not None:
         if not path.is_file():
@@ -131,6 +151,11 @@ def _layers(path: Path | None, overrides: Sequence[str]) -> list[Layer]:
         content = read_yaml(path)
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path}: expected keys and values at the top, got {content!r}.")
+        if is_old(content):
+            upgraded = upgrade(content, str(path))
+            content = upgraded.settings
+            for note in upgraded.notes:
+                say(note)
         layers.append((str(path), content))
     return layers + [("command line", _parse_override(override)) for override in overrides]
 
@@ -161,7 +186,19 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 "reference(s). Leave model.num_sources out to follow the task."
             )
         model.setdefault("sample_rate", corpus.get("sample_rate", 8000))
+    _start_schedule(data)
     return parse(Config, data)
+
+
+def _start_schedule(data: dict[str, Any]) -> None:
+    """Let the first stage of a curriculum with ``lr_scheduler: start`` say when the rate may fall."""
+    corpus = (data.get("data") or {}).get("corpus")
+    stages = corpus.get("curriculum") if isinstance(corpus, Mapping) else None
+    for stage in stages if isinstance(stages, list) else ():
+        if isinstance(stage, Mapping) and stage.get("lr_scheduler") == "start":
+            below = {"training": {"optimizer": {"schedule_from_epoch": stage.get("epoch")}}}
+            data["training"] = _merge(below, data)["training"]
+            return
 
 
 def _task_sources(task: Any, corpus: Mapping[str, Any]) -> int | None:

@@ -66,6 +66,8 @@ def join_gates(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dic
         CheckpointError: If one is missing or their shapes differ.
     """
     joined = dict(state)
+    if not state:  # an architecture without weights is converted, too
+        return joined
     for kind in ("weight", "bias"):
         output = take(joined, f"{prefix}output.{kind}", where)
         gate = take(joined, f"{prefix}output_gate.{kind}", where)

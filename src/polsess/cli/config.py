@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
+    context: typer.Context,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
@@ -32,7 +33,7 @@ def show(
     from polsess.config import explain_config
 
     table = Table("key", "value", "from", box=None)
-    for key, value, origin in explain_config(config, overrides or []):
+    for key, value, origin in explain_config(config, overrides or [], say=context.obj.note):
         table.add_row(key, str(value), origin)
     Console(highlight=False).print(table)
 

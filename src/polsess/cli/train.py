@@ -71,7 +71,7 @@ def train(
     if resume and config is None and out is not None:
         config = out / "config.json"  # continues as it began
     fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
-    experiment = load_config(config, [*fine_tuning, *(overrides or [])])
+    experiment = load_config(config, [*fine_tuning, *(overrides or [])], say=terminal.note)
     from polsess.train import train as run_training
     from polsess.training.trouble import Preempted
 

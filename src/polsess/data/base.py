@@ -57,6 +57,11 @@ class CorpusConfig(Schema):
     segment_seconds: float | None = Field(default=4.0, gt=0)
     """Length of training examples; null for whole utterances. Validation and test are always whole."""
 
+    @property
+    def schedule_from_epoch(self) -> int | None:
+        """The epoch that the learning rate's schedule waits for, if a curriculum says so."""
+        return None
+
 
 class Corpus(ABC):
     """The examples of one split of a corpus under one task.

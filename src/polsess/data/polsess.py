@@ -42,6 +42,8 @@ class CurriculumStage(Schema):
     """The first epoch of the stage."""
     variants: tuple[str, ...] = Field(min_length=1)
     """Names of variants; ``C`` stands for both ``C_in`` and ``C_out``."""
+    lr_scheduler: Literal["start"] | None = None
+    """``start``: the learning rate is not lowered before this stage."""
 
     @field_validator("variants")
     @classmethod
@@ -91,6 +93,11 @@ class PolSESSConfig(CorpusConfig):
             raise ValueError(f"curriculum: the epochs of the stages must rise, got {epochs}.")
         check_range("background_gain_db", self.background_gain_db, -60, 60)
         return self
+
+    @property
+    def schedule_from_epoch(self) -> int | None:
+        """The epoch of the first stage that starts the schedule of the learning rate."""
+        return next((stage.epoch for stage in self.curriculum if stage.lr_scheduler == "start"), None)
 
     @property
     def recomposes(self) -> bool:

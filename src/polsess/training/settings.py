@@ -25,7 +25,7 @@ class OptimizerConfig(Schema):
     """Plateau lowers the rate when validation has not improved, exponential every few epochs, cosine falls
     to a hundredth at the end; dptnet is that paper's warm-up followed by 2 % less every second epoch."""
     schedule_from_epoch: int = Field(default=0, ge=0)
-    """The rate is not lowered before this epoch."""
+    """The rate is not lowered before this epoch; a curriculum's ``lr_scheduler: start`` sets it."""
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     plateau_patience: int = Field(default=3, ge=0)
     """Validations without improvement before the rate falls."""
