@@ -1,0 +1,121 @@
+"""The key of a blind test: which stimulus is which system. It stays with the experimenter."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from polsess.schema import ConfigError, Schema, parse
+
+_MAX_BYTES = 16 << 20
+
+
+class Kind(StrEnum):
+    """What listeners are asked."""
+
+    MUSHRA = "mushra"
+    """Rate all systems of a clip side by side from 0 to 100 against an open reference (ITU-R BS.1534-3)."""
+    AB = "ab"
+    """Prefer one of two, or neither."""
+    P835 = "p835"
+    """Rate speech, background and overall quality from 1 to 5, one sound at a time (after ITU-T P.835)."""
+
+
+class Role(StrEnum):
+    """What a stimulus is in the test."""
+
+    REFERENCE = "reference"
+    """The clean target, hidden among the others."""
+    SYSTEM = "system"
+    """What is tested; the unprocessed mixture is one of them, the choice of doing nothing."""
+    ANCHOR = "anchor"
+    """A known degradation; holds the scale in place."""
+
+
+class StimulusKey(Schema):
+    """One sound of a trial."""
+
+    id: str
+    """What page and answers call it; drawn anew for every trial."""
+    condition: str
+    """What it is."""
+    role: Role
+
+
+class TrialKey(Schema):
+    """One page that a listener sees."""
+
+    id: str
+    training: bool
+    """Comes first and does not count."""
+    control: bool
+    """Tells nothing about the systems, only whether the listener listens."""
+    item: str
+    """The utterance."""
+    source: int
+    """Which of its references is the target, from 0."""
+    stimuli: tuple[StimulusKey, ...] = Field(min_length=1)
+
+    @property
+    def clip(self) -> str:
+        """Utterance and target; trials of one clip are compared with each other."""
+        return f"{self.item}/{self.source}"
+
+
+class Key(Schema):
+    """A whole test."""
+
+    format: Literal["polsess-listening-key-1"] = "polsess-listening-key-1"
+    test: str
+    """Digest of the page's sounds; answers name it."""
+    kind: Kind
+    title: str
+    seed: int
+    sample_rate: int
+    trials: tuple[TrialKey, ...] = Field(min_length=1)
+
+    @property
+    def conditions(self) -> dict[str, Role]:
+        """Every condition with its role: the reference, systems, anchors, each by name."""
+        found = {(each.role, each.condition) for trial in self.trials for each in trial.stimuli}
+        order = sorted(found, key=lambda each: (list(Role).index(each[0]), each[1]))
+        return {condition: role for role, condition in order}
+
+
+def read_key(path: Path) -> Key:
+    """Read ``key.json``.
+
+    Raises:
+        ConfigError: If it is not the key of a test.
+        OSError: If it cannot be read.
+    """
+    key = parse(Key, read_json(path), str(path))
+    identifiers = [trial.id for trial in key.trials]
+    if len(set(identifiers)) < len(identifiers):
+        raise ConfigError(f"{path}: trials: an id comes twice.")
+    return key
+
+
+def read_json(path: Path) -> Any:
+    """Read a small JSON file of somebody else.
+
+    Raises:
+        ConfigError: If it is too large or not JSON.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; neither answers nor a key are.")
+    try:
+        return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as JSON ({error}).") from None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
