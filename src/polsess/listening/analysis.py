@@ -70,7 +70,7 @@ class Pair:
             order = (self.second, self.first) if self.difference.mean > 0 else (self.first, self.second)
             return f"{order[0]} is better than {order[1]} by {abs(self.difference.mean):.2f}."
         few = self.difference.num_clusters
-        why = f" ({few} listeners are too few)" if few < _MIN_LISTENERS else ""
+        why = f" (too few listeners: {few})" if few < _MIN_LISTENERS else ""
         return f"{self.first} and {self.second}: no difference shown{why}."
 
 

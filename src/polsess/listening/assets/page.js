@@ -306,6 +306,7 @@ byId("play").onclick = () => { controls[" "](); refresh(); };
 byId("loop").onclick = () => controls.l();
 byId("next").onclick = next;
 byId("download").onclick = download;
+byId("begin").disabled = false;
 byId("entry").onsubmit = (event) => { event.preventDefault(); begin(byId("listener").value); };
 for (const part of document.querySelectorAll("[data-kind]")) part.hidden = part.dataset.kind !== test.kind;
 for (const part of document.querySelectorAll("[data-open]")) part.hidden = test.kind === "p835";

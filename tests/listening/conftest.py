@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from polsess.evaluate import Reopened
+from tests.listening.planted import evaluated
+
+
+@pytest.fixture(scope="session")
+def evaluations(tmp_path_factory: pytest.TempPathFactory) -> list[Reopened]:
+    return evaluated(tmp_path_factory.mktemp("listening"))
