@@ -37,6 +37,7 @@ def plot_ratings(analysis: Analysis, target: Path) -> None:
         for row, condition in enumerate(conditions):
             _draw(axes, analysis, scale, condition, row)
         axes.set(xlim=_LIMITS[analysis.key.kind], xlabel=_label(analysis.key.kind, scale))
+        _add_words(axes, analysis.key.kind)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         for side in ("top", "right", "left"):
@@ -44,7 +45,6 @@ def plot_ratings(analysis: Analysis, target: Path) -> None:
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(conditions)), [name.replace("$", r"\$") for name in conditions])
     panels[0].invert_yaxis()
-    _add_words(panels[0], analysis.key.kind)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=150)
 
@@ -89,17 +89,12 @@ def _label(kind: Kind, scale: str) -> str:
 
 
 def _add_words(axes: Any, kind: Kind) -> None:
-    """The words of the MUSHRA scale above the picture."""
+    """The words of the MUSHRA scale above the picture; whole grades below that of P.835."""
+    if kind is Kind.P835:
+        axes.set_xticks(range(1, 6))
     if kind is not Kind.MUSHRA:
         return
-    for index, word in enumerate(_WORDS):
-        axes.text(
-            20 * index + 10,
-            1.01,
-            word,
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            color="0.4",
-            fontsize=8,
-        )
     axes.set_xticks(range(0, 101, 20))
+    for index, word in enumerate(_WORDS):
+        place = {"transform": axes.get_xaxis_transform(), "ha": "center"}
+        axes.text(20 * index + 10, 1.01, word, color="0.4", fontsize=8, **place)
