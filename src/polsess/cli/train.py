@@ -73,6 +73,7 @@ def train(
     fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
     experiment = load_config(config, [*fine_tuning, *(overrides or [])], say=terminal.note)
     from polsess.train import train as run_training
+    from polsess.training.distributed import is_main_process
     from polsess.training.trouble import Preempted
 
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
@@ -81,9 +82,12 @@ def train(
             experiment, folder, resume=resume, progress=terminal.interactive, say=terminal.note
         )
     except Preempted as stopped:
-        terminal.error(str(stopped))
-        _requeue(stopped.received.name, terminal)
+        if is_main_process():
+            terminal.error(str(stopped))
+            _requeue(stopped.received.name, terminal)
         raise typer.Exit(128 + stopped.received) from None
+    if not is_main_process():
+        return
     terminal.note(
         f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
         f"Best weights: {result.best_checkpoint}\n"

@@ -92,8 +92,8 @@ class EpochSampler(Sampler[ExampleKey]):
         num_examples: Examples in an epoch.
         seed: Decides the order together with the epoch.
         shuffle: Whether the order is random.
-        rank: Which of ``world_size`` processes this is; each gets an equal share, the rest of the division
-            is left out of the epoch.
+        rank: Which of ``world_size`` processes this is; each gets an equal share. The rest of the division is
+            left out of a shuffled epoch; in order, the first keys come again instead, so that none is missed.
         world_size: Number of processes.
     """
 
@@ -122,14 +122,15 @@ class EpochSampler(Sampler[ExampleKey]):
         order = np.arange(self.num_examples)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        share = order[: len(self) * self.world_size][self.rank :: self.world_size]
+        share = np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size]
         epoch, num_done = self._resumed
         first = num_done if epoch == self.epoch else 0
         return iter([(self.epoch, int(index)) for index in share[first:]])
 
     def __len__(self) -> int:
         """Keys in this process's share."""
-        return self.num_examples // self.world_size
+        whole, rest = divmod(self.num_examples, self.world_size)
+        return whole if self.shuffle else whole + (rest > 0)
 
 
 def collate(drawn: list[KeyedExample]) -> Batch:

@@ -47,6 +47,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
+    after_epoch: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train a model.
 
@@ -57,6 +58,7 @@ def train(
         resume: Continue from the folder's last checkpoint; without it the folder must not hold a run.
         progress: Whether to draw a bar.
         say: Is told what the user should know at the beginning.
+        after_epoch: Told every epoch, counted from 0, and its validation score; may raise to end the run.
 
     Raises:
         FileExistsError: If the folder holds a run and ``resume`` is not set.
@@ -85,7 +87,16 @@ def train(
     ]
     record, data = RunRecord(run_folder), describe_data(corpora)
     remarks = record.check_data(data) if resume else []
-    trainer = create_trainer(config.training, module.model, run_folder, signals, start, progress_bar=progress)
+    trainer = create_trainer(
+        config.training,
+        module.model,
+        run_folder,
+        signals,
+        start,
+        run_config=module.run_config,
+        progress_bar=progress,
+        after_epoch=after_epoch,
+    )
     rank, world_size = trainer.global_rank, trainer.world_size
     loaders = [
         create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
@@ -102,6 +113,7 @@ def train(
             run.enter_context(record.start(**facts, started_from=module.origin and asdict(module.origin)))
         run.enter_context(warnings.catch_warnings())
         run.enter_context(signals.listening())
+        run.enter_context(closed_after(trainer.loggers))
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(

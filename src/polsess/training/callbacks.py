@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
 
 from polsess.files import write_text
+from polsess.training.module import MONITOR
 
 
 class EpochTable(lightning.Callback):
@@ -26,11 +28,12 @@ class EpochTable(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Append the epoch's means."""
         del pl_module
+        metrics = trainer.callback_metrics  # averages over processes: all of them must ask
         if not trainer.is_global_zero:
             return
         values = {
             name.removesuffix("_epoch"): f"{float(value):.4f}"
-            for name, value in sorted(trainer.callback_metrics.items())
+            for name, value in sorted(metrics.items())
             if not name.endswith("_step") and name != "learning_rate"  # too small for four decimals
         }
         row = {
@@ -48,6 +51,22 @@ class EpochTable(lightning.Callback):
             return []
         with self.path.open(newline="") as file:
             return list(csv.DictReader(file))
+
+
+class AfterEpoch(lightning.Callback):
+    """Tells somebody the score of every epoch.
+
+    Args:
+        tell: Called with the epoch, counted from 0, and its validation score; may raise to end the run.
+    """
+
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
+        self.tell = tell
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell it."""
+        del pl_module
+        self.tell(trainer.current_epoch, float(trainer.callback_metrics[MONITOR]))
 
 
 def _as_csv(rows: list[dict[str, str]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from polsess.files import atomic_path
+from polsess.training.distributed import largest
 from polsess.training.module import MONITOR, SeparationModule
 from polsess.training.trouble import Preempted, StopSignals
 
@@ -29,10 +31,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, and are read without executing anything."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written, e.g. because the disk is full; the old one is as it was.
+        """
         del storage_options
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            with atomic_path(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer hides the system's error in its own
+            reason = getattr(error, "strerror", None) or "writing failed; is the disk full?"
+            raise OSError(
+                f"{path}: the checkpoint could not be written ({reason}). The one before it is kept: make room "
+                "and continue with --resume."
+            ) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
@@ -125,10 +138,12 @@ class Checkpoints(Checkpoint):
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if done == trainer.num_training_batches:
             return
-        if self.signals.received is not None or self._due(trainer):
+        due = time.monotonic() - self._saved >= 60 * self.every_minutes
+        number, save = largest(trainer, (self._received(), int(due)))
+        if number or save:
             stepped = done - done % pl_module.config.accumulate_batches  # a group under way is done again
             self._save(trainer, Progress(trainer.current_epoch, stepped, trainer.global_step))
-        self._end_if_asked()
+        self._end_if_asked(number)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take note of the score."""
@@ -149,7 +164,7 @@ class Checkpoints(Checkpoint):
         if self._is_best and trainer.is_global_zero:
             with atomic_path(self.folder / BEST) as temporary:
                 shutil.copyfile(self.folder / LAST, temporary)
-        self._end_if_asked()
+        self._end_if_asked(*largest(trainer, (self._received(),)))
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and how long ago it was."""
@@ -168,14 +183,14 @@ class Checkpoints(Checkpoint):
         checkpoint["polsess_progress"] = asdict(self.progress)
         del checkpoint["loops"]
 
-    def _due(self, trainer: lightning.Trainer) -> bool:
-        return trainer.world_size == 1 and time.monotonic() - self._saved >= 60 * self.every_minutes
+    def _received(self) -> int:
+        return int(self.signals.received or 0)
 
     def _save(self, trainer: lightning.Trainer, progress: Progress) -> None:
         self.progress = progress
         trainer.save_checkpoint(self.folder / LAST)
         self._saved = time.monotonic()
 
-    def _end_if_asked(self) -> None:
-        if self.signals.received is not None:
-            raise Preempted(self.signals.received, self.folder / LAST)
+    def _end_if_asked(self, number: int) -> None:
+        if number:
+            raise Preempted(signal.Signals(number), self.folder / LAST)

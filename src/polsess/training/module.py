@@ -22,10 +22,11 @@ from polsess.data import Batch
 from polsess.losses import SeparationLoss, permutation_invariant
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
+from polsess.training.distributed import clip_gradient, gather, shard
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.schedule import LearningRate
 from polsess.training.settings import OptimizerConfig, TrainingConfig
-from polsess.training.trouble import NonFiniteLog, is_out_of_memory
+from polsess.training.trouble import NonFiniteLog, RunningStatistics, TrainingStopped, is_out_of_memory
 
 MONITOR = "val_si_snri"
 """What decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
@@ -59,11 +60,18 @@ class SeparationModule(lightning.LightningModule):
         self.num_micro_batches = 1
         self.origin: Origin | None = None
         self.frozen_norms = frozen_norms(model)
-        self.scores: list[tuple[str, float, float]] = []
+        self.scores: dict[int, tuple[str, float, float]] = {}
+        self._fault: tuple[str, Batch] | None = None  # the first bad batch of the step
+        self._statistics = RunningStatistics()
         self._restored: dict[str, Any] = {}
         if config.compile and model.supports_compile:
             compiled = torch.compile(model.estimate_with_auxiliary)
             model.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
+
+    def configure_model(self) -> None:
+        """Shard the model where asked for; Lightning has connected the processes by now."""
+        if self.config.strategy == "fsdp":
+            shard(self.model, self.device_mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; the learning rate is set before every step."""
@@ -82,8 +90,12 @@ class SeparationModule(lightning.LightningModule):
         group = self.config.accumulate_batches
         total = int(self.trainer.num_training_batches)
         size = min(group, total - batch_idx // group * group)  # the last group of an epoch may be smaller
+        if batch_idx % group == 0:
+            self._statistics.keep(self.model)
         loss = self._add_gradient(batch, 1 / size)
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch.mixture))
+        count = len(batch.mixture) if loss.isfinite() else 0  # a step that is left out has no loss
+        loss = loss.nan_to_num(0.0)
+        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=count, sync_dist=True)
         if (batch_idx + 1) % group == 0 or batch_idx + 1 == total:
             self._step(batch)
 
@@ -93,8 +105,13 @@ class SeparationModule(lightning.LightningModule):
             try:
                 return self._backward(batch, weight)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or self.trainer.world_size > 1:
+                if not is_out_of_memory(error):
                     raise
+                if self.trainer.world_size > 1:  # the other processes are amid the same batch
+                    raise TrainingStopped(
+                        "Out of memory: with several processes batches are not split by themselves; lower "
+                        "data.batch_size, raise training.accumulate_batches and continue with --resume."
+                    ) from error
                 if self.num_micro_batches >= len(batch.mixture):
                     raise
             self.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr]
@@ -111,8 +128,9 @@ class SeparationModule(lightning.LightningModule):
             estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture[part])
             loss = self.loss(estimates, batch.references[part], auxiliary) * (len(rows) / count)
             if not loss.isfinite():
-                self.non_finite.add(self, batch, f"loss {loss.item()}")
-                loss = sum((p.sum() * 0.0 for p in self.parameters()), loss.new_zeros(()))
+                self._fault = self._fault or (f"loss {loss.item()}", batch)
+                # Every gradient becomes NaN, so that all processes leave this step out.
+                loss = sum((p.sum() for p in self.parameters() if p.requires_grad), loss) * torch.nan
             self.manual_backward(loss * weight)
             total += loss.detach()
         return total
@@ -121,8 +139,7 @@ class SeparationModule(lightning.LightningModule):
         """Clip and step; a gradient that is not finite is dropped and written down."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, lightning.pytorch.core.optimizer.LightningOptimizer)
-        limit = self.config.gradient_clip_norm
-        norm = nn.utils.clip_grad_norm_(self.parameters(), limit or float("inf"))
+        norm = clip_gradient(self.parameters(), self.config.gradient_clip_norm)
         self.log("gradient_norm", norm, batch_size=1)
         assert self.learning_rate is not None
         rate = self.learning_rate.at(self.global_step, self.current_epoch)
@@ -132,12 +149,15 @@ class SeparationModule(lightning.LightningModule):
         if norm.isfinite():
             optimizer.step()
         else:
-            self.non_finite.add(self, batch, f"gradient norm {norm.item()}")
+            what, batch = self._fault or (f"gradient norm {norm.item()}", batch)
+            self.non_finite.add(self, gather(self.non_finite.describe(self, batch, what)))
+            self._fault = None
+            self._statistics.restore()
         optimizer.zero_grad(set_to_none=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the last validation."""
-        self.scores = []
+        self.scores = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """SI-SNR and its improvement over the mixture, per utterance."""
@@ -149,13 +169,13 @@ class SeparationModule(lightning.LightningModule):
             score, _ = permutation_invariant(si_snr, estimates[row : row + 1, :, :length], reference)
             baseline = si_snr(batch.mixture[row, :length], reference).mean()
             stratum = str(batch.metadata[row].get(self.config.validation_strata or "", ""))
-            self.scores.append((stratum, score.item(), (score.mean() - baseline).item()))
+            self.scores[batch.keys[row][1]] = (stratum, score.item(), (score.mean() - baseline).item())
 
     def on_validation_epoch_end(self) -> None:
         """Means over utterances, per stratum where asked for; every process sees them all."""
-        scores = _gather(self.scores)
+        scores = {index: score for part in gather(self.scores) for index, score in part.items()}
         by_stratum: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for stratum, score, improvement in scores:
+        for _, (stratum, score, improvement) in sorted(scores.items()):
             by_stratum[stratum].append((score, improvement))
         means = {name: np.mean(values, axis=0) for name, values in sorted(by_stratum.items())}
         score, improvement = np.mean(list(means.values()), axis=0)
@@ -204,11 +224,3 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.O
 def _seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
     sequence = np.random.SeedSequence([seed, epoch, batch_idx, rank])
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
-
-
-def _gather(scores: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return scores
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, scores)
-    return [score for part in gathered for score in part]

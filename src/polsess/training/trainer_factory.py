@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.models import SeparationModel
-from polsess.training.callbacks import EpochTable
+from polsess.training.callbacks import AfterEpoch, EpochTable
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
+from polsess.training.distributed import create_strategy
 from polsess.training.settings import TrainingConfig
+from polsess.training.trackers import create_loggers
 from polsess.training.trouble import StopSignals
 
 CHECKPOINTS = "checkpoints"
@@ -29,7 +31,9 @@ def create_trainer(
     signals: StopSignals,
     start: Progress,
     *,
+    run_config: dict[str, Any],
     progress_bar: bool = True,
+    after_epoch: Callable[[int, float], None] | None = None,
 ) -> lightning.Trainer:
     """The engine of a run.
 
@@ -39,7 +43,9 @@ def create_trainer(
         run_folder: Where logs and checkpoints go.
         signals: Asked at every step boundary whether to stop.
         start: Where the run starts.
+        run_config: Plain data of the whole configuration, for the trackers.
         progress_bar: Whether to draw a bar.
+        after_epoch: Told every epoch and its validation score.
     """
     chosen: list[lightning.Callback] = [
         EpochTable(run_folder / "metrics.csv"),
@@ -55,16 +61,19 @@ def create_trainer(
         # By interpolation: what does not change (frozen parts) is equal to the bit, as a weighted sum is not.
         average = get_ema_multi_avg_fn(config.ema_decay)
         chosen.append(WeightAveraging(device=None, multi_avg_fn=average))
+    if after_epoch is not None:
+        chosen.append(AfterEpoch(after_epoch))
     if progress_bar:
         chosen.append(RichProgressBar(leave=True))
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(config.device, config.device),
         devices=config.devices,
         num_nodes=config.num_nodes,
+        strategy=create_strategy(config),
         max_epochs=config.max_epochs,
         max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
         precision=_precision(config, model),
-        logger=TensorBoardLogger(run_folder, name="", version="tensorboard"),
+        logger=create_loggers(config, run_folder, run_config),
         callbacks=chosen,
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=config.log_every_steps,

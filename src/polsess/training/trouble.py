@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from polsess.data import Batch
 from polsess.files import atomic_path, write_text
@@ -47,14 +48,15 @@ class NonFiniteLog:
         self.limit = limit
         self.count = 0
 
-    def add(self, module: SeparationModule, batch: Batch, what: str) -> None:
-        """Take note of a batch.
+    def describe(self, module: SeparationModule, batch: Batch, what: str) -> dict[str, Any]:
+        """What is written down of a batch.
 
-        Raises:
-            TrainingStopped: If this is one too many; a file to reproduce it has then been written.
+        Args:
+            module: Says which step it is.
+            batch: The batch.
+            what: What was not finite in it.
         """
-        self.count += 1
-        record = {
+        return {
             "epoch": module.current_epoch,
             "step": module.global_step,
             "what": what,
@@ -62,21 +64,57 @@ class NonFiniteLog:
             "items": batch.identifiers,
             "keys": [list(key) for key in batch.keys],
         }
+
+    def add(self, module: SeparationModule, records: list[dict[str, Any]]) -> None:
+        """Take note of a step that is left out; all processes do so together.
+
+        Args:
+            module: The run.
+            records: What each process describes. Where losses were bad, the others only heard of it.
+
+        Raises:
+            TrainingStopped: If this is one too many; a file to reproduce it has then been written.
+        """
+        self.count += 1
+        records = [each for each in records if each["what"].startswith("loss")] or records
+        if module.trainer.is_global_zero:
+            self._write(records)
+        if self.count > self.limit:
+            self._stop(module, records[0])
+
+    def _write(self, records: list[dict[str, Any]]) -> None:
         path = self.folder / "non_finite.jsonl"
         known = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_text(path, known + json.dumps(record) + "\n")
-        if self.count > self.limit:
-            self._stop(module, record)
+        write_text(path, known + "".join(json.dumps(record) + "\n" for record in records))
 
     def _stop(self, module: SeparationModule, record: dict[str, Any]) -> None:
         replay = self.folder / "replay.pt"
-        content = {"record": record, "config": module.run_config, "model": module.model.state_dict()}
-        with atomic_path(replay) as temporary:
-            torch.save(content, temporary)
+        whole = module.trainer.strategy.lightning_module_state_dict()  # also where it is sharded
+        model = {name[len("model.") :]: value for name, value in whole.items() if name.startswith("model.")}
+        if module.trainer.is_global_zero:
+            with atomic_path(replay) as temporary:
+                torch.save({"record": record, "config": module.run_config, "model": model}, temporary)
         raise TrainingStopped(
             f"{self.count} steps were left out because the loss or gradient was not finite (limit "
             f"{self.limit}); first in {record['first_module']}. Reproduce it: polsess train --replay {replay}"
         )
+
+
+class RunningStatistics:
+    """The running means of batch normalisation, which a bad batch reaches before its loss is known."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def keep(self, model: nn.Module) -> None:
+        """Remember them as they are before a step."""
+        norms = (norm for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm))
+        self._kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+
+    def restore(self) -> None:
+        """Put them back, because the step is left out."""
+        for buffer, old in self._kept:
+            buffer.copy_(old)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,0 +1,61 @@
+"""`polsess runs`: training runs side by side, read from their folders."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polsess.cli.terminal import Terminal
+
+
+class TableFormat(StrEnum):
+    """How the table is written."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(runs)
+
+
+def runs(
+    context: typer.Context,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER]...", help="Runs, or folders that hold runs.", show_default="the folder runs"
+        ),
+    ] = None,
+    form: Annotated[
+        TableFormat, typer.Option("-f", "--format", help="For a terminal, documents, papers or programs.")
+    ] = TableFormat.TEXT,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PICTURE", help="Draw the learning curves.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare training runs: state, best score, epochs, time, parameters, settings that differ.
+
+    polsess runs
+
+    polsess runs runs/small runs/large --plot curves.png
+
+    polsess runs runs --format latex > table.tex
+    """
+    from polsess.train.history import find_runs
+    from polsess.train.run_tables import draw_curves, render_runs
+
+    terminal: Terminal = context.obj
+    found = find_runs(folders or [Path("runs")])
+    typer.echo(render_runs(found, form.value))
+    if plot is not None:
+        draw_curves(found, plot)
+        terminal.note(f"Learning curves: {plot}")

@@ -1,0 +1,83 @@
+"""`polsess tune`: a search for the best settings of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polsess.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from polsess.train.tuning import Trial
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(tune)
+
+
+def tune(
+    context: typer.Context,
+    space: Annotated[
+        Path, typer.Argument(metavar="SPACE.yaml", help="The experiment and the ranges to search.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the experiment."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The search's folder.", show_default="runs/<the file's name>"),
+    ] = None,
+) -> None:
+    """Search the best settings with Optuna; the same command goes on with a search that was stopped.
+
+    polsess tune space.yaml
+
+    polsess tune space.yaml training.max_epochs=20 -o runs/search
+    """
+    from polsess.allocator import tune_allocator
+    from polsess.dependencies import require
+
+    terminal: Terminal = context.obj
+    tune_allocator()
+    require("lightning", "Training")
+    require("optuna", "polsess tune")
+    from polsess.train.search_space import load_space
+    from polsess.train.tuning import tune as search
+    from polsess.training.trouble import Preempted
+
+    wanted, base = load_space(space, overrides or [])
+    folder = out or Path("runs") / space.stem
+    with terminal.progress() as progress:
+        bar = progress.add_task("trials", total=wanted.trials)
+
+        def on_trial(trial: Trial, best: Trial | None) -> None:
+            progress.update(bar, completed=trial.number + 1)
+            terminal.note(
+                _line(trial) + (f"; best {best.score:.2f} dB (trial {best.number})" if best else "")
+            )
+
+        try:
+            result = search(wanted, base, folder, on_trial)
+        except Preempted as stopped:
+            terminal.error(f"Stopped by {stopped.received.name}; the same command goes on with the search.")
+            raise typer.Exit(128 + stopped.received) from None
+    states = [trial.state for trial in result.trials]
+    terminal.note(
+        f"{len(states)} trials, {states.count('pruned')} pruned, {states.count('failed')} failed\n"
+        f"Best: {_line(result.best)}\n"
+        f"Train it: polsess train --config {result.best_config}"
+    )
+
+
+def _line(trial: Trial) -> str:
+    score = f"{trial.score:.2f} dB" if trial.score is not None else "no score"
+    values = ", ".join(f"{key}={_number(value)}" for key, value in trial.values.items())
+    return f"trial {trial.number}: {trial.remark or score} ({trial.state}; {values})"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,229 @@
+"""Training runs of the past, read from their folders: finished, running, stopped or damaged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+_MAX_BYTES = 64 << 20
+_SILENCE_MINUTES = 60.0
+
+
+class RunState(StrEnum):
+    """Where a run is."""
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of ``metrics.csv``."""
+
+    number: int
+    """Counted from 0."""
+    steps: int
+    """Of the whole run up to its end."""
+    minutes: float
+    """Since the start of the run that it belongs to; a resumed run starts again at 0."""
+    score: float
+    """Validation SI-SNRi in dB."""
+    loss: float
+    """Mean of the epoch."""
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run's folder, read."""
+
+    folder: Path
+    state: RunState
+    settings: Mapping[str, Any]
+    """The resolved configuration by dotted key."""
+    epochs: Sequence[Epoch]
+    num_parameters: int | None
+    """Of the model; None if its configuration cannot be read."""
+    problems: Sequence[str]
+    """What of the folder could not be read, and why it ended."""
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch with the best validation score."""
+        scored = [epoch for epoch in self.epochs if math.isfinite(epoch.score)]
+        return max(scored, key=lambda epoch: epoch.score, default=None)
+
+    @property
+    def minutes(self) -> float:
+        """Training time of all starts together, up to the last complete epoch."""
+        times = [epoch.minutes for epoch in self.epochs]
+        ends = [now for now, after in zip(times, [*times[1:], -1.0], strict=True) if after < now]
+        return sum(ends)
+
+
+def find_runs(folders: Sequence[Path]) -> list[PastRun]:
+    """Read all runs in folders.
+
+    Args:
+        folders: Runs themselves, or folders that hold runs at any depth.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist or holds no run.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; name one that polsess train wrote.")
+        runs = sorted({path.parent for path in folder.rglob("*") if _marks_a_run(path)})
+        if not runs:
+            raise FileNotFoundError(f"{folder}: no training run in it; name one that polsess train wrote.")
+        found |= dict.fromkeys(runs)
+    return [read_run(run) for run in found]
+
+
+def read_run(folder: Path) -> PastRun:
+    """Read one run; what cannot be read is said in its ``problems``."""
+    problems: list[str] = []
+    config = _read_json(folder / "config.json", problems, needed=True)
+    settings = dict(_flatten(config))
+    epochs = _read_epochs(folder / "metrics.csv", problems)
+    num_parameters = _count_parameters(config.get("model"), problems)
+    record = _read_json(folder / "environment.json", problems, needed=False)
+    state = RunState.DAMAGED if problems else _state(folder, settings, epochs, record, problems)
+    return PastRun(folder, state, settings, epochs, num_parameters, problems)
+
+
+def differing_keys(runs: Sequence[PastRun]) -> list[str]:
+    """Settings that are not the same in all runs whose configuration could be read."""
+    readable = [run.settings for run in runs if run.settings]
+    keys = dict.fromkeys(key for settings in readable for key in settings)
+    missing = object()
+    return [
+        key
+        for key in keys
+        if any(each.get(key, missing) != readable[0].get(key, missing) for each in readable)
+    ]
+
+
+def _marks_a_run(path: Path) -> bool:
+    if path.name == "metrics.csv":
+        return path.is_file()
+    return path.name == "config.json" and (path.parent / "tensorboard").is_dir()
+
+
+def _read_json(path: Path, problems: list[str], *, needed: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if needed:
+            problems.append(f"{path.name} is missing")
+        return {}
+    try:
+        content = json.loads(_text(path))
+    except (ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name}: {_one_line(error)}")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path.name}: expected keys and values")
+        return {}
+    return content
+
+
+def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
+    if not path.is_file():
+        return []  # the first epoch is not done yet
+    epochs = []
+    try:
+        for line, row in enumerate(csv.DictReader(_text(path).splitlines()), start=2):
+            try:
+                epochs.append(_epoch(row))
+            except (KeyError, ValueError, TypeError) as error:
+                problems.append(f"{path.name}: line {line} cannot be read ({_one_line(error)})")
+    except (csv.Error, ValueError, OSError) as error:
+        problems.append(f"{path.name}: {_one_line(error)}")
+    return epochs
+
+
+def _epoch(row: Mapping[str, str]) -> Epoch:
+    return Epoch(
+        number=int(row["epoch"]),
+        steps=int(row["step"]),
+        minutes=float(row["minutes_since_start"]),
+        score=float(row["val_si_snri"]),
+        loss=float(row["train_loss"]),
+    )
+
+
+def _count_parameters(model: Any, problems: list[str]) -> int | None:
+    import torch
+
+    from polsess.models import create_model, parse_model_config
+
+    if model is None:
+        return None
+    try:
+        with torch.device("meta"):  # shapes without memory
+            return sum(
+                parameter.numel() for parameter in create_model(parse_model_config(model)).parameters()
+            )
+    except Exception as error:  # whatever a foreign configuration does to a constructor
+        problems.append(f"config.json: no model can be made of it ({_one_line(error)})")
+        return None
+
+
+def _state(
+    folder: Path,
+    settings: Mapping[str, Any],
+    epochs: Sequence[Epoch],
+    record: Mapping[str, Any],
+    problems: list[str],
+) -> RunState:
+    starts = record.get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts and isinstance(starts[-1], dict) else {}
+    outcome = str(last.get("outcome", "running"))
+    if outcome == "completed" or (outcome == "running" and _is_complete(settings, epochs)):
+        return RunState.FINISHED
+    if outcome != "running":
+        problems.append(_one_line(outcome))
+        return RunState.STOPPED if outcome.startswith(("Preempted", "KeyboardInterrupt")) else RunState.FAILED
+    written = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    silent = (time.time() - written) / 60 > _SILENCE_MINUTES
+    if silent:
+        problems.append(f"nothing was written for {_SILENCE_MINUTES:.0f} minutes")
+    return RunState.STOPPED if silent else RunState.RUNNING
+
+
+def _is_complete(settings: Mapping[str, Any], epochs: Sequence[Epoch]) -> bool:
+    total, patience = (settings.get(f"training.{key}") for key in ("max_epochs", "early_stopping_patience"))
+    if not epochs or not isinstance(total, int):
+        return False
+    best = max(epochs, key=lambda epoch: epoch.score)
+    waited = epochs[-1].number - best.number
+    return epochs[-1].number + 1 >= total or (isinstance(patience, int) and waited >= patience)
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"larger than {_MAX_BYTES >> 20} MiB")
+    return content.decode("utf-8")
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

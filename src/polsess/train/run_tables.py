@@ -1,0 +1,137 @@
+"""Several training runs side by side: as text, for documents, papers and programs, and as learning curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from polsess.dependencies import require
+from polsess.files import atomic_path
+from polsess.text_tables import comma_separated, latex, markdown, number
+from polsess.train.history import PastRun, RunState, differing_keys
+
+Format = Literal["text", "markdown", "latex", "csv", "json"]
+
+_HEADER = ["run", "state", "best SI-SNRi [dB]", "at epoch", "epochs", "steps", "time", "parameters"]
+
+
+def render_runs(runs: Sequence[PastRun], form: Format = "text") -> str:
+    """Runs as a table, the best first, followed by the settings in which they differ.
+
+    Args:
+        runs: What ``find_runs`` gave.
+        form: ``text`` for a terminal, with problems below; ``markdown``, ``latex``, ``csv`` or ``json``.
+    """
+    runs = sorted(runs, key=lambda run: -(run.best.score if run.best else -math.inf))
+    names, keys = _names(runs), differing_keys(runs)
+    if form == "json":
+        records = [_record(run, name, keys) for run, name in zip(runs, names, strict=True)]
+        return json.dumps(records, indent=2)
+    rows = [_cells(run, name) for run, name in zip(runs, names, strict=True)]
+    settings = [[_plain(run.settings.get(key, "-")) for key in keys] for run in runs]
+    if form != "text":
+        draw = {"markdown": markdown, "latex": latex, "csv": comma_separated}[form]
+        return draw([*_HEADER, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
+    parts = [markdown(_HEADER, rows)]
+    if keys:
+        parts.append(markdown(["differing setting", *names], list(zip(keys, *settings, strict=True))))
+    problems = [
+        f"{name}: {_plain(each)}" for run, name in zip(runs, names, strict=True) for each in run.problems
+    ]
+    return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
+
+
+def draw_curves(runs: Sequence[PastRun], target: Path) -> None:
+    """Draw validation score and training loss over the epochs of several runs into one picture.
+
+    Args:
+        runs: What ``find_runs`` gave; those without a complete epoch are left out.
+        target: The picture, e.g. a .png or .svg.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If no run has a complete epoch.
+    """
+    require("matplotlib", "Drawing learning curves")
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    drawn = [(run, name) for run, name in zip(runs, _names(runs), strict=True) if run.epochs]
+    if not drawn:
+        raise ValueError(f"{target}: nothing to draw, no run has a complete epoch yet.")
+    figure = Figure(figsize=(11.0, 4.5 + 0.2 * len(drawn)), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for index, (run, name) in enumerate(drawn):
+        epochs = [epoch.number + 1 for epoch in run.epochs]
+        style = {"color": f"C{index % 10}", "linestyle": ["-", "--", ":", "-."][index // 10 % 4]}
+        marker = "o" if len(epochs) < 3 else None  # a line needs two points
+        label = name.replace("$", r"\$")
+        panels[0].plot(epochs, [epoch.score for epoch in run.epochs], label=label, marker=marker, **style)
+        panels[1].plot(epochs, [epoch.loss for epoch in run.epochs], marker=marker, **style)
+        if run.best is not None:
+            panels[0].plot(
+                run.best.number + 1, run.best.score, marker="*", markersize=9, color=style["color"]
+            )
+    for axes, title in zip(panels, ["validation SI-SNRi [dB] (star: best)", "training loss"], strict=True):
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower left", ncols=max(1, 110 // (8 + max(len(name) for _, name in drawn))))
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _cells(run: PastRun, name: str) -> list[str]:
+    best, last = run.best, run.epochs[-1] if run.epochs else None
+    total = run.settings.get("training.max_epochs", "?")
+    return [
+        name,
+        str(run.state),
+        number(best.score) if best else "-",
+        str(best.number + 1) if best else "-",
+        f"{last.number + 1 if last else 0} of {_plain(total)}",
+        f"{last.steps:,}" if last else "0",
+        _duration(run.minutes),
+        "-" if run.num_parameters is None else f"{run.num_parameters / 1e6:.2f} M",
+    ]
+
+
+def _record(run: PastRun, name: str, keys: Sequence[str]) -> dict[str, Any]:
+    best, last = run.best, run.epochs[-1] if run.epochs else None
+    return {
+        "run": name,
+        "folder": str(run.folder),
+        "state": RunState(run.state).value,
+        "best_si_snri_db": best.score if best else None,
+        "best_epoch": best.number + 1 if best else None,
+        "epochs": last.number + 1 if last else 0,
+        "steps": last.steps if last else 0,
+        "minutes": round(run.minutes, 2),
+        "parameters": run.num_parameters,
+        "differing_settings": {key: run.settings.get(key) for key in keys},
+        "problems": list(run.problems),
+    }
+
+
+def _names(runs: Sequence[PastRun]) -> list[str]:
+    """The last parts of the folders, as many as tell them apart."""
+    for depth in range(1, 20):
+        names = ["/".join(run.folder.resolve().parts[-depth:]) for run in runs]
+        if len(set(names)) == len(names):
+            break
+    return [_plain(name) for name in names]
+
+
+def _duration(minutes: float) -> str:
+    hours, rest = divmod(round(minutes), 60)
+    return f"{hours} h {rest:02d} min" if hours else f"{minutes:.1f} min"
+
+
+def _plain(value: Any) -> str:
+    """Text of one line that cannot steer a terminal or break a table."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(letter if letter.isprintable() and letter != "|" else "?" for letter in text)

@@ -1,0 +1,177 @@
+"""A search for the best settings of an experiment with Optuna: pruned, resumable, reproducible."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polsess.dependencies import require
+from polsess.files import write_text
+from polsess.schema import ConfigError
+from polsess.train.run import train
+from polsess.train.search_space import SearchSpace, apply
+from polsess.training.trouble import Preempted
+
+STUDY, BEST = "study.db", "best.yaml"
+_NAME = "polsess"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of values and what came of it."""
+
+    number: int
+    """Counted from 0."""
+    values: Mapping[str, Any]
+    """By dotted key."""
+    score: float | None
+    """Best SI-SNRi on validation in dB; of a pruned trial up to its end, None if the trial failed."""
+    state: str
+    """``complete``, ``pruned`` or ``failed``."""
+    remark: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a search came to."""
+
+    trials: list[Trial]
+    best: Trial
+    best_config: Path
+    """A YAML for ``polsess train``."""
+
+
+def tune(
+    space: SearchSpace,
+    base: Mapping[str, Any],
+    folder: Path,
+    on_trial: Callable[[Trial, Trial | None], None] = lambda *_: None,
+) -> TuningResult:
+    """Search, or go on with a search.
+
+    Every trial is a training run ``trial-NNN``. The values of a trial depend on the seed and the trials before
+    alone, so a search that was stopped and started again tries what it would have tried.
+
+    Args:
+        space: Ranges and number of trials.
+        base: Plain settings of the experiment.
+        folder: Receives ``study.db``, ``best.yaml`` and the runs.
+        on_trial: Called after every trial with it and with the best up to then.
+
+    Raises:
+        ModuleNotFoundError: If Optuna is not installed.
+        ConfigError: If the folder holds a search of other ranges or of another experiment.
+        Preempted: If a signal ended it; the trial under way is repeated next time.
+        RuntimeError: If no trial came to an end.
+    """
+    study = _open_study(space, base, folder)
+    while (number := len(_done(study))) < space.trials:
+        trial = _run_trial(study, space, base, folder, number)
+        best = _best(study)
+        if best is not None:
+            _write_best(best, base, folder)
+        on_trial(trial, best)
+    best = _best(study)
+    if best is None:
+        raise RuntimeError(f"{folder}: no trial came to an end; the first: {_done(study)[0].remark}")
+    _write_best(best, base, folder)
+    return TuningResult(_done(study), best, folder / BEST)
+
+
+def _open_study(space: SearchSpace, base: Mapping[str, Any], folder: Path) -> Any:
+    optuna = require("optuna", "polsess tune")
+    optuna.logging.set_verbosity(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    pruning = space.pruning
+    study = optuna.create_study(
+        storage=f"sqlite:///{(folder / STUDY).resolve()}",
+        study_name=_NAME,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(pruning.startup_trials, pruning.warmup_epochs)
+        if pruning
+        else optuna.pruners.NopPruner(),
+    )
+    identity = json.dumps([space.model_dump(mode="json", exclude={"trials", "config"}), base], sort_keys=True)
+    if study.user_attrs.setdefault("identity", identity) != identity:
+        raise ConfigError(
+            f"{folder} holds a search of other ranges or another experiment; choose another folder with --out."
+        )
+    study.set_user_attr("identity", identity)
+    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # was killed: it is done again
+    return study
+
+
+def _run_trial(study: Any, space: SearchSpace, base: Mapping[str, Any], folder: Path, number: int) -> Trial:
+    optuna = require("optuna", "polsess tune")
+    study.sampler = optuna.samplers.TPESampler(seed=space.seed + number)
+    trial = study.ask()
+    trial.set_user_attr("number", number)
+    values = {key: each.suggest(trial, key) for key, each in space.search.items()}
+    scores: list[float] = []
+
+    def after_epoch(epoch: int, score: float) -> None:
+        scores.append(score)
+        trial.report(max(scores), epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    run = folder / f"trial-{number:03d}"
+    try:
+        _clear(run)
+        config, _ = apply(base, values)
+        train(config, run, progress=False, after_epoch=after_epoch)
+        study.tell(trial, max(scores))
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except Preempted:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        raise
+    except (ValueError, RuntimeError, OSError) as error:  # e.g. memory that is never enough
+        trial.set_user_attr("remark", " ".join(str(error).split()) or type(error).__name__)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return _done(study)[-1]
+
+
+def _done(study: Any) -> list[Trial]:
+    """Trials that count, in order; those that were killed do not."""
+    optuna = require("optuna", "polsess tune")
+    complete, pruned = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+    done = []
+    for each in study.get_trials(deepcopy=False):
+        remark = each.user_attrs.get("remark", "")
+        if each.state not in (complete, pruned) and not remark:
+            continue
+        state = {complete: "complete", pruned: "pruned"}.get(each.state, "failed")
+        reached = max(each.intermediate_values.values(), default=None)
+        score = each.value if each.state is complete else reached
+        done.append(Trial(each.user_attrs["number"], dict(each.params), score, state, remark))
+    return done
+
+
+def _best(study: Any) -> Trial | None:
+    complete = [(trial.score, trial) for trial in _done(study) if trial.state == "complete"]
+    scored = [(score, trial) for score, trial in complete if score is not None]
+    return max(scored, key=lambda pair: pair[0], default=(None, None))[1]
+
+
+def _write_best(best: Trial, base: Mapping[str, Any], folder: Path) -> None:
+    _, settings = apply(base, best.values)
+    head = f"# Trial {best.number} of polsess tune: SI-SNRi {best.score:.2f} dB on validation.\n"
+    write_text(folder / BEST, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def _clear(run: Path) -> None:
+    """Put away what a killed trial left; its run begins anew."""
+    if run.exists():
+        import shutil
+
+        shutil.rmtree(run)

@@ -1,0 +1,118 @@
+"""A checkpoint is whole or not there: killed in the middle of saving, or on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polsess.config import parse_config
+from polsess.train import train
+from polsess.training.checkpointing import AtomicCheckpointIO
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def saved(path: Path) -> int:
+    """The number of a checkpoint, after seeing that every value of it belongs to that number."""
+    content = AtomicCheckpointIO().load_checkpoint(path)
+    assert bool((content["weights"] == content["number"]).all())
+    return int(content["number"])
+
+
+def kill_while_saving(path: Path, times: int, random_source: random.Random) -> None:
+    """Let a process save without pause, kill it at a random moment, read what is there, and again.
+
+    A process that is killed takes its whole group along: one fork of a warm process per kill keeps this fast.
+    """
+    number = 0
+    for _ in range(times):
+        child = os.fork()
+        if child == 0:
+            try:
+                while True:
+                    number += 1
+                    weights = torch.full((300_000,), number)
+                    AtomicCheckpointIO().save_checkpoint({"number": number, "weights": weights}, path)
+            finally:
+                os._exit(1)
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(random_source.uniform(0.0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        after = saved(path)
+        assert after >= number
+        number = after
+
+
+def check_kills(tmp_path: Path, times: int) -> None:
+    script = f"""
+import random, sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from tests.training.test_saving import kill_while_saving
+kill_while_saving(Path(sys.argv[1]), {times}, random.Random(0))
+"""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path / "last.ckpt")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    left = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert left, "no kill hit a save: the test proves nothing"  # a temporary file of a killed process
+
+
+def test_killed_while_saving_a_few_times(tmp_path: Path) -> None:
+    check_kills(tmp_path, 10)
+
+
+@pytest.mark.slow
+def test_killed_while_saving_two_hundred_times(tmp_path: Path) -> None:
+    check_kills(tmp_path, 200)
+
+
+@pytest.mark.parametrize("fails", ["write", "fsync", "replace"])
+def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Whatever call reports it: writing, flushing or renaming."""
+    train(parse_config(with_epochs(experiment, 1)), tmp_path / "run", progress=False)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+
+    def full(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fails == "write":  # the system's own refusal, in the middle of the file
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limited[1]))
+    else:
+        monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[fails], full)
+    try:
+        with pytest.raises(
+            OSError, match=r"last.ckpt: the checkpoint could not be written \(.*continue with --res"
+        ):
+            train(parse_config(with_epochs(experiment, 3)), tmp_path / "run", resume=True, progress=False)
+    finally:
+        if fails == "write":
+            resource.setrlimit(resource.RLIMIT_FSIZE, limited)
+    monkeypatch.undo()
+    assert last.read_bytes() == before
+    assert not [path for path in last.parent.iterdir() if path.name.startswith(".")]
+    result = train(parse_config(with_epochs(experiment, 2)), tmp_path / "run", resume=True, progress=False)
+    assert result.epochs == 2
+
+
+def with_epochs(experiment: dict[str, Any], number: int) -> dict[str, Any]:
+    return {**experiment, "training": {**experiment["training"], "max_epochs": number}}
