@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def train_with_engine(config: Config) -> tuple[torch.nn.Module, list[tuple[float
 
 def step_times(started: list[tuple[float, float]], steps: int) -> tuple[float, float]:
     """Median clock and processor time from one step to the next, without the ends of epochs."""
-    pairs = [pair for pair in zip(started, started[1:], strict=False)]
-    within = [pair for index, pair in enumerate(pairs) if (index + 1) % steps and index % steps > 1]
+    within = [
+        pair for index, pair in enumerate(pairwise(started)) if (index + 1) % steps and index % steps > 1
+    ]
     return tuple(statistics.median(after[i] - before[i] for before, after in within) for i in (0, 1))  # type: ignore[return-value]
 
 
@@ -89,7 +91,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ratios = []
     print(
-        "| seed | plain loop [dB] | engine [dB] | plain [ms/step] | engine [ms/step] | added (clock) | added (CPU) |"
+        "| seed | plain [dB] | engine [dB] | plain [ms/step] | engine [ms/step] | added, clock | added, CPU |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for seed in range(arguments.seeds):
@@ -106,7 +108,7 @@ def main() -> None:
         )
     clock, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
     print(
-        f"\nAdded by the engine, median: {100 * (clock - 1):+.1f} % clock, {100 * (cpu - 1):+.1f} % processor time"
+        f"\nAdded by the engine, median: {100 * (clock - 1):+.1f} % clock, {100 * (cpu - 1):+.1f} % CPU time"
     )
 
 

@@ -1,4 +1,4 @@
-"""A training loop that anybody would write, to hold the engine against: same data, same seeds, nothing else."""
+"""A training loop that anybody would write, to hold the engine against: same data, same seeds."""
 
 from __future__ import annotations
 

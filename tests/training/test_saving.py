@@ -90,23 +90,29 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
 
-    def full(*_args: Any, **_kwargs: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(original: Any) -> Any:
+        def call(file: int | Path, *rest: Any) -> Any:
+            name = str(Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else file)
+            if name.endswith(".ckpt"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(file, *rest)
 
+        return call
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if fails == "write":  # the system's own refusal, in the middle of the file
-        limited = resource.getrlimit(resource.RLIMIT_FSIZE)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limited[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    elif fails == "fsync":
+        monkeypatch.setattr(os, "fsync", full(os.fsync))
     else:
-        monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[fails], full)
+        monkeypatch.setattr(Path, "replace", full(Path.replace))
     try:
         with pytest.raises(
             OSError, match=r"last.ckpt: the checkpoint could not be written \(.*continue with --res"
         ):
             train(parse_config(with_epochs(experiment, 3)), tmp_path / "run", resume=True, progress=False)
     finally:
-        if fails == "write":
-            resource.setrlimit(resource.RLIMIT_FSIZE, limited)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     monkeypatch.undo()
     assert last.read_bytes() == before
     assert not [path for path in last.parent.iterdir() if path.name.startswith(".")]

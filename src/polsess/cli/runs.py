@@ -50,6 +50,9 @@ def runs(
 
     polsess runs runs --format latex > table.tex
     """
+    from polsess.dependencies import require
+
+    require("lightning", "Reading training runs")
     from polsess.train.history import find_runs
     from polsess.train.run_tables import draw_curves, render_runs
 

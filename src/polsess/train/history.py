@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,8 @@ class PastRun:
     @property
     def minutes(self) -> float:
         """Training time of all starts together, up to the last complete epoch."""
-        times = [epoch.minutes for epoch in self.epochs]
-        ends = [now for now, after in zip(times, [*times[1:], -1.0], strict=True) if after < now]
-        return sum(ends)
+        times = [*(epoch.minutes for epoch in self.epochs), -1.0]
+        return sum(now for now, after in pairwise(times) if after < now)  # each start ends where time falls
 
 
 def find_runs(folders: Sequence[Path]) -> list[PastRun]:

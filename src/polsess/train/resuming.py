@@ -20,6 +20,8 @@ _FIXED = (
     "training.freeze",
     "training.optimizer.name",
     "training.accumulate_batches",
+    "training.devices",
+    "training.num_nodes",
 )
 """What the state of a run rests on."""
 _FREE = ("data.num_workers", "training.init", "training.reset_head")

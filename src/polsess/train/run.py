@@ -21,6 +21,7 @@ from polsess.train.resuming import changes_since
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
 from polsess.training.fine_tuning import freeze, start_from
 from polsess.training.module import SeparationModule
+from polsess.training.trackers import closed_after
 from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
 from polsess.training.trouble import NonFiniteLog, StopSignals
 

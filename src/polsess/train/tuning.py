@@ -56,8 +56,8 @@ def tune(
 ) -> TuningResult:
     """Search, or go on with a search.
 
-    Every trial is a training run ``trial-NNN``. The values of a trial depend on the seed and the trials before
-    alone, so a search that was stopped and started again tries what it would have tried.
+    Every trial is a training run ``trial-NNN``. The values of a trial depend on the seed and the trials
+    before alone, so a search that was stopped and started again tries what it would have tried.
 
     Args:
         space: Ranges and number of trials.
@@ -102,7 +102,7 @@ def _open_study(space: SearchSpace, base: Mapping[str, Any], folder: Path) -> An
     identity = json.dumps([space.model_dump(mode="json", exclude={"trials", "config"}), base], sort_keys=True)
     if study.user_attrs.setdefault("identity", identity) != identity:
         raise ConfigError(
-            f"{folder} holds a search of other ranges or another experiment; choose another folder with --out."
+            f"{folder} holds a search of other ranges or another experiment; choose another --out."
         )
     study.set_user_attr("identity", identity)
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):

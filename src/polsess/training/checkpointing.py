@@ -43,8 +43,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's writer hides the system's error in its own
             reason = getattr(error, "strerror", None) or "writing failed; is the disk full?"
             raise OSError(
-                f"{path}: the checkpoint could not be written ({reason}). The one before it is kept: make room "
-                "and continue with --resume."
+                f"{path}: the checkpoint could not be written ({reason}). The one before it is kept: make "
+                "room and continue with --resume."
             ) from error
 
     def load_checkpoint(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from polsess.dependencies import require
 from polsess.files import write_text
@@ -34,11 +36,20 @@ def create_loggers(config: TrainingConfig, run_folder: Path, run_config: dict[st
     return loggers
 
 
+@contextmanager
+def closed_after(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Tell Weights & Biases that the run is over when the block is left, however it is left."""
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
 def _create_wandb_logger(run_folder: Path, run_config: dict[str, Any]) -> Logger:
     """A logger whose run goes on when ours is resumed; wandb's own variables (WANDB_MODE, ...) are heeded."""
     require("wandb", "training.trackers: [wandb]")
-    from lightning.pytorch.loggers import WandbLogger
-
     logger = WandbLogger(
         name=run_folder.resolve().name,
         save_dir=run_folder,
