@@ -22,7 +22,7 @@ def test_weights_and_biases_gets_the_run_offline_and_goes_on_with_it(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     for epochs in (1, 2):
-        experiment["training"] |= {"trackers": ["wandb"], "max_epochs": epochs}
+        experiment["training"] |= {"trackers": ["wandb"], "max_epochs": epochs, "log_every_steps": 1}
         train(parse_config(experiment), tmp_path / "run", resume=epochs > 1, progress=False)
     identifier = (tmp_path / "run" / "wandb.id").read_text().strip()
     logged = sorted((tmp_path / "run" / "wandb").glob(f"offline-run-*-{identifier}"))

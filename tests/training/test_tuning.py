@@ -175,7 +175,10 @@ def test_a_signal_ends_the_search_and_it_goes_on(
         ({"search": {SIZE: {"choices": []}}}, rf"search\.{SIZE}\.choices"),
         ({"search": {SIZE: {"choices": [8, "many"]}}}, f"search.{SIZE}: 'many' does not fit the experiment"),
         ({"search": {SIZE: {"low": -4, "high": 8}}}, f"search.{SIZE}: -4 does not fit"),
-        ({"search": {"seed.x": {"choices": [1]}}}, "seed.x: 'seed' is a value, not a section"),
+        (
+            {"search": {"training.max_epochs.x": {"choices": [1]}}},
+            "x: 'max_epochs' is a value, not a section",
+        ),
         ({"search": {}}, "search: "),
         ({"search": {SIZE: {"lo": 1, "high": 2}}}, "Did you mean 'low'"),
         ({"trails": 3}, "Did you mean 'trials'"),

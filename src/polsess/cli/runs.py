@@ -44,12 +44,12 @@ def runs(
 ) -> None:
     """Compare training runs: state, best score, epochs, time, parameters, settings that differ.
 
-    polsess runs
-
-    polsess runs runs/small runs/large --plot curves.png
-
-    polsess runs runs --format latex > table.tex
-    """
+    \b
+    Examples:
+      polsess runs
+      polsess runs runs/small runs/large --plot curves.png
+      polsess runs runs --format latex > table.tex
+    """  # noqa: D301 - \b keeps the lines of the examples
     from polsess.dependencies import require
 
     require("lightning", "Reading training runs")

@@ -6,12 +6,14 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from polsess.config import flatten
 
 _MAX_BYTES = 64 << 20
 _SILENCE_MINUTES = 60.0
@@ -94,7 +96,7 @@ def read_run(folder: Path) -> PastRun:
     """Read one run; what cannot be read is said in its ``problems``."""
     problems: list[str] = []
     config = _read_json(folder / "config.json", problems, needed=True)
-    settings = dict(_flatten(config))
+    settings = dict(flatten(config))
     epochs = _read_epochs(folder / "metrics.csv", problems)
     num_parameters = _count_parameters(config.get("model"), problems)
     record = _read_json(folder / "environment.json", problems, needed=False)
@@ -215,14 +217,6 @@ def _text(path: Path) -> str:
     if len(content) > _MAX_BYTES:
         raise ValueError(f"larger than {_MAX_BYTES >> 20} MiB")
     return content.decode("utf-8")
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _one_line(error: object) -> str:

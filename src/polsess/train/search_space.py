@@ -99,7 +99,11 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> tuple[SearchSpace, 
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
-    space = parse(SearchSpace, read_yaml(path), str(path))
+    content = read_yaml(path)
+    ranges = content.get("search") if isinstance(content, Mapping) else None
+    for key, values in (ranges if isinstance(ranges, Mapping) else {}).items():
+        parse(Range, values, f"{path}: search.{key}")  # by itself: its errors know its keys
+    space = parse(SearchSpace, content, str(path))
     base = read_settings(path.parent / space.config, overrides)
     if parse_config(base).training.num_processes > 1:
         raise ConfigError(
