@@ -56,10 +56,21 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ingredients(sources: Path, *, rirs: Path | None = None, **settings: Any) -> dict[Split, Ingredients]:
+def ingredients(
+    sources: Path, *, rirs: Path | None = None, repeated: list[str] | None = None, **settings: Any
+) -> dict[Split, Ingredients]:
     config = GenerationConfig(**{"name": "tiny", "seconds": SECONDS, "seed": 3, **settings})
-    places = {name: sources / name for name in ("speech", "scenes", "events")}
-    return collect_ingredients(config, list(Split), **places, rirs=rirs)
+    speech, scenes, events = (sources / name for name in ("speech", "scenes", "events"))
+    lines = [] if repeated is None else repeated
+    return collect_ingredients(
+        config,
+        list(Split),
+        speech=speech,
+        scenes=scenes,
+        events=events,
+        rirs=rirs,
+        on_repeated=lines.append,
+    )
 
 
 def generate(root: Path, sources: Path, count: int = 8, workers: int = 1, **settings: Any) -> Path:
@@ -366,3 +377,61 @@ def test_the_corpus_beside_the_tests_is_sound() -> None:
     result = audit_polsess(DATA / "polsess_mini")
     assert not result.findings
     assert sum(result.num_rows.values()) == 20
+
+
+def test_one_speaker(sources: Path, tmp_path: Path) -> None:
+    root = generate(tmp_path / "corpus", sources, 4, speakers=1)
+    assert not audit_polsess(root).findings
+    assert not (root / "train/sp2_reverb").exists()
+    assert len(rows(root)[0]) == 34 - 3 - 1 - 3  # a speaker's source, level, files and delay
+    config = parse_corpus_config({"corpus_type": "polsess", "root": str(root), "variants": ["SER", "SE"]})
+    example = create_corpus(config, Split.TEST, Task.ES).example(0, 0)
+    row = next(row for row in rows(root, "test") if row["mixFile"].startswith(example.identifier))
+    np.testing.assert_allclose(example.references[0], layer(root, row, "speaker1File"))
+    with pytest.raises(ValueError, match="mixtures of 1 speaker do not fit task SB, only ES"):
+        create_corpus(config, Split.TEST, Task.SB)
+
+
+def test_three_speakers(sources: Path, tmp_path: Path) -> None:
+    root = generate(tmp_path / "corpus", sources, 4, speakers=3, overlap=0.5)
+    result = audit_polsess(root)
+    assert not result.broken, result.table()
+    for task, count in ((Task.SB, 3), (Task.EB, 1), (Task.ES, 1)):
+        for variant in ("SER", "SE", "C"):
+            data = {"corpus_type": "polsess", "root": str(root), "variants": [variant]}
+            config = parse_corpus_config({**data, "target": "reverberant"})
+            corpus = create_corpus(config, Split.VAL, task)
+            example = corpus.example(0, 0)
+            assert (corpus.num_sources, len(example.references)) == (count, count)
+            if variant == "C":
+                torch.testing.assert_close(example.mixture, example.references.sum(0), atol=1e-4, rtol=0)
+    row = rows(root)[0]
+    assert len({row[f"speech{n}OryginalPath"] for n in (1, 2, 3)}) == 3
+    dry = [layer(root, row, f"speaker{n}File") for n in (1, 2, 3)]
+    levels = [20 * np.log10(np.linalg.norm(dry[0]) / np.linalg.norm(each)) for each in dry[1:]]
+    assert levels == pytest.approx([float(row["SSR"]), float(row["SSR3"])], abs=0.1)
+    turns = [(each.nonzero()[0].min() / len(each), each.nonzero()[0].max() / len(each)) for each in dry]
+    assert np.allclose(turns, [(0, 2 / 3), (1 / 6, 5 / 6), (1 / 3, 1)], atol=0.02)
+
+
+def test_settings_that_contradict_each_other() -> None:
+    for settings, message in (
+        ({"speakers": 1, "overlap": 0.5}, "one speaker cannot overlap"),
+        ({"speakers": 3, "compat": "matlab"}, "mixes two speakers, not 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GenerationConfig.model_validate({"name": "a", **settings})
+
+
+def test_a_file_that_sounds_like_another_is_left_out(sources: Path, tmp_path: Path) -> None:
+    """Otherwise one sound could be in two splits under two names."""
+    shutil.copytree(sources, tmp_path / "all")
+    cow = tmp_path / "all/events/train/Cow/a.flac"
+    shutil.copy(cow, tmp_path / "all/events/test/Cow/copy.flac")
+    repeated: list[str] = []
+    found = ingredients(tmp_path / "all", repeated=repeated)
+    (line,) = repeated
+    assert {Path(name).name for name in line.split(" is ")} == {"a.flac", "copy.flac"}
+    assert sum(len(parts.events) for parts in found.values()) == 9
+    ingredients(tmp_path / "all", compat="matlab", repeated=repeated)
+    assert len(repeated) == 1

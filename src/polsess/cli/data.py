@@ -63,6 +63,7 @@ def generate(
     name: Annotated[str | None, typer.Option("--name", help="Of the corpus; OUT's by default.")] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Length of a mixture.")] = 4.0,
     rate: Annotated[int, typer.Option("--rate", help="Sample rate in Hz.")] = 8000,
+    speakers: Annotated[int, typer.Option("--speakers", min=1, max=3, help="In every mixture.")] = 2,
     overlap: Annotated[float, typer.Option("--overlap", help="Share of it in which both speak.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
     rirs: Annotated[Path | None, typer.Option("--rirs", help="Impulse responses to use as rooms.")] = None,
@@ -84,10 +85,16 @@ def generate(
     counts = {split: count for split, count in zip(Split, (train, val, test), strict=True) if count}
     if not counts:
         raise Failure("--train, --val, --test: nothing to make; give at least one.", ExitCode.USAGE)
-    settings = {"name": name or out.resolve().name, "seed": seed, "sample_rate": rate, "seconds": seconds}
-    config = parse(GenerationConfig, {**settings, "overlap": overlap, "compat": compat}, "generate")
+    settings: dict[str, object] = {"name": name or out.resolve().name, "seed": seed, "sample_rate": rate}
+    settings |= {"seconds": seconds, "speakers": speakers, "overlap": overlap, "compat": compat}
+    config = parse(GenerationConfig, settings, "generate")
     places = {"speech": speech, "scenes": scenes, "events": events}
-    ingredients = collect_ingredients(config, list(counts), **places, table=scene_table, rirs=rirs)
+    repeated: list[str] = []
+    ingredients = collect_ingredients(
+        config, list(counts), **places, table=scene_table, rirs=rirs, on_repeated=repeated.append
+    )
+    if repeated:
+        terminal.note(f"Left out, {len(repeated)} files with the sound of another: {'; '.join(repeated[:3])}")
     for split, count in counts.items():
         with terminal.progress() as progress:
             bar = progress.add_task(split, total=count)

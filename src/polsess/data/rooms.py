@@ -81,7 +81,7 @@ class PlateRooms(Rooms):
         return [reverb.apply(each, round(delay * rate)) for each, delay in zip(dry, delays, strict=True)]
 
 
-def list_rooms(place: Path, split: Split | None = None) -> MeasuredRooms:
+def list_rooms(place: Path, split: Split | None = None, *, deal: bool = True) -> MeasuredRooms:
     """Impulse responses below a folder or in a CSV, by room.
 
     Responses in one sub-folder are of one room, and so are files called ``hall_src1``, ``hall_src2``; a CSV
@@ -89,13 +89,16 @@ def list_rooms(place: Path, split: Split | None = None) -> MeasuredRooms:
 
     Args:
         place: The folder or the CSV.
-        split: Only the rooms of this split; where none is given, rooms are dealt out by a hash.
+        split: Only the rooms of this split.
+        deal: Whether rooms without a split are dealt out by a hash; else they are in every split.
 
     Raises:
         FileNotFoundError: If there is no such place.
         ValueError: If there is no response, or none for the split.
     """
     found = [_with_room(one) for one in list_sources(place)]
+    if split is not None and not deal:
+        found = [replace(one, split=split) if one.split is None else one for one in found]
     if split is not None:
         found = split_sources(found, split, by_label=True, strict=True)
     rooms: dict[str, list[Path]] = {}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polsess.audio import AUDIO_SUFFIXES, read_audio_info
+from polsess.audio import AUDIO_SUFFIXES, read_audio, read_audio_info
 from polsess.data.base import Split
 from polsess.data.polsess_table import speaker_of
 from polsess.data.tables import Row, cell, read_csv, resolve
 
 _READERS = 8
+_PIECE = 2048
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.1}
 """Of speakers, and of files of scenes and events, where no split is given; the rest is for training."""
 
@@ -137,3 +139,42 @@ def _check_leakage(sources: Iterable[SourceFile], by_label: bool) -> None:
                 raise ValueError(
                     f"{one.path}: '{key}' is in {first} and in {one.split}; give it to one of them."
                 )
+
+
+def drop_repeated(sources: Sequence[SourceFile], on_repeated: Callable[[str], None]) -> list[SourceFile]:
+    """The recordings without those that hold the samples of an earlier one.
+
+    Only files of equal length are compared, first a piece from their middle, then all of it.
+
+    Args:
+        sources: In a fixed order.
+        on_repeated: Called with a line for every recording that is left out.
+
+    Raises:
+        AudioError: If a file cannot be read.
+    """
+    forms = Counter((one.num_samples, one.sample_rate) for one in sources)
+    pieces: dict[tuple[int, int, bytes], list[SourceFile]] = {}
+    kept = []
+    for one in sources:
+        if forms[one.num_samples, one.sample_rate] > 1:
+            alike = pieces.setdefault((one.num_samples, one.sample_rate, _middle(one)), [])
+            first = next((other for other in alike if _same_samples(one, other)), None)
+            if first is not None:
+                on_repeated(f"{one.path} is {first.path}")
+                continue
+            alike.append(one)
+        kept.append(one)
+    return kept
+
+
+def _middle(source: SourceFile) -> bytes:
+    """A hash of the samples in the middle."""
+    count = min(_PIECE, source.num_samples)
+    samples, _ = read_audio(source.path, (source.num_samples - count) // 2, count)
+    return hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
+
+
+def _same_samples(first: SourceFile, second: SourceFile) -> bool:
+    one, other = (read_audio(source.path)[0] for source in (first, second))
+    return one.shape == other.shape and bool((one == other).all())

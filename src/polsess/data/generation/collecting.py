@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polsess.data.base import Split
@@ -10,7 +10,7 @@ from polsess.data.generation.item import Ingredients
 from polsess.data.generation.scenes import load_scenes
 from polsess.data.generation.settings import GenerationConfig
 from polsess.data.rooms import list_rooms
-from polsess.data.sources import list_sources, split_sources
+from polsess.data.sources import drop_repeated, list_sources, split_sources
 
 
 def collect_ingredients(
@@ -22,6 +22,7 @@ def collect_ingredients(
     events: Path,
     table: Path | None = None,
     rirs: Path | None = None,
+    on_repeated: Callable[[str], None] = lambda _: None,
 ) -> dict[Split, Ingredients]:
     """What the splits are made of; unless the original rules are asked for, they share nothing.
 
@@ -32,7 +33,8 @@ def collect_ingredients(
         scenes: Folder or CSV of backgrounds.
         events: Folder or CSV of short sounds.
         table: A table of scenes of your own.
-        rirs: Impulse responses instead of the plate.
+        rirs: Impulse responses instead of the plate; where they have splits, each split has its own.
+        on_repeated: Called with a line for every file that is left out because another sounds the same.
 
     Raises:
         FileNotFoundError: If a place is missing.
@@ -43,7 +45,9 @@ def collect_ingredients(
         name: list_sources(place, speech=name == "speech", min_seconds=config.seconds)
         for name, place in (("speech", speech), ("scenes", scenes), ("events", events))
     }
-    scene_table, rooms = load_scenes(table), list_rooms(rirs) if rirs else None
+    if not config.matlab:
+        found = {name: drop_repeated(sources, on_repeated) for name, sources in found.items()}
+    scene_table = load_scenes(table)
     collected = {}
     for split in splits:
         parts = {
@@ -51,7 +55,10 @@ def collect_ingredients(
             for name, sources in found.items()
         }
         voices = {one.label for one in parts["speech"]}
-        if len(voices) < 2 and not config.matlab:
-            raise ValueError(f"{speech}: split '{split}' has one speaker; a conversation needs two.")
+        if len(voices) < config.speakers and not config.matlab:
+            raise ValueError(
+                f"{speech}: split '{split}' has {len(voices)} speaker(s); a mixture needs {config.speakers}."
+            )
+        rooms = list_rooms(rirs, split, deal=False) if rirs else None
         collected[split] = Ingredients(config, **parts, table=scene_table, rooms=rooms)
     return collected

@@ -18,7 +18,8 @@ from polsess.audio import read_audio, resample
 from polsess.data.generation.scenes import ReverbRanges, SceneTable, normalize_label
 from polsess.data.generation.settings import GenerationConfig
 from polsess.data.plate import Plate, create_reverb
-from polsess.data.rooms import MeasuredRooms
+from polsess.data.polsess_layers import speaker_files, speaker_reverbs
+from polsess.data.rooms import Rooms
 from polsess.data.sources import SourceFile
 
 Samples = NDArray[np.float32]
@@ -48,7 +49,7 @@ class Ingredients:
     scenes: Sequence[SourceFile]
     events: Sequence[SourceFile]
     table: SceneTable
-    rooms: MeasuredRooms | None
+    rooms: Rooms | None
     """Measured rooms instead of the plate."""
 
     def events_in(self, scene: str) -> dict[str, list[SourceFile]]:
@@ -111,26 +112,24 @@ class Mixer:
         label = _pick(random, list(events))
         event = _pick(random, events[label])
         cells: Cells = {}
-        sounds = {
-            name: self._crop(random, source, name, cells)
-            for name, source in zip(
-                ("speech1", "speech2", "scene", "event"), (*speakers, scene, event), strict=True
-            )
-        }
+        sources = {f"speech{n}": speaker for n, speaker in enumerate(speakers, start=1)}
+        sources |= {"scene": scene, "event": event}
+        sounds = {name: self._crop(random, source, name, cells) for name, source in sources.items()}
         layers = self._level(random, sounds, cells)
         room = self.parts.table.find(scene.label).reverb
         if room is not None:
             layers |= self._reverberate(random, layers, room, cells)
-        cells |= {"sceneClass": scene.label, "eventClass": label, **_names(random, indoor=room is not None)}
+        cells |= {"sceneClass": scene.label, "eventClass": label}
+        cells |= _names(random, len(speakers), indoor=room is not None)
         return self._store(layers), cells
 
-    def _draw_speakers(self, random: Random) -> tuple[SourceFile, SourceFile]:
-        first, second = _pick(random, self.parts.speech), _pick(random, self.parts.speech)
-        if first.path == second.path:
-            raise Redraw("one file for both speakers")
-        if first.label == second.label and not self.config.matlab:
+    def _draw_speakers(self, random: Random) -> list[SourceFile]:
+        drawn = [_pick(random, self.parts.speech) for _ in range(self.config.speakers)]
+        if len({one.path for one in drawn}) < len(drawn):
+            raise Redraw("one file for two speakers")
+        if len({one.label for one in drawn}) < len(drawn) and not self.config.matlab:
             raise Redraw("one speaker twice")
-        return first, second
+        return drawn
 
     def _crop(self, random: Random, source: SourceFile, name: str, cells: Cells) -> Samples:
         """A window at a random place, mono, at the corpus's rate, limited."""
@@ -145,65 +144,66 @@ class Mixer:
         }
         floor = _SPEECH_FLOOR_DB if name.startswith("speech") else _NOISE_FLOOR_DB
         if not sound.any() or (not self.config.matlab and _rms(sound) < 10 ** (floor / 20)):
-            raise Redraw(f"a silent crop of {name.rstrip('12')}")
+            raise Redraw(f"a silent crop of {name.rstrip('123')}")
         return np.clip(sound, -_LIMIT, _LIMIT)
 
     def _level(self, random: Random, sounds: Mapping[str, Samples], cells: Cells) -> dict[str, Samples]:
-        """The dry layers: speaker 1 and the event as they are, speaker 2 and the scene by drawn levels."""
+        """The dry layers: speaker 1 and the event as they are, the others and the scene by drawn levels."""
         low, high = self.config.ssr_range_db
-        ssr = int(random.integers(low, high + 1))
-        first, second = self._take_turns(sounds["speech1"], sounds["speech2"])
-        if not (first.any() and second.any()):
+        levels = [int(random.integers(low, high + 1)) for _ in range(self.config.speakers - 1)]
+        first, *others = voices = self._take_turns([sounds[name] for name in sounds if name[:6] == "speech"])
+        if not all(voice.any() for voice in voices):
             raise Redraw("a silent crop of speech")
-        second = second * (np.linalg.norm(first) / (10 ** (ssr / 20) * np.linalg.norm(second)))
-        second = self._limit(second)
-        speech = self._limit(first + second)
+        scaled = [first]
+        for ssr, voice in zip(levels, others, strict=True):
+            ratio = np.linalg.norm(first) / (10 ** (ssr / 20) * np.linalg.norm(voice))
+            scaled.append(self._limit(voice * ratio))
+        speech = self._limit(sum(scaled[1:], first))
         low_db, high_db = self.config.scene_range_db
         above = (high_db - low_db) * random.random()
         gain = _rms(speech) * 10 ** ((low_db + above) / 20) / _rms(sounds["scene"])
         scene = sounds["scene"] * gain
         if np.abs(scene).max() >= _CLIPPED and not self.config.matlab:
             raise Redraw("a scene that would be clipped")
-        cells |= {
-            "SSR": ssr,
-            "sceneRandomDB": above,
-            "sceneOffsetDB": low_db + above,
-            "sceneVolumeGain": gain,
-        }
-        dry = {
-            "speaker1File": first,
-            "speaker2File": second,
-            "sceneFile": scene,
-            "eventFile": sounds["event"],
-        }
-        return {**dry, "speech": speech}
+        cells |= {"SSR" if n == 2 else f"SSR{n}": ssr for n, ssr in enumerate(levels, start=2)}
+        cells |= {"sceneRandomDB": above, "sceneOffsetDB": low_db + above, "sceneVolumeGain": gain}
+        dry = dict(zip(speaker_files(len(scaled)), scaled, strict=True))
+        return {**dry, "sceneFile": scene, "eventFile": sounds["event"], "speech": speech}
 
     def _limit(self, samples: Samples) -> Samples:
         if np.abs(samples).max() > _LIMIT and not self.config.matlab:
             raise Redraw("speech that would be clipped")
         return np.clip(samples, -_LIMIT, _LIMIT)
 
-    def _take_turns(self, first: Samples, second: Samples) -> tuple[Samples, Samples]:
-        """With a partial overlap, the first speaker falls silent before the end, the second begins late."""
+    def _take_turns(self, voices: list[Samples]) -> list[Samples]:
+        """With a partial overlap, everybody speaks for a part of the time, one after the other."""
         if self.config.overlap == 1.0:
-            return first, second
-        total = len(first)
-        active = round((1.0 + self.config.overlap) / 2 * total)
+            return voices
+        total, count = len(voices[0]), len(voices)
+        active = round((1.0 + (count - 1) * self.config.overlap) / count * total)
         edge = max(1, round(_EDGE_SECONDS * self.config.sample_rate))
-        window = np.zeros(total, np.float32)
-        window[:active] = 1.0
-        window[active - edge : active] = np.linspace(1.0, 0.0, edge)
-        return first * window, second * window[::-1]
+        turns = []
+        for n, voice in enumerate(voices):
+            start = round(n * (total - active) / (count - 1))
+            window = np.zeros(total, np.float32)
+            window[start : start + active] = 1.0
+            if n > 0:
+                window[start : start + edge] = np.linspace(0.0, 1.0, edge)
+            if n < count - 1:
+                window[start + active - edge : start + active] = np.linspace(1.0, 0.0, edge)
+            turns.append(voice * window)
+        return turns
 
     def _reverberate(
         self, random: Random, layers: Mapping[str, Samples], ranges: ReverbRanges, cells: Cells
     ) -> dict[str, Samples]:
-        dry = [layers[name] for name in ("speaker1File", "speaker2File", "eventFile")]
+        count = self.config.speakers
+        dry = [layers[name] for name in (*speaker_files(count), "eventFile")]
         if self.parts.rooms is not None:
             wet = self.parts.rooms.reverberate(random, dry, self.config.sample_rate)
         else:
             wet = self._plate(random, dry, ranges, cells)
-        names = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
+        names = (*speaker_reverbs(count), "reverbForEvent")
         return {name: np.clip(each, -_LIMIT, _LIMIT) for name, each in zip(names, wet, strict=True)}
 
     def _plate(self, random: Random, dry: list[Samples], ranges: ReverbRanges, cells: Cells) -> list[Samples]:
@@ -211,16 +211,17 @@ class Mixer:
         low, high = ranges.pre_delay
         shift = random.random() * (high - low)
         first = low + shift
-        second = first - shift * 0.3 * random.random()
+        others = [first - shift * 0.3 * random.random() for _ in dry[2:]]
         plate = Plate(
             high_cut_hz=random.uniform(*ranges.high_cut_hz),
             diffusion=random.uniform(*ranges.diffusion),
             decay=random.uniform(*ranges.decay),
             damping=random.uniform(*ranges.damping),
         )
-        delays = (first, second, random.uniform(low, high))
+        delays = [first, *others, random.uniform(low, high)]
         reverb = create_reverb(plate, self.config.sample_rate, self.config.num_samples)
-        cells |= {"preDelay1": first, "preDelay2": second, "preDelayForEvent": delays[2]}
+        cells |= {f"preDelay{n}": delay for n, delay in enumerate(delays[:-1], start=1)}
+        cells["preDelayForEvent"] = delays[-1]
         cells |= {"highCut": plate.high_cut_hz, "diffusion": plate.diffusion, "decay": plate.decay}
         cells["freqDamp"] = plate.damping
         rate = self.config.sample_rate
@@ -252,15 +253,15 @@ def _quantize(samples: Samples) -> NDArray[np.int16]:
     return np.rint(samples * 2.0**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
 
 
-def _names(random: Random, *, indoor: bool) -> Cells:
+def _names(random: Random, speakers: int, *, indoor: bool) -> Cells:
     """Random names of the files of an item."""
-    first, second, scene, event, room = ("".join(random.choice(_ALPHABET, 16)) for _ in range(5))
-    cells: Cells = {"speaker1File": f"{first}.wav", "speaker2File": f"{second}.wav"}
+    names = ["".join(random.choice(_ALPHABET, 16)) for _ in range(speakers + 3)]
+    *voices, scene, event, room = names
+    cells: Cells = {
+        column: f"{voice}.wav" for column, voice in zip(speaker_files(speakers), voices, strict=True)
+    }
     cells |= {"sceneFile": f"{scene}.wav", "eventFile": f"{event}.wav"}
     if not indoor:
-        return cells | {"mixFile": f"{first}-{second}-{scene}-{event}.wav"}
-    cells |= {"reverbForSpeaker1": f"sp1_{room}.wav", "reverbForSpeaker2": f"sp2_{room}.wav"}
-    return cells | {
-        "reverbForEvent": f"ev_{room}.wav",
-        "mixFile": f"{first}-{second}-{scene}-{event}-{room}.wav",
-    }
+        return cells | {"mixFile": f"{'-'.join(names[:-1])}.wav"}
+    cells |= {column: f"sp{n}_{room}.wav" for n, column in enumerate(speaker_reverbs(speakers), start=1)}
+    return cells | {"reverbForEvent": f"ev_{room}.wav", "mixFile": f"{'-'.join(names)}.wav"}

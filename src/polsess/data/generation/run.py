@@ -16,28 +16,12 @@ import numpy as np
 
 from polsess.audio import write_plain_pcm
 from polsess.data.base import Split
+from polsess.data.generation.columns import is_reverb_number, list_columns
 from polsess.data.generation.item import Cells, Ingredients, Mixer
 from polsess.data.parallel import map_parallel
 from polsess.data.polsess_layers import FOLDERS
 from polsess.files import write_text
 
-_COLUMNS = (
-    *("subset", "speech1OryginalPath", "speech1Start", "speech1End"),
-    *("speech2OryginalPath", "speech2Start", "speech2End", "SSR"),
-    *("sceneOryginalPath", "sceneStart", "sceneEnd", "sceneRandomDB", "sceneOffsetDB", "sceneVolumeGain"),
-    *(
-        "eventOryginalPath",
-        "eventStart",
-        "eventEnd",
-        "speaker1File",
-        "speaker2File",
-        "eventFile",
-        "sceneFile",
-    ),
-    *("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent", "mixFile", "sceneClass", "eventClass"),
-    *("preDelayForEvent", "preDelay1", "preDelay2", "highCut", "diffusion", "decay", "freqDamp"),
-)
-_REVERB_NUMBERS = set(_COLUMNS[-7:])
 _JOURNAL = ".generation.jsonl"
 
 
@@ -117,8 +101,8 @@ def generate_split(
     if table.exists():
         raise FileExistsError(f"{table}: this split is there already; remove it or choose another folder.")
     Mixer(ingredients)  # an unknown class of scenes is found out before anything is written
-    for name in set(FOLDERS.values()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    for column in {*FOLDERS} & {*list_columns(ingredients.config.speakers)}:
+        (folder / FOLDERS[column]).mkdir(parents=True, exist_ok=True)
     journal = folder / _JOURNAL
     cells = _read_journal(journal, _digest(ingredients, split), folder)
     num_resumed = len(cells)
@@ -139,7 +123,8 @@ def generate_split(
             file.write(json.dumps([one.index, one.cells]) + "\n")
             file.flush()
             on_item()
-    write_text(table, _format_table([cells[index] for index in range(count)], split))
+    rows = [cells[index] for index in range(count)]
+    write_text(table, _format_table(rows, split, ingredients.config.speakers))
     journal.unlink()
     return Generated(table, num_resumed, dict(redrawn))
 
@@ -175,11 +160,12 @@ def _read_journal(path: Path, digest: str, folder: Path) -> dict[int, Cells]:
     }
 
 
-def _format_table(rows: list[Cells], split: Split) -> str:
+def _format_table(rows: list[Cells], split: Split, speakers: int) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    columns = list_columns(speakers)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for cells in rows:
-        absent = {name: "NaN" if name in _REVERB_NUMBERS else "" for name in _COLUMNS}
+        absent = {name: "NaN" if is_reverb_number(name) else "" for name in columns}
         writer.writerow(absent | {"subset": str(split)} | cells)
     return text.getvalue()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from polsess.data.polsess_layers import MAX_SPEAKERS
 from polsess.schema import Schema
 
 
@@ -20,12 +21,14 @@ class GenerationConfig(Schema):
     """In Hz."""
     seconds: float = Field(default=4.0, ge=0.5, le=600.0)
     """Length of every mixture."""
+    speakers: int = Field(default=2, ge=1, le=MAX_SPEAKERS)
+    """In every mixture. Two is PolSESS; one and three have the same layers and columns by speaker."""
     ssr_range_db: tuple[int, int] = (-5, 5)
-    """Level of speaker 1 over speaker 2, whole dB, both ends included."""
+    """Level of speaker 1 over each other one, whole dB, both ends included."""
     scene_range_db: tuple[float, float] = (-14.0, 0.0)
-    """Level of the scene over that of both speakers."""
+    """Level of the scene over that of all speakers."""
     overlap: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of the mixture in which both speak; at 0 one follows the other."""
+    """At 1 all speak all the time, at 0 one follows the other; with two, the share in which both speak."""
     compat: Literal["none", "matlab"] = "none"
     """``matlab`` keeps the rules of the original generator: pairs of one speaker, nearly silent crops, events
     chosen by a part of their label, sources of one split in another, layers that a limiter made differ from
@@ -37,6 +40,10 @@ class GenerationConfig(Schema):
             low, high = getattr(self, name)
             if not -60 <= low <= high <= 60:
                 raise ValueError(f"{name}: expected two rising numbers from -60 to 60, got {low} and {high}.")
+        if self.speakers == 1 and self.overlap != 1.0:
+            raise ValueError("overlap: one speaker cannot overlap with anybody; leave it out.")
+        if self.speakers != 2 and self.matlab:
+            raise ValueError(f"compat: the original generator mixes two speakers, not {self.speakers}.")
         return self
 
     @property
