@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from typer.testing import CliRunner
 from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
+from polsess.evaluate import read_evaluation
 from polsess.models import create_model
+from tests.conftest import DATA
 from tests.evaluate.corpora import ESTIMATES, RECORDINGS, write_items
 
 FAST = ["--metrics", "si_snr"]
@@ -53,6 +56,27 @@ def test_models_on_folders(tmp_path: Path) -> None:
     assert "No utterance has a condition 'weather'." in notes
     assert "one, task SB, 2 utterances" in table
     assert (tmp_path / "out" / "data" / "two" / "scores.csv").is_file()
+
+
+def test_all_variants_of_all_tasks_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "mini.yaml").write_text(f"corpus:\n  corpus_type: polsess\n  root: {DATA / 'polsess_mini'}\n")
+    words: list[str | Path] = ["-d", tmp_path / "mini.yaml", "--variants", "-o", tmp_path / "out", *FAST]
+    for task, num_sources in (("EB", 1), ("SB", 2)):
+        save_model(create_model("blstm", preset="tiny", num_sources=num_sources), tmp_path / task, task=task)
+        words += ["-m", tmp_path / task]
+    code, table, _ = run(*words)
+    assert code == ExitCode.DONE
+    rows = list(csv.DictReader((tmp_path / "out" / "variants.csv").read_text().splitlines()))
+    expected = ["SER", "SR", "ER", "R", "C_in", "SE", "S", "E", "C_out", "all"]
+    assert [(row["task"], row["variant"]) for row in rows] == [(t, v) for t in ("EB", "SB") for v in expected]
+    counts = [int(row["n"]) for row in rows[:10]]
+    assert sum(counts[:-1]) == counts[-1]
+    assert f"| EB   |     all |     EB | {counts[-1]} |" in table
+    evaluation = read_evaluation(tmp_path / "out" / "mini" / "SB")
+    assert {"variant", "location", "si_snr_mixture"} <= set(evaluation.condition_keys())
+    code, _, message = run("-d", write_items(tmp_path / "data"), "--variants", "-m", tmp_path / "SB", *FAST)
+    assert code == ExitCode.USAGE
+    assert "each_variant: unknown key of FolderConfig" in message
 
 
 def test_exit_codes(tmp_path: Path) -> None:

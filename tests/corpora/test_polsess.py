@@ -137,6 +137,25 @@ def test_c_is_counted_apart_and_c_alone_means_both(root: Path) -> None:
     assert [rows.example(0, i).metadata["variant"] for i in range(6)] == ["C_in", "C_out"] * 3
 
 
+def test_every_row_in_each_of_its_variants(root: Path) -> None:
+    drawn, whole = corpus(root), corpus(root, each_variant=True)
+    seen: dict[str, list[str]] = {}
+    for index in range(len(whole)):
+        example = whole.example(0, index)
+        row, _, variant = example.identifier.rpartition("-")
+        assert variant == example.metadata["variant"]
+        seen.setdefault(row, []).append(variant)
+    assert list(seen) == [drawn.example(0, index).identifier for index in range(len(drawn))]
+    for index in range(len(drawn)):
+        example = drawn.example(0, index)
+        expected = INDOOR_VARIANTS if example.metadata["location"] == "indoor" else OUTDOOR_VARIANTS
+        assert tuple(seen[example.identifier]) == expected
+    fewer = corpus(root, each_variant=True, variants=["C", "SER"])
+    left = {fewer.example(0, index).metadata["variant"] for index in range(len(fewer))}
+    assert left == {"C_in", "C_out", "SER"}
+    assert len(corpus(root, Split.TRAIN, each_variant=True)) == len(corpus(root, Split.TRAIN))
+
+
 def test_training_draws_and_validation_and_test_do_not(root: Path) -> None:
     train = corpus(root, Split.TRAIN)
     drawn = {train.example(epoch, 0).metadata["variant"] for epoch in range(40)}

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from polsess.audio import write_audio
-from polsess.evaluate import open_corpus
+from polsess.checkpoints import save_model
+from polsess.evaluate import open_corpus, open_models
 from polsess.evaluate.opening import name_of_data
+from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from tests.evaluate.corpora import write_items
@@ -43,14 +45,14 @@ def test_speech_clips_become_fixed_mixtures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_yaml_with_a_corpus(tmp_path: Path, nested: bool) -> None:
-    clips = write_clips(tmp_path)
-    lines = ["corpus:", "  corpus_type: speech_clips", f"  metadata: {clips}"]
+    items = write_items(tmp_path / "set")
+    lines = ["corpus:", "  corpus_type: folder", f"  folder: {items}"]
     if nested:
         lines = ["data:", *(f"  {line}" for line in lines), "model:", "  model_type: blstm"]
     path = tmp_path / "experiment.yaml"
     path.write_text("\n".join([*lines, "task: EB", "seed: 7", ""]))
-    corpus = open_corpus(path, ["corpus.evaluation_examples=3"])
-    assert (len(corpus), corpus.task, corpus.seed) == (3, Task.EB, 7)
+    corpus = open_corpus(path, ["corpus.sample_rate=4000"])
+    assert (corpus.config.sample_rate, corpus.task, corpus.seed) == (4000, Task.EB, 7)
     assert open_corpus(path, task=Task.SB, seed=1).seed == 1
     assert name_of_data(path) == "experiment"
 
@@ -71,3 +73,24 @@ def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
         open_corpus(items, ["data.corpus.sample_rate=8000"])
     with pytest.raises(ConfigError, match="Did you mean 'sample_rate'"):
         open_corpus(items, ["corpus.sample_rat=8000"])
+
+
+def test_a_csv_with_mixtures_is_a_manifest(tmp_path: Path) -> None:
+    folder = write_items(tmp_path / "set")
+    lines = ["identifier,mixture,source_1,source_2,split,room"]
+    lines += [f"{name},{name}/mix.wav,{name}/s1.wav,{name}/s2.wav,test,hall" for name in ("item1", "item3")]
+    path = folder / "mine.csv"
+    path.write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    found = open_corpus(path, sample_rate=8000)
+    assert [found.example(0, index).identifier for index in range(len(found))] == ["item1", "item3"]
+    assert found.example(0, 0).metadata == {"room": "hall"}
+    assert name_of_data(path) == "mine"
+
+
+def test_the_task_that_nobody_named_is_the_models(tmp_path: Path) -> None:
+    folder = write_items(tmp_path / "set")
+    assert open_corpus(folder, default_task=Task.ES).task is Task.ES
+    assert open_corpus(folder, task=Task.EB, default_task=Task.ES).task is Task.EB
+    save_model(create_model("blstm", preset="tiny", num_sources=1), tmp_path / "model", task="EB")
+    (system,) = open_models([str(tmp_path / "model")], "cpu")
+    assert system.task is Task.EB

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -183,3 +184,29 @@ def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("")
     with pytest.raises(ValueError, match="remove the one that is old"):
         read_evaluation(tmp_path)
+
+
+def test_every_condition_of_polsess_makes_strata() -> None:
+    scenes = ("bus", "park", "tram", "metro_station")
+    rows = [
+        row(
+            str(index),
+            float(index),
+            variant="SER" if index % 2 else "C_out",
+            ssr_db=float(index % 11 - 5),
+            scene=scenes[index % 4],
+            location="indoor" if index % 2 else "outdoor",
+            sexes="FM" if index % 3 else "MM",
+            **({"decay": round(0.1 * index, 1)} if index % 2 else {}),
+        )
+        for index in range(44)
+    ]
+    keys = evaluation(*rows).condition_keys()
+    assert keys == ["variant", "ssr_db", "scene", "location", "sexes", "decay"]
+    inputs = [
+        replace(
+            each, scores=Scores({**each.scores.values, "si_snr_mixture": (float(n), n + 1.0)}, {}, (1, 0))
+        )
+        for n, each in enumerate(rows)
+    ]
+    assert len(evaluation(*inputs).strata("si_snr_mixture")) == 4

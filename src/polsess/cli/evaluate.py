@@ -23,7 +23,8 @@ _Data = Annotated[
     typer.Option(
         "-d",
         "--data",
-        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, or a metadata.csv. Repeatable.",
+        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, a manifest.csv, or a metadata.csv of "
+        "clips. Repeatable.",
     ),
 ]
 _Model = Annotated[list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")]
@@ -56,6 +57,12 @@ _Predictor = Annotated[
 _By = Annotated[
     list[str] | None, typer.Option("--by", help="Also a table by this condition, e.g. sexes. Repeatable.")
 ]
+_Variants = Annotated[
+    bool,
+    typer.Option(
+        "--variants", help="PolSESS: every mixture in each of its variants, and a table by task and variant."
+    ),
+]
 _Jobs = Annotated[
     int | None, typer.Option("--jobs", min=0, help="Processes for the metrics; all cores if left out.")
 ]
@@ -87,6 +94,7 @@ def evaluate(
     metrics: _Metrics = None,
     predictor: _Predictor = None,
     by: _By = None,
+    variants: _Variants = False,
     jobs: _Jobs = None,
     device: _Device = "auto",
     limit: _Limit = None,
@@ -108,11 +116,12 @@ def evaluate(
     chosen = resolve_metrics(metrics.split(",") if metrics else None)
     if metrics is None:
         _note_missing_metrics(terminal)
+    changes = [*(overrides or []), *(["corpus.each_variant=true"] if variants else [])]
     predictors = [_read_predictor(path) for path in predictor or []]
-    num_failed = 0
+    done = []
     for each in _open_systems(model, device, estimates, system):
         for path in data:
-            corpus = _open_data(path, overrides or [], task, split, seed, each.sample_rate)
+            corpus = _open_data(path, changes, task, split, seed, each)
             folder = out / name_of_data(path) / each.name
             with terminal.progress() as progress:
                 bar = progress.add_task(each.name, total=None)
@@ -130,8 +139,10 @@ def evaluate(
                     progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
                 )
             _print(terminal, evaluation, by or [], folder)
-            num_failed += evaluation.num_failed
-    if num_failed:
+            done.append(evaluation)
+    if variants:
+        _print_variants(terminal, done, out)
+    if num_failed := sum(each.num_failed for each in done):
         raise Failure(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
 
 
@@ -150,7 +161,7 @@ def _open_systems(
 
 
 def _open_data(
-    path: Path, overrides: list[str], task: str | None, split: str, seed: int | None, sample_rate: int | None
+    path: Path, overrides: list[str], task: str | None, split: str, seed: int | None, system: System
 ) -> Corpus:
     from polsess.data import Split
     from polsess.evaluate import open_corpus
@@ -159,7 +170,13 @@ def _open_data(
     chosen = Task(task) if task else None
     try:
         return open_corpus(
-            path, overrides, task=chosen, split=Split(split), seed=seed, sample_rate=sample_rate
+            path,
+            overrides,
+            task=chosen,
+            default_task=system.task,
+            split=Split(split),
+            seed=seed,
+            sample_rate=system.sample_rate,
         )
     except (ValueError, OSError) as error:
         raise Failure(str(error), ExitCode.USAGE) from None
@@ -206,3 +223,15 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
             "Seconds per utterance: " + ", ".join(f"{key} {each:.3f}" for key, each in taken.items())
         )
     terminal.note(f"Every utterance: {find_table(folder)}; summary: {folder / 'summary.json'}")
+
+
+def _print_variants(terminal: Terminal, evaluations: list[Evaluation], out: Path) -> None:
+    from polsess.evaluate.tables import variants_table
+    from polsess.files import write_text
+    from polsess.text_tables import comma_separated, latex, markdown
+
+    header, rows = variants_table(evaluations)
+    typer.echo(f"\n{markdown(header, rows)}\n")
+    write_text(out / "variants.csv", comma_separated(header, rows))
+    write_text(out / "variants.tex", latex(header, rows) + "\n")
+    terminal.note(f"The table: {out / 'variants.csv'} and .tex")

@@ -61,6 +61,8 @@ class PolSESSConfig(CorpusConfig):
     """The CSV of a split, ``{split}`` standing for its name; null searches the root for it."""
     variants: tuple[str, ...] = VARIANTS
     """What may be drawn; rows that have none of them are left out. ``C`` stands for both of its kinds."""
+    each_variant: bool = False
+    """Validation and test only: every row in each of its variants, in place of one that is drawn."""
     curriculum: tuple[CurriculumStage, ...] = ()
     """Training only: variants by epoch; before the first stage ``variants`` holds."""
     remix: Remix | None = None
@@ -120,6 +122,9 @@ class PolSESS(Corpus):
         self.rows = self._select(rows)
         self.files = LayerFiles(str(config.root / split), self.table)
         self._recomposer = Recomposer(self.files, self.rows, config.remix, config.background_gain_db)
+        self._cases = [
+            (row, name) for row in self.rows for name in config.variants if name in variants_of(row.indoor)
+        ]
         self._rows_by_variants: dict[tuple[str, ...], list[PolSESSRow]] = {}
         for stage in config.curriculum if split is Split.TRAIN else ():
             self._rows_with(stage.variants)  # a stage without rows is found out now, not in its epoch
@@ -130,8 +135,8 @@ class PolSESS(Corpus):
         return self.task.num_sources(self.num_speakers)
 
     def __len__(self) -> int:
-        """Rows in use."""
-        return len(self.rows)
+        """Rows in use, or their variants."""
+        return len(self._cases if self._each_variant else self.rows)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The rows in use: the names of all layers, the size of the mixture alone."""
@@ -142,12 +147,7 @@ class PolSESS(Corpus):
     def example(self, epoch: int, index: int) -> Example:
         """Draw a variant, and in training a segment; see the base class."""
         random = self.random(epoch, index)
-        variants = self._variants(epoch)
-        rows = self._rows_with(variants)
-        row = rows[index % len(rows)]  # a stage of the curriculum with fewer rows draws some again
-        possible = variants_of(row.indoor)
-        allowed = [name for name in variants if name in possible]
-        variant = allowed[random.integers(len(allowed))]
+        row, variant = self._cases[index] if self._each_variant else self._draw(random, epoch, index)
         recipe = create_recipe(
             self.task,
             variant,
@@ -166,7 +166,21 @@ class PolSESS(Corpus):
         if form[1] != self.config.sample_rate:
             signals = resample(torch.from_numpy(signals), form[1], self.config.sample_rate).numpy()
         identifier = row.files["mixFile"].removesuffix(".wav")
+        if self._each_variant:
+            identifier = f"{identifier}-{variant}"
         return Example(torch.from_numpy(signals[0]), torch.from_numpy(signals[1:]), identifier, metadata)
+
+    @property
+    def _each_variant(self) -> bool:
+        return self.config.each_variant and self.split is not Split.TRAIN
+
+    def _draw(self, random: np.random.Generator, epoch: int, index: int) -> tuple[PolSESSRow, str]:
+        variants = self._variants(epoch)
+        rows = self._rows_with(variants)
+        row = rows[index % len(rows)]  # a stage of the curriculum with fewer rows draws some again
+        possible = variants_of(row.indoor)
+        allowed = [name for name in variants if name in possible]
+        return row, allowed[random.integers(len(allowed))]
 
     def _check_task(self) -> None:
         fitting = tasks_of(self.num_speakers)

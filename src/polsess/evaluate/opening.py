@@ -1,7 +1,8 @@
-"""From what a user names as data to a corpus: a YAML file, a folder of items, or a list of speech clips."""
+"""From what a user names as data to a corpus: a YAML file, a folder of items, or a CSV."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def open_corpus(
     overrides: Sequence[str] = (),
     *,
     task: Task | None = None,
+    default_task: Task | None = None,
     split: Split = Split.TEST,
     seed: int | None = None,
     sample_rate: int | None = None,
@@ -27,10 +29,11 @@ def open_corpus(
 
     Args:
         data: A YAML file with ``corpus:`` or ``data.corpus:`` (a training configuration will do), a folder of
-            items (``<item>/{mix,s1,s2}.wav``), or the ``metadata.csv`` of speech clips, of which fixed
-            mixtures are made.
+            items (``<item>/{mix,s1,s2}.wav``), a manifest (a CSV with the columns ``mixture`` and
+            ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed mixtures are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
-        task: What is asked; None for what the YAML says, else SB.
+        task: What is asked; None for what the YAML says.
+        default_task: For data that does not say; None for SB.
         split: The part of the corpus.
         seed: Of the draws; None for what the YAML says, else 0.
         sample_rate: The rate in Hz for data that does not say which it wants.
@@ -50,7 +53,7 @@ def open_corpus(
             "e.g. corpus.sample_rate=8000."
         )
     config = parse_corpus_config(settings["corpus"], "corpus")
-    chosen = task or Task(settings.get("task", Task.SB))
+    chosen = task or Task(settings.get("task", default_task or Task.SB))
     return create_corpus(config, split, chosen, settings.get("seed", 0) if seed is None else seed)
 
 
@@ -60,7 +63,7 @@ def _settings_of(data: Path) -> dict[str, Any]:
     if not data.is_file():
         raise FileNotFoundError(f"{data}: no such file or folder.")
     if data.suffix.lower() == ".csv":
-        return {"corpus": {"corpus_type": "speech_clips", "metadata": str(data)}}
+        return {"corpus": _corpus_of_csv(data)}
     if data.suffix.lower() not in {".yaml", ".yml"}:
         raise ConfigError(f"{data}: expected a folder of items, a .yaml or a metadata.csv.")
     content = read_settings(data)
@@ -69,6 +72,15 @@ def _settings_of(data: Path) -> dict[str, Any]:
     if not isinstance(corpus, Mapping):
         raise ConfigError(f"{data}: no corpus in it; expected the key 'corpus' or 'data.corpus'.")
     return {"corpus": dict(corpus)} | {key: content[key] for key in ("task", "seed") if key in content}
+
+
+def _corpus_of_csv(data: Path) -> dict[str, Any]:
+    """A manifest has mixtures, the list of speech clips has none."""
+    with data.open(encoding="utf-8-sig", newline="") as file:
+        columns = {name.strip() for name in next(csv.reader(file), [])}
+    if {"mixture", "source_1"} <= columns:
+        return {"corpus_type": "manifest", "manifest": str(data)}
+    return {"corpus_type": "speech_clips", "metadata": str(data)}
 
 
 def _rate_of(folder: Path) -> int:
@@ -82,4 +94,4 @@ def _rate_of(folder: Path) -> int:
 
 def name_of_data(data: Path) -> str:
     """What results on this data are filed under."""
-    return data.parent.name if data.suffix.lower() == ".csv" else data.resolve().stem
+    return data.resolve().parent.name if data.name.lower() == "metadata.csv" else data.resolve().stem

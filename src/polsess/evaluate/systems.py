@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio, write_audio
-from polsess.checkpoints import DEFAULT_MODEL, load_model
+from polsess.checkpoints import DEFAULT_MODEL, read_checkpoint
+from polsess.checkpoints.loading import build_model
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
 from polsess.inference import pick_device
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest
+from polsess.tasks import Task
 
 Signals = NDArray[np.float32]
 
@@ -43,6 +45,10 @@ class System(Protocol):
     @property
     def num_sources(self) -> int | None:
         """C; None where only the files can tell."""
+
+    @property
+    def task(self) -> Task | None:
+        """What it was made for, where that is known."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -68,15 +74,22 @@ class ModelSystem:
         name: Names the result.
         device: Where it runs.
         source: The path or id that the model was loaded by, for the record.
+        task: What it was trained for, where that is known.
     """
 
     def __init__(
-        self, model: SeparationModel, name: str, device: str | torch.device = "cpu", source: str = ""
+        self,
+        model: SeparationModel,
+        name: str,
+        device: str | torch.device = "cpu",
+        source: str = "",
+        task: Task | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.device = torch.device(device)
         self.name = name
         self.source = source
+        self.task = task
 
     @property
     def identity(self) -> str:
@@ -121,6 +134,7 @@ class FolderSystem:
 
     sample_rate = None
     num_sources = None
+    task = None
 
     def __init__(self, folder: Path, system: str = "") -> None:
         known = list_systems(folder)
@@ -186,10 +200,14 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     """
     chosen = pick_device(device)
     names = distinct_names(sources)
-    return [
-        ModelSystem(load_model(source), name, chosen, _absolute(source))
-        for source, name in zip(sources, names, strict=True)
-    ]
+    return [_open_model(source, name, chosen) for source, name in zip(sources, names, strict=True)]
+
+
+def _open_model(source: str, name: str, device: torch.device) -> ModelSystem:
+    checkpoint = read_checkpoint(source)
+    model = build_model(checkpoint.config, checkpoint.state, source)
+    task = Task(checkpoint.task) if checkpoint.task in set(Task) else None
+    return ModelSystem(model, name, device, _absolute(source), task)
 
 
 def open_estimates(folder: Path, systems: Sequence[str] | None = None) -> list[System]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from polsess.data.polsess_layers import VARIANTS
 from polsess.evaluate.results import Evaluation
 from polsess.metrics import Summary, failure_rate, name_of, title_of
 from polsess.text_tables import markdown, number, percent
+
+_HIDDEN = "si_snr_mixture"
 
 
 def summary_table(evaluation: Evaluation) -> str:
@@ -14,7 +18,7 @@ def summary_table(evaluation: Evaluation) -> str:
     header = ["score", "mean", "95 % interval", "median", "n", "no value"]
     rows = []
     for column in evaluation.columns:
-        if column != "si_snr_mixture":
+        if column != _HIDDEN:
             summary = evaluation.summary(column)
             rows.append([title_of(column), *_cells(summary), str(summary.num_failures)])
     return markdown(header, rows)
@@ -28,6 +32,24 @@ def strata_table(evaluation: Evaluation, key: str, column: str = "si_snri") -> s
         rates = [percent(failure_rate(part.values(column), threshold)) for threshold in (0, 5)]
         rows.append([label, *_cells(part.summary(column)), *rates])
     return markdown(header, rows)
+
+
+def variants_table(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: every system's scores by task and variant of PolSESS, and over all variants."""
+    columns = list(dict.fromkeys(name for each in evaluations for name in each.columns if name != _HIDDEN))
+    header = ["task", "variant", "system", "n", *(title_of(name) for name in columns)]
+    header += ["SI-SNRi 95 % interval", "below 0 dB"]
+    rows = []
+    for evaluation in sorted(evaluations, key=lambda each: str(each.settings["task"])):
+        strata = evaluation.strata("variant")
+        known = [name for name in VARIANTS if name in strata]
+        for label, part in [*((name, strata[name]) for name in known), ("all", evaluation)]:
+            means = [number(part.summary(name).mean) if name in part.columns else "-" for name in columns]
+            rate = percent(failure_rate(part.values("si_snri"), 0)) if "si_snri" in part.columns else "-"
+            interval = _cells(part.summary("si_snri"))[1] if "si_snri" in part.columns else "-"
+            first = [str(evaluation.settings["task"]), label, evaluation.system, str(len(part.rows))]
+            rows.append([*first, *means, interval, rate])
+    return header, rows
 
 
 def failure_lines(evaluation: Evaluation) -> list[str]:
