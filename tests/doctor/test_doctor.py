@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -99,3 +100,29 @@ def test_the_exit_code_tells_whether_something_fails(monkeypatch: pytest.MonkeyP
     record = json.loads(broken.stdout)
     assert record["findings"][0]["level"] == "broken"
     assert record["facts"]["cuda_devices"] == ["NVIDIA H200"]
+
+
+def test_a_prediction_stands_beside_what_was_measured() -> None:
+    command = ["doctor", "--predict", "blstm:small", "--seconds", "1", "--device", "cpu"]
+    told = CliRunner().invoke(app, [*command, "--measure"])
+    assert told.exit_code == 0, told.output
+    first, time, memory = told.stdout.splitlines()
+    assert first == "blstm:small, 1 s of audio on cpu, 1 thread(s):"
+    assert re.fullmatch(r"  time    \S+ s, \S+ of real time; measured \S+ s, [+-]\d+ %", time)
+    parts = r"weights 9 MiB, activations \d+ MiB, libraries \d+ MiB"
+    assert re.fullmatch(rf"  memory  \d+ MiB: {parts}(; measured \d+ MiB, [+-]\d+ %)?", memory)
+    record = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert record["time"]["seconds"] > 0
+    assert record["measured"] is None
+
+
+def test_bad_predictions_say_what_is_wrong() -> None:
+    unknown = CliRunner().invoke(app, ["doctor", "--predict", "dprn"])
+    assert unknown.exit_code == 2
+    assert "Did you mean 'dprnn'" in unknown.stderr
+    preset = CliRunner().invoke(app, ["doctor", "--predict", "dprnn:papr"])
+    assert preset.exit_code == 2
+    assert "Did you mean 'paper'" in preset.stderr
+    alone = CliRunner().invoke(app, ["doctor", "--measure"])
+    assert alone.exit_code == 2
+    assert "--predict MODEL" in alone.stderr

@@ -90,7 +90,7 @@ def test_only_our_script_may_run_and_nothing_is_loaded(evaluations: list[Reopene
     assert "default-src 'none'" in page
     assert not re.search(r"https?://|\bsrc=|\bhref=|@import|url\(", page)
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\(", script)
-    assert {"page.html", "page.css", "page.js", "kinds.js", "player.js"} <= {
+    assert {"page.html", "page.css", "page.js", "player.js"} <= {
         path.name for path in (files("polsess.listening") / "assets").iterdir()
     }
 

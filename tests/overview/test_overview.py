@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +25,38 @@ CHECKPOINTS = Path(polsess.checkpoints.__file__).parent
 def test_the_document_is_up_to_date() -> None:
     stored = (ROOT / "docs/MODELS.md").read_text()
     assert stored == render_markdown(), "run: polsess models --markdown > docs/MODELS.md"
+
+
+def script() -> dict[str, Any]:
+    """The names of the script that stores what takes minutes."""
+    return runpy.run_path(str(ROOT / "benchmarks/model_facts.py"))
+
+
+def test_every_preset_has_stored_macs_and_they_are_those_of_the_code() -> None:
+    for name in list_models():
+        architecture = describe_model(name)
+        for preset in (architecture.default, *architecture.presets):
+            assert preset.macs_per_second, f"{name}:{preset.name}: run benchmarks/model_facts.py"
+    stored = json.loads(script()["STORED"].read_text())["macs_per_second"]
+    assert stored.keys() == set(list_models())
+    for name in ("skim", "resepformer"):
+        assert stored[name] == script()["macs_of_presets"](name)
+
+
+@pytest.mark.parametrize("folder", script()["golden_folders"](), ids=lambda path: path.name)
+def test_no_golden_is_further_from_its_reference_than_stored(folder: Path) -> None:
+    names = script()
+    model, error = names["golden_error"](folder)
+    toolkit = names["TOOLKITS"][folder.name.partition("_")[0]]
+    stored = {each.reference: each.relative for each in describe_model(model).golden_errors}
+    assert error <= 5 * stored[toolkit]  # another processor rounds otherwise
+    assert error < 1e-5
+
+
+def test_every_architecture_with_a_reference_shows_its_distance() -> None:
+    without = [name for name in list_models() if not describe_model(name).golden_errors]
+    assert without == ["blstm"]
+    assert "Golden parity: no reference." in render_markdown()
 
 
 def test_every_publication_is_described_plausibly() -> None:

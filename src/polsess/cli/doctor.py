@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from polsess.cli.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -13,9 +17,56 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    context: typer.Context,
+    predicted: Annotated[
+        str | None,
+        typer.Option(
+            "--predict", metavar="MODEL[:PRESET]", help="Predict time and memory of a model instead."
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of audio, for --predict.")] = 10.0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda, for --predict.")] = "auto",
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run it as well, in a process of its own.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print data for programs.")] = False,
 ) -> None:
-    """Say what fails (exit code 1) or will be slow on this machine, and the command that mends it."""
+    """Say what fails (exit code 1) or will be slow on this machine, and the command that mends it.
+
+    With --predict: how long a model will take here, and how much memory.
+
+    \b
+    Examples:
+      polsess doctor
+      polsess doctor --predict sepformer --seconds 60 --measure
+    """  # noqa: D301 - \b keeps the lines of the examples
+    if predicted is not None:
+        _predict(context.obj, predicted, seconds, device, measure, as_json)
+        return
+    if measure:
+        from polsess.cli.terminal import ExitCode, Failure
+
+        raise Failure("--measure: name the model with --predict MODEL.", ExitCode.USAGE)
+    _examine(as_json)
+
+
+def _predict(
+    terminal: Terminal, name: str, seconds: float, device: str, measure: bool, as_json: bool
+) -> None:
+    import json
+    from dataclasses import asdict
+
+    from polsess.allocator import tune_allocator
+    from polsess.doctor import describe_outlook, predict
+    from polsess.inference import pick_device
+
+    tune_allocator()
+    with terminal.console.status(f"Rehearsing {name}") if terminal.interactive else nullcontext():
+        outlook = predict(name, seconds, str(pick_device(device)), measure=measure)
+    typer.echo(json.dumps(asdict(outlook), indent=2) if as_json else "\n".join(describe_outlook(outlook)))
+
+
+def _examine(as_json: bool) -> None:
     import json
     from dataclasses import asdict
 

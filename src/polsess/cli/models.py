@@ -59,26 +59,27 @@ def models(
 def _architectures(architectures: list[Architecture]) -> Table:
     from rich.table import Table
 
-    from polsess.overview import format_causality, format_size
+    from polsess.overview import format_causality, format_macs, format_size
 
-    table = Table("model", "parameters", "precision", "causal", "presets", box=None)
+    table = Table("model", "parameters", "GMAC/s", "precision", "causal", "presets", box=None)
     for each in architectures:
         presets = ", ".join(preset.name for preset in each.presets)
-        size = format_size(each.default.parameters)
-        table.add_row(each.name, size, each.precision, format_causality(each), presets)
+        size, macs = format_size(each.default.parameters), format_macs(each.default.macs_per_second)
+        table.add_row(each.name, size, macs, each.precision, format_causality(each), presets)
     return table
 
 
 def _details(architecture: Architecture) -> list[Table | str]:
     from rich.table import Table
 
-    from polsess.overview import format_size
+    from polsess.overview import format_macs, format_size
 
-    table = Table("preset", "parameters", "sources", "Hz", "causal", box=None)
+    table = Table("preset", "parameters", "GMAC/s", "sources", "Hz", "causal", box=None)
     for each in (architecture.default, *architecture.presets):
         table.add_row(
             each.name,
             format_size(each.parameters),
+            format_macs(each.macs_per_second),
             str(each.num_sources),
             str(each.sample_rate),
             "yes" if each.causal else "no",

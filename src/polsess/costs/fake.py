@@ -1,11 +1,13 @@
 """Copies of models that have shapes and devices but no memory, so that the largest can be run at once.
 
-PyTorch's fake tensors take the same branches as real ones (a fake tensor "on the CPU" is on the CPU for all
-code that asks), which tensors on the meta device do not.
+On the meta device a copy computes the same sums, quickly. PyTorch's fake tensors are slower, but take the
+same branches as real ones (a fake tensor "on the CPU" is on the CPU for all code that asks): what allocations
+and operations there will be, only they tell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from contextlib import AbstractContextManager
 
@@ -21,15 +23,16 @@ class FakeModel:
 
     Args:
         model: Any model, also one on the meta device; it is not changed.
-        device: Where the copy believes to be.
+        device: Where the copy believes to be; ``"meta"`` for nowhere.
 
     Attributes:
         network: The copy.
     """
 
     def __init__(self, model: SeparationModel, device: torch.device | str = "cpu") -> None:
-        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.device = torch.device(device)
+        real = self.device.type == "meta"
+        self._mode = contextlib.nullcontext() if real else FakeTensorMode(allow_non_fake_inputs=True)
         stand_ins = {id(each): self._without_memory(each) for each in (*model.parameters(), *model.buffers())}
         self.network = copy.deepcopy(model, stand_ins)
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
 from polsess.costs.closed_forms import KINDS, Kind
 from polsess.costs.fake import FakeModel
+from polsess.costs.passes import infer, samples_of
 from polsess.costs.tracing import Operation, tracing
 from polsess.models import SeparationModel
 
@@ -69,20 +68,7 @@ def count_macs(model: SeparationModel, seconds: float = 1.0) -> MacCount:
             by_kind[operation.kind] += operation.macs
             by_module[operation.module] += operation.macs
 
-    fake = FakeModel(model)
-    network = fake.network.eval()
-    with torch.no_grad(), fake.active(), tracing(network, add):
-        network(fake.noise(1, num_samples))
+    fake = FakeModel(model, "meta")
+    with fake.active(), tracing(fake.network, add):
+        infer(fake.network, fake.noise(1, num_samples))
     return MacCount(num_samples, model.sample_rate, dict(by_kind), dict(by_module))
-
-
-def samples_of(model: SeparationModel, seconds: float) -> int:
-    """Samples of a mixture at the model's rate.
-
-    Raises:
-        ValueError: If there is not one.
-    """
-    num_samples = round(seconds * model.sample_rate)
-    if num_samples < 1:
-        raise ValueError(f"seconds: expected at least one sample at {model.sample_rate} Hz, got {seconds}.")
-    return num_samples

@@ -70,6 +70,12 @@ def _stepwise(num_kept_per_step: int) -> Callable[..., Any]:
     return run
 
 
+def _lstm(steps: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *options: Any) -> Any:
+    *_, bidirectional, _batch_first = options
+    shape = (*steps.shape[:-1], states[0].shape[-1] * (1 + bidirectional))
+    return _empty([shape, *(each.shape for each in states)], 0, steps, *states, *weights)
+
+
 def _istft(
     spectrum: Tensor, n_fft: int, hop_length: int, *_: Any, length: int | None = None, **__: Any
 ) -> Tensor:
@@ -80,7 +86,7 @@ def _istft(
     return wave[:, : length or total - n_fft].clone()
 
 
-STAND_INS: dict[Any, Callable[..., Any]] = {
+_STAND_INS: dict[Any, Callable[..., Any]] = {
     causal_conv: _causal_conv,
     selective_scan: _scan,
     selective_scan_with_state: _scan_with_state,
@@ -89,3 +95,13 @@ STAND_INS: dict[Any, Callable[..., Any]] = {
     torch.rnn_relu: _stepwise(1),
     torch.istft: _istft,
 }
+
+
+def stand_in(function: Any, args: Sequence[Any]) -> Callable[..., Any] | None:
+    """What to call in place of a function, if anything.
+
+    PyTorch runs an LSTM layer by layer on a CPU, but step by step where there are only shapes.
+    """
+    if function == torch.lstm and args[0].device.type == "meta":
+        return _lstm
+    return _STAND_INS.get(function)

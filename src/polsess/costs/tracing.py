@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polsess.costs.closed_forms import FUNCTIONS, OPERATIONS, PRODUCTS, Kind
-from polsess.costs.stand_ins import STAND_INS
+from polsess.costs.stand_ins import stand_in
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Operation:
         kind: Its kind of layer; None if it is not counted.
         macs: Its multiply-accumulates.
         module: The path of the module that called it; ``""`` for the model itself.
-        composite: Whether operations that were shown before it make up this function.
+        real: Whether this is executed as such in a real run: not if it is made up of operations that are
+            shown too, and not if it is part of a function that is itself executed.
     """
 
     function: Any
@@ -37,7 +38,7 @@ class Operation:
     kind: Kind | None
     macs: int
     module: str
-    composite: bool = False
+    real: bool = True
 
 
 Listener = Callable[[Operation], None]
@@ -71,14 +72,22 @@ class _State:
         self.listener = listener
         self.parameters = parameters
         self.path = [""]
-        self.depth = 0
-        """How many functions that count as a whole are running."""
+        self.counted_as_whole = self.replaced = False
+        """Whether a function is running that counts as a whole, and one that only stands in."""
 
     def leave(self) -> None:
         self.path.pop()
 
+    @contextmanager
+    def within_function(self, replaced: bool) -> Iterator[None]:
+        self.counted_as_whole, self.replaced = True, replaced
+        try:
+            yield
+        finally:
+            self.counted_as_whole = self.replaced = False
+
     def kind_and_macs(self, packet: Any, args: Sequence[Any], output: Any) -> tuple[Kind | None, int]:
-        if self.depth or packet not in OPERATIONS:
+        if self.counted_as_whole or packet not in OPERATIONS:
             return None, 0
         kind, closed_form = OPERATIONS[packet]
         if packet in PRODUCTS:
@@ -102,7 +111,8 @@ class _Operations(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         if func.namespace != "prim":
             kind, macs = self.state.kind_and_macs(func.overloadpacket, args, output)
-            self.state.listener(Operation(func, args, kwargs or {}, output, kind, macs, self.state.path[-1]))
+            path, real = self.state.path[-1], not self.state.replaced
+            self.state.listener(Operation(func, args, kwargs or {}, output, kind, macs, path, real))
         return output
 
 
@@ -117,20 +127,14 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        stand_in = STAND_INS.get(func)
+        replaced = stand_in(func, args)
         if func not in FUNCTIONS:
-            return (stand_in or func)(*args, **kwargs)
-        self.state.depth += 1
-        try:
-            output = (stand_in or func)(*args, **kwargs)
-        finally:
-            self.state.depth -= 1
+            return (replaced or func)(*args, **kwargs)
+        with self.state.within_function(replaced is not None):
+            output = (replaced or func)(*args, **kwargs)
         kind, closed_form = FUNCTIONS[func]
-        macs = closed_form(args, output)
-        operation = Operation(
-            func, args, kwargs, output, kind, macs, self.state.path[-1], composite=stand_in is None
-        )
-        self.state.listener(operation)
+        macs, real = closed_form(args, output), replaced is not None
+        self.state.listener(Operation(func, args, kwargs, output, kind, macs, self.state.path[-1], real=real))
         return output
 
 

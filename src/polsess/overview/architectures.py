@@ -17,6 +17,7 @@ from polsess.models import (
     list_presets,
     parse_model_config,
 )
+from polsess.overview.model_facts import GoldenError, golden_errors, macs_per_second
 
 _LINK = re.compile(r"https?://[^\s)]+[^\s).,;]")
 
@@ -28,6 +29,7 @@ class Preset:
     Attributes:
         name: As ``create_model(..., preset=name)`` takes it; ``default`` is no preset at all.
         parameters: How many numbers are trained.
+        macs_per_second: Multiply-accumulates per second of audio at its rate; None if not counted yet.
         num_sources: C.
         sample_rate: In Hz.
         causal: Whether estimates need no future beyond ``look_ahead_samples``.
@@ -36,6 +38,7 @@ class Preset:
 
     name: str
     parameters: int
+    macs_per_second: int | None
     num_sources: int
     sample_rate: int
     causal: bool
@@ -56,6 +59,7 @@ class Architecture:
         can_be_causal: Whether some configuration is causal.
         default: The published size that no preset needs to be named for.
         presets: All others, without the one for tests.
+        golden_errors: How far its estimates are from its references'.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Architecture:
     can_be_causal: bool
     default: Preset
     presets: tuple[Preset, ...]
+    golden_errors: tuple[GoldenError, ...]
 
 
 def list_architectures() -> list[Architecture]:
@@ -93,6 +98,7 @@ def describe_model(name: str) -> Architecture:
         can_be_causal=model_class.causal is not SeparationModel.causal,
         default=_measure(name, None),
         presets=tuple(_measure(name, preset) for preset in list_presets(name) if preset != "tiny"),
+        golden_errors=golden_errors(name),
     )
 
 
@@ -106,7 +112,16 @@ def _measure(name: str, preset: str | None) -> Preset:
     chosen = {"preset": preset} if preset else {}
     config = parse_model_config({"model_type": name, **chosen})
     parameters, causal, look_ahead = _build(name, config.model_dump_json())
-    return Preset(preset or "default", parameters, config.num_sources, config.sample_rate, causal, look_ahead)
+    label = preset or "default"
+    return Preset(
+        label,
+        parameters,
+        macs_per_second(name, label),
+        config.num_sources,
+        config.sample_rate,
+        causal,
+        look_ahead,
+    )
 
 
 @functools.lru_cache(maxsize=256)  # presets that differ in name only are built once
