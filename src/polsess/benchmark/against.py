@@ -1,0 +1,178 @@
+"""The benchmark against other toolkits: the same weights, outputs compared first, passes interleaved."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from polsess.benchmark.conditions import load_average
+from polsess.benchmark.journal import Journal
+from polsess.benchmark.process import OURS, PEER_SCRIPT, Worker, WorkerError
+from polsess.benchmark.results import Agreement, PeerResult, Result, Settings, Skip, Timing
+from polsess.benchmark.running import Progress
+from polsess.benchmark.visiting import WARM_UP_SECONDS, Case, ask_to_run, cases, ours_allocator
+from polsess.benchmark.workers.networks import PEERS
+from polsess.schema import ConfigError, suggest
+
+AGREEMENT_SECONDS = 1.0
+MAX_RELATIVE_ERROR = 1e-4
+ORDER = ("ours", "theirs", "theirs", "ours")
+_TIMEOUT_SECONDS = 600.0
+
+
+def select_peers(names: Sequence[str], toolkits: Sequence[str]) -> list[str]:
+    """The peers' networks of some architectures (all with no names) in some toolkits.
+
+    Raises:
+        ConfigError: If a toolkit is unknown or a name has no counterpart there.
+    """
+    known = sorted({peer.toolkit for peer in PEERS.values()})
+    for toolkit in toolkits:
+        if toolkit not in known:
+            raise ConfigError(f"--against: unknown toolkit '{toolkit}'." + suggest(toolkit, known, "Known"))
+    offered = [name for name, peer in PEERS.items() if peer.toolkit in toolkits]
+    chosen = [name for name in offered if not names or {name, PEERS[name].model_type} & set(names)]
+    for name in names:
+        if not any(name in {each, PEERS[each].model_type} for each in chosen):
+            what = f"{name}: {' and '.join(toolkits)} have no such network that is read here."
+            raise ConfigError(what + suggest(name, offered, "There are"))
+    return chosen
+
+
+def run_peers(
+    names: Sequence[str], settings: Settings, python: Path, journal: Journal, progress: Progress
+) -> Result:
+    """Compare what the journal does not hold yet, and put everything together.
+
+    Args:
+        names: Keys of ``PEERS``.
+        settings: What to measure; ``device`` and ``threads`` are those of both sides.
+        python: The interpreter of the environment that has the toolkits.
+        journal: What was done before.
+        progress: Told of every step.
+    """
+    done = {peer.name for peer in journal.peers()}
+    for index, name in enumerate(names):
+        progress(index, len(names), name)
+        if name not in done:
+            journal.add(peer=compare_peer(name, settings, (str(python), str(PEER_SCRIPT))))
+    progress(len(names), len(names), "done")
+    conditions = journal.conditions.model_copy(update={"load_after": load_average()})
+    found = {peer.name: peer for peer in journal.peers()}
+    return Result(conditions=conditions, settings=settings, peers=tuple(found[name] for name in names))
+
+
+def compare_peer(name: str, settings: Settings, peer_command: Sequence[str]) -> PeerResult:
+    """One network: refused unless both give the same.
+
+    Args:
+        name: A key of ``PEERS``.
+        settings: What to measure.
+        peer_command: Runs the peer's worker.
+    """
+    comparison = _Comparison(name, settings, peer_command)
+    try:
+        with tempfile.TemporaryDirectory(prefix="polsess-peer-") as workplace:
+            comparison.run(Path(workplace))
+    except WorkerError as error:
+        comparison.refused = str(error)
+    return comparison.result()
+
+
+class _Comparison:
+    """Both sides of one network, in two processes that take turns."""
+
+    def __init__(self, name: str, settings: Settings, peer_command: Sequence[str]) -> None:
+        self.name, self.settings, self.peer_command = name, settings, peer_command
+        self.end = time.monotonic() + settings.budget_seconds
+        self.loaded: dict[str, Any] = {}
+        self.agreement: Agreement | None = None
+        self.refused = ""
+        self.timings: dict[str, list[Timing]] = {"ours": [], "theirs": []}
+        self.skips: list[Skip] = []
+
+    def run(self, workplace: Path) -> None:
+        """Compare the outputs, then the costs; every mode in fresh processes."""
+        for mode in self.settings.modes:
+            with ExitStack() as stack:
+                sides = self._start(stack, workplace)
+                if self.agreement is None:
+                    self._compare_outputs(sides, workplace)
+                if self.refused:
+                    return
+                rest = {
+                    side: worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+                    for side, worker in sides.items()
+                }
+                for case in cases(self.settings, mode):
+                    self._measure(sides, case, rest)
+
+    def result(self) -> PeerResult:
+        """What was found."""
+        return PeerResult(
+            name=self.name,
+            toolkit_version=self.loaded.get("version", ""),
+            peer_torch=self.loaded.get("torch", ""),
+            agreement=self.agreement,
+            refused=self.refused,
+            ours=tuple(self.timings["ours"]),
+            theirs=tuple(self.timings["theirs"]),
+            skips=tuple(self.skips),
+        )
+
+    def _start(self, stack: ExitStack, workplace: Path) -> dict[str, Worker]:
+        settings, state, folder = self.settings, workplace / "state.pt", workplace / "ours"
+        allocator = "tuned" if settings.allocator == "tuned" else "default"
+        both = {"threads": settings.threads, "device": settings.device}
+        theirs = Worker(self.peer_command, threads=settings.threads, allocator=allocator)
+        stack.enter_context(theirs)
+        self.loaded = theirs.ask("load", name=self.name, state=str(state), **both)
+        if not folder.exists():
+            with Worker(OURS, threads=settings.threads) as converter:  # its memory is not ours to show
+                converter.ask("convert", name=self.name, state=str(state), folder=str(folder))
+        ours = stack.enter_context(
+            Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings))
+        )
+        ours.ask("load", folder=str(folder), **both)
+        return {"ours": ours, "theirs": theirs}
+
+    def _compare_outputs(self, sides: dict[str, Worker], workplace: Path) -> None:
+        """A fast wrong answer is no answer."""
+        file = str(workplace / "estimate.pt")
+        sides["theirs"].ask("estimate", seconds=AGREEMENT_SECONDS, file=file)
+        found = sides["ours"].ask("agree", file=file)
+        self.agreement = Agreement(seconds=AGREEMENT_SECONDS, **found)
+        if not self.agreement.relative_error <= MAX_RELATIVE_ERROR:  # also if it is not a number
+            self.refused = (
+                f"the outputs differ: relative error {self.agreement.relative_error:.1e}, "
+                f"at most {MAX_RELATIVE_ERROR:.0e} is taken for equal"
+            )
+
+    def _measure(self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None]) -> None:
+        """Rounds of ours, theirs, theirs, ours, as many as fit; the first passes count only if long."""
+        try:
+            slowest = max(self._pass(worker, case)["wall"][0] for worker in sides.values())
+            for number in range(1, self.settings.rounds + 1):
+                if number > 1 and time.monotonic() + 4 * slowest > self.end:
+                    return
+                self._round(sides, case, rest, number)
+        except WorkerError as error:
+            self.skips.append(Skip(mode=case.mode, seconds=case.seconds, reason=str(error)))
+
+    def _round(
+        self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None], number: int
+    ) -> None:
+        answers = [(side, self._pass(sides[side], case)) for side in ORDER]
+        for side in sides:
+            own = [answer for name, answer in answers if name == side]
+            peaks = [answer["peak_bytes"] for answer in own if answer["peak_bytes"] is not None]
+            wall, cpu = ([answer[key][0] for answer in own] for key in ("wall", "cpu"))
+            peak = max(peaks, default=None)
+            self.timings[side].append(case.timing(number, wall, cpu, peak, rest[side]))
+
+    def _pass(self, worker: Worker, case: Case) -> dict[str, Any]:
+        return ask_to_run(worker, case, 1, _TIMEOUT_SECONDS)

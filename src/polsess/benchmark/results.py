@@ -1,0 +1,175 @@
+"""The result file: every single observation with the conditions under which it was made.
+
+Medians, ratios and tables are computed from it when they are shown; nothing in it is a summary.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from polsess.files import write_text
+from polsess.schema import ConfigError, Schema, parse
+
+Mode = Literal["inference", "training"]
+FORMAT_VERSION = 1
+
+
+class Settings(Schema):
+    """What is measured and how long that may take."""
+
+    seconds: tuple[float, ...] = (1.0, 4.0, 30.0)
+    """Lengths of the mixtures of inference, ascending."""
+    training_seconds: float = Field(default=1.0, gt=0)
+    """Length of the mixtures of a training step; 0 training is not measured with ``modes`` without it."""
+    training_batch: int = Field(default=1, ge=1)
+    modes: tuple[Mode, ...] = ("inference", "training")
+    rounds: int = Field(default=3, ge=1)
+    """How often every model is visited, all in turn."""
+    budget_seconds: float = Field(default=120.0, gt=0)
+    """The time a model may take in all rounds; what does not fit is recorded as left out."""
+    threads: int = Field(default=1, ge=1)
+    device: str = "cpu"
+    allocator: Literal["tuned", "default", "as_shipped"] = "tuned"
+    """``as_shipped``: tuned for ours, default for peers."""
+
+
+class Conditions(Schema):
+    """Where and when something was measured.
+
+    ``load_before`` and ``load_after`` are the load averages over a minute; None where there are none.
+    """
+
+    date: str
+    processor: str
+    num_processors: int
+    memory_gib: float | None
+    system: str
+    python: str
+    torch: str
+    polsess: str
+    device: str
+    kernels: bool
+    load_before: float | None
+    load_after: float | None = None
+
+
+class Timing(Schema):
+    """Passes of one length in one process.
+
+    ``wall`` and ``cpu`` are seconds of each pass; CPU seconds add up all threads. ``peak_bytes`` is the most
+    memory held meanwhile, ``rest_bytes`` the memory held before the first pass of any length.
+    """
+
+    mode: Mode
+    round: int
+    seconds: float
+    batch: int = 1
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+    peak_bytes: int | None
+    rest_bytes: int | None
+
+
+class Skip(Schema):
+    """Something that was not measured, and why."""
+
+    mode: Mode
+    seconds: float
+    reason: str
+
+
+class Facts(Schema):
+    """What is known of a model without a clock; MACs are per second of audio at its own sample rate."""
+
+    model_type: str
+    parameters: int
+    macs_per_second: float
+    macs_by_kind: dict[str, float]
+    sample_rate: int
+    num_sources: int
+    causal: bool
+    look_ahead_samples: int | None
+    file_bytes: int
+
+
+class ModelResult(Schema):
+    """One model; ``failure`` says why nothing could be measured."""
+
+    name: str
+    facts: Facts | None = None
+    failure: str = ""
+    load_seconds: tuple[float, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+class Agreement(Schema):
+    """How far our estimate is from the peer's on the same weights and the same mixture."""
+
+    seconds: float
+    max_error: float
+    relative_error: float
+    si_snr_db: float
+
+
+class PeerResult(Schema):
+    """One network of another toolkit and ours with its weights.
+
+    ``ours`` and ``theirs`` have a timing per round, of two passes each in the order ours, theirs, theirs, ours.
+    ``refused`` says why there is no ratio.
+    """
+
+    name: str
+    toolkit_version: str = ""
+    peer_torch: str = ""
+    agreement: Agreement | None = None
+    refused: str = ""
+    ours: tuple[Timing, ...] = ()
+    theirs: tuple[Timing, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+class Result(Schema):
+    """A run of the benchmark: of models, or of peers."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    conditions: Conditions
+    settings: Settings
+    models: tuple[ModelResult, ...] = ()
+    peers: tuple[PeerResult, ...] = ()
+
+
+def read_result(path: Path) -> Result:
+    """Read a result file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ConfigError: If it is not what this library writes.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such result file; `polsess benchmark -o FOLDER` writes one.")
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ConfigError(f"{path}: not readable as JSON; expected a result of `polsess benchmark`.") from None
+    return parse(Result, data, str(path))
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result file."""
+    write_text(path, json.dumps(_rounded(result.model_dump(mode="json")), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Times to five digits: a stored file stays small and readable."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return value

@@ -1,0 +1,206 @@
+"""One round of one model: fresh processes, the lengths from short to long, within the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polsess.benchmark.journal import Visit
+from polsess.benchmark.process import OURS, Worker, WorkerError
+from polsess.benchmark.results import Mode, Settings, Skip, Timing
+from polsess.benchmark.spread import growth_exponent, percentile
+
+WARM_UP_SECONDS = 0.05
+LONG_SECONDS = 5.0  # a pass as long as that is not repeated within a visit
+TARGET_SECONDS, MAX_PASSES = 2.0, 10
+_GRACE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed at once; seconds of every mixture of the batch."""
+
+    mode: Mode
+    seconds: float
+    batch: int = 1
+
+    def timing(
+        self,
+        round_number: int,
+        wall: Sequence[float],
+        cpu: Sequence[float],
+        peak_bytes: int | None,
+        rest_bytes: int | None,
+    ) -> Timing:
+        """What was measured of it."""
+        return Timing(
+            mode=self.mode,
+            round=round_number,
+            seconds=self.seconds,
+            batch=self.batch,
+            wall=tuple(wall),
+            cpu=tuple(cpu),
+            peak_bytes=peak_bytes,
+            rest_bytes=rest_bytes,
+        )
+
+    def is_of(self, timing: Timing) -> bool:
+        """Whether a timing belongs to it."""
+        return timing.mode == self.mode and timing.seconds == self.seconds
+
+
+def cases(settings: Settings, mode: Mode) -> list[Case]:
+    """From short to long."""
+    if mode == "training":
+        return [Case(mode, settings.training_seconds, settings.training_batch)]
+    return [Case(mode, seconds) for seconds in sorted(settings.seconds)]
+
+
+def visit_model(
+    name: str, folder: Path, settings: Settings, round_number: int, earlier: Sequence[Visit]
+) -> Visit:
+    """Measure what the budget allows; it is released in equal parts, round by round.
+
+    Args:
+        name: Of the model.
+        folder: Where its weights are.
+        settings: What to measure.
+        round_number: From 1.
+        earlier: The visits before.
+    """
+    start = time.monotonic()
+    released = settings.budget_seconds * round_number / settings.rounds
+    end = start + released - sum(visit.spent_seconds for visit in earlier)
+    visitor = _Visitor(settings, round_number, end)
+    for mode in settings.modes:
+        known = [timing for visit in earlier for timing in visit.timings if timing.mode == mode]
+        with Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)) as worker:
+            visitor.measure(worker, mode, folder, known)
+    return Visit(
+        name=name,
+        round=round_number,
+        spent_seconds=time.monotonic() - start,
+        load_seconds=tuple(visitor.load_seconds),
+        timings=tuple(visitor.timings),
+        skips=tuple(visitor.skips),
+    )
+
+
+def ours_allocator(settings: Settings) -> str:
+    """The allocator of our side."""
+    return "default" if settings.allocator == "default" else "tuned"
+
+
+@dataclass
+class _Visitor:
+    """What one visit has found so far; ``end`` is when its time is over."""
+
+    settings: Settings
+    round_number: int
+    end: float
+    load_seconds: list[float] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+
+    def measure(self, worker: Worker, mode: Mode, folder: Path, known: Sequence[Timing]) -> None:
+        """Every case of a mode in one process; after a failure longer ones are not tried."""
+        known, failure, rest_bytes = list(known), "", None
+        try:
+            rest_bytes = self._load(worker, folder)
+        except WorkerError as error:
+            failure = str(error)
+        for case in cases(self.settings, mode):
+            reason = failure or _why_not(worker, case, known, self.end, self.settings.device)
+            if not reason:
+                try:
+                    timing = self._run(worker, case, rest_bytes)
+                except WorkerError as error:
+                    reason = failure = str(error)
+                else:
+                    known.append(timing)
+                    self.timings.append(timing)
+            if reason:
+                self.skips.append(Skip(mode=mode, seconds=case.seconds, reason=reason))
+
+    def _load(self, worker: Worker, folder: Path) -> int | None:
+        """Load, run once on next to nothing; the memory that this took."""
+        loaded = worker.ask(
+            "load", folder=str(folder), threads=self.settings.threads, device=self.settings.device
+        )
+        self.load_seconds.append(loaded["load_seconds"])
+        rest: int | None = worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+        return rest
+
+    def _run(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:
+        """Passes of a case; the first one counts only where it is long."""
+        timeout = max(self.end - time.monotonic(), 0.0) + _GRACE_SECONDS
+        answer = ask_to_run(worker, case, 1, timeout)
+        peak, first, left = answer["peak_bytes"], answer["wall"][0], self.end - time.monotonic()
+        if first < min(LONG_SECONDS, left):
+            passes = max(1, min(MAX_PASSES, int(min(TARGET_SECONDS, left) / first)))
+            answer = ask_to_run(worker, case, passes, 10 * first * passes + _GRACE_SECONDS)
+            peak = None if peak is None else max(peak, answer["peak_bytes"])
+        return case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
+
+
+def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
+    """Some passes of a case."""
+    return worker.ask(
+        "infer" if case.mode == "inference" else "train",
+        timeout_seconds,
+        seconds=case.seconds,
+        batch=case.batch,
+        passes=passes,
+    )
+
+
+def _why_not(
+    worker: Worker, case: Case, timings: Sequence[Timing], end: float, device: str
+) -> str:
+    """Why a case is left out; empty if it is not."""
+    expected = expected_seconds(case, timings)
+    left = end - time.monotonic()
+    if expected is None:
+        return "" if left > 0 else "the time budget of the model is spent"
+    if expected > left:
+        return f"a pass of about {expected:.0f} s does not fit into the time budget of the model"
+    needed = expected_bytes(case, timings)
+    free = worker.ask("free", device=device)["free_bytes"]
+    if needed is not None and free is not None and needed > 0.9 * free:
+        return f"needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
+    return ""
+
+
+def expected_seconds(case: Case, timings: Sequence[Timing]) -> float | None:
+    """How long a pass takes, from those of this length, else in proportion from the longest shorter one."""
+    same = [wall for timing in timings if case.is_of(timing) for wall in timing.wall]
+    if same:
+        return percentile(same, 50)
+    shorter = [timing for timing in timings if timing.seconds < case.seconds]
+    if not shorter:
+        return None
+    longest = max(shorter, key=lambda timing: timing.seconds)
+    return percentile(longest.wall, 50) * case.seconds / longest.seconds
+
+
+def expected_bytes(case: Case, timings: Sequence[Timing]) -> float | None:
+    """Memory that a pass takes above the resting process, by the growth seen at shorter lengths."""
+    grown = grown_bytes(timings)
+    shorter = {seconds: value for seconds, value in grown.items() if seconds <= case.seconds and value > 0}
+    if not shorter:
+        return None
+    longest = max(shorter)
+    exponent = max(1.0, growth_exponent(shorter) or 1.0)
+    return shorter[longest] * (case.seconds / longest) ** exponent
+
+
+def grown_bytes(timings: Sequence[Timing]) -> dict[float, float]:
+    """The median growth of memory above the resting process, by length."""
+    found: dict[float, list[float]] = {}
+    for timing in timings:
+        if timing.peak_bytes is not None and timing.rest_bytes is not None:
+            found.setdefault(timing.seconds, []).append(timing.peak_bytes - timing.rest_bytes)
+    return {seconds: percentile(values, 50) for seconds, values in found.items()}
