@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from polsess.benchmark.conditions import load_average
-from polsess.benchmark.journal import Journal
+from polsess.benchmark.journal import Journal, Plan, open_journal
+from polsess.benchmark.outputs import write_outputs
 from polsess.benchmark.process import OURS, PEER_SCRIPT, Worker, WorkerError
 from polsess.benchmark.results import Agreement, PeerResult, Result, Settings, Skip, Timing
 from polsess.benchmark.running import Progress
-from polsess.benchmark.visiting import WARM_UP_SECONDS, Case, ask_to_run, cases, ours_allocator
+from polsess.benchmark.visiting import (
+    WARM_UP_SECONDS,
+    Case,
+    ask_to_run,
+    cases,
+    expected_seconds,
+    ours_allocator,
+)
 from polsess.benchmark.workers.networks import PEERS
 from polsess.schema import ConfigError, suggest
 
@@ -43,23 +52,55 @@ def select_peers(names: Sequence[str], toolkits: Sequence[str]) -> list[str]:
     return chosen
 
 
-def run_peers(
-    names: Sequence[str], settings: Settings, python: Path, journal: Journal, progress: Progress
+def benchmark_peers(
+    names: Sequence[str],
+    toolkits: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    *,
+    python: Path | None = None,
+    overwrite: bool = False,
 ) -> Result:
-    """Compare what the journal does not hold yet, and put everything together.
+    """Compare with other toolkits, or go on where an interrupted run stopped; write the files of ``outputs``.
 
     Args:
-        names: Keys of ``PEERS``.
-        settings: What to measure; ``device`` and ``threads`` are those of both sides.
-        python: The interpreter of the environment that has the toolkits.
-        journal: What was done before.
+        names: Architectures or keys of ``PEERS``; all of them if empty.
+        toolkits: Whose code.
+        settings: How; ``device`` and ``threads`` are those of both sides.
+        folder: Receives the files.
         progress: Told of every step.
+        python: The interpreter of the environment that has the toolkits; this one if left out.
+        overwrite: Forget what the folder holds of another run.
+
+    Raises:
+        ConfigError: If a toolkit or a name is unknown.
+        FileNotFoundError: If there is no such interpreter.
     """
+    if python is not None and not python.is_file():
+        raise FileNotFoundError(f"--peer-python {python}: no such file; name the Python of an environment.")
+    chosen = select_peers(names, toolkits)
+    plan = Plan(settings=settings, names=tuple(chosen), against=tuple(toolkits))
+    journal = open_journal(plan, folder, overwrite=overwrite)
+    command = (str(python or sys.executable), str(PEER_SCRIPT))
+    result = run_peers(chosen, settings, command, journal, progress)
+    write_outputs(result, folder)
+    return result
+
+
+def run_peers(
+    names: Sequence[str],
+    settings: Settings,
+    peer_command: Sequence[str],
+    journal: Journal,
+    progress: Progress,
+) -> Result:
+    """Compare what the journal does not hold yet, and put everything together."""
     done = {peer.name for peer in journal.peers()}
     for index, name in enumerate(names):
         progress(index, len(names), name)
         if name not in done:
-            journal.add(peer=compare_peer(name, settings, (str(python), str(PEER_SCRIPT))))
+            journal.add(peer=compare_peer(name, settings, peer_command))
     progress(len(names), len(names), "done")
     conditions = journal.conditions.model_copy(update={"load_after": load_average()})
     found = {peer.name: peer for peer in journal.peers()}
@@ -127,16 +168,14 @@ class _Comparison:
     def _start(self, stack: ExitStack, workplace: Path) -> dict[str, Worker]:
         settings, state, folder = self.settings, workplace / "state.pt", workplace / "ours"
         allocator = "tuned" if settings.allocator == "tuned" else "default"
-        both = {"threads": settings.threads, "device": settings.device}
+        both: dict[str, Any] = {"threads": settings.threads, "device": settings.device}
         theirs = Worker(self.peer_command, threads=settings.threads, allocator=allocator)
         stack.enter_context(theirs)
         self.loaded = theirs.ask("load", name=self.name, state=str(state), **both)
         if not folder.exists():
             with Worker(OURS, threads=settings.threads) as converter:  # its memory is not ours to show
                 converter.ask("convert", name=self.name, state=str(state), folder=str(folder))
-        ours = stack.enter_context(
-            Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings))
-        )
+        ours = stack.enter_context(Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)))
         ours.ask("load", folder=str(folder), **both)
         return {"ours": ours, "theirs": theirs}
 
@@ -154,6 +193,13 @@ class _Comparison:
 
     def _measure(self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None]) -> None:
         """Rounds of ours, theirs, theirs, ours, as many as fit; the first passes count only if long."""
+        expected = [
+            expected_seconds(case, _of_mode(timings, case)) or 0.0 for timings in self.timings.values()
+        ]
+        if time.monotonic() + 3 * sum(expected) > self.end:  # a pass each and a round
+            reason = f"passes of about {max(expected):.0f} s do not fit into the time budget of the network"
+            self.skips.append(Skip(mode=case.mode, seconds=case.seconds, reason=reason))
+            return
         try:
             slowest = max(self._pass(worker, case)["wall"][0] for worker in sides.values())
             for number in range(1, self.settings.rounds + 1):
@@ -163,9 +209,7 @@ class _Comparison:
         except WorkerError as error:
             self.skips.append(Skip(mode=case.mode, seconds=case.seconds, reason=str(error)))
 
-    def _round(
-        self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None], number: int
-    ) -> None:
+    def _round(self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None], number: int) -> None:
         answers = [(side, self._pass(sides[side], case)) for side in ORDER]
         for side in sides:
             own = [answer for name, answer in answers if name == side]
@@ -176,3 +220,7 @@ class _Comparison:
 
     def _pass(self, worker: Worker, case: Case) -> dict[str, Any]:
         return ask_to_run(worker, case, 1, _TIMEOUT_SECONDS)
+
+
+def _of_mode(timings: Sequence[Timing], case: Case) -> list[Timing]:
+    return [timing for timing in timings if timing.mode == case.mode]

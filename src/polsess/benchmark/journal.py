@@ -1,4 +1,4 @@
-"""What a run has done so far, a line of JSON per step, so that an interrupted run goes on where it stopped."""
+"""What a run has done so far, a line of JSON per step, so that an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polsess.benchmark.conditions import current_conditions
 from polsess.benchmark.results import Conditions, Facts, PeerResult, Settings, Skip, Timing
 from polsess.files import write_text
 from polsess.schema import ConfigError, Schema, parse
+
+JOURNAL, RESULT = "journal.jsonl", "results.json"
 
 
 class Plan(Schema):
@@ -22,7 +25,7 @@ class Plan(Schema):
 
 
 class Visit(Schema):
-    """One round of one model."""
+    """One round of one model; ``spent_seconds`` of passes alone."""
 
     name: str
     round: int
@@ -106,6 +109,24 @@ class Journal:
         self.entries = [parse(Entry, entry, str(self.path)) for entry in entries]
         if whole != text:
             write_text(self.path, whole)
+
+
+def open_journal(plan: Plan, folder: Path, *, overwrite: bool = False) -> Journal:
+    """The journal of a run in a folder: that of an interrupted one, or a new one.
+
+    Raises:
+        ConfigError: If the folder holds another run, or a finished one.
+    """
+    path = folder / JOURNAL
+    finished = folder / RESULT
+    if overwrite:
+        for name in (path, finished):
+            name.unlink(missing_ok=True)
+    elif finished.is_file() and not path.is_file():
+        raise ConfigError(
+            f"{finished}: is a finished run. Choose another folder with -o, or pass --overwrite."
+        )
+    return Journal(path, plan, current_conditions(plan.settings.device))
 
 
 def _line(data: Schema) -> str:

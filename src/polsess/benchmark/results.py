@@ -15,7 +15,6 @@ from polsess.files import write_text
 from polsess.schema import ConfigError, Schema, parse
 
 Mode = Literal["inference", "training"]
-FORMAT_VERSION = 1
 
 
 class Settings(Schema):
@@ -24,13 +23,13 @@ class Settings(Schema):
     seconds: tuple[float, ...] = (1.0, 4.0, 30.0)
     """Lengths of the mixtures of inference, ascending."""
     training_seconds: float = Field(default=1.0, gt=0)
-    """Length of the mixtures of a training step; 0 training is not measured with ``modes`` without it."""
+    """Length of the mixtures of a training step."""
     training_batch: int = Field(default=1, ge=1)
     modes: tuple[Mode, ...] = ("inference", "training")
     rounds: int = Field(default=3, ge=1)
     """How often every model is visited, all in turn."""
     budget_seconds: float = Field(default=120.0, gt=0)
-    """The time a model may take in all rounds; what does not fit is recorded as left out."""
+    """The time that the passes of a model may take in all rounds; what does not fit is recorded as left out."""
     threads: int = Field(default=1, ge=1)
     device: str = "cpu"
     allocator: Literal["tuned", "default", "as_shipped"] = "tuned"
@@ -97,9 +96,13 @@ class Facts(Schema):
 
 
 class ModelResult(Schema):
-    """One model; ``failure`` says why nothing could be measured."""
+    """One model; ``failure`` says why nothing could be measured.
+
+    ``own_weights``: it was loaded from somewhere, not built fresh from the configuration of its name.
+    """
 
     name: str
+    own_weights: bool = False
     facts: Facts | None = None
     failure: str = ""
     load_seconds: tuple[float, ...] = ()
@@ -119,8 +122,8 @@ class Agreement(Schema):
 class PeerResult(Schema):
     """One network of another toolkit and ours with its weights.
 
-    ``ours`` and ``theirs`` have a timing per round, of two passes each in the order ours, theirs, theirs, ours.
-    ``refused`` says why there is no ratio.
+    ``ours`` and ``theirs`` have a timing per round, of two passes each, in the order ours, theirs,
+    theirs, ours. ``refused`` says why there is no ratio.
     """
 
     name: str
@@ -136,7 +139,7 @@ class PeerResult(Schema):
 class Result(Schema):
     """A run of the benchmark: of models, or of peers."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     conditions: Conditions
     settings: Settings
     models: tuple[ModelResult, ...] = ()
@@ -155,13 +158,15 @@ def read_result(path: Path) -> Result:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise ConfigError(f"{path}: not readable as JSON; expected a result of `polsess benchmark`.") from None
+        raise ConfigError(
+            f"{path}: not readable as JSON; expected a result of `polsess benchmark`."
+        ) from None
     return parse(Result, data, str(path))
 
 
 def write_result(result: Result, path: Path) -> None:
     """Write a result file."""
-    write_text(path, json.dumps(_rounded(result.model_dump(mode="json")), indent=1) + "\n")
+    write_text(path, json.dumps(_rounded(result.model_dump(mode="json"))) + "\n")
 
 
 def _rounded(value: Any) -> Any:

@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polsess.benchmark.conditions import load_average
-from polsess.benchmark.journal import Journal, Preparation, Visit
+from polsess.benchmark.journal import Journal, Plan, Preparation, Visit, open_journal
+from polsess.benchmark.outputs import write_outputs
 from polsess.benchmark.process import OURS, Worker, WorkerError
 from polsess.benchmark.results import ModelResult, Result, Settings, Skip
 from polsess.benchmark.variants import Variant
 from polsess.benchmark.visiting import ours_allocator, visit_model
+from polsess.schema import parse
 
 Progress = Callable[[int, int, str], None]
 """Steps done, steps in all, what comes next."""
 
 
-def run_models(variants: Sequence[Variant], settings: Settings, journal: Journal, progress: Progress) -> Result:
+def run_models(
+    variants: Sequence[Variant], settings: Settings, journal: Journal, progress: Progress
+) -> Result:
     """Measure what the journal does not hold yet, and put everything together."""
     done = {(visit.round, visit.name) for variant in variants for visit in journal.visits(variant.name)}
     steps = interleave([variant.name for variant in variants], settings.rounds)
@@ -34,8 +38,32 @@ def run_models(variants: Sequence[Variant], settings: Settings, journal: Journal
                 journal.add(visit=visit)
     progress(len(steps), len(steps), "done")
     conditions = journal.conditions.model_copy(update={"load_after": load_average()})
-    models = tuple(_collect(variant.name, journal) for variant in variants)
+    models = tuple(_collect(variant, journal) for variant in variants)
     return Result(conditions=conditions, settings=settings, models=models)
+
+
+def benchmark_models(
+    variants: Sequence[Variant],
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+) -> Result:
+    """Measure models, or go on where an interrupted run stopped, and write the files of ``outputs``.
+
+    Args:
+        variants: What to measure.
+        settings: How.
+        folder: Receives the files.
+        progress: Told of every step.
+        overwrite: Forget what the folder holds of another run.
+    """
+    plan = Plan(settings=settings, names=tuple(variant.name for variant in variants))
+    journal = open_journal(plan, folder, overwrite=overwrite)
+    result = run_models(variants, settings, journal, progress)
+    write_outputs(result, folder)
+    return result
 
 
 def interleave(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
@@ -54,7 +82,7 @@ def _prepare(variant: Variant, folder: Path, settings: Settings, journal: Journa
     try:
         with Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)) as worker:
             facts = worker.ask("prepare", config=variant.config, source=variant.source, folder=str(folder))
-        preparation = Preparation.model_validate_json(_json(variant.name, facts))
+        preparation = parse(Preparation, {"name": variant.name, "facts": facts})
     except WorkerError as error:
         preparation = Preparation(name=variant.name, failure=str(error))
     if known is None:
@@ -62,13 +90,8 @@ def _prepare(variant: Variant, folder: Path, settings: Settings, journal: Journa
     return preparation
 
 
-def _json(name: str, facts: object) -> str:
-    import json
-
-    return json.dumps({"name": name, "facts": facts})
-
-
-def _collect(name: str, journal: Journal) -> ModelResult:
+def _collect(variant: Variant, journal: Journal) -> ModelResult:
+    name = variant.name
     preparation = journal.preparation(name)
     assert preparation is not None
     visits = journal.visits(name)
@@ -76,6 +99,7 @@ def _collect(name: str, journal: Journal) -> ModelResult:
     measured = {(timing.mode, timing.seconds) for timing in timings}
     return ModelResult(
         name=name,
+        own_weights=variant.source is not None,
         facts=preparation.facts,
         failure=preparation.failure,
         load_seconds=tuple(seconds for visit in visits for seconds in visit.load_seconds),

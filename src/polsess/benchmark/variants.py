@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polsess.models import list_models, list_presets, parse_model_config
+from polsess.models import list_models, parse_model_config
 from polsess.schema import ConfigError
 
 
@@ -41,12 +41,6 @@ def parse_variants(
         if seen.count(name) > 1:
             raise ConfigError(f"{name}: named twice; name every model once.")
     return variants
-
-
-def published_variants() -> list[Variant]:
-    """Every registered model at its default size, and the preset ``paper`` where there is one."""
-    names = [[name, f"{name}:paper"] if "paper" in list_presets(name) else [name] for name in list_models()]
-    return parse_variants([each for group in names for each in group])
 
 
 def _from_registry(name: str, preset: str | None) -> Variant:

@@ -71,10 +71,9 @@ def visit_model(
         round_number: From 1.
         earlier: The visits before.
     """
-    start = time.monotonic()
     released = settings.budget_seconds * round_number / settings.rounds
-    end = start + released - sum(visit.spent_seconds for visit in earlier)
-    visitor = _Visitor(settings, round_number, end)
+    left = released - sum(visit.spent_seconds for visit in earlier)
+    visitor = _Visitor(settings, round_number, left)
     for mode in settings.modes:
         known = [timing for visit in earlier for timing in visit.timings if timing.mode == mode]
         with Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)) as worker:
@@ -82,7 +81,7 @@ def visit_model(
     return Visit(
         name=name,
         round=round_number,
-        spent_seconds=time.monotonic() - start,
+        spent_seconds=left - visitor.left,
         load_seconds=tuple(visitor.load_seconds),
         timings=tuple(visitor.timings),
         skips=tuple(visitor.skips),
@@ -96,11 +95,11 @@ def ours_allocator(settings: Settings) -> str:
 
 @dataclass
 class _Visitor:
-    """What one visit has found so far; ``end`` is when its time is over."""
+    """What one visit has found so far; ``left`` are the seconds that passes may still take."""
 
     settings: Settings
     round_number: int
-    end: float
+    left: float
     load_seconds: list[float] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -113,7 +112,7 @@ class _Visitor:
         except WorkerError as error:
             failure = str(error)
         for case in cases(self.settings, mode):
-            reason = failure or _why_not(worker, case, known, self.end, self.settings.device)
+            reason = failure or _why_not(worker, case, known, self.left, self.settings.device)
             if not reason:
                 try:
                     timing = self._run(worker, case, rest_bytes)
@@ -136,14 +135,20 @@ class _Visitor:
 
     def _run(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:
         """Passes of a case; the first one counts only where it is long."""
-        timeout = max(self.end - time.monotonic(), 0.0) + _GRACE_SECONDS
-        answer = ask_to_run(worker, case, 1, timeout)
-        peak, first, left = answer["peak_bytes"], answer["wall"][0], self.end - time.monotonic()
-        if first < min(LONG_SECONDS, left):
-            passes = max(1, min(MAX_PASSES, int(min(TARGET_SECONDS, left) / first)))
-            answer = ask_to_run(worker, case, passes, 10 * first * passes + _GRACE_SECONDS)
+        answer = self._ask(worker, case, 1, max(self.left, 0.0) + _GRACE_SECONDS)
+        peak, first = answer["peak_bytes"], answer["wall"][0]
+        if first < min(LONG_SECONDS, self.left):
+            passes = max(1, min(MAX_PASSES, int(min(TARGET_SECONDS, self.left) / first)))
+            answer = self._ask(worker, case, passes, 10 * first * passes + _GRACE_SECONDS)
             peak = None if peak is None else max(peak, answer["peak_bytes"])
         return case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
+
+    def _ask(self, worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
+        start = time.monotonic()
+        try:
+            return ask_to_run(worker, case, passes, timeout_seconds)
+        finally:
+            self.left -= time.monotonic() - start
 
 
 def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
@@ -157,14 +162,11 @@ def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) 
     )
 
 
-def _why_not(
-    worker: Worker, case: Case, timings: Sequence[Timing], end: float, device: str
-) -> str:
+def _why_not(worker: Worker, case: Case, timings: Sequence[Timing], left: float, device: str) -> str:
     """Why a case is left out; empty if it is not."""
     expected = expected_seconds(case, timings)
-    left = end - time.monotonic()
-    if expected is None:
-        return "" if left > 0 else "the time budget of the model is spent"
+    if expected is None:  # the shortest mixture is always tried
+        return ""
     if expected > left:
         return f"a pass of about {expected:.0f} s does not fit into the time budget of the model"
     needed = expected_bytes(case, timings)

@@ -5,7 +5,7 @@ from polsess.overview.document import format_causality, format_macs, format_size
 from polsess.overview.literature import LITERATURE, Literature, Score
 from polsess.overview.model_facts import GoldenError
 from polsess.overview.records import checkpoint_record, model_record
-from polsess.overview.selection import select
+from polsess.overview.selection import published_scores, select
 
 __all__ = [
     "LITERATURE",
@@ -21,6 +21,7 @@ __all__ = [
     "format_size",
     "list_architectures",
     "model_record",
+    "published_scores",
     "render_markdown",
     "select",
 ]

@@ -71,7 +71,7 @@ class Bench:
             return self._time(lambda: self.network(mixture), request["passes"])
 
     def train(self, request: Answer) -> Answer:
-        """Time ``passes`` training steps of ``batch`` mixtures of ``seconds``: there, back, one step of Adam."""
+        """Time ``passes`` training steps (there, back, Adam) of ``batch`` mixtures of ``seconds``."""
         self.network.train()
         mixture = self.mixture(request["seconds"], request["batch"])
         weights = [weight for weight in self.network.parameters() if weight.requires_grad]

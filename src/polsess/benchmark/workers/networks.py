@@ -106,7 +106,9 @@ def _sepformer() -> Part:
 
 def _speechbrain(model_type: str, converter: str, masknet: Part, about: str) -> Peer:
     """A mask network between a filterbank of 2 ms."""
-    width = next(masknet.arguments[key] for key in ("in_channels", "input_dim", "N") if key in masknet.arguments)
+    width = next(
+        masknet.arguments[key] for key in ("in_channels", "input_dim", "N") if key in masknet.arguments
+    )
     decoder = {"in_channels": width, "out_channels": 1, "kernel_size": 16, "stride": 8, "bias": False}
     parts = {
         "encoder": Part(f"{_LOBES}.dual_path.Encoder", {"kernel_size": 16, "out_channels": width}),
@@ -209,10 +211,9 @@ def prepare_imports(toolkit: str) -> None:
 class Placeholder(types.ModuleType):
     """A module that the networks' files name but never call."""
 
-    __path__: list[str] = []
-
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.__path__: list[str] = []
         self.__spec__ = importlib.machinery.ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> Any:
@@ -226,8 +227,7 @@ class MaskingNetwork(nn.Module):
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        for name, part in parts.items():
-            self.add_module(name, part)
+        self.encoder, self.masknet, self.decoder = (parts[name] for name in ("encoder", "masknet", "decoder"))
 
     def forward(self, mixture: Tensor) -> Tensor:
         """``[B, T]`` to ``[B, C, T]``."""

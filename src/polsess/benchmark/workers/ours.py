@@ -67,6 +67,8 @@ class Session:
             found = network(peer["mixture"].to(self._loaded().device)).cpu()
         if found.shape != expected.shape:
             return {"error": f"shapes differ: ours {list(found.shape)}, theirs {list(expected.shape)}"}
+        if not (bool(found.isfinite().all()) and bool(expected.isfinite().all())):
+            return {"error": "estimates hold NaN or infinite values"}
         return {
             "max_error": float((found - expected).abs().max()),
             "relative_error": float((found - expected).norm() / expected.norm()),
