@@ -2,8 +2,8 @@
 
     python benchmarks/agreement.py FIRST/results.json SECOND/results.json [--tolerance 0.1]
 
-Of models, every CPU time and memory is divided by the median over the models of its own run, so that a machine
-that is slower as a whole changes nothing. Of peers, the ratios themselves are compared.
+Of models, every CPU time and memory is divided by the median over the models of its own run, so that a
+machine that is slower as a whole changes nothing. Of peers, the ratios themselves are compared.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> None:
     for (what, name), change in sorted(beyond.items(), key=lambda item: -abs(item[1])):
         print(f"{name}: {what}: {100 * change:+.1f} %")
     middle = statistics.median(abs(change) for change in changes.values())
-    print(f"{len(common) - len(beyond)} of {len(common)} within {100 * options.tolerance:g} %; median {middle:.1%}")
+    within = f"{len(common) - len(beyond)} of {len(common)} within {options.tolerance:.0%}"
+    print(f"{within}; median change {middle:.1%}")
     sys.exit(bool(beyond))
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/store.py [--models FOLDER] [--peers FOLDER]
 
-FOLDER is what `polsess benchmark -o` and `polsess benchmark --against ... -o` wrote. With neither, the documents
-are generated anew from what is stored.
+FOLDER is what `polsess benchmark -o` and `polsess benchmark --against ... -o` wrote. With neither, the
+documents are generated anew from what is stored.
 """
 
 from __future__ import annotations

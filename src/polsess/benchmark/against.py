@@ -115,7 +115,7 @@ def compare_peer(name: str, settings: Settings, peer_command: Sequence[str]) -> 
         settings: What to measure.
         peer_command: Runs the peer's worker.
     """
-    comparison = _Comparison(name, settings, peer_command)
+    comparison = Comparison(name, settings, peer_command)
     try:
         with tempfile.TemporaryDirectory(prefix="polsess-peer-") as workplace:
             comparison.run(Path(workplace))
@@ -124,12 +124,12 @@ def compare_peer(name: str, settings: Settings, peer_command: Sequence[str]) -> 
     return comparison.result()
 
 
-class _Comparison:
+class Comparison:
     """Both sides of one network, in two processes that take turns."""
 
     def __init__(self, name: str, settings: Settings, peer_command: Sequence[str]) -> None:
         self.name, self.settings, self.peer_command = name, settings, peer_command
-        self.end = time.monotonic() + settings.budget_seconds
+        self.left = settings.budget_seconds
         self.loaded: dict[str, Any] = {}
         self.agreement: Agreement | None = None
         self.refused = ""
@@ -141,14 +141,14 @@ class _Comparison:
         for mode in self.settings.modes:
             with ExitStack() as stack:
                 sides = self._start(stack, workplace)
+                rest = {
+                    side: worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+                    for side, worker in sides.items()
+                }  # before anything longer, whose memory the process may keep
                 if self.agreement is None:
                     self._compare_outputs(sides, workplace)
                 if self.refused:
                     return
-                rest = {
-                    side: worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
-                    for side, worker in sides.items()
-                }
                 for case in cases(self.settings, mode):
                     self._measure(sides, case, rest)
 
@@ -196,14 +196,14 @@ class _Comparison:
         expected = [
             expected_seconds(case, _of_mode(timings, case)) or 0.0 for timings in self.timings.values()
         ]
-        if time.monotonic() + 3 * sum(expected) > self.end:  # a pass each and a round
+        if 3 * sum(expected) > self.left:  # a pass each and a round
             reason = f"passes of about {max(expected):.0f} s do not fit into the time budget of the network"
             self.skips.append(Skip(mode=case.mode, seconds=case.seconds, reason=reason))
             return
         try:
             slowest = max(self._pass(worker, case)["wall"][0] for worker in sides.values())
             for number in range(1, self.settings.rounds + 1):
-                if number > 1 and time.monotonic() + 4 * slowest > self.end:
+                if number > 1 and 4 * slowest > self.left:
                     return
                 self._round(sides, case, rest, number)
         except WorkerError as error:
@@ -219,7 +219,11 @@ class _Comparison:
             self.timings[side].append(case.timing(number, wall, cpu, peak, rest[side]))
 
     def _pass(self, worker: Worker, case: Case) -> dict[str, Any]:
-        return ask_to_run(worker, case, 1, _TIMEOUT_SECONDS)
+        start = time.monotonic()
+        try:
+            return ask_to_run(worker, case, 1, _TIMEOUT_SECONDS)
+        finally:
+            self.left -= time.monotonic() - start
 
 
 def _of_mode(timings: Sequence[Timing], case: Case) -> list[Timing]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from polsess.benchmark.results import Conditions
+from polsess.machine import installed_version, memory_gib, num_processors, processor_name
 from polsess.models.layers.kernels import load_kernel
 
 
@@ -19,12 +19,12 @@ def current_conditions(device: str) -> Conditions:
     return Conditions(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         processor=_processor(),
-        num_processors=os.cpu_count() or 1,
-        memory_gib=_memory_gib(),
+        num_processors=num_processors(),
+        memory_gib=memory_gib(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=torch.__version__,
-        polsess=version("polsess-separation"),
+        polsess=installed_version("polsess-separation") or "from source",
         device=_device_name(device),
         kernels=load_kernel("mamba") is not None,
         load_before=load_average(),
@@ -42,19 +42,13 @@ def _device_name(device: str) -> str:
 
 
 def _processor() -> str:
+    """With what tells processors of one name apart."""
     table = Path("/proc/cpuinfo")
     if not table.exists():
-        return platform.processor() or platform.machine()
+        return processor_name()
     lines = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
     facts = {key.strip(): value.strip() for key, value in lines.items()}
     flags = facts.get("flags", "").split()
     wide = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
     numbers = f"family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
-    return f"{facts.get('model name', platform.machine())} ({numbers}, {wide})"
-
-
-def _memory_gib() -> float | None:
-    table = Path("/proc/meminfo")
-    if not table.exists():
-        return None
-    return round(int(table.read_text().partition("MemTotal:")[2].split()[0]) / 2**20, 1)
+    return f"{processor_name()} ({numbers}, {wide})"

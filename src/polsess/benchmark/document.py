@@ -36,7 +36,9 @@ def fill(document: str, parts: Mapping[str, str]) -> str:
         ValueError: If a part has no place in the document.
     """
     for name, text in parts.items():
-        pattern = re.compile(rf"(<!-- generated: {name}\b[^\n]*-->\n)(?:.*?\n)??(<!-- end of {name} -->)", re.S)
+        pattern = re.compile(
+            rf"(<!-- generated: {name}\b[^\n]*-->\n)(?:.*?\n)??(<!-- end of {name} -->)", re.S
+        )
         document, count = pattern.subn(lambda found, text=text: found[1] + text + found[2], document)  # type: ignore[misc]
         if count != 1:
             raise ValueError(f"document: expected one part '{name}' between its marks, found {count}.")
@@ -73,9 +75,9 @@ def _readme_row(architecture: Architecture, model: ModelResult | None) -> tuple[
 
 def _readme_legend(models: Result) -> str:
     conditions, settings = models.conditions, models.settings
+    place = f"{conditions.processor}, {conditions.date}, load average {conditions.load_before} at the start"
     return (
-        f"Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: time per second of audio; "
-        f"memory: above the loaded model; both of {README_SECONDS:g} s, {settings.threads} thread(s) of "
-        f"{conditions.processor}, {conditions.date}, load average {conditions.load_before} at the start. "
-        "Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
+        "Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: time per second of "
+        f"audio; memory: above the process at rest; both of {README_SECONDS:g} s, "
+        f"{settings.threads} thread(s) of {place}. Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
     )

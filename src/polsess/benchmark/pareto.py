@@ -90,6 +90,11 @@ def pareto_front(chosen: Sequence[Point]) -> list[Point]:
 
 
 def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
+    axes.set(xlabel=title, ylabel="dB")
+    if not chosen:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
     front = pareto_front([point for point in chosen if point.training == _FIXED])
     axes.plot(
         [point.cost for point in front],
@@ -120,7 +125,7 @@ def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
             xytext=(5, 4),
             fontsize=7.5,
         )
-    axes.set(xscale="log", xlabel=title, ylabel="dB")
+    axes.set_xscale("log")
     axes.margins(x=0.14, y=0.08)
     axes.grid(color="0.93")
     axes.legend(loc="lower right", fontsize=8)

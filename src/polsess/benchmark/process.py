@@ -16,7 +16,7 @@ from typing import Any, Self
 
 OURS = (sys.executable, "-m", "polsess.benchmark.workers.ours")
 PEER_SCRIPT = Path(__file__).parent / "workers" / "peer.py"
-START_SECONDS = 300.0
+START_SECONDS = 900.0
 
 
 class WorkerError(RuntimeError):

@@ -29,7 +29,7 @@ class Settings(Schema):
     rounds: int = Field(default=3, ge=1)
     """How often every model is visited, all in turn."""
     budget_seconds: float = Field(default=120.0, gt=0)
-    """The time that the passes of a model may take in all rounds; what does not fit is recorded as left out."""
+    """What the passes of a model may take in all rounds; what does not fit is recorded as left out."""
     threads: int = Field(default=1, ge=1)
     device: str = "cpu"
     allocator: Literal["tuned", "default", "as_shipped"] = "tuned"

@@ -1,0 +1,85 @@
+"""Other toolkits: equal outputs first, then passes in turn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from polsess.benchmark import Settings, benchmark_peers, render, select_peers
+from polsess.benchmark.against import ORDER, Comparison, compare_peer
+from polsess.benchmark.results import PeerResult
+from polsess.benchmark.summary import ratios
+from polsess.benchmark.workers.networks import PEERS
+from polsess.checkpoints import save_model
+from polsess.checkpoints.asteroid.reader import CONVERTERS as ASTEROID
+from polsess.checkpoints.speechbrain.reader import CONVERTERS as SPEECHBRAIN
+from polsess.models import create_model, list_models
+from polsess.schema import ConfigError
+from tests.benchmark.builders import result
+
+STAND_IN = Path(__file__).with_name("peer_of_ours.py")
+SETTINGS = Settings(seconds=(0.1,), modes=("inference",), rounds=2, budget_seconds=60.0)
+
+
+def compare(workplace: Path, gain: float) -> PeerResult:
+    folder = save_model(create_model("sudormrf", preset="tiny"), workplace / "ours")
+    comparison = Comparison("any", SETTINGS, (sys.executable, str(STAND_IN), str(folder), str(gain)))
+    comparison.run(workplace)
+    return comparison.result()
+
+
+def test_equal_outputs_give_a_ratio(tmp_path: Path) -> None:
+    found = compare(tmp_path, 1.0)
+    assert not found.refused
+    assert found.agreement is not None
+    assert found.agreement.max_error == 0.0
+    assert found.toolkit_version == "1.2"
+    assert ORDER == ("ours", "theirs", "theirs", "ours")
+    for side in (found.ours, found.theirs):
+        assert [timing.round for timing in side] == [1, 2]
+        assert all(len(timing.wall) == 2 for timing in side)
+    (ratio,) = ratios(found, SETTINGS)
+    assert ratio.times.count == 2
+    assert ratio.times.median > 0
+
+
+def test_a_wrong_peer_is_refused_a_ratio(tmp_path: Path) -> None:
+    found = compare(tmp_path, 1.001)
+    assert "outputs differ: relative error 1.0e-03" in found.refused
+    assert found.ours == found.theirs == ()
+    assert found.agreement is not None
+    assert found.agreement.si_snr_db > 70  # which forgives the level
+    text = render(result(peers=(found,)))
+    assert "refused: the outputs differ" in text
+
+
+def test_a_toolkit_that_is_not_there_is_named() -> None:
+    found = compare_peer(
+        "sepformer/speechbrain", SETTINGS, (sys.executable, "-c", "raise SystemExit('no torch')")
+    )
+    assert "no torch" in found.refused
+
+
+def test_peers_are_chosen_by_architecture_and_toolkit() -> None:
+    assert select_peers([], ["speechbrain", "asteroid"]) == list(PEERS)
+    assert select_peers(["convtasnet"], ["asteroid"]) == ["convtasnet/asteroid"]
+    assert select_peers(["dprnn/speechbrain"], ["speechbrain"]) == ["dprnn/speechbrain"]
+    with pytest.raises(ConfigError, match="Did you mean 'asteroid'"):
+        select_peers([], ["asteriod"])
+    with pytest.raises(ConfigError, match="tfgridnet: asteroid have no such network"):
+        select_peers(["tfgridnet"], ["asteroid"])
+
+
+def test_a_missing_interpreter_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="name the Python of an environment"):
+        benchmark_peers([], ["asteroid"], SETTINGS, tmp_path, lambda *_: None, python=tmp_path / "python")
+
+
+def test_every_peer_has_a_converter_and_an_architecture() -> None:
+    for name, peer in PEERS.items():
+        converters = ASTEROID if peer.toolkit == "asteroid" else SPEECHBRAIN
+        assert peer.converter in converters, name
+        assert peer.model_type in list_models(), name
+        assert name.endswith(f"/{peer.toolkit}")

@@ -1,0 +1,93 @@
+"""Generated documents and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from polsess.benchmark import draw_pareto, read_result
+from polsess.benchmark.document import benchmark_parts, fill, readme_parts
+from polsess.benchmark.pareto import Point, pareto_front, points
+from polsess.cli.main import app
+from polsess.models import list_models
+from polsess.overview import published_scores
+from tests.benchmark.builders import model_result, result, timing
+
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / "docs/benchmarks"
+HINT = "run: python benchmarks/store.py"
+
+
+def test_the_documents_are_generated_from_the_stored_results() -> None:
+    models, peers = (read_result(STORE / f"{name}.json") for name in ("models", "peers"))
+    document = (ROOT / "docs/BENCHMARKS.md").read_text()
+    assert document == fill(document, benchmark_parts(models, peers)), HINT
+    readme = (ROOT / "README.md").read_text()
+    assert readme == fill(readme, readme_parts(models)), HINT
+    assert set(list_models()) <= {model.name for model in models.models}
+    assert not [model.name for model in models.models if model.failure]
+    assert not [peer.name for peer in peers.peers if peer.refused]
+
+
+def test_parts_are_replaced_between_their_marks() -> None:
+    text = "a\n<!-- generated: x by y -->\nold\n<!-- end of x -->\nb\n"
+    filled = fill(text, {"x": "new \\1\n"})
+    assert filled == "a\n<!-- generated: x by y -->\nnew \\1\n<!-- end of x -->\nb\n"
+    assert fill(filled, {"x": "new \\1\n"}) == filled
+    with pytest.raises(ValueError, match="one part 'z'"):
+        fill(text, {"z": ""})
+
+
+def test_scores_belong_to_the_configuration_that_was_measured() -> None:
+    def values(name: str) -> list[float]:
+        return [score.value for score in published_scores(name, "WSJ0-2mix")]
+
+    assert values("sepformer") == [20.4, 22.4]
+    assert values("dprnn") == [15.9]
+    assert values("dprnn:paper") == [18.8]
+    assert values("dptnet") == []
+    assert values("dptnet:paper") == [20.2]
+    assert values("mambatasnet") == [21.44]
+    assert values("a_folder") == []
+
+
+def test_weights_of_ones_own_have_no_published_score() -> None:
+    known = model_result("skim", timing(4.0, 1.0))
+    own = known.model_copy(update={"own_weights": True})
+    assert [point.decibels for point in points([known, own], lambda _: 1.0)] == [18.1]
+
+
+def test_the_front_holds_what_nothing_cheaper_beats() -> None:
+    def point(cost: float, decibels: float) -> Point:
+        return Point("x", cost, decibels, "fixed mixtures", False)
+
+    best = [point(1, 10), point(3, 12)]
+    assert pareto_front([point(3, 12), point(2, 9), point(1, 10), point(4, 12), point(1, 8)]) == best
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    made = result(model_result("skim", timing(4.0, 1.0, 500)), model_result("sepformer", timing(4.0, 9.0)))
+    assert draw_pareto(made, tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert draw_pareto(made, tmp_path / "pareto.svg")
+    assert "sepformer" in (tmp_path / "pareto.svg").read_text()
+    assert draw_pareto(result(model_result("skim")), tmp_path / "no_times.png")  # arithmetic alone
+    assert not draw_pareto(result(model_result("blstm", timing(4.0, 1.0))), tmp_path / "none.png")
+
+
+def test_the_command_refuses_what_does_not_go_together(tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["benchmark", *words, "-o", str(tmp_path)])
+        return done.exit_code, done.output
+
+    assert run("--against", "asteroid", "--preset", "tiny") == (
+        2,
+        "error: --against takes the toolkits' configurations: leave out -m and --preset.\n",
+    )
+    assert run("--peer-python", "python")[1] == "error: --peer-python is for --against TOOLKIT.\n"
+    assert run("--seconds", "4,x")[1] == "error: --seconds: expected numbers such as 1,4,30, got '4,x'.\n"
+    assert run("nobody")[0] == 2
+    assert "benchmark.allocator" in run("skim", "--allocator", "mine")[1]

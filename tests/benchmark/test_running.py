@@ -1,0 +1,80 @@
+"""Rounds, budgets and processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from polsess.benchmark import Settings, benchmark_models, parse_variants, read_result
+from polsess.benchmark.process import Worker, WorkerError
+from polsess.benchmark.running import interleave
+from polsess.benchmark.visiting import Case, expected_bytes, expected_seconds
+from tests.benchmark.builders import timing
+
+QUICK = Settings(seconds=(0.05, 0.1), rounds=1, training_seconds=0.1, budget_seconds=60.0)
+
+
+def test_models_take_turns() -> None:
+    assert interleave(["a", "b"], 2) == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+
+
+def test_what_a_longer_mixture_takes_is_foreseen() -> None:
+    known = [timing(1.0, 0.5, 100), timing(4.0, 2.0, 1600)]
+    assert expected_seconds(Case("inference", 4.0), known) == 4.0  # the median of 2 and 6
+    assert expected_seconds(Case("inference", 8.0), known) == 8.0
+    assert expected_seconds(Case("inference", 0.5), known) is None
+    assert expected_bytes(Case("inference", 8.0), known) == pytest.approx(6400)  # it grew with the square
+    assert expected_bytes(Case("inference", 2.0), known[:1]) == pytest.approx(200)
+    assert expected_bytes(Case("inference", 8.0), []) is None
+
+
+def test_a_model_is_measured_in_fresh_processes_and_a_run_goes_on(tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    variants = parse_variants(["sudormrf:tiny"])
+    made = benchmark_models(variants, QUICK, tmp_path, lambda *step: steps.append(step))
+    (model,) = made.models
+    assert not model.failure
+    assert not model.skips
+    assert model.facts is not None
+    assert model.facts.file_bytes > 4 * model.facts.parameters > 0
+    assert sum(model.facts.macs_by_kind.values()) == pytest.approx(model.facts.macs_per_second)
+    assert [(each.mode, each.seconds) for each in model.timings] == [
+        ("inference", 0.05),
+        ("inference", 0.1),
+        ("training", 0.1),
+    ]
+    assert all(each.wall and min(each.wall) > 0 for each in model.timings)
+    assert len(model.load_seconds) == 2
+    assert steps == [(0, 1, "sudormrf:tiny, round 1 of 1"), (1, 1, "done")]
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "results.md"}
+    assert read_result(tmp_path / "results.json").models[0].name == "sudormrf:tiny"
+
+
+def test_a_model_that_cannot_be_had_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"nothing")
+    variants = parse_variants([], sources=[str(tmp_path / "broken.pt")])
+    made = benchmark_models(variants, QUICK, tmp_path / "out", lambda *_: None)
+    assert made.models[0].timings == ()
+    assert "broken.pt" in made.models[0].failure
+    assert "CheckpointError" in made.models[0].failure
+
+
+def test_a_worker_that_ends_or_is_late_says_so() -> None:
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with (
+        Worker((sys.executable, "-c", killed), threads=1) as worker,
+        pytest.raises(WorkerError, match="SIGKILL, most likely because memory ran out"),
+    ):
+        worker.ask("infer")
+    with (
+        Worker((sys.executable, "-c", "raise SystemExit('no such thing')"), threads=1) as worker,
+        pytest.raises(WorkerError, match="code 1: no such thing"),
+    ):
+        worker.ask("infer")
+    with (
+        Worker((sys.executable, "-c", "import time; time.sleep(60)"), threads=1) as worker,
+        pytest.raises(WorkerError, match="stopped after 0 s"),
+    ):
+        worker.ask("infer", 0.2)
