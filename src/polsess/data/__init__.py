@@ -12,7 +12,7 @@ from polsess.data.base import (
     register_corpus,
 )
 from polsess.data.corpus_factory import create_corpus, list_corpora, parse_corpus_config
-from polsess.data.loader import Batch, DataConfig, EpochSampler, collate, create_loader
+from polsess.data.loader import Batch, DataConfig, EpochSampler, LoadingError, collate, create_loader
 
 for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
     importlib.import_module(_module.name)
@@ -25,6 +25,7 @@ __all__ = [
     "DataConfig",
     "EpochSampler",
     "Example",
+    "LoadingError",
     "Split",
     "collate",
     "create_corpus",

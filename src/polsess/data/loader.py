@@ -70,6 +70,16 @@ class Batch:
         )
 
 
+class LoadingError(RuntimeError):
+    """An example could not be made; the message names it and the file, also from a worker process.
+
+    torch hands a worker's error on as text with a traceback around it; only the message itself is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rstrip().rsplit(f"{type(self).__name__}: ", maxsplit=1)[-1])
+
+
 class ExampleDataset(Dataset[KeyedExample]):
     """A corpus as torch's loader wants it, indexed by (epoch, index)."""
 
@@ -77,8 +87,19 @@ class ExampleDataset(Dataset[KeyedExample]):
         self.corpus = corpus
 
     def __getitem__(self, key: ExampleKey) -> KeyedExample:
-        """The example drawn for a key."""
-        return key, self.corpus.example(*key)
+        """The example drawn for a key.
+
+        Raises:
+            LoadingError: If a file cannot be used.
+        """
+        try:
+            return key, self.corpus.example(*key)
+        except (OSError, ValueError) as error:
+            epoch, index = key
+            text = " ".join(str(error).split())
+            raise LoadingError(
+                f"{text} (example {index} of split {self.corpus.split}, epoch {epoch})"
+            ) from error
 
     def __len__(self) -> int:
         """Examples in an epoch."""

@@ -23,7 +23,7 @@ from polsess.training.fine_tuning import freeze, start_from
 from polsess.training.module import SeparationModule
 from polsess.training.trackers import closed_after
 from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
-from polsess.training.trouble import NonFiniteLog, StopSignals
+from polsess.training.trouble import NonFiniteLog, StopSignals, loading_explained
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def train(
             write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
             facts = {"resumed_at": asdict(start) if resume else None, "changes": changes, "data": data}
             run.enter_context(record.start(**facts, started_from=module.origin and asdict(module.origin)))
+        run.enter_context(loading_explained(last))
         run.enter_context(warnings.catch_warnings())
         run.enter_context(signals.listening())
         run.enter_context(closed_after(trainer.loggers))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from polsess.data import Batch
+from polsess.data import Batch, LoadingError
 from polsess.files import atomic_path, write_text
 from polsess.training.forensics import first_non_finite_module
 
@@ -115,6 +115,33 @@ class RunningStatistics:
         """Put them back, because the step is left out."""
         for buffer, old in self._kept:
             buffer.copy_(old)
+
+
+@contextmanager
+def loading_explained(last: Path) -> Iterator[None]:
+    """End a run clearly when an example cannot be read or a process that prepares batches dies.
+
+    Args:
+        last: The run's last checkpoint.
+
+    Raises:
+        TrainingStopped: Naming the file or the process, and what of the run is kept.
+    """
+    try:
+        yield
+    except LoadingError as error:
+        advice = "Mend or remove it (data.corpus.max_bad leaves such recordings out where a corpus has it)."
+        raise TrainingStopped(f"{error}. {advice} {_what_is_kept(last)}") from error
+    except RuntimeError as error:
+        text = str(error).split("\n")[0].strip().rstrip(".")
+        if not text.startswith("DataLoader worker"):
+            raise
+        advice = "Often memory has run out: try a smaller data.num_workers or data.batch_size."
+        raise TrainingStopped(f"{text}. {advice} {_what_is_kept(last)}") from error
+
+
+def _what_is_kept(last: Path) -> str:
+    return f"{last} is kept: continue with --resume." if last.is_file() else "Nothing had been saved yet."
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
