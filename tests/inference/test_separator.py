@@ -269,13 +269,13 @@ def test_a_result_saves_itself(tmp_path: Path) -> None:
 
 
 def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_model(create_model("blstm", preset="tiny"), tmp_path / "assets" / "default_model")
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "assets" / "models" / "default")
     monkeypatch.setattr(polsess, "__file__", str(tmp_path / "__init__.py"))
     separator = Separator.from_pretrained(device="cpu", segment_seconds=1.0)
     assert separator.names == ("speaker1", "speaker2")
-    assert Separator.from_pretrained(tmp_path / "assets" / "default_model").model.model_type == "blstm"
+    assert Separator.from_pretrained(tmp_path / "assets" / "models" / "default").model.model_type == "blstm"
     monkeypatch.setattr(polsess, "__file__", str(tmp_path / "nowhere" / "__init__.py"))
-    with pytest.raises(CheckpointError, match="holds no default model"):
+    with pytest.raises(CheckpointError, match="holds no model of that name"):
         Separator.from_pretrained()
     with pytest.raises(CheckpointError):
         Separator.from_pretrained(tmp_path / "missing")

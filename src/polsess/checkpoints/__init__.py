@@ -11,13 +11,20 @@ import pkgutil
 from polsess.checkpoints.catalogue import Published, list_published
 from polsess.checkpoints.conversion import convert_checkpoint
 from polsess.checkpoints.formats import Checkpoint, CheckpointError, Converted
-from polsess.checkpoints.loading import DEFAULT_MODEL, check_state, load_model, read_checkpoint
+from polsess.checkpoints.loading import (
+    BUNDLED_MODELS,
+    DEFAULT_MODEL,
+    check_state,
+    load_model,
+    read_checkpoint,
+)
 from polsess.checkpoints.native import save_model
 
 for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
     importlib.import_module(_module.name)
 
 __all__ = [
+    "BUNDLED_MODELS",
     "DEFAULT_MODEL",
     "Checkpoint",
     "CheckpointError",

@@ -17,7 +17,8 @@ from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_
 from polsess.schema import ConfigError
 
 DEFAULT_MODEL = "default"
-"""The word for the small model that comes with the package; a folder of that name is ``./default``."""
+BUNDLED_MODELS = (DEFAULT_MODEL, "enhance-one", "enhance-both")
+"""The small models that come with the package, for SB, ES and EB; a folder of that name: ``./default``."""
 
 
 def read_checkpoint(
@@ -27,8 +28,8 @@ def read_checkpoint(
 
     Args:
         source: A folder (also of a training run: its best checkpoint), a file, the id of a model on the
-            Hugging Face hub, e.g. ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``, or ``"default"``, the
-            small model that comes with the package.
+            Hugging Face hub, e.g. ``"JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"``, or a name in
+            ``BUNDLED_MODELS``, e.g. ``"default"``.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
@@ -76,7 +77,7 @@ def load_model(
 
     Args:
         source: A folder or a file of any format that this library reads, the id of a model on the
-            Hugging Face hub, or ``"default"``.
+            Hugging Face hub, or a name in ``BUNDLED_MODELS``, e.g. ``"default"``.
         device: Where the model shall be.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
@@ -101,12 +102,12 @@ def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
 
 
 def _local(source: str | Path) -> Path:
-    """Where files are: the default model's folder, the best checkpoint of a run's folder, else the source."""
-    if source == DEFAULT_MODEL:
-        folder = Path(polsess.__file__).parent / "assets" / "default_model"
+    """Where files are: a bundled model's folder, the best checkpoint of a run's folder, else the source."""
+    if source in BUNDLED_MODELS:
+        folder = Path(polsess.__file__).parent / "assets" / "models" / str(source)
         if not folder.is_dir():
             raise CheckpointError(
-                f"{DEFAULT_MODEL}: this installation holds no default model; name a model's folder."
+                f"{source}: this installation holds no model of that name; name a model's folder."
             )
         return folder
     best = Path(source) / "checkpoints" / "best.ckpt"

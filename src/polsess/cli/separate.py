@@ -29,7 +29,12 @@ def separate(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")] = Path("separated"),
     model: Annotated[
-        str, typer.Option("-m", "--model", help="A folder or file of weights; 'default' comes along.")
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Weights: folder, file or hub id; default, enhance-one and enhance-both come along.",
+        ),
     ] = "default",
     channels: Annotated[
         Literal["mix", "each"], typer.Option(help="Separate the mean of the channels, or each by itself.")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio, write_audio
-from polsess.checkpoints import DEFAULT_MODEL, read_checkpoint
+from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.loading import build_model
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
@@ -235,7 +235,7 @@ def distinct_names(sources: Sequence[str]) -> list[str]:
 
 
 def _absolute(source: str) -> str:
-    return str(Path(source).resolve()) if source != DEFAULT_MODEL and Path(source).exists() else source
+    return str(Path(source).resolve()) if source not in BUNDLED_MODELS and Path(source).exists() else source
 
 
 def list_systems(folder: Path) -> list[str]:
