@@ -33,7 +33,7 @@ class Halves(SeparationModel):
         return 1
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        Halves.calls += 1
+        Halves.calls += type(mixture) is Tensor  # a count of costs runs on tensors without numbers
         shares = [mixture.roll(shift, -1) for shift in range(self.output_sources)]
         return torch.stack(shares, 1) / self.output_sources
 

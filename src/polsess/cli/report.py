@@ -37,7 +37,9 @@ def report(
     ] = 25.0,
     costs: Annotated[
         Path | None,
-        typer.Option("--costs", help='A JSON {"system": number} instead of the numbers of parameters.'),
+        typer.Option(
+            "--costs", help='A JSON {"system": number}; if left out, multiply-accumulates or parameters.'
+        ),
     ] = None,
     cost_title: Annotated[
         str, typer.Option("--cost-title", help="What the costs are, e.g. 'GMAC per second'.")
@@ -65,7 +67,7 @@ def report(
         seconds,
         max_megabytes,
         _read_costs(costs) if costs else {},
-        cost_title if costs else "parameters",
+        cost_title,
     )
     opened = open_runs(runs, device)
     with terminal.progress() as progress:

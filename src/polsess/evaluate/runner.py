@@ -17,7 +17,7 @@ import torch
 
 from polsess.data import Corpus, Example
 from polsess.dependencies import require
-from polsess.evaluate.journal import ESTIMATES, Journal, append
+from polsess.evaluate.journal import ESTIMATES, Journal, append, read_evaluation
 from polsess.evaluate.results import Evaluation, Row
 from polsess.evaluate.score_table import TableFormat
 from polsess.evaluate.systems import FolderSystem, System, write_estimates
@@ -92,9 +92,10 @@ def evaluate(
             for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
                 append(file, row)
                 rows.append(row)
+    if journal.is_finished:
+        return read_evaluation(folder)
     evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
-    if not journal.is_finished:
-        journal.finish(evaluation, table_format)
+    journal.finish(evaluation, table_format)
     return evaluation
 
 

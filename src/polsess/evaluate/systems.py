@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from polsess.audio import read_audio, write_audio
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.loading import build_model
+from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.data.folder import find_sound, list_items
 from polsess.inference import pick_device
@@ -25,6 +27,7 @@ from polsess.schema import ConfigError, suggest
 from polsess.tasks import Task
 
 Signals = NDArray[np.float32]
+_COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
 
 
 class System(Protocol):
@@ -54,8 +57,8 @@ class System(Protocol):
     def origin(self) -> Mapping[str, Any]:
         """Where its estimates come from, so that they can be had again.
 
-        A model has ``parameters``, their number, and ``model``, its path or id; files have ``estimates``,
-        their folder, and ``system``.
+        A model has ``model``, its path or id, ``parameters``, their number, and ``macs_per_second`` of sound
+        at its rate; files have ``estimates``, their folder, and ``system``.
         """
 
     def estimate(self, example: Example) -> Signals:
@@ -100,11 +103,14 @@ class ModelSystem:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @property
+    @cached_property
     def origin(self) -> Mapping[str, Any]:
-        """Path or id, and the number of parameters."""
-        parameters = {"parameters": sum(each.numel() for each in self.model.parameters())}
-        return ({"model": self.source} if self.source else {}) | parameters
+        """Path or id, the number of parameters, and multiply-accumulates per second of sound."""
+        costs = {
+            "parameters": sum(each.numel() for each in self.model.parameters()),
+            "macs_per_second": round(count_macs(self.model, _COUNTED_SECONDS).per_second),
+        }
+        return ({"model": self.source} if self.source else {}) | costs
 
     @property
     def sample_rate(self) -> int:

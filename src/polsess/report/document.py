@@ -34,8 +34,8 @@ class ReportOptions:
     max_megabytes: float = 25.0
     """Of all players together."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """By system; where empty, the number of parameters that the evaluation recorded."""
-    cost_title: str = "parameters"
+    """By system; where empty, what the evaluations recorded of their models."""
+    cost_title: str = "cost"
 
 
 def create_report(
@@ -70,9 +70,7 @@ def _group(
     group: Group, number: int, options: ReportOptions, progress: Callable[[str], None]
 ) -> tuple[Markup, list[str]]:
     column = options.column
-    costs = options.costs or {
-        run.name: float(run.evaluation.origin.get("parameters", 0)) for run in group.runs
-    }
+    costs, cost_title = (options.costs, options.cost_title) if options.costs else _recorded_costs(group)
     choices = choose(group.ranked(column), options.num_examples)
     made, problems = players(
         group, choices, column, options.seconds, round(options.max_megabytes * 1e6), progress
@@ -88,12 +86,21 @@ def _group(
         sections.scores(group),
         sections.comparisons(group, column),
         sections.conditions(group, column),
-        sections.quality_and_cost(group, column, costs, options.cost_title),
+        sections.quality_and_cost(group, column, costs, cost_title),
         sections.distributions(group, column),
         listening,
         _settings(group),
     ]
     return element("div", *parts, class_="group", id=f"data{number + 1}"), problems
+
+
+def _recorded_costs(group: Group) -> tuple[dict[str, float], str]:
+    """Multiply-accumulates per second of sound where all are known, else the numbers of parameters."""
+    origins = {run.name: run.evaluation.origin for run in group.runs}
+    if all(origin.get("macs_per_second") for origin in origins.values()):
+        macs = {name: float(origin["macs_per_second"]) for name, origin in origins.items()}
+        return macs, "multiply-accumulates per second of sound"
+    return {name: float(origin.get("parameters", 0)) for name, origin in origins.items()}, "parameters"
 
 
 def _settings(group: Group) -> Markup:
