@@ -11,7 +11,9 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from polsess.cli.main import app
 from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.data.recorded import RecordedCorpus
 from polsess.schema import ConfigError
@@ -359,3 +361,25 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00mixture")
     with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
         opened({"corpus_type": "manifest", "manifest": str(path)})
+
+
+def test_bad_files_are_allowed_on_the_command_line(tmp_path: Path) -> None:
+    """The same share as ``data.corpus.max_bad``, for training, evaluation and the bench."""
+    data = wham(tmp_path)
+    (tmp_path / f"wav8k/min/tr/s1/{NAMES[0]}.wav").write_bytes(b"no sound")
+    lines = [
+        "model: {model_type: blstm, preset: tiny}",
+        f"data: {{corpus: {json.dumps(data)}, batch_size: 1}}",
+    ]
+    (tmp_path / "a.yaml").write_text("\n".join(lines))
+    command = ["data", "bench", str(tmp_path / "a.yaml"), "--workers", "0", "--items", "1"]
+    stopped = CliRunner().invoke(app, command)
+    assert stopped.exit_code == 1
+    assert "1 of 3 recordings cannot be used, max_bad=0 allows 0" in stopped.stderr
+    with pytest.warns(UserWarning, match="1 of 3 recordings cannot be used and are left out"):
+        assert CliRunner().invoke(app, [*command, "--max-bad", "40%"]).exit_code == 0
+    refused = CliRunner().invoke(app, [*command, "--max-bad", "many"])
+    assert refused.exit_code == 2
+    assert "data.corpus.max_bad" in refused.stderr
+    for other in (["train"], ["evaluate"], ["data", "bench"]):
+        assert "--max-bad" in CliRunner().invoke(app, [*other, "--help"], env={"COLUMNS": "200"}).stdout

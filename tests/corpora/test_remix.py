@@ -135,9 +135,14 @@ def test_the_bench(tmp_path: Path) -> None:
     data = f"{{corpus: {{corpus_type: polsess, root: '{root}'}}, batch_size: 2}}"
     path.write_text(f"model: {{model_type: blstm}}\ndata: {data}\n")
     run = CliRunner()
-    done = run.invoke(app, ["data", "bench", str(path), "--workers", "0", "--items", "4"])
+    done = run.invoke(app, ["data", "bench", str(path), "--workers", "0", "--workers", "2", "--items", "4"])
     assert done.exit_code == 0, done.stderr
-    assert float(done.stdout.split()[-1]) > 0
+    header, *counts, ratio = done.stdout.splitlines()
+    assert header.split() == ["workers", "items/s"]
+    assert [line.split()[0] for line in counts] == ["0", "2"]
+    assert all(float(line.split()[1]) > 0 for line in counts)
+    assert float(ratio.split()[3]) > 0
+    assert ratio.endswith("times what numpy takes for the same bytes.")
     failed = run.invoke(app, ["data", "bench", str(path), "data.batch_size=8", "--workers", "0"])
     assert failed.exit_code == 1
     assert "fewer than two batches" in failed.stderr

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 data_app = typer.Typer(help="Audit, generate and time corpora.", no_args_is_help=True)
@@ -118,17 +119,29 @@ def bench(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
     items: Annotated[int, typer.Option("--items", min=1, help="Items to read each time.")] = 500,
     workers: Annotated[list[int] | None, typer.Option("--workers", min=0, help="May be repeated.")] = None,
+    max_bad: MaxBad = None,
 ) -> None:
-    """Print how many training items per second are read, by the number of worker processes."""
+    """Print how many training items per second are read, by the number of worker processes.
+
+    \b
+    Examples:
+      polsess data bench configs/convtasnet_sb_polsess.yaml data.corpus.root=/data/PolSESS
+      polsess data bench wham.yaml --workers 0 --workers 4 --max-bad 1%
+    """  # noqa: D301 - \b keeps the lines of the examples
     from polsess.config import load_config
     from polsess.data import create_corpus
     from polsess.data.base import Split
     from polsess.data.parallel import default_workers
-    from polsess.data.timing import measure_loading
+    from polsess.data.polsess import PolSESS
+    from polsess.data.timing import compare_with_numpy, measure_loading
 
-    experiment = load_config(config, overrides or [])
+    experiment = load_config(config, [*max_bad_override(max_bad), *(overrides or [])])
     corpus = create_corpus(experiment.data.corpus, Split.TRAIN, experiment.task, experiment.seed)
     context.obj.note(f"{len(corpus)} items in the training split, batches of {experiment.data.batch_size}.")
     typer.echo("workers  items/s")
     for count in workers or sorted({0, 1, default_workers()}):
         typer.echo(f"{count:7}  {measure_loading(corpus, experiment.data, count, items):7.1f}")
+    if isinstance(corpus, PolSESS) and not corpus.config.recomposes:
+        ratio = compare_with_numpy(corpus, items)
+        if ratio is not None:
+            typer.echo(f"An item takes {ratio:.1f} times what numpy takes for the same bytes.")

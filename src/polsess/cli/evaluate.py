@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def evaluate(
     jobs: _Jobs = None,
     device: _Device = "auto",
     limit: _Limit = None,
+    max_bad: MaxBad = None,
     seed: _Seed = None,
     table_format: _Format = "csv",
     save_estimates: _Save = False,
@@ -116,7 +118,8 @@ def evaluate(
     chosen = resolve_metrics(metrics.split(",") if metrics else None)
     if metrics is None:
         _note_missing_metrics(terminal)
-    changes = [*(overrides or []), *(["corpus.each_variant=true"] if variants else [])]
+    changes = [*max_bad_override(max_bad, "corpus"), *(overrides or [])]
+    changes += ["corpus.each_variant=true"] if variants else []
     predictors = [_read_predictor(path) for path in predictor or []]
     done = []
     for each in _open_systems(model, device, estimates, system):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import Terminal
 
 
@@ -45,6 +46,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Do not train these parameters, e.g. 'encoder.*'; repeatable."),
     ] = None,
+    max_bad: MaxBad = None,
     replay: Annotated[
         Path | None,
         typer.Option(help="Repeat the step that ended a run, from its replay.pt.", show_default=False),
@@ -71,7 +73,9 @@ def train(
     if resume and config is None and out is not None:
         config = out / "config.json"  # continues as it began
     fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
-    experiment = load_config(config, [*fine_tuning, *(overrides or [])], say=terminal.note)
+    experiment = load_config(
+        config, [*fine_tuning, *max_bad_override(max_bad), *(overrides or [])], say=terminal.note
+    )
     from polsess.train import train as run_training
     from polsess.training.distributed import is_main_process
     from polsess.training.trouble import Preempted
