@@ -7,6 +7,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from polsess.cli.terminal import ExitCode
 from polsess.evaluate import evaluate
 from polsess.evaluate.systems import FolderSystem
 from polsess.report import ReportOptions, Run, create_report, open_runs
-from polsess.report.charts import Estimate, Scale, histogram, intervals, scatter
+from polsess.report.charts import Estimate, Scale, histogram, intervals, plane, scatter
 from polsess.report.markup import Markup, element, join, table
 from polsess.report.players import choose
 from polsess.report.runs import group_runs
@@ -221,6 +222,16 @@ def test_charts_leave_out_what_is_not_a_number() -> None:
     bars = histogram([1, 1, 1, 9], scale, 0, "x")
     heights = [float(height) for height in re.findall(r'<rect[^>]* height="([\d.]+)"', bars)]
     assert heights[0] == pytest.approx(3 * heights[1])
+
+
+def test_names_in_the_plane_do_not_cover_each_other() -> None:
+    same = [Estimate(5, 4, 6)] * 3
+    drawn, across = plane([2e6, 2e6, 3e6], same, ["a", "b", "<c>"], Scale.around([0, 10]), "x")
+    heights = [float(y) for y in re.findall(r'class="name"[^>]* y="([\d.]+)"', drawn)]
+    assert len(heights) == 3
+    assert min(abs(one - other) for one, other in combinations(heights, 2)) >= 15
+    assert "&lt;c&gt;" in drawn
+    assert across.logarithmic
 
 
 def test_choice_of_utterances() -> None:

@@ -17,6 +17,9 @@ from polsess.report.markup import Attribute, Markup, element
 NUM_STYLES = 6
 """Colours and shapes in the style sheet; further systems use them again."""
 _LINE_PIXELS = 18
+_EDGE_PIXELS = 4  # above and below the lines of a chart
+_PLANE_PIXELS = 300
+_NAME_PIXELS = 15
 _MAX_POINTS = 2000
 
 
@@ -85,10 +88,10 @@ def legend(names: Sequence[str]) -> Markup:
 
 def intervals(estimates: Sequence[Estimate], scale: Scale, label: str) -> Markup:
     """One line per system: its mean on its interval, over the ticks of the scale."""
-    height = _LINE_PIXELS * len(estimates)
+    height = _LINE_PIXELS * len(estimates) + 2 * _EDGE_PIXELS
     parts = _grid(scale, height)
     for index, each in enumerate(estimates):
-        y = _LINE_PIXELS * (index + 0.5)
+        y = _EDGE_PIXELS + _LINE_PIXELS * (index + 0.5)
         if math.isfinite(each.low):
             ends: dict[str, Attribute] = {
                 "x1": _at(scale, each.low),
@@ -159,7 +162,8 @@ def plane(
     label: str,
 ) -> tuple[Markup, Scale]:
     """Scores with intervals over costs, and the scale of the costs; names stand beside the marks."""
-    height, across = 300, Scale.logarithmic_around(costs)
+    height, across = _PLANE_PIXELS, Scale.logarithmic_around(costs)
+    heights = _name_heights([each.mean for each in scores], scale)
     parts = [element("line", x1=_at(across, t), x2=_at(across, t), y1=0, y2=height) for t in across.ticks]
     for tick in scale.ticks:
         parts.append(element("line", x1="0%", x2="100%", y1=_up(scale, tick), y2=_up(scale, tick)))
@@ -173,9 +177,19 @@ def plane(
             )
         parts.append(mark(index, x, _up(scale, score.mean)))
         anchor, distance = ("end", -10) if x > 55 else ("start", 10)
-        place: dict[str, Attribute] = {"x": f"{x:.2f}%", "y": _up(scale, score.mean), "dy": -6}
+        place: dict[str, Attribute] = {"x": f"{x:.2f}%", "y": heights[index]}
         parts.append(element("text", name, class_="name", dx=distance, text_anchor=anchor, **place))
     return _picture(parts, height, label), across
+
+
+def _name_heights(values: Sequence[float], scale: Scale) -> list[float]:
+    """Where the names of values stand, in pixels from above: beside their marks, but never on each other."""
+    wanted = [_PLANE_PIXELS * (1 - scale.percent(value) / 100) - 6 for value in values]
+    heights = list(wanted)
+    last = -math.inf
+    for index in sorted(range(len(wanted)), key=wanted.__getitem__):
+        heights[index] = last = max(wanted[index], last + _NAME_PIXELS)
+    return heights
 
 
 def symbols() -> Markup:
