@@ -116,8 +116,10 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
     monkeypatch.undo()
     assert last.read_bytes() == before
     assert not [path for path in last.parent.iterdir() if path.name.startswith(".")]
+    (last.parent / ".last-abc.ckpt").write_bytes(b"half of a checkpoint, left by a killed process")
     result = train(parse_config(with_epochs(experiment, 2)), tmp_path / "run", resume=True, progress=False)
     assert result.epochs == 2
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
 def with_epochs(experiment: dict[str, Any], number: int) -> dict[str, Any]:

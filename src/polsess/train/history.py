@@ -17,6 +17,7 @@ from polsess.config import flatten
 
 _MAX_BYTES = 64 << 20
 _SILENCE_MINUTES = 60.0
+_ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned")
 
 
 class RunState(StrEnum):
@@ -194,7 +195,7 @@ def _state(
         return RunState.FINISHED
     if outcome != "running":
         problems.append(_one_line(outcome))
-        return RunState.STOPPED if outcome.startswith(("Preempted", "KeyboardInterrupt")) else RunState.FAILED
+        return RunState.STOPPED if outcome.startswith(_ON_PURPOSE) else RunState.FAILED
     written = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
     silent = (time.time() - written) / 60 > _SILENCE_MINUTES
     if silent:

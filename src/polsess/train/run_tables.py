@@ -96,7 +96,7 @@ def _cells(run: PastRun, name: str) -> list[str]:
         f"{last.number + 1 if last else 0} of {_plain(total)}",
         f"{last.steps:,}" if last else "0",
         _duration(run.minutes),
-        "-" if run.num_parameters is None else f"{run.num_parameters / 1e6:.2f} M",
+        _size(run.num_parameters),
     ]
 
 
@@ -124,6 +124,12 @@ def _names(runs: Sequence[PastRun]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return [_plain(name) for name in names]
+
+
+def _size(num_parameters: int | None) -> str:
+    if num_parameters is None:
+        return "-"
+    return f"{num_parameters / 1e6:.2f} M" if num_parameters >= 1e5 else f"{num_parameters / 1e3:.1f} k"
 
 
 def _duration(minutes: float) -> str:

@@ -128,6 +128,8 @@ class Checkpoints(Checkpoint):
         del pl_module
         self.progress.set_loops(trainer)
         self.signals.install()
+        if trainer.is_global_zero:
+            self._sweep()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
@@ -182,6 +184,12 @@ class Checkpoints(Checkpoint):
         del trainer, pl_module
         checkpoint["polsess_progress"] = asdict(self.progress)
         del checkpoint["loops"]
+
+    def _sweep(self) -> None:
+        """Remove the halves of checkpoints that a killed process left."""
+        for name in (BEST, LAST):
+            for half in self.folder.glob(f".{Path(name).stem}-*.ckpt"):
+                half.unlink(missing_ok=True)
 
     def _received(self) -> int:
         return int(self.signals.received or 0)
