@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from polsess.audio import write_audio
 from polsess.checkpoints import load_model
 from polsess.cli.main import app
 from polsess.config import parse_config
@@ -83,6 +84,9 @@ def test_the_rate_falls_on_a_plateau_and_the_run_ends(experiment: dict[str, Any]
 
 @pytest.mark.parametrize("task", ["ES", "EB"])
 def test_one_source_tasks_train(experiment: dict[str, Any], tmp_path: Path, task: str) -> None:
+    for split in ("train", "val"):  # without noise there is nothing to enhance
+        write_audio(tmp_path / f"noise/{split}/hiss.wav", 0.05 * torch.randn(8000), 8000)
+    experiment["data"]["corpus"]["noise"] = [{"source": str(tmp_path / "noise")}]
     rows = run({**experiment, "task": task}, tmp_path / "run", max_epochs=1)
     assert torch.tensor(float(rows[0]["val_si_snr"])).isfinite()
 
