@@ -25,6 +25,7 @@ _HAS_PREADV = hasattr(os, "preadv") and sys.byteorder == "little"
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 """A pipe would block otherwise."""
 _HEAD_BYTES = 1024
+_USUAL_HEAD_BYTES = 44
 _PCM = 1
 _MAX_VALUES = 2**30
 """More at once is the general reader's to refuse."""
@@ -42,7 +43,7 @@ class PlainWav:
     """The byte of the first sample."""
 
 
-def parse_plain_wav(head: bytes, size: int) -> PlainWav | None:
+def parse_plain_wav(head: bytes | bytearray, size: int) -> PlainWav | None:
     """Read a header.
 
     Args:
@@ -153,6 +154,12 @@ def read_plain_mono(path: str, start: int, out: NDArray[np.int16]) -> PlainWav |
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return None
+        if start == 0:  # the usual header and the samples at once
+            head = bytearray(_USUAL_HEAD_BYTES)
+            count = os.preadv(file, [head, out.data], 0)
+            header = parse_plain_wav(head, status.st_size)
+            if header is not None and count == _USUAL_HEAD_BYTES + out.nbytes:
+                return header if header.num_channels == 1 and len(out) <= header.num_samples else None
         header = parse_plain_wav(os.pread(file, _HEAD_BYTES, 0), status.st_size)
         if header is None or header.num_channels != 1 or not 0 <= start <= header.num_samples - len(out):
             return None
