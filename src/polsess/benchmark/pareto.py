@@ -90,6 +90,8 @@ def pareto_front(chosen: Sequence[Point]) -> list[Point]:
 
 
 def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set(xlabel=title, ylabel="dB")
     if not chosen:
         axes.set(xticks=[], yticks=[])
@@ -118,17 +120,27 @@ def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
                 label=None if absolute else training,
             )
     for point in chosen:
+        lines = sum(_hides(other, point) for other in chosen)
         axes.annotate(
             point.name,
             (point.cost, point.decibels),
             textcoords="offset points",
-            xytext=(5, 4),
+            xytext=(5, -1 - 9 * lines if lines else 4),
             fontsize=7.5,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.14, y=0.08)
     axes.grid(color="0.93")
     axes.legend(loc="lower right", fontsize=8)
+
+
+def _hides(other: Point, point: Point) -> bool:
+    """Whether a label above ``point`` would meet the one of a point that is a little higher."""
+    near = 0.8 < other.cost / point.cost < 1.25
+    return near and other.name != point.name and 0 <= other.decibels - point.decibels < 0.5
 
 
 def _common_length(result: Result) -> float:
