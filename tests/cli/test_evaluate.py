@@ -29,6 +29,7 @@ def test_published_estimates(tmp_path: Path) -> None:
     code, table, _ = run("-d", RECORDINGS, "--estimates", ESTIMATES, "-o", tmp_path, *FAST)
     assert code == ExitCode.DONE
     assert "| SI-SNRi [dB] | 22.44 |" in table
+    assert "SI-SNRi below 0 dB: 0.0 % of the utterances, below 5 dB: 0.0 %" in table
     assert "mossformer2, task SB, 3 utterances at 8000 Hz" in table
     summary = json.loads((tmp_path / "recordings" / "mossformer2" / "summary.json").read_text())
     assert summary["scores"]["si_snri"]["mean"] == pytest.approx(22.4438, abs=0.01)

@@ -207,12 +207,17 @@ def _note_missing_metrics(terminal: Terminal) -> None:
 def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], folder: Path) -> None:
     from polsess.evaluate.score_table import find_table
     from polsess.evaluate.tables import failure_lines, strata_table, summary_table
+    from polsess.metrics import failure_rate
+    from polsess.text_tables import percent
 
     settings = evaluation.settings
     typer.echo(
         f"\n{evaluation.system}, task {settings['task']}, {len(evaluation.rows)} utterances at "
         f"{settings['sample_rate']} Hz, list {evaluation.list_hash}\n\n{summary_table(evaluation)}\n"
     )
+    if "si_snri" in evaluation.columns:
+        rates = [percent(failure_rate(evaluation.values("si_snri"), limit)) for limit in (0, 5)]
+        typer.echo(f"SI-SNRi below 0 dB: {rates[0]} of the utterances, below 5 dB: {rates[1]}")
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")
     for key in conditions:
