@@ -225,6 +225,14 @@ def test_short_signals_never_crash(num_samples: int) -> None:
     assert math.isnan(scores.mean("si_snr")) == (num_samples == 1)
 
 
+def test_a_single_source_has_no_interference() -> None:
+    references = speech_like(1)
+    scores = score_utterance(noisy(references), references, noisy(references)[0], 8000, ["sir"])
+    assert np.isnan(scores.values["sir"]).all()
+    assert np.isfinite(scores.values["sar"]).all()
+    assert "one source" in scores.reasons["sir"]
+
+
 def test_references_that_copy_each_other_do_not_break_sir() -> None:
     one = speech_like(1)
     references = np.concatenate([one, 0.5 * one])

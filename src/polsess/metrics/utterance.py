@@ -115,6 +115,8 @@ class Utterance:
 
     def interference(self, source: int) -> float:
         """SIR of a source's estimate in dB."""
+        if len(self.references) == 1:
+            raise UndefinedScoreError("one source: there is nothing that could interfere")
         return float(self._sir_and_sar[0][source])
 
     def artefacts(self, source: int) -> float:
