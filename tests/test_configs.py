@@ -36,7 +36,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "metadata": str(folder / "metadata.csv"),
         "segment_seconds": 0.1,
         "examples_per_epoch": 2,
-        "evaluation_examples": 1,
+        "evaluation_examples": 2,
     }
 
 

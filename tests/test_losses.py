@@ -86,9 +86,7 @@ def metrics_cases() -> list[tuple[dict[str, Any], Tensor, Tensor]]:
     tensors = load_file(folder / "io.safetensors")
     cases = json.loads((folder / "meta.json").read_text())["cases"]
     return [
-        (case, tensors[f"{case['name']}.estimate"], tensors[f"{case['name']}.reference"])
-        for case in cases
-        if case["name"] != "tiny_scale"  # below the floor that keeps the ratios of silence finite
+        (case, tensors[f"{case['name']}.estimate"], tensors[f"{case['name']}.reference"]) for case in cases
     ]
 
 
@@ -124,7 +122,8 @@ def test_the_other_ratios_are_their_definitions(name: Literal["snr", "sd_sdr"], 
                     )
                 )
             best.append(max(every))
-        assert abs(float(loss) + np.mean(best)) < 1e-4, case["name"]
+        if np.mean(best) > -79:  # -80 dB is the lowest that is told apart
+            assert abs(float(loss) + np.mean(best)) < 1e-4, case["name"]
 
 
 def naive_spectral(estimate: Tensor, reference: Tensor, n_ffts: tuple[int, ...]) -> float:

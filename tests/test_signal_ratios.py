@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from polsess.signal_ratios import sd_sdr, si_snr, snr
+
+Ratio = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture
@@ -54,3 +58,12 @@ def test_half_precision_input_is_computed_in_float32(reference: Tensor) -> None:
     noisy = quiet + 1e-4 * torch.randn_like(reference)
     expected = si_snr(noisy.bfloat16().float(), quiet.bfloat16().float())
     assert torch.equal(si_snr(noisy.bfloat16(), quiet.bfloat16()), expected)
+
+
+@pytest.mark.parametrize("ratio", [si_snr, snr, sd_sdr])
+@pytest.mark.parametrize("level", [1e-2, 1e-4, 1e-6])
+def test_quiet_signals_have_the_ratio_of_loud_ones(ratio: Ratio, level: float, reference: Tensor) -> None:
+    noisy = reference + 0.02 * torch.randn_like(reference)
+    torch.testing.assert_close(
+        ratio(level * noisy, level * reference), ratio(noisy, reference), atol=2e-3, rtol=0
+    )

@@ -179,8 +179,9 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     model = data.get("model")
     if isinstance(model, dict) and isinstance(corpus := data.get("data", {}).get("corpus"), dict):
         expected = _task_sources(data.get("task", Task.SB), corpus)
-        given = model.setdefault("num_sources", expected)
-        if expected is not None and given != expected:
+        mixit = _dig(data, "training", "loss", "name") == "mixit"
+        given = model.setdefault("num_sources", expected and (2 * expected if mixit else expected))
+        if expected is not None and given != expected and not mixit:  # whose estimates are dealt out
             raise ConfigError(
                 f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has {expected} "
                 "reference(s). Leave model.num_sources out to follow the task."
@@ -190,10 +191,16 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     return parse(Config, data)
 
 
+def _dig(data: Any, *keys: str) -> Any:
+    """A value of nested settings; None where there is none."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data
+
+
 def _start_schedule(data: dict[str, Any]) -> None:
     """Let the first stage of a curriculum with ``lr_scheduler: start`` say when the rate may fall."""
-    corpus = (data.get("data") or {}).get("corpus")
-    stages = corpus.get("curriculum") if isinstance(corpus, Mapping) else None
+    stages = _dig(data, "data", "corpus", "curriculum")
     for stage in stages if isinstance(stages, list) else ():
         if isinstance(stage, Mapping) and stage.get("lr_scheduler") == "start":
             below = {"training": {"optimizer": {"schedule_from_epoch": stage.get("epoch")}}}

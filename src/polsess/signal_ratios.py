@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FLOOR = 1e-8  # keeps ratios of silence finite: at most 80 dB from an energy of one
+_FLOOR = 1e-8  # keeps ratios finite: at most 80 dB
+_SILENCE = 1e-16  # energy below which a signal counts as none; the square of its inverse is a float32
 
 
 def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -26,9 +27,11 @@ def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
     """
     estimate, reference = _centred(estimate), _centred(reference)
     energy = _energy(reference)
-    scale = (estimate * reference).sum(-1, keepdim=True) / (energy.unsqueeze(-1) + _FLOOR)
-    target = scale * reference
-    return _decibels(_energy(target) / (_energy(estimate - target) + _FLOOR))
+    scale = (estimate * reference).sum(-1) / (energy + _floor(energy))
+    target = scale.unsqueeze(-1) * reference
+    error = _energy(estimate - target)
+    # An error is small beside what the estimate holds, whose level is free.
+    return _decibels(_energy(target) / (error + _floor(_energy(estimate))))
 
 
 def snr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -42,7 +45,8 @@ def snr(estimate: Tensor, reference: Tensor) -> Tensor:
         Decibels, ``[...]``; finite for silence.
     """
     estimate, reference = _full_precision(estimate), _full_precision(reference)
-    return _decibels(_energy(reference) / (_energy(reference - estimate) + _FLOOR))
+    energy = _energy(reference)
+    return _decibels(energy / (_energy(reference - estimate) + _floor(energy)))
 
 
 def sd_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -56,8 +60,10 @@ def sd_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
         Decibels, ``[...]``; finite for silence.
     """
     estimate, reference = _centred(estimate), _centred(reference)
-    scale = (estimate * reference).sum(-1, keepdim=True) / (_energy(reference).unsqueeze(-1) + _FLOOR)
-    return _decibels(_energy(scale * reference) / (_energy(estimate - reference) + _FLOOR))
+    energy = _energy(reference)
+    scale = (estimate * reference).sum(-1) / (energy + _floor(energy))
+    target = _energy(scale.unsqueeze(-1) * reference)
+    return _decibels(target / (_energy(estimate - reference) + _floor(energy)))
 
 
 def _full_precision(signal: Tensor) -> Tensor:
@@ -71,6 +77,14 @@ def _centred(signal: Tensor) -> Tensor:
 
 def _energy(signal: Tensor) -> Tensor:
     return signal.square().sum(-1)
+
+
+def _floor(energy: Tensor) -> Tensor:
+    """What is added to an energy that divides: small beside the signal's own, and beside one.
+
+    Loud signals have the floor of other toolkits to the bit; quiet ones lose nothing to it.
+    """
+    return _FLOOR * energy.detach().clamp(max=1.0) + _SILENCE
 
 
 def _decibels(ratio: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polsess.data.base import CORPUS_REGISTRY, Corpus, CorpusConfig, Split
+from polsess.data.mixtures import MixturesOfMixtures
 from polsess.schema import ConfigError, parse, suggest
 from polsess.tasks import Task
 
@@ -26,14 +27,24 @@ def parse_corpus_config(data: Mapping[str, Any] | CorpusConfig, where: str = "da
     return parse(CORPUS_REGISTRY.find(data["corpus_type"]).config_class, data, where)
 
 
-def create_corpus(config: CorpusConfig, split: Split, task: Task, seed: int = 0) -> Corpus:
+def create_corpus(
+    config: CorpusConfig, split: Split, task: Task, seed: int = 0, *, num_mixtures: int = 1
+) -> Corpus:
     """Open one split of a corpus.
+
+    Args:
+        config: Which corpus.
+        split: The part of it.
+        task: What is asked of a model.
+        seed: Decides every draw of training.
+        num_mixtures: Mixtures that are added up to one example and are its references (MixIT).
 
     Raises:
         FileNotFoundError: If the corpus is not where the configuration says.
         ValueError: If the corpus does not fit the task or its files are wrong.
     """
-    return CORPUS_REGISTRY.find(config.corpus_type)(config, split, task, seed)
+    corpus = CORPUS_REGISTRY.find(config.corpus_type)(config, split, task, seed)
+    return MixturesOfMixtures(corpus, num_mixtures) if num_mixtures > 1 else corpus
 
 
 def list_corpora() -> list[str]:

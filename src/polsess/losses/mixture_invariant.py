@@ -23,8 +23,10 @@ _MAX_ASSIGNMENTS = 4096
 
 
 class MixtureInvariantLossConfig(Schema):
-    """How close an estimate may come before it stops to count."""
+    """What is added up, and how close an estimate may come before it stops to count."""
 
+    num_mixtures: int = Field(default=2, ge=2, le=4)
+    """N, mixtures of the corpus that make one training example."""
     max_snr_db: float = Field(default=30.0, gt=0)
     """The soft threshold of the negative SNR: tau is ``10^(-max_snr_db / 10)`` (paper, equation 3)."""
 

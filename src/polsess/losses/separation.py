@@ -12,9 +12,14 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from polsess.losses.mixture_invariant import (
+    MixtureInvariantLoss,
+    MixtureInvariantLossConfig,
+    mixture_invariant,
+)
 from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
 from polsess.permutation import apply_permutation, best_permutation
 from polsess.schema import Schema
@@ -29,8 +34,11 @@ SIGNAL_RATIOS: dict[str, SignalRatio] = {"si_snr": si_snr, "snr": snr, "sd_sdr":
 class LossConfig(Schema):
     """Which ratio is maximised, and when an utterance is good enough."""
 
-    name: Literal["si_snr", "snr", "sd_sdr"] = "si_snr"
-    """The signal ratio; SI-SNR has its means removed."""
+    name: Literal["si_snr", "snr", "sd_sdr", "mixit"] = "si_snr"
+    """The signal ratio; SI-SNR has its means removed. ``mixit`` needs no references: mixtures are added up,
+    and the estimates must make each of them."""
+    mixit: MixtureInvariantLossConfig | None = None
+    """Options of ``mixit``; null for its defaults."""
     discard_above_db: float | None = None
     """Utterances already better than this many dB give no gradient (SpeechBrain's threshold is 30)."""
     clamp_above_db: float | None = None
@@ -39,6 +47,20 @@ class LossConfig(Schema):
     """Share of the auxiliary estimates, for models that have them."""
     spectral: SpectralLossConfig | None = None
     """Adds the distance of magnitude spectra at several resolutions, in the order that the ratio found."""
+
+    @property
+    def num_mixtures(self) -> int:
+        """Mixtures that make one training example; 1 but for MixIT."""
+        return (self.mixit or MixtureInvariantLossConfig()).num_mixtures if self.name == "mixit" else 1
+
+    @model_validator(mode="after")
+    def _check_mixit(self) -> LossConfig:
+        if self.name != "mixit" and self.mixit is not None:
+            raise ValueError(f"mixit has options, but the loss is {self.name}; write name: mixit.")
+        others = ("discard_above_db", "clamp_above_db", "spectral")
+        if self.name == "mixit" and (given := [key for key in others if getattr(self, key) is not None]):
+            raise ValueError(f"mixit has no {given[0]}; its own bound is mixit.max_snr_db.")
+        return self
 
 
 def permutation_invariant(ratio: SignalRatio, estimates: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +89,10 @@ class SeparationLoss:
 
     def __init__(self, config: LossConfig) -> None:
         self.config = config
-        self.ratio = SIGNAL_RATIOS[config.name]
+        self.ratio = SIGNAL_RATIOS.get(config.name, si_snr)
+        self.mixit: MixtureInvariantLoss | None = None
+        if config.name == "mixit":
+            self.mixit = MixtureInvariantLoss(config.mixit or MixtureInvariantLossConfig())
         self.spectral = SpectralLoss(config.spectral) if config.spectral else None
 
     def __call__(
@@ -77,7 +102,7 @@ class SeparationLoss:
 
         Args:
             estimates: ``[B, C, T]``.
-            references: ``[B, C, T]``.
+            references: ``[B, C, T]``; for MixIT the mixtures that were added up, ``[B, N, T]``.
             auxiliary: Further estimates of the same references, ``[B, C, T]`` each.
 
         Returns:
@@ -92,7 +117,15 @@ class SeparationLoss:
             weight = self.config.auxiliary_weight
             return (1 - weight) * loss + weight * extra
 
+    def score(self, estimates: Tensor, references: Tensor) -> Tensor:
+        """The mean SI-SNR of each item in dB, ``[B]``, in the order or dealing out that is best."""
+        assign = permutation_invariant if self.mixit is None else mixture_invariant
+        values, _ = assign(si_snr, estimates, references)
+        return values
+
     def _mean_loss(self, estimates: Tensor, references: Tensor) -> Tensor:
+        if self.mixit is not None:
+            return self.mixit(estimates, references)
         values, order = permutation_invariant(self.ratio, estimates, references)  # [B]
         limit = self.config.clamp_above_db
         losses = -values if limit is None else -values.clamp(max=limit)

@@ -83,7 +83,13 @@ def train(
     non_finite, signals = NonFiniteLog(run_folder, config.training.max_skipped_steps), StopSignals()
     module = _create_module(config, non_finite, resume=resume)
     corpora = [
-        create_corpus(config.data.corpus, split, config.task, config.seed)
+        create_corpus(
+            config.data.corpus,
+            split,
+            config.task,
+            config.seed,
+            num_mixtures=config.training.loss.num_mixtures,
+        )
         for split in (Split.TRAIN, Split.VAL)
     ]
     record, data = RunRecord(run_folder), describe_data(corpora)

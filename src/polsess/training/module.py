@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from polsess.data import Batch
-from polsess.losses import SeparationLoss, permutation_invariant
+from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
 from polsess.training.distributed import clip_gradient, gather, shard
@@ -166,7 +166,7 @@ class SeparationModule(lightning.LightningModule):
         estimates = estimates.unsqueeze(1) if estimates.ndim == 2 else estimates
         for row, length in enumerate(batch.lengths.tolist()):
             reference = batch.references[row : row + 1, :, :length]
-            score, _ = permutation_invariant(si_snr, estimates[row : row + 1, :, :length], reference)
+            score = self.loss.score(estimates[row : row + 1, :, :length], reference)
             baseline = si_snr(batch.mixture[row, :length], reference).mean()
             stratum = str(batch.metadata[row].get(self.config.validation_strata or "", ""))
             self.scores[batch.keys[row][1]] = (stratum, score.item(), (score.mean() - baseline).item())

@@ -48,8 +48,13 @@ def replay_step(path: Path) -> Replay:
     if not isinstance(content, dict) or not {"record", "config", "model"} <= content.keys():
         raise ValueError(f"{path}: not the replay file of a run.")
     config, record = content["config"], content["record"]
+    loss_config = parse(LossConfig, config["training"]["loss"], "training.loss")
     corpus = create_corpus(
-        parse_corpus_config(config["data"]["corpus"]), Split.TRAIN, Task(config["task"]), config["seed"]
+        parse_corpus_config(config["data"]["corpus"]),
+        Split.TRAIN,
+        Task(config["task"]),
+        config["seed"],
+        num_mixtures=loss_config.num_mixtures,
     )
     batch = collate([((epoch, index), corpus.example(epoch, index)) for epoch, index in record["keys"]])
     if batch.identifiers != record["items"]:
@@ -57,7 +62,7 @@ def replay_step(path: Path) -> Replay:
     model = create_model(parse_model_config(config["model"]))
     model.load_state_dict(content["model"])
     freeze(model, config["training"].get("freeze", ()))
-    loss_function = SeparationLoss(parse(LossConfig, config["training"]["loss"], "training.loss"))
+    loss_function = SeparationLoss(loss_config)
     model.train()
     for module in frozen_norms(model):
         module.eval()

@@ -1,0 +1,63 @@
+"""Mixtures of mixtures, for training without references (MixIT).
+
+Shapes: N mixtures, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from polsess.data.base import Corpus, Example
+
+
+class MixturesOfMixtures(Corpus):
+    """Examples that are sums of mixtures of another corpus; the mixtures are the references.
+
+    Args:
+        corpus: Where mixtures come from; its own references are not looked at.
+        num_mixtures: N, how many are added up.
+
+    Raises:
+        ValueError: If the corpus has fewer examples.
+    """
+
+    def __init__(self, corpus: Corpus, num_mixtures: int = 2) -> None:
+        super().__init__(corpus.config, corpus.split, corpus.task, corpus.seed)
+        if len(corpus) < num_mixtures:
+            raise ValueError(
+                f"{corpus.config.corpus_type}, {corpus.split}: {len(corpus)} example(s), but {num_mixtures} "
+                "different ones make a mixture of mixtures."
+            )
+        self.corpus = corpus
+        self.num_mixtures = num_mixtures
+
+    @property
+    def num_sources(self) -> int:
+        """N."""
+        return self.num_mixtures
+
+    def __len__(self) -> int:
+        """As many as the corpus has."""
+        return len(self.corpus)
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """That of the corpus."""
+        return self.corpus.inventory()
+
+    def example(self, epoch: int, index: int) -> Example:
+        """The example at the index and random others, as long as the shortest."""
+        others = self.random(epoch, index).choice(len(self) - 1, self.num_mixtures - 1, replace=False)
+        chosen = [index, *((index + 1 + int(other)) % len(self) for other in others)]
+        parts = [self.corpus.example(epoch, each) for each in chosen]
+        length = min(len(part.mixture) for part in parts)
+        mixtures = torch.stack([part.mixture[:length] for part in parts])
+        shared = set.intersection(*(set(part.metadata.items()) for part in parts))
+        return Example(
+            mixture=mixtures.sum(0),
+            references=mixtures,
+            identifier="+".join(part.identifier for part in parts),
+            metadata=dict(sorted(shared)),
+        )
