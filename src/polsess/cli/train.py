@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from polsess.config import Config
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +50,9 @@ def train(
         typer.Option(metavar="PATTERN", help="Do not train these parameters, e.g. 'encoder.*'; repeatable."),
     ] = None,
     max_bad: MaxBad = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print size, memory and time of the run; write nothing.")
+    ] = False,
     replay: Annotated[
         Path | None,
         typer.Option(help="Repeat the step that ended a run, from its replay.pt.", show_default=False),
@@ -57,6 +63,7 @@ def train(
     \b
     Examples:
       polsess train -c configs/blstm_sb_speech_clips.yaml training.max_epochs=50
+      polsess train -c configs/sepformer_sb_polsess.yaml data.corpus.root=PolSESS --dry-run
       polsess train -o runs/blstm_sb_speech_clips --resume
       polsess train -c configs/blstm_sb_speech_clips.yaml --init default --freeze 'rnn.*'
     """  # noqa: D301 - \b keeps the lines of the examples
@@ -76,6 +83,9 @@ def train(
     experiment = load_config(
         config, [*fine_tuning, *max_bad_override(max_bad), *(overrides or [])], say=terminal.note
     )
+    if dry_run:
+        _print_dry_run(experiment)
+        return
     from polsess.train import train as run_training
     from polsess.training.distributed import is_main_process
     from polsess.training.trouble import Preempted
@@ -99,6 +109,42 @@ def train(
     )
     if result.skipped_steps:
         terminal.note(f"{result.skipped_steps} steps were left out: see {folder}/non_finite.jsonl")
+
+
+def _print_dry_run(experiment: Config) -> None:
+    from polsess.train.dry_run import rehearse
+
+    found = rehearse(experiment)
+    if found.origin:
+        typer.echo(found.origin.summary)
+    examples, samples = found.batch
+    memory = f"; peak memory {found.memory_bytes / 2**30:.2f} GiB" if found.memory_bytes else ""
+    splits = [f"{each.split} {each.examples:,} examples, {each.hours:.2f} h" for each in found.data]
+    total = found.max_epochs * found.epoch_seconds
+    rows = {
+        "model": f"{found.model_type}, {found.parameters:,} parameters ({found.trained_parameters:,} "
+        f"trained), {found.weights_bytes / 2**20:.1f} MiB",
+        "compute": f"{found.macs_per_second / 1e9:.2f} G multiply-accumulates per second of audio",
+        "data": "; ".join(splits) + " (an epoch)",
+        "step": f"{found.step_seconds:.3g} s on {found.device} for {examples} x "
+        f"{samples / found.sample_rate:.3g} s{memory}",
+        "loading": f"{found.loading_seconds:.3g} s a batch in one process, {found.num_workers} worker(s)",
+        "epoch": f"{found.steps_per_epoch:,} batches: about {_duration(found.training_seconds)}, and "
+        f"{_duration(found.validation_seconds)} of validation",
+        "run": f"at most {found.max_epochs} epochs: about {_duration(total)}",
+    }
+    for name, text in rows.items():
+        typer.echo(f"{name:8} {text}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def _fine_tuning(init: str | None, patterns: list[str], *, reset_head: bool) -> list[str]:

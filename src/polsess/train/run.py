@@ -13,13 +13,12 @@ from typing import Any
 import lightning
 
 from polsess.config import Config
-from polsess.data import Split, create_corpus, create_loader
+from polsess.data import create_loader
 from polsess.files import write_text
-from polsess.models import create_model
+from polsess.train.parts import create_trained_model, open_corpora
 from polsess.train.record import RunRecord, describe_data
 from polsess.train.resuming import changes_since
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
-from polsess.training.fine_tuning import freeze, start_from
 from polsess.training.module import SeparationModule
 from polsess.training.trackers import closed_after
 from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
@@ -68,13 +67,7 @@ def train(
             run would continue with another model, other data or another kind of step.
         TrainingStopped: If the run had to end early; the message says why and how to go on.
     """
-    last = run_folder / CHECKPOINTS / LAST
-    if resume and not last.is_file():
-        raise FileNotFoundError(f"{last}: nothing to resume; start without --resume.")
-    if not resume and last.exists():
-        raise FileExistsError(
-            f"{run_folder} holds a run already; continue it with --resume or choose another."
-        )
+    last = _last_checkpoint(run_folder, resume=resume)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
     start = Progress.of(last) if resume else Progress()
@@ -82,16 +75,7 @@ def train(
     lightning.seed_everything(config.seed, verbose=False)
     non_finite, signals = NonFiniteLog(run_folder, config.training.max_skipped_steps), StopSignals()
     module = _create_module(config, non_finite, resume=resume)
-    corpora = [
-        create_corpus(
-            config.data.corpus,
-            split,
-            config.task,
-            config.seed,
-            num_mixtures=config.training.loss.num_mixtures,
-        )
-        for split in (Split.TRAIN, Split.VAL)
-    ]
+    corpora = open_corpora(config)
     record, data = RunRecord(run_folder), describe_data(corpora)
     remarks = record.check_data(data) if resume else []
     trainer = create_trainer(
@@ -131,6 +115,10 @@ def train(
             ckpt_path=last if resume else None,
             weights_only=True,
         )
+    return _result(run_folder, trainer, non_finite)
+
+
+def _result(run_folder: Path, trainer: lightning.Trainer, non_finite: NonFiniteLog) -> TrainingResult:
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, Checkpoints)
     return TrainingResult(
@@ -142,12 +130,21 @@ def train(
     )
 
 
+def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
+    """The checkpoint that a resumed run continues from; a new run must not have it."""
+    last = run_folder / CHECKPOINTS / LAST
+    if resume and not last.is_file():
+        raise FileNotFoundError(f"{last}: nothing to resume; start without --resume.")
+    if not resume and last.exists():
+        raise FileExistsError(
+            f"{run_folder} holds a run already; continue it with --resume or choose another."
+        )
+    return last
+
+
 def _create_module(config: Config, non_finite: NonFiniteLog, *, resume: bool) -> SeparationModule:
-    """The model of a run, from fresh weights or those of another; a resumed run has its own already."""
-    model, settings = create_model(config.model), config.training
-    origin = start_from(model, settings, config.task) if settings.init and not resume else None
-    freeze(model, settings.freeze)
-    module = SeparationModule(model, settings, config.model_dump(mode="json"), non_finite)
+    model, origin = create_trained_model(config, resume=resume)
+    module = SeparationModule(model, config.training, config.model_dump(mode="json"), non_finite)
     module.origin = origin
     return module
 

@@ -72,7 +72,7 @@ def create_trainer(
         strategy=create_strategy(config),
         max_epochs=config.max_epochs,
         max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
-        precision=_precision(config, model),
+        precision="bf16-mixed" if reduces_precision(config, model) else "32-true",
         logger=create_loggers(config, run_folder, run_config),
         callbacks=chosen,
         plugins=[AtomicCheckpointIO()],
@@ -84,7 +84,7 @@ def create_trainer(
     )
 
 
-def _precision(config: TrainingConfig, model: SeparationModel) -> Any:
+def reduces_precision(config: TrainingConfig, model: SeparationModel) -> bool:
+    """Whether the network is computed in bfloat16."""
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    reduced = config.precision == "auto" and on_gpu and model.amp_dtype is not None
-    return "bf16-mixed" if reduced else "32-true"
+    return config.precision == "auto" and on_gpu and model.amp_dtype is not None

@@ -1,0 +1,205 @@
+"""What a run will cost, found by doing a few of its steps; nothing is written."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from polsess.config import Config
+from polsess.costs import count_macs, count_parameters, weights_bytes
+from polsess.data import Batch, Corpus, Split, create_loader
+from polsess.inference import pick_device
+from polsess.losses import SeparationLoss
+from polsess.models import SeparationModel
+from polsess.train.parts import create_trained_model, open_corpora
+from polsess.training.fine_tuning import Origin, frozen_norms
+from polsess.training.module import create_optimizer
+from polsess.training.trainer_factory import reduces_precision
+
+_STEPS = 3
+"""Steps that are timed; one before them is not."""
+_VALIDATED = 2
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """What a split holds."""
+
+    split: Split
+    examples: int
+    hours: float
+    """Of audio in an epoch, from the mean length of the examples that were drawn."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What was found."""
+
+    model_type: str
+    parameters: int
+    trained_parameters: int
+    weights_bytes: int
+    macs_per_second: float
+    """Multiply-accumulates per second of audio in one forward pass."""
+    device: str
+    batch: tuple[int, int]
+    """Examples and samples of the largest batch that was drawn."""
+    sample_rate: int
+    steps_per_epoch: int
+    step_seconds: float
+    """Of computing a batch."""
+    loading_seconds: float
+    """Of preparing a batch in one process."""
+    num_workers: int
+    validation_seconds: float
+    """Of a whole validation."""
+    memory_bytes: int | None
+    """The most that was in use: of the accelerator, or by this process; None where nothing tells."""
+    max_epochs: int
+    data: tuple[SplitSize, ...]
+    origin: Origin | None
+    """What the weights were started from."""
+
+    @property
+    def training_seconds(self) -> float:
+        """Of one epoch's steps; workers prepare batches while others are computed."""
+        if not self.num_workers:
+            return self.steps_per_epoch * (self.step_seconds + self.loading_seconds)
+        return self.steps_per_epoch * max(self.step_seconds, self.loading_seconds / self.num_workers)
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of one epoch with its validation."""
+        return self.training_seconds + self.validation_seconds
+
+
+def rehearse(config: Config) -> DryRun:
+    """Do a few steps of a run on its data and its device.
+
+    Args:
+        config: The experiment.
+
+    Raises:
+        ValueError: If the corpus or the weights to start from do not fit, or make no batch.
+    """
+    torch.manual_seed(config.seed)
+    model, origin = create_trained_model(config)
+    train_corpus, val_corpus = open_corpora(config)
+    device = pick_device(config.training.device)
+    timed = list(_draw(config, train_corpus))
+    batches = [batch for batch, _ in timed]
+    sizes = count_parameters(model)
+    macs = count_macs(model, _seconds_of(batches, config)).per_second
+    model.to(device)
+    step_seconds = _time_steps(model, config, batches, device)
+    validated, validation_seconds = _time_validation(model, config, val_corpus, device)
+    processes = config.training.devices * config.training.num_nodes
+    data = [
+        SplitSize(corpus.split, len(corpus), len(corpus) * _seconds_of(drawn, config) / 3600)
+        for corpus, drawn in ((train_corpus, batches), (val_corpus, validated))
+    ]
+    return DryRun(
+        model_type=model.model_type,
+        parameters=sizes.total,
+        trained_parameters=sizes.trainable,
+        weights_bytes=weights_bytes(model),
+        macs_per_second=macs,
+        device=str(device),
+        batch=(config.data.batch_size, max(batch.mixture.shape[1] for batch in batches)),
+        sample_rate=model.sample_rate,
+        steps_per_epoch=len(train_corpus) // processes // config.data.batch_size,
+        step_seconds=step_seconds,
+        loading_seconds=sum(seconds for _, seconds in timed) / len(timed),
+        num_workers=config.data.num_workers,
+        validation_seconds=validation_seconds / processes,
+        memory_bytes=_peak_memory(device),
+        max_epochs=config.training.max_epochs,
+        data=tuple(data),
+        origin=origin,
+    )
+
+
+def _draw(config: Config, corpus: Corpus) -> Iterator[tuple[Batch, float]]:
+    """The first batches of the run and the seconds that each took to prepare."""
+    here = config.data.model_copy(update={"num_workers": 0})
+    loader = create_loader(corpus, here, training=True)
+    if len(loader) == 0:
+        raise ValueError(
+            f"data: {len(corpus)} training examples make no batch of {config.data.batch_size}; lower "
+            "data.batch_size."
+        )
+    start = time.perf_counter()
+    for batch in islice(loader, _STEPS + 1):
+        yield batch, time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], device: torch.device) -> float:
+    """Seconds of a step: forward, loss, backward, clipping, optimiser."""
+    settings = config.training
+    loss, optimizer = SeparationLoss(settings.loss), create_optimizer(model, settings.optimizer)
+    model.train()
+    for norm in frozen_norms(model):
+        norm.eval()
+    seconds = []
+    for batch in [batches[0], *batches][: _STEPS + 1]:
+        start = time.perf_counter()
+        there = batch.to(device)
+        with _autocast(model, config, device):
+            estimates, auxiliary = model.forward_with_auxiliary(there.mixture)
+            value: Tensor = loss(estimates, there.references, auxiliary)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def _time_validation(
+    model: SeparationModel, config: Config, corpus: Corpus, device: torch.device
+) -> tuple[list[Batch], float]:
+    """The batches that were tried, and the seconds of all."""
+    loader = create_loader(corpus, config.data.model_copy(update={"num_workers": 0}), training=False)
+    model.eval()
+    drawn, start = [], time.perf_counter()
+    with torch.no_grad(), _autocast(model, config, device):
+        for batch in islice(loader, _VALIDATED):
+            model(batch.mixture.to(device), batch.lengths.to(device))
+            drawn.append(batch)
+    _wait(device)
+    return drawn, (time.perf_counter() - start) / len(drawn) * len(loader)
+
+
+def _autocast(model: SeparationModel, config: Config, device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=reduces_precision(config.training, model))
+
+
+def _seconds_of(batches: list[Batch], config: Config) -> float:
+    """The mean length of examples."""
+    lengths = torch.cat([batch.lengths for batch in batches]).float()
+    return float(lengths.mean()) / config.model.sample_rate
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type != "cpu" or sys.platform == "win32":
+        return None
+    usage = importlib.import_module("resource")  # not on Windows
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(usage.getrusage(usage.RUSAGE_SELF).ru_maxrss) * unit
