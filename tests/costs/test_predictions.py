@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from polsess.costs import measure_run, predict_memory, predict_time
+from polsess.costs.fake import FakeModel
+from polsess.costs.memory import _LivingBytes, _recurrent_workspace
+from polsess.costs.tracing import Operation, tracing
 from polsess.models import create_model, list_models, parse_model_config
 
 CONVTASNET = {"model_type": "convtasnet", "preset": "tiny"}
@@ -46,9 +49,6 @@ def test_memory_grows_with_length_and_batch() -> None:
 
 
 def test_a_peak_is_counted_by_hand() -> None:
-    from polsess.costs.fake import FakeModel
-    from polsess.costs.memory import _LivingBytes
-    from polsess.costs.tracing import tracing
 
     fake, living = FakeModel(create_model(CONVTASNET)), _LivingBytes()
     with fake.active(), tracing(fake.network, living.observe):
@@ -112,3 +112,16 @@ def test_bad_requests_are_errors() -> None:
         predict_memory(model, 0.0)
     with pytest.raises(RuntimeError, match=r"measuring convtasnet: exit code 1: .*at least one sample"):
         measure_run(model.config, 0.0)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="LSTMs run step by step without oneDNN")
+def test_what_recurrent_layers_keep_for_training_is_known() -> None:
+    num_steps, batch, features, hidden = 60, 9, 24, 40
+    weights = [torch.randn(4 * hidden, each) for each in (features, hidden)] + [torch.randn(4 * hidden)] * 2
+    states = [torch.zeros(1, batch, hidden)] * 2
+    options: tuple[object, ...] = (False, [], 2, hidden, 1, True, False, False, True)
+    args = (torch.randn(num_steps, batch, features), *weights, *states, *options)
+    layer = torch.ops.aten.mkldnn_rnn_layer.default
+    *_, kept = output = layer(*args)
+    operation = Operation(layer, args, {}, output, "recurrent", 0, "")
+    assert _recurrent_workspace(operation) == pytest.approx(kept.numel(), rel=0.1)

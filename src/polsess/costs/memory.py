@@ -16,8 +16,12 @@ from polsess.costs.sizes import weights_bytes
 from polsess.costs.tracing import Operation, tracing
 from polsess.models import SeparationModel
 
-_LIBRARIES = 40 * 2**20
-"""Bytes of code and of caches that PyTorch's libraries load in a first run."""
+_LIBRARIES, _TRAINING_LIBRARIES = 40 * 2**20, 120 * 2**20
+"""Bytes of code and of caches that PyTorch's libraries load in a first run, without and with an optimiser."""
+_HOLES = 1.15
+"""What glibc's heap takes for the blocks of a training step, which live differently long, over their sum."""
+_KEPT_PER_STEP = 15.3
+"""Numbers that oneDNN keeps per step, sequence and hidden unit of an LSTM in training, as measured."""
 _OPTIMIZER_MOMENTS = 2
 """What Adam and its like keep of every trained number."""
 
@@ -50,7 +54,7 @@ def predict_memory(
 ) -> MemoryPrediction:
     """Predict the peak of an inference or of a training step, on a CPU.
 
-    Every allocation of a rehearsal is followed until it dies. An allocator may keep more than is alive.
+    Every allocation of a rehearsal is followed until it dies.
 
     Args:
         model: Any registered model, also one on the meta device; it is neither run nor changed.
@@ -69,9 +73,11 @@ def predict_memory(
             add_gradients(fake.network, mixture)
         else:
             infer(fake.network, mixture)
+    if not training:
+        return MemoryPrediction(weights_bytes(model), living.peak, 0, _LIBRARIES)
     trained = sum(each.numel() * each.element_size() for each in model.parameters() if each.requires_grad)
-    moments = _OPTIMIZER_MOMENTS * trained if training else 0
-    return MemoryPrediction(weights_bytes(model), living.peak, moments, _LIBRARIES)
+    activations, moments = round(_HOLES * living.peak), _OPTIMIZER_MOMENTS * trained
+    return MemoryPrediction(weights_bytes(model), activations, moments, _TRAINING_LIBRARIES)
 
 
 class _LivingBytes:
@@ -86,12 +92,13 @@ class _LivingBytes:
         inputs = {_key(each) for each in _tensors((operation.args, operation.kwargs))}
         for tensor in _tensors(operation.output):
             if _key(tensor) not in self._known and _key(tensor) not in inputs:
-                self._follow(tensor)
+                untold = _recurrent_workspace(operation) if tensor.dtype == torch.uint8 else 0
+                self._follow(tensor, untold)
         self.peak = max(self.peak, self.now + _workspace(operation))
 
-    def _follow(self, tensor: Tensor) -> None:
+    def _follow(self, tensor: Tensor, untold: int) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage._cdata, storage.nbytes() + untold
 
         def died(_: object) -> None:
             self.now -= size
@@ -104,14 +111,28 @@ class _LivingBytes:
 def _workspace(operation: Operation) -> int:
     """Bytes that an operation takes while it runs, as far as oneDNN is known to.
 
-    Recurrent layers keep the gates of all steps; convolutions copy both sides into layouts of their own.
+    Recurrent layers keep the gates of all steps; convolutions copy both sides into layouts of their own, and
+    measured as much again as the input.
     """
     if operation.function is torch.ops.aten.mkldnn_rnn_layer.default:
-        steps, from_state = operation.args[0], operation.args[2]
-        return int(steps.shape[0] * steps.shape[1] * from_state.shape[0] * steps.element_size())
+        return 4 * _bytes_of_steps(operation)
     if operation.function is torch.ops.aten.convolution.default:
-        return sum(each.numel() * each.element_size() for each in (operation.args[0], operation.output))
+        inputs, output = operation.args[0], operation.output
+        return int(inputs.element_size() * (2 * inputs.numel() + output.numel()))
     return 0
+
+
+def _recurrent_workspace(operation: Operation) -> int:
+    """Bytes that oneDNN's recurrent layer keeps for its backward pass; a rehearsal gives an empty tensor."""
+    if operation.function is not torch.ops.aten.mkldnn_rnn_layer.default:
+        return 0
+    return round(_KEPT_PER_STEP * _bytes_of_steps(operation))
+
+
+def _bytes_of_steps(operation: Operation) -> int:
+    """Of one number per step, sequence and hidden unit."""
+    steps, hidden = operation.args[0], operation.args[10]
+    return int(steps.shape[0] * steps.shape[1] * hidden * steps.element_size())
 
 
 def _tensors(values: Any) -> list[Tensor]:
