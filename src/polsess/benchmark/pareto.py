@@ -58,8 +58,11 @@ def draw_pareto(result: Result, target: Path) -> bool:
     if not any(found.values()):
         return False
     figure = Figure(figsize=(13.0, 9.5), layout="constrained")
-    for axes, (title, chosen) in zip(figure.subplots(2, 2).flat, found.items(), strict=True):
+    grid = list(figure.subplots(2, 2).flat)
+    for axes, (title, chosen) in zip(grid, found.items(), strict=True):
         _draw_panel(axes, title, chosen)
+    drawn = next(axes for axes, chosen in zip(grid, found.values(), strict=True) if chosen)
+    figure.legend(*drawn.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(
         "WSJ0-2mix as published (SI-SNRi; triangle: absolute SI-SNR) over costs measured here. "
         "Dynamic mixing adds up to 2 dB.",
@@ -134,7 +137,6 @@ def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.14, y=0.08)
     axes.grid(color="0.93")
-    axes.legend(loc="lower right", fontsize=8)
 
 
 def _hides(other: Point, point: Point) -> bool:
