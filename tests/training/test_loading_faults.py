@@ -59,6 +59,10 @@ def test_a_file_that_is_damaged_meanwhile_is_named(config: Config, tmp_path: Pat
     assert last.is_file()
 
 
+# The loader meets the dead worker once more, in torch, when it is taken down.
+@pytest.mark.filterwarnings(
+    "ignore:.*_MultiProcessingDataLoaderIter.__del__:pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_worker_that_is_killed_is_named(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,8 @@ def test_killed_at_any_moment(experiment: dict[str, Any], tmp_path: Path) -> Non
         "-o",
         str(tmp_path / "killed"),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here; sums of several are rounded otherwise
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=one_thread)
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     while not last.exists() and process.poll() is None:
         time.sleep(0.01)

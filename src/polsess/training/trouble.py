@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,8 +137,16 @@ def loading_explained(last: Path) -> Iterator[None]:
         text = str(error).split("\n")[0].strip().rstrip(".")
         if not text.startswith("DataLoader worker"):
             raise
+        _kill_workers()
         advice = "Often memory has run out: try a smaller data.num_workers or data.batch_size."
         raise TrainingStopped(f"{text}. {advice} {_what_is_kept(last)}") from error
+
+
+def _kill_workers() -> None:
+    """End the processes that are left: some wait for a lock of the dead one and ignore SIGTERM."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for each, anywhere
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def _what_is_kept(last: Path) -> str:
