@@ -12,6 +12,7 @@ from polsess.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from polsess.config import Config
+    from polsess.train import TrainingResult
 
 
 def register(app: typer.Typer) -> None:
@@ -100,8 +101,12 @@ def train(
             terminal.error(str(stopped))
             _requeue(stopped.received.name, terminal)
         raise typer.Exit(128 + stopped.received) from None
-    if not is_main_process():
-        return
+    if is_main_process():
+        _print_result(terminal, result)
+
+
+def _print_result(terminal: Terminal, result: TrainingResult) -> None:
+    folder = result.run_folder
     terminal.note(
         f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
         f"Best weights: {result.best_checkpoint}\n"

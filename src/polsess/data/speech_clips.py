@@ -54,7 +54,7 @@ class SpeechClipsConfig(CorpusConfig):
     equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
     """Training only: standard deviation of a random, smooth gain over frequency, for every clip anew."""
     reverse_probability: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Training only: share of the clips that are played backwards; few clips then hold more to learn."""
+    """Training only: share of the clips that are played backwards."""
     noise: tuple[NoiseConfig, ...] = ()
     """Noise in every split, of that split's recordings; fixed by index in validation and test."""
     rooms: RoomConfig | None = None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
+from torch.utils.data import DataLoader
 
 from polsess.config import Config
-from polsess.data import create_loader
+from polsess.data import Corpus, create_loader
 from polsess.files import write_text
 from polsess.train.parts import create_trained_model, open_corpora
 from polsess.train.record import RunRecord, describe_data
@@ -88,13 +89,7 @@ def train(
         progress_bar=progress,
         after_epoch=after_epoch,
     )
-    rank, world_size = trainer.global_rank, trainer.world_size
-    loaders = [
-        create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
-        for corpus, training, at in zip(
-            corpora, (True, False), ((start.epoch, start.batches), (0, 0)), strict=True
-        )
-    ]
+    loaders = _create_loaders(corpora, config, trainer, start)
     with ExitStack() as run:
         if trainer.is_global_zero:
             for line in (*_beginning(module), *remarks, *_changed(changes)):
@@ -116,6 +111,19 @@ def train(
             weights_only=True,
         )
     return _result(run_folder, trainer, non_finite)
+
+
+def _create_loaders(
+    corpora: Sequence[Corpus], config: Config, trainer: lightning.Trainer, start: Progress
+) -> list[DataLoader[Any]]:
+    """Of this process: training from where the run stopped, validation from its beginning."""
+    rank, world_size = trainer.global_rank, trainer.world_size
+    return [
+        create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
+        for corpus, training, at in zip(
+            corpora, (True, False), ((start.epoch, start.batches), (0, 0)), strict=True
+        )
+    ]
 
 
 def _result(run_folder: Path, trainer: lightning.Trainer, non_finite: NonFiniteLog) -> TrainingResult:
