@@ -39,9 +39,9 @@ def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
     train(self, batch, batch_idx)
 
 
-def add_gradient(self: SeparationModule, batch: Any, weight: float) -> Any:
-    loss = add(self, batch, weight)
-    record("train", batch.keys, loss.item())
+def add_gradient(self: SeparationModule, weight: float) -> Any:
+    loss = add(self, weight)
+    record("train", self._group[-1][1].keys, loss.item())
     return loss
 
 

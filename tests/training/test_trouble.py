@@ -106,22 +106,26 @@ def test_the_first_bad_module_is_named() -> None:
     assert first_non_finite_module(model, mixture) == "parameters: to_masks.bias"
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
 def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
     experiment: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    accumulated: int,
 ) -> None:
-    run(experiment, tmp_path / "enough")
+    run(experiment, tmp_path / "enough", accumulate_batches=accumulated)
     original = BLSTM.estimate_sources
+    calls = iter(range(10**9))
 
     def estimate_sources(self: BLSTM, mixture: Tensor) -> Tensor:
-        if self.training and len(mixture) > 1:
+        # The last batch of the first group is the first that does not fit.
+        if self.training and next(calls) >= accumulated - 1 and len(mixture) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return original(self, mixture)
 
     monkeypatch.setattr(BLSTM, "estimate_sources", estimate_sources)
-    run(experiment, tmp_path / "scarce")
+    run(experiment, tmp_path / "scarce", accumulate_batches=accumulated)
     assert capsys.readouterr().out.count("Out of memory: from here on, batches are computed in") == 2
     states = [
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

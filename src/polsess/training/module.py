@@ -61,6 +61,7 @@ class SeparationModule(lightning.LightningModule):
         self.origin: Origin | None = None
         self.frozen_norms = frozen_norms(model)
         self.scores: dict[int, tuple[str, float, float]] = {}
+        self._group: list[tuple[int, Batch]] = []  # the batches of this step, numbered within the epoch
         self._fault: tuple[str, Batch] | None = None  # the first bad batch of the step
         self._statistics = RunningStatistics()
         self._restored: dict[str, Any] = {}
@@ -84,26 +85,32 @@ class SeparationModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the gradient of a batch; step when the group of accumulated batches is complete."""
-        _seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
         for norm in self.frozen_norms:
             norm.eval()
         group = self.config.accumulate_batches
         total = int(self.trainer.num_training_batches)
         size = min(group, total - batch_idx // group * group)  # the last group of an epoch may be smaller
         if batch_idx % group == 0:
+            self._group = []
             self._statistics.keep(self.model)
-        loss = self._add_gradient(batch, 1 / size)
+        self._group.append((batch_idx, batch))
+        loss = self._add_gradient(1 / size)
         count = len(batch.mixture) if loss.isfinite() else 0  # a step that is left out has no loss
         loss = loss.nan_to_num(0.0)
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=count, sync_dist=True)
         if (batch_idx + 1) % group == 0 or batch_idx + 1 == total:
             self._step(batch)
 
-    def _add_gradient(self, batch: Batch, weight: float) -> Tensor:
-        """Backpropagate a batch in as many parts as memory asks for; returns its loss, detached."""
+    def _add_gradient(self, weight: float) -> Tensor:
+        """Backpropagate the group's last batch in as many parts as memory asks for; returns its loss, detached.
+
+        Where memory runs out the gradients of the group's earlier batches go with the rest, so that these are
+        computed again.
+        """
+        batches = self._group[-1:]
         while True:
             try:
-                return self._backward(batch, weight)
+                return [self._backward(index, batch, weight) for index, batch in batches][-1]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -112,15 +119,18 @@ class SeparationModule(lightning.LightningModule):
                         "Out of memory: with several processes batches are not split by themselves; lower "
                         "data.batch_size, raise training.accumulate_batches and continue with --resume."
                     ) from error
-                if self.num_micro_batches >= len(batch.mixture):
+                if self.num_micro_batches >= max(len(batch.mixture) for _, batch in batches):
                     raise
             self.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            self._statistics.restore()
+            batches = self._group
             self.num_micro_batches *= 2
             self.print(
                 f"Out of memory: from here on, batches are computed in {self.num_micro_batches} parts."
             )
 
-    def _backward(self, batch: Batch, weight: float) -> Tensor:
+    def _backward(self, batch_idx: int, batch: Batch, weight: float) -> Tensor:
+        _seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
         total = batch.mixture.new_zeros(())
         count = len(batch.mixture)
         for rows in torch.arange(count).chunk(self.num_micro_batches):

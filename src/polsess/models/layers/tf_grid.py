@@ -108,7 +108,8 @@ class HeadFeatures(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """``[B, L, F, D]`` -> ``[B, H, L, F * E]``."""
         heads = self.linear(grid).unflatten(-1, (len(self.slope), -1)).permute(0, 3, 1, 2, 4)
-        heads = F.prelu(heads, self.slope.to(heads.dtype))  # [B, H, L, F, E]
+        # Contiguous first: the PReLU then runs over whole heads, and the norm needs no copy.
+        heads = F.prelu(heads.contiguous(), self.slope.to(heads.dtype))  # [B, H, L, F, E]
         heads = F.layer_norm(heads, heads.shape[-2:], eps=self.eps)
         return torch.addcmul(self.bias[:, None], heads, self.weight[:, None]).flatten(3)
 
