@@ -47,6 +47,19 @@ def test_scores_of_the_source_are_kept(tmp_path: Path) -> None:
     assert kept
 
 
+def test_folders_of_a_machine_are_not_told(tmp_path: Path) -> None:
+    content = torch.load(GOLDEN / "polsess_convtasnet_legacy" / "best_model.pt", weights_only=True)
+    content["config"]["data"]["roots"] = [
+        "/home/anna/speech/train.csv",
+        r"C:\\speech\\dev.csv",
+        "data/x.csv",
+        "a/b",
+    ]
+    torch.save(content, tmp_path / "m.pt")
+    provenance = read_checkpoint(convert_checkpoint(tmp_path / "m.pt", tmp_path / "model")).provenance
+    assert provenance["config"]["data"]["roots"] == ["train.csv", "dev.csv", "data/x.csv", "a/b"]
+
+
 def test_provenance_that_json_does_not_know(tmp_path: Path) -> None:
     content = torch.load(GOLDEN / "polsess_convtasnet_legacy" / "best_model.pt", weights_only=True)
     content["val_sisdr"] = float("nan")

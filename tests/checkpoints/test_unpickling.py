@@ -198,6 +198,8 @@ def test_what_published_files_hold_is_read(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         load_model(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="Did you mean 'enhance-one'"):
+        load_model("enhance-noone")
     with pytest.raises(CheckpointError, match=r"not a checkpoint of a known format\. Known: polsess,"):
         load_model(tmp_path)
     torch.save({"some": 1}, tmp_path / "model.pth")

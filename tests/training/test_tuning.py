@@ -85,9 +85,16 @@ def test_better_values_are_found_and_bad_trials_pruned(
 ) -> None:
     rates = fake_training(monkeypatch)
     space |= {"trials": 25, "pruning": {"startup_trials": 3, "warmup_epochs": 1}}
-    result = tune(*load_space(write(tmp_path, space)), tmp_path / "search")
+    epochs: list[tuple[int, int]] = []
+    result = tune(
+        *load_space(write(tmp_path, space)),
+        tmp_path / "search",
+        on_epoch=lambda number, epoch, _: epochs.append((number, epoch)),
+    )
     states = [trial.state for trial in result.trials]
     assert states.count("pruned") >= 3
+    assert {number for number, _ in epochs} == set(range(25))
+    assert all((number, epoch - 1) in epochs for number, epoch in epochs if epoch)
     assert states[:3] == ["complete"] * 3
     assert 0.003 < result.best.values[RATE] < 0.03
     assert result.best.score == max(

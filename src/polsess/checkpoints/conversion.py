@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from polsess.checkpoints.hub import is_hub_id
@@ -23,7 +23,7 @@ def convert_checkpoint(
     """Read a checkpoint of any format and save it as ``config.json``, ``model.safetensors`` and a card.
 
     What the source says of itself (scores, corpus, licence) is kept under ``provenance``, with where the
-    weights came from.
+    weights came from. Of absolute paths in it only the last part is kept: a converted model is for others.
 
     Args:
         source: A folder, a file or an id, as ``load_model`` takes them.
@@ -51,6 +51,20 @@ def convert_checkpoint(
         folder,
         task=checkpoint.task,
         license_name=license_name,
-        provenance={**checkpoint.provenance, "converted_from": origin},
+        provenance={**_without_folders(checkpoint.provenance), "converted_from": origin},
         half_precision=half_precision,
     )
+
+
+def _without_folders(value: Any) -> Any:
+    """Plain data in which an absolute path of a machine is a name."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(child) for child in value]
+    if not isinstance(value, str | Path):
+        return value
+    for path in (PurePosixPath(value), PureWindowsPath(value)):
+        if path.is_absolute() and path.name:
+            return path.name
+    return value

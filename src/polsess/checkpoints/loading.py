@@ -14,7 +14,7 @@ from polsess.checkpoints.formats import READERS, Checkpoint, CheckpointError, Re
 from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
-from polsess.schema import ConfigError
+from polsess.schema import ConfigError, suggest
 
 DEFAULT_MODEL = "default"
 BUNDLED_MODELS = (DEFAULT_MODEL, "enhance-one", "enhance-both")
@@ -110,6 +110,9 @@ def _local(source: str | Path) -> Path:
                 f"{source}: this installation holds no model of that name; name a model's folder."
             )
         return folder
+    if not Path(source).exists():
+        known = suggest(str(source), list(BUNDLED_MODELS), "Models that come with polsess")
+        raise CheckpointError(f"{source}: no such file or folder.{known}")
     best = Path(source) / "checkpoints" / "best.ckpt"
     return best if best.is_file() else Path(source)
 

@@ -55,14 +55,17 @@ def tune(
     with terminal.progress() as progress:
         bar = progress.add_task("trials", total=wanted.trials)
 
+        def on_epoch(number: int, epoch: int, score: float) -> None:
+            progress.update(bar, description=f"trial {number}, epoch {epoch}: {score:.2f} dB")
+
         def on_trial(trial: Trial, best: Trial | None) -> None:
-            progress.update(bar, completed=trial.number + 1)
+            progress.update(bar, completed=trial.number + 1, description="trials")
             terminal.note(
                 _line(trial) + (f"; best {best.score:.2f} dB (trial {best.number})" if best else "")
             )
 
         try:
-            result = search(wanted, base, folder, on_trial)
+            result = search(wanted, base, folder, on_trial, on_epoch)
         except Preempted as stopped:
             terminal.error(f"Stopped by {stopped.received.name}; the same command goes on with the search.")
             raise typer.Exit(128 + stopped.received) from None

@@ -53,6 +53,7 @@ def tune(
     base: Mapping[str, Any],
     folder: Path,
     on_trial: Callable[[Trial, Trial | None], None] = lambda *_: None,
+    on_epoch: Callable[[int, int, float], None] = lambda *_: None,
 ) -> TuningResult:
     """Search, or go on with a search.
 
@@ -64,6 +65,7 @@ def tune(
         base: Plain settings of the experiment.
         folder: Receives ``study.db``, ``best.yaml`` and the runs.
         on_trial: Called after every trial with it and with the best up to then.
+        on_epoch: Called after every epoch with the trial's number, the epoch (from 0) and its SI-SNRi in dB.
 
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
@@ -73,7 +75,7 @@ def tune(
     """
     study = _open_study(space, base, folder)
     while (number := len(_done(study))) < space.trials:
-        trial = _run_trial(study, space, base, folder, number)
+        trial = _run_trial(study, space, base, folder, number, on_epoch)
         best = _best(study)
         if best is not None:
             _write_best(best, base, folder)
@@ -110,7 +112,14 @@ def _open_study(space: SearchSpace, base: Mapping[str, Any], folder: Path) -> An
     return study
 
 
-def _run_trial(study: Any, space: SearchSpace, base: Mapping[str, Any], folder: Path, number: int) -> Trial:
+def _run_trial(
+    study: Any,
+    space: SearchSpace,
+    base: Mapping[str, Any],
+    folder: Path,
+    number: int,
+    on_epoch: Callable[[int, int, float], None],
+) -> Trial:
     optuna = require("optuna", "polsess tune")
     study.sampler = optuna.samplers.TPESampler(seed=space.seed + number)
     trial = study.ask()
@@ -120,6 +129,7 @@ def _run_trial(study: Any, space: SearchSpace, base: Mapping[str, Any], folder: 
 
     def after_epoch(epoch: int, score: float) -> None:
         scores.append(score)
+        on_epoch(number, epoch, score)
         trial.report(max(scores), epoch)
         if trial.should_prune():
             raise optuna.TrialPruned

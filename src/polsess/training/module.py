@@ -102,7 +102,7 @@ class SeparationModule(lightning.LightningModule):
             self._step(batch)
 
     def _add_gradient(self, weight: float) -> Tensor:
-        """Backpropagate the group's last batch in as many parts as memory asks for; returns its loss, detached.
+        """Backpropagate the group's last batch in as many parts as memory asks for; returns its loss.
 
         Where memory runs out the gradients of the group's earlier batches go with the rest, so that these are
         computed again.
