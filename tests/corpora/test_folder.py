@@ -51,7 +51,7 @@ def test_parts_are_folders(tmp_path: Path) -> None:
     training = open_folder(tmp_path, Split.TRAIN, segment_seconds=0.5)
     assert training.example(0, 0).references.shape == (2, 4000)
     assert not torch.equal(training.example(0, 0).mixture, training.example(1, 0).mixture)
-    assert open_folder(tmp_path).items == ["b"]
+    assert [one.identifier for one in open_folder(tmp_path).recordings] == ["b"]
     with pytest.raises(FileNotFoundError, match="no part 'val'"):
         open_folder(tmp_path, Split.VAL)
 
@@ -72,11 +72,31 @@ def test_faults_are_named(tmp_path: Path) -> None:
     (tmp_path / "a").rmdir()
     write_item(tmp_path / "a")
     write_audio(tmp_path / "a" / "s2.flac", torch.zeros(1, 700), 8000)
-    with pytest.raises(ValueError, match=r"differ in length: \[700, 800\]"):
-        open_folder(tmp_path).example(0, 0)
+    with pytest.raises(ValueError, match=r"s2\.flac: has 700 samples, its mixture has 800"):
+        open_folder(tmp_path)
     write_audio(tmp_path / "a" / "s2.flac", torch.zeros(2, 800), 8000)
     with pytest.raises(ValueError, match="2 channels; expected one"):
-        open_folder(tmp_path).example(0, 0)
+        open_folder(tmp_path)
+    (tmp_path / "a" / "s2.flac").unlink()
+    write_item(tmp_path / "b")
+    (tmp_path / "b" / "s2.flac").unlink()
     write_audio(tmp_path / "a" / "s2.wav", torch.zeros(1, 800), 8000)
+    with pytest.raises(
+        ValueError, match=r"1 of 2 recordings cannot be used.*b/s2\.wav: there is no such file"
+    ):
+        open_folder(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 recordings"):
+        assert len(open_folder(tmp_path, max_bad="50%")) == 1
+    write_audio(tmp_path / "a" / "s2.flac", torch.zeros(1, 800), 8000)
     with pytest.raises(ValueError, match=r"which of s2.flac, s2.wav"):
         find_sound(tmp_path / "a", "s2")
+
+
+def test_items_are_mixed_anew(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_item(tmp_path / "train" / name, num_samples=4000)
+    corpus = open_folder(tmp_path, Split.TRAIN, augmentation={"remix": {}})
+    examples = [corpus.example(epoch, 0) for epoch in range(4)]
+    assert len({float(example.mixture.abs().sum()) for example in examples}) > 1
+    for example in examples:
+        torch.testing.assert_close(example.mixture, example.references.sum(0), atol=2e-4, rtol=0)

@@ -1,22 +1,18 @@
-"""Mixtures in a plain layout: a folder per item with ``mix``, ``s1``, ``s2`` … as sound files.
-
-Shapes: S speakers, T samples.
-"""
+"""Mixtures in a plain layout: a folder per item with ``mix``, ``s1``, ``s2`` … as sound files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from polsess.audio import AUDIO_SUFFIXES, read_audio, resample
-from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
+from polsess.audio import AUDIO_SUFFIXES
+from polsess.data.base import Split, register_corpus
+from polsess.data.recorded import RecordedConfig, RecordedCorpus
+from polsess.data.recording import Recording
 from polsess.tasks import Task
 
 
-class FolderConfig(CorpusConfig):
+class FolderConfig(RecordedConfig):
     """Where the items are."""
 
     corpus_type: Literal["folder"] = "folder"
@@ -25,66 +21,64 @@ class FolderConfig(CorpusConfig):
 
 
 @register_corpus("folder", FolderConfig)
-class Folder(Corpus):
-    """The items of a folder in the order of their names."""
+class Folder(RecordedCorpus):
+    """The items of a folder in the order of their names; files of another rate are resampled."""
 
     config: FolderConfig
 
     def __init__(self, config: FolderConfig, split: Split, task: Task, seed: int = 0) -> None:
-        super().__init__(config, split, task, seed)
-        root = config.folder
-        if not root.is_dir():
-            raise FileNotFoundError(f"data.corpus.folder: no folder at {root}.")
-        parts = [part for part in Split if (root / part).is_dir()]
-        if parts and split not in parts:
-            raise FileNotFoundError(f"{root}: no part '{split}' in it, only {', '.join(parts)}.")
-        self.root = root / split if parts else root
-        self.items = list_items(self.root)
-        if not self.items:
+        self._root = _folder_of(config.folder, split)
+        self._items = list_items(self._root)
+        if not self._items:
             raise ValueError(
-                f"{self.root}: no items in it; expected folders that hold mix.wav, s1.wav, s2.wav (or .flac)."
+                f"{self._root}: no items in it; expected folders that hold mix.wav, s1.wav … (or .flac)."
             )
-        self.num_speakers = _count_speakers(self.root / self.items[0])
+        self._num_speakers = _count_speakers(self._root / self._items[0])
+        super().__init__(config, split, task, seed)
 
     @property
-    def num_sources(self) -> int:
-        """C, as the task asks for."""
-        return self.task.num_sources(self.num_speakers)
+    def num_speakers(self) -> int:
+        """References of the first item; the others must have them too."""
+        return self._num_speakers
 
-    def __len__(self) -> int:
-        """Items."""
-        return len(self.items)
+    @property
+    def file_sample_rate(self) -> int | None:
+        """Nothing tells."""
+        return None
 
-    def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """The sounds of each item."""
-        for item in self.items:
-            for stem in ("mix", *(f"s{number}" for number in range(1, self.num_speakers + 1))):
-                path = find_sound(self.root / item, stem)
-                yield f"{item} {path.name}", path
+    def fitting_tasks(self) -> frozenset[Task]:
+        """All: what is in the mixtures beside the references is the user's business."""
+        return frozenset(Task)
 
-    def example(self, epoch: int, index: int) -> Example:
-        """Read an item; training takes a segment at a random place."""
-        folder = self.root / self.items[index]
-        names = ["mix", *(f"s{number}" for number in range(1, self.num_speakers + 1))]
-        signals = [self._read(find_sound(folder, name)) for name in names]
-        lengths = {len(signal) for signal in signals}
-        if len(lengths) > 1:
-            raise ValueError(f"{folder}: mixture and sources differ in length: {sorted(lengths)} samples.")
-        cut = torch.stack(signals)[:, self._segment(epoch, index, len(signals[0]))]
-        return Example(cut[0], self.task.references(cut[1:]), self.items[index])
+    def list_recordings(self) -> list[Recording]:
+        """See the base class."""
+        return [self._recording(self._root / item) for item in self._items]
 
-    def _read(self, path: Path) -> torch.Tensor:
-        samples, rate = read_audio(path)
-        if len(samples) > 1:
-            raise ValueError(f"{path}: has {len(samples)} channels; expected one.")
-        return resample(samples, rate, self.config.sample_rate)[0]
+    def _recording(self, folder: Path) -> Recording:
+        mixture, *sources = (_sound_or_gap(folder, stem) for stem in _stems(self._num_speakers))
+        return Recording(folder.name, mixture, tuple(sources))
 
-    def _segment(self, epoch: int, index: int, length: int) -> slice:
-        if self.split is not Split.TRAIN or self.config.segment_seconds is None:
-            return slice(None)
-        wanted = round(self.config.segment_seconds * self.config.sample_rate)
-        start = int(self.random(epoch, index).integers(max(0, length - wanted) + 1))
-        return slice(start, start + wanted)
+
+def _folder_of(root: Path, split: Split) -> Path:
+    """Where the items of a split are."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.corpus.folder: no folder at {root}.")
+    parts = [part for part in Split if (root / part).is_dir()]
+    if parts and split not in parts:
+        raise FileNotFoundError(f"{root}: no part '{split}' in it, only {', '.join(parts)}.")
+    return root / split if parts else root
+
+
+def _stems(num_speakers: int) -> list[str]:
+    return ["mix", *(f"s{number}" for number in range(1, num_speakers + 1))]
+
+
+def _sound_or_gap(folder: Path, stem: str) -> Path:
+    """A sound file, or the path of one that is missing: whether that is too many is decided over all."""
+    try:
+        return find_sound(folder, stem)
+    except FileNotFoundError:
+        return folder / f"{stem}.wav"
 
 
 def list_items(folder: Path) -> list[str]:

@@ -9,15 +9,17 @@ Shapes: B batch, C sources, T samples, F frequency bins, L frames.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.masks import activate_masks
 from polsess.models.registry import register_model
+from polsess.permutation import apply_permutation, best_permutation
 
 
 class BLSTMConfig(ModelConfig):
@@ -35,6 +37,15 @@ class BLSTMConfig(ModelConfig):
     """Share of activations dropped between layers in training."""
     mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
     """Softmax runs over the sources, so that the masks sum to one; for a single source it is a sigmoid."""
+    num_shifts: int = Field(default=1, ge=1)
+    """Outside training: frames begin at this many places within a hop, and the estimates are averaged; the
+    cost grows alike. Defossez et al. (2019), https://arxiv.org/abs/1911.13254, call it the shift trick."""
+
+    @model_validator(mode="after")
+    def _shifts_fit(self) -> Self:
+        if self.num_shifts > self.hop_length:
+            raise ValueError(f"num_shifts={self.num_shifts} must be at most hop_length={self.hop_length}.")
+        return self
 
 
 @register_model("blstm", BLSTMConfig)
@@ -70,6 +81,17 @@ class BLSTM(SeparationModel):
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         """See the base class."""
+        first = estimates = self._separate(mixture)
+        num_shifts = 1 if self.training else self.config.num_shifts
+        for number in range(1, num_shifts):
+            shift = number * self.config.hop_length // num_shifts
+            shifted = self._separate(F.pad(mixture, (shift, 0)))[..., shift:]
+            order = best_permutation(first @ shifted.mT)  # correlations [B, C, C]
+            estimates = estimates + apply_permutation(shifted, order)
+        return estimates / num_shifts
+
+    def _separate(self, mixture: Tensor) -> Tensor:
+        """One pass, ``[B, T]`` -> ``[B, C, T]``."""
         n_fft, hop = self.config.n_fft, self.config.hop_length
         spectrum = torch.stft(  # [B, F, L]
             mixture, n_fft, hop, window=self.window, pad_mode="constant", return_complex=True

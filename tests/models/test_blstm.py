@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from polsess.models import create_model, parse_model_config
+from polsess.schema import ConfigError
+
+TINY = {"model_type": "blstm", "n_fft": 64, "hop_length": 32, "hidden_size": 12, "num_layers": 2}
+
+
+def test_shifted_estimates_are_averaged_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = create_model(parse_model_config(TINY)).eval()
+    thrice = create_model(parse_model_config({**TINY, "num_shifts": 3})).eval()
+    thrice.load_state_dict(once.state_dict())
+    mixture = torch.randn(2, 500)
+    original = thrice._separate  # type: ignore[operator]
+
+    def separate(padded: Tensor) -> Tensor:  # a network that changes its mind about who is who
+        estimates = original(padded)
+        return estimates.flip(1) if padded.shape[-1] == 510 else estimates
+
+    monkeypatch.setattr(thrice, "_separate", separate)
+    with torch.no_grad():
+        shifted = [once(F.pad(mixture, (shift, 0)))[..., shift:] for shift in (0, 10, 21)]
+        torch.testing.assert_close(thrice(mixture), sum(shifted) / 3, atol=1e-6, rtol=1e-4)
+        assert not torch.allclose(shifted[0], shifted[1], atol=1e-4)
+
+
+def test_training_is_not_shifted() -> None:
+    model = create_model(parse_model_config({**TINY, "num_shifts": 4}))
+    once = create_model(parse_model_config(TINY))
+    once.load_state_dict(model.state_dict())
+    mixture = torch.randn(2, 500)
+    assert torch.equal(model.train()(mixture), once.train()(mixture))
+    assert not torch.equal(model.eval()(mixture), once.eval()(mixture))
+
+
+def test_no_more_shifts_than_samples_of_a_hop() -> None:
+    with pytest.raises(ConfigError, match="num_shifts=33 must be at most hop_length=32"):
+        parse_model_config({**TINY, "num_shifts": 33})
