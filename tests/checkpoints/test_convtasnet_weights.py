@@ -89,6 +89,19 @@ def test_eras_of_asteroid() -> None:
     assert config_of({"n_src": 2, "skip_chan": None}).skip_channels == 0
 
 
+def test_causal_networks_of_asteroid() -> None:
+    convert, arguments, state = asteroid_file("ast_convtasnet")
+    # There a layer that cuts the end stands behind the convolution: "shared_block.3" is a pair of modules.
+    causal = {key.replace("shared_block.3.", "shared_block.3.0."): value for key, value in state.items()}
+    converted = convert({**arguments, "causal": True}, causal)
+    plain = convert(arguments, state)
+    assert converted.model["causal"]
+    assert converted.state.keys() == plain.state.keys()
+    key = "blocks.0.depthwise.weight"
+    assert torch.equal(converted.state[key], plain.state[key])
+    build_model(parse_model_config(converted.model), converted.state, "causal")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

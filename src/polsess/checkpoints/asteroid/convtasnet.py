@@ -33,6 +33,8 @@ _RULES: list[Rule] = [
         for foreign, ours in [("weight|gamma", "weight"), ("bias|beta", "bias")]
         for foreign in foreign.split("|")
     ],
+    # In causal networks a layer that cuts the end follows the convolution, the two in a module of their own.
+    (_BLOCK + r"shared_block\.3\.0\.(weight|bias)", r"blocks.\1.depthwise.\2"),
     (_BLOCK + r"(res_conv|skip_conv)\.(weight|bias)", r"\1.\2.\3"),
 ]
 
