@@ -6,7 +6,7 @@ import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,7 +16,10 @@ from polsess.checkpoints.formats import CheckpointError
 from polsess.checkpoints.unpickling import read_torch_file
 from polsess.yaml_files import YamlError, read_tagged_yaml
 
+T = TypeVar("T")
 MAX_JSON_BYTES = 1 << 20
+_WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
+"""What compiled and data-parallel networks, in either order, put before every name."""
 
 
 class WeightFiles:
@@ -104,7 +107,7 @@ class WeightFiles:
 
 
 def state_of(content: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """A state dictionary, checked to be one.
+    """A state dictionary, checked to be one; a wrapper's prefix of all names is left out.
 
     Raises:
         CheckpointError: If a value is not a tensor.
@@ -114,7 +117,16 @@ def state_of(content: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{where}: expected tensors by name, got {key!r}: {type(value).__name__}.")
-    return dict(content)
+    return unwrapped(content)
+
+
+def unwrapped(state: Mapping[str, T]) -> dict[str, T]:
+    """The entries without the prefixes that compiled and data-parallel networks put before every name."""
+    names = dict(state)
+    for prefix in _WRAPPERS:
+        if all(key.startswith(prefix) for key in names):
+            names = {key.removeprefix(prefix): value for key, value in names.items()}
+    return names
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,9 +16,7 @@ from polsess.checkpoints.weight_files import WeightFiles, state_of
 
 CONVERTERS = Converters("original polsess")
 """By ``model_type``; ``arguments`` are the model's block of the old configuration (letters N, B, H ...),
-``state`` the tensors without the prefix of ``torch.compile``."""
-
-_COMPILED = "_orig_mod."
+``state`` the tensors."""
 
 
 @register_reader
@@ -38,10 +36,7 @@ class LegacyReader(Reader):
             raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
         where, content = str(files.folder / names[0]), files.torch_dict(names[0])
         model_type, arguments = model_arguments(_config_of(content, config, where), where)
-        state = {
-            key.removeprefix(_COMPILED): value
-            for key, value in state_of(content["model_state_dict"], where).items()
-        }
+        state = state_of(content["model_state_dict"], where)
         convert = CONVERTERS.find(model_type, where)
         try:
             converted = convert(arguments, state)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polsess.checkpoints.formats import CheckpointError, Converted, Reader, register_reader
 from polsess.checkpoints.look2hear.spmamba import convert_spmamba, is_spmamba
-from polsess.checkpoints.weight_files import WeightFiles, state_of
+from polsess.checkpoints.weight_files import WeightFiles, state_of, unwrapped, without_prefix
 
 CONF = "conf.yml"
 MAX_MEMBER_BYTES = 1 << 30
@@ -89,14 +89,13 @@ def _find(files: WeightFiles) -> str | None:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The network's entries, without the prefixes of the trainer and of data-parallel copies."""
+    """The network's entries, without the prefixes of the trainer and of wrappers."""
     inner = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not isinstance(inner, Mapping):
         return {}
-    named = {key: value for key, value in inner.items() if isinstance(key, str)}
-    for prefix in ("audio_model.", "module."):
-        if any(key.startswith(prefix) for key in named):
-            named = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+    named = unwrapped({key: value for key, value in inner.items() if isinstance(key, str)})
+    if any(key.startswith("audio_model.") for key in named):
+        named = unwrapped(without_prefix(named, "audio_model."))
     return named
 
 

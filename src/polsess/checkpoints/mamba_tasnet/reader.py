@@ -12,7 +12,7 @@ from polsess.checkpoints.mamba_tasnet.converters import (
     convert_dpmamba,
     convert_mamba_tasnet,
 )
-from polsess.checkpoints.weight_files import WeightFiles, state_of
+from polsess.checkpoints.weight_files import WeightFiles, state_of, unwrapped
 
 PARTS = ("encoder", "masknet", "decoder")
 _FILES = [f"{part}.ckpt" for part in PARTS]
@@ -35,7 +35,9 @@ class MambaTasNetReader(Reader):
         if files.main not in (None, *_FILES) or not files.has(*_FILES):
             return False
         content = files.torch_file("masknet.ckpt")
-        return isinstance(content, Mapping) and architecture(content) is not None
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            return False
+        return architecture(unwrapped(content)) is not None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
         """See the base class; ``config`` may say only what no tensor shows."""
