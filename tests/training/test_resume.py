@@ -168,3 +168,63 @@ def test_the_command_exits_as_the_signal_asks(
     assert result.exit_code == code
     assert "continue with --resume" in result.output
     assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
+
+
+def test_a_run_that_has_ended_early_stays_ended(experiment: dict[str, Any], tmp_path: Path) -> None:
+    optimizer = {"learning_rate": 1e-30, "plateau_patience": 0}
+    experiment = with_training(experiment, max_epochs=9, optimizer=optimizer, early_stopping_patience=1)
+    ended = train(parse_config(experiment), tmp_path / "run", progress=False)
+    assert ended.epochs < 9
+    before = final_state(tmp_path / "run")
+    again = train(parse_config(experiment), tmp_path / "run", resume=True, progress=False)
+    assert again.epochs == ended.epochs
+    assert_equal(final_state(tmp_path / "run"), before)
+
+
+def test_when_time_is_up_the_rest_of_the_epoch_is_left_for_the_next_start(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every start has the time of its own; one after no time at all does a single step."""
+    limited = with_training(experiment, max_epochs=2, max_minutes=1e-9, accumulate_batches=2)
+    first = train(parse_config(limited), tmp_path / "run", progress=False)
+    assert first.epochs == 0
+    assert first.best_checkpoint.is_file()
+    assert final_state(tmp_path / "run")["polsess_progress"] == {"epoch": 0, "batches": 2, "steps": 1}
+    second = train(parse_config(limited), tmp_path / "run", resume=True, progress=False)
+    assert second.epochs == 1
+    assert final_state(tmp_path / "run")["polsess_progress"] == {"epoch": 1, "batches": 0, "steps": 2}
+    train(
+        parse_config(with_training(limited, max_minutes=None)),
+        tmp_path / "run",
+        resume=True,
+        progress=False,
+    )
+    train(parse_config(with_training(limited, max_minutes=None)), tmp_path / "through", progress=False)
+    one, two = (final_state(tmp_path / part)["state_dict"] for part in ("through", "run"))
+    assert_equal(one, two)
+
+
+def test_running_means_are_saved_between_steps(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of batches that is done again must not reach the statistics of batch normalisation twice."""
+
+    def add_norm(model: Any, *_: Any) -> None:
+        original = model.estimate_sources
+        model.centred = torch.nn.BatchNorm1d(1)
+        model.estimate_sources = lambda mixture: original(model.centred(mixture.unsqueeze(1)).squeeze(1))
+
+    from polsess.train import run as run_module
+
+    create = run_module.create_trained_model
+
+    def create_with_norm(*args: Any, **kwargs: Any) -> Any:
+        model, origin = create(*args, **kwargs)
+        add_norm(model)
+        return model, origin
+
+    monkeypatch.setattr(run_module, "create_trained_model", create_with_norm)
+    experiment = with_training(experiment, max_epochs=1, accumulate_batches=2)
+    train(parse_config(experiment), tmp_path / "through", progress=False)
+    run_in_pieces(experiment, tmp_path / "pieces", monkeypatch, [0])
+    assert_equal(final_state(tmp_path / "pieces"), final_state(tmp_path / "through"))

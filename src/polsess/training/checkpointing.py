@@ -100,6 +100,7 @@ class Checkpoints(Checkpoint):
     Args:
         folder: Where they go.
         every_minutes: Time between two within an epoch.
+        max_minutes: After these the run is validated at the next step boundary and ends; None never ends it.
         signals: Asked at every step boundary.
         patience: Validations without a new best before the run ends; None never ends it.
         progress: Where the run starts.
@@ -109,18 +110,20 @@ class Checkpoints(Checkpoint):
         self,
         folder: Path,
         every_minutes: float,
+        max_minutes: float | None,
         signals: StopSignals,
         patience: int | None,
         progress: Progress,
     ) -> None:
         self.folder = folder
         self.every_minutes = every_minutes
+        self.max_minutes = math.inf if max_minutes is None else max_minutes
         self.signals = signals
         self.patience = patience
         self.progress = progress
         self.best_score = -math.inf
         self.bad_validations = 0
-        self._saved = time.monotonic()
+        self._saved = self._started = time.monotonic()
         self._is_best = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -128,24 +131,26 @@ class Checkpoints(Checkpoint):
         del pl_module
         self.progress.set_loops(trainer)
         self.signals.install()
+        self._started = time.monotonic()
+        self._end_if_hopeless(trainer)  # it had ended already
         if trainer.is_global_zero:
             self._sweep()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
     ) -> None:
-        """Save if time is up or a signal came; the epoch's last batch is followed by the epoch's own save."""
+        """Between steps: save if it is time or a signal came, end the run if its time is up."""
         del args
         assert isinstance(pl_module, SeparationModule)
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if done == trainer.num_training_batches:
-            return
+        done = _batches_done(trainer)
+        if done % pl_module.config.accumulate_batches or done == trainer.num_training_batches:
+            return  # a group of batches is under way, or the epoch's own save follows
         due = time.monotonic() - self._saved >= 60 * self.every_minutes
-        number, save = largest(trainer, (self._received(), int(due)))
+        number, save, over = largest(trainer, (self._received(), int(due), self._is_over()))
         if number or save:
-            stepped = done - done % pl_module.config.accumulate_batches  # a group under way is done again
-            self._save(trainer, Progress(trainer.current_epoch, stepped, trainer.global_step))
+            self._save(trainer, Progress(trainer.current_epoch, done, trainer.global_step))
         self._end_if_asked(number)
+        trainer.should_stop = trainer.should_stop or bool(over)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take note of the score."""
@@ -156,17 +161,20 @@ class Checkpoints(Checkpoint):
         self._is_best = score > self.best_score
         self.best_score = max(score, self.best_score)
         self.bad_validations = 0 if self._is_best else self.bad_validations + 1
-        if self.patience is not None and self.bad_validations >= self.patience:
-            trainer.should_stop = True
+        self._end_if_hopeless(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the epoch; Lightning calls checkpoint callbacks after all others."""
+        """Save the epoch, or how much of it there was time for; Lightning calls us after all others."""
         del pl_module
-        self._save(trainer, Progress(trainer.current_epoch + 1, 0, trainer.global_step))
+        epoch, done = trainer.current_epoch, _batches_done(trainer)
+        whole = done == trainer.num_training_batches
+        self._save(trainer, Progress(epoch + whole, 0 if whole else done, trainer.global_step))
         if self._is_best and trainer.is_global_zero:
             with atomic_path(self.folder / BEST) as temporary:
                 shutil.copyfile(self.folder / LAST, temporary)
-        self._end_if_asked(*largest(trainer, (self._received(),)))
+        number, over = largest(trainer, (self._received(), self._is_over()))
+        self._end_if_asked(number)
+        trainer.should_stop = trainer.should_stop or bool(over)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and how long ago it was."""
@@ -194,6 +202,13 @@ class Checkpoints(Checkpoint):
     def _received(self) -> int:
         return int(self.signals.received or 0)
 
+    def _is_over(self) -> int:
+        return int(time.monotonic() - self._started >= 60 * self.max_minutes)
+
+    def _end_if_hopeless(self, trainer: lightning.Trainer) -> None:
+        if self.patience is not None and self.bad_validations >= self.patience:
+            trainer.should_stop = True
+
     def _save(self, trainer: lightning.Trainer, progress: Progress) -> None:
         self.progress = progress
         trainer.save_checkpoint(self.folder / LAST)
@@ -202,3 +217,7 @@ class Checkpoints(Checkpoint):
     def _end_if_asked(self, number: int) -> None:
         if number:
             raise Preempted(signal.Signals(number), self.folder / LAST)
+
+
+def _batches_done(trainer: lightning.Trainer) -> int:
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)

@@ -46,7 +46,7 @@ class TrainingConfig(Schema):
     max_epochs: int = Field(default=100, ge=1)
     """Epochs in all, those before a resume included."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """Wall-clock limit of this start of the run."""
+    """Wall-clock limit of each start of the run; it ends at a step boundary and can be resumed."""
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     gradient_clip_norm: float | None = Field(default=5.0, gt=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,7 @@ def create_trainer(
         Checkpoints(
             run_folder / CHECKPOINTS,
             config.checkpoint_minutes,
+            config.max_minutes,
             signals,
             config.early_stopping_patience,
             start,
@@ -71,7 +71,6 @@ def create_trainer(
         num_nodes=config.num_nodes,
         strategy=create_strategy(config),
         max_epochs=config.max_epochs,
-        max_time=timedelta(minutes=config.max_minutes) if config.max_minutes else None,
         precision="bf16-mixed" if reduces_precision(config, model) else "32-true",
         logger=create_loggers(config, run_folder, run_config),
         callbacks=chosen,
