@@ -179,7 +179,7 @@ def test_the_curriculum_says_when_the_rate_may_fall(tmp_path: Path) -> None:
         "training": {"optimizer": {"plateau_patience": 0, "plateau_factor": 0.5, "learning_rate": 1.0}},
     }
     config = parse_config(settings)
-    rate = LearningRate(config.training.optimizer, 100)
+    rate = LearningRate(config.training.optimizer, epoch_steps=1, max_epochs=100)
     rates = []
     for epoch in range(6):
         rates.append(rate.at(epoch, epoch))

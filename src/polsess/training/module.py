@@ -76,10 +76,9 @@ class SeparationModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; the learning rate is set before every step."""
-        self.learning_rate = LearningRate(
-            self.config.optimizer,
-            int(self.trainer.estimated_stepping_batches) // self.config.accumulate_batches,
-        )
+        batches = int(self.trainer.estimated_stepping_batches) // self.config.max_epochs
+        steps = -(-batches // self.config.accumulate_batches)  # the last group of an epoch may be smaller
+        self.learning_rate = LearningRate(self.config.optimizer, steps, self.config.max_epochs)
         self.learning_rate.load_state_dict(self._restored.get("learning_rate", {}))
         return create_optimizer(self.model, self.config.optimizer)
 

@@ -15,12 +15,14 @@ class LearningRate:
 
     Args:
         config: Schedule and base rate.
-        total_steps: Steps of the whole run; the cosine schedule ends there.
+        epoch_steps: Steps of an epoch.
+        max_epochs: Epochs of the whole run; the cosine schedule ends there.
     """
 
-    def __init__(self, config: OptimizerConfig, total_steps: int) -> None:
+    def __init__(self, config: OptimizerConfig, epoch_steps: int, max_epochs: int) -> None:
         self.config = config
-        self.total_steps = total_steps
+        self.epoch_steps = epoch_steps
+        self.max_epochs = max_epochs
         self.best_score = -math.inf
         self.bad_validations = 0
         self.num_falls = 0
@@ -66,8 +68,9 @@ class LearningRate:
         if config.schedule == "exponential":
             return config.exponential_factor ** (since // config.exponential_epochs)
         if config.schedule == "cosine":
-            left = max(1, self.total_steps - config.warmup_steps)
-            share = min(1.0, max(0, step - config.warmup_steps) / left)
+            first = max(config.warmup_steps, config.schedule_from_epoch * self.epoch_steps)
+            left = max(1, self.max_epochs * self.epoch_steps - first)
+            share = min(1.0, max(0, step - first) / left)
             return _COSINE_FLOOR + (1 - _COSINE_FLOOR) * (1 + math.cos(math.pi * share)) / 2
         return 1.0
 
@@ -75,4 +78,5 @@ class LearningRate:
         """Chen, Mao, Liu (2020), section 3.2: a rise for a model of 64 features, then 0.98 per two epochs."""
         if step <= self.config.warmup_steps:
             return 0.2 * 64**-0.5 * step * self.config.warmup_steps**-1.5
-        return self.config.learning_rate * 0.98 ** (epoch // 2)
+        since = max(0, epoch - self.config.schedule_from_epoch)
+        return self.config.learning_rate * 0.98 ** (since // 2)
