@@ -14,8 +14,8 @@ from polsess.config import parse_config
 from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from polsess.train import train
-from polsess.train.record import ChangedDataError
+from polsess.train import record, train
+from polsess.train.record import ChangedDataError, RunRecord
 from polsess.training.module import SeparationModule
 from polsess.training.trouble import Preempted
 
@@ -117,3 +117,28 @@ def test_the_fingerprint_follows_names_order_and_sizes(experiment: dict[str, Any
     content = (tmp_path / "other.wav").read_bytes()
     (tmp_path / "other.wav").write_bytes(content + bytes(8))
     assert fingerprint() not in (before, renamed)
+
+
+def test_a_section_that_opens_is_a_change(experiment: dict[str, Any], tmp_path: Path) -> None:
+    """What was null before has keys of its own now."""
+    run(experiment, tmp_path / "run", max_epochs=1)
+    said = run(experiment, tmp_path / "run", resume=True, max_epochs=1, loss={"spectral": {"weight": 5.0}})
+    assert "training.loss.spectral.weight None -> 5.0" in said[0]
+    experiment["data"]["corpus"]["rooms"] = {}
+    with pytest.raises(ConfigError, match=r"data\.corpus\.rooms\.\w+ was None, is .*cannot be resumed"):
+        run(experiment, tmp_path / "run", resume=True)
+
+
+def test_the_error_of_a_run_is_told_where_its_record_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    def fail() -> None:
+        with RunRecord(tmp_path).start():
+            monkeypatch.setattr(record, "write_text", full)
+            raise RuntimeError("the checkpoint could not be written")
+
+    with pytest.raises(RuntimeError, match="the checkpoint could not be written"):
+        fail()

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,17 @@ class RunRecord:
         entry = {"started": _now(), "ended": None, "outcome": "running", **facts, **describe_environment()}
         self.starts.append(entry)
         self._write()
-        outcome = "completed"
         try:
             yield
         except BaseException as error:
-            outcome = f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # on a disk that is full the run's own error is the one to tell
+                self._end(entry, f"{type(error).__name__}: {error}")
             raise
-        finally:
-            entry |= {"ended": _now(), "outcome": outcome}
-            self._write()
+        self._end(entry, "completed")
+
+    def _end(self, entry: dict[str, Any], outcome: str) -> None:
+        entry |= {"ended": _now(), "outcome": outcome}
+        self._write()
 
     def _write(self) -> None:
         write_text(self.path, json.dumps({"starts": self.starts}, indent=2, ensure_ascii=False) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ def changes_since(checkpoint: Path, config: Config) -> dict[str, list[Any]]:
     before = dict(flatten(content["polsess_config"]))
     now = dict(flatten(json.loads(config.model_dump_json())))
     places = {key for key, value in flatten(config.model_dump()) if isinstance(value, Path)}
+    keys = [*before, *(key for key in now if key not in before and _opens_section(key, before))]
     changed = {
-        key: [value, now.get(key)]
-        for key, value in before.items()  # keys of a newer release have their defaults
-        if now.get(key) != value and key not in places and not _matches(key, _FREE)
+        key: [before.get(key), now.get(key)]
+        for key in keys  # those of a newer release have their defaults
+        if now.get(key) != before.get(key) and key not in places and not _matches(key, _FREE)
     }
     fixed = [key for key in changed if _matches(key, _FIXED)]
     if _toggled(changed.get("training.ema_decay")):
@@ -64,6 +66,12 @@ def changes_since(checkpoint: Path, config: Config) -> dict[str, list[Any]]:
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _opens_section(key: str, before: Mapping[str, Any]) -> bool:
+    """Whether a section above the key was null."""
+    parts = key.split(".")
+    return any(".".join(parts[:depth]) in before for depth in range(1, len(parts)))
 
 
 def _toggled(change: list[Any] | None) -> bool:
