@@ -62,6 +62,9 @@ def test_time_is_added_up_over_resumes(several: Path) -> None:
     table = several / "small" / "metrics.csv"
     table.write_text(HEADER + "0,4,3,0,0,0,0\n1,8,6,0,0,0,0\n2,12,2,0,0,0,0\n3,16,4.5,0,0,0,0\n")
     assert read_run(several / "small").minutes == pytest.approx(10.5)
+    starts = [{"resumed_at": None}, {"resumed_at": {"epoch": 1}}]  # whose first epoch took longer
+    (several / "small" / "environment.json").write_text(json.dumps({"starts": starts}))
+    assert read_run(several / "small").minutes == pytest.approx(13.5)
 
 
 def test_the_table_shows_the_best_first_and_what_differs(several: Path) -> None:

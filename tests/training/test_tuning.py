@@ -211,3 +211,22 @@ def test_a_missing_optuna_names_its_extra(
     result = CliRunner().invoke(app, ["tune", str(write(tmp_path, space))])
     assert result.exit_code == 1
     assert "pip install 'polsess-separation[hpo]'" in result.output
+
+
+def test_scores_that_are_not_finite_fail_their_trial_only(
+    space: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([[float("nan")], [float("nan"), 1.0, float("nan")], [2.0]])
+
+    def train(_config: Any, _folder: Path, *, after_epoch: Any, **_: Any) -> None:
+        for epoch, score in enumerate(next(scores)):
+            after_epoch(epoch, score)
+
+    monkeypatch.setattr(tuning, "train", train)
+    result = tune(*load_space(write(tmp_path, {**space, "trials": 3})), tmp_path / "search")
+    assert [(trial.state, trial.score) for trial in result.trials] == [
+        ("failed", None),
+        ("complete", 1.0),
+        ("complete", 2.0),
+    ]
+    assert "no validation score was finite" in result.trials[0].remark

@@ -59,6 +59,8 @@ class PastRun:
     """Of the model; None if its configuration cannot be read."""
     problems: Sequence[str]
     """What of the folder could not be read, and why it ended."""
+    resumed_in: frozenset[int] = frozenset()
+    """Epochs in which later starts of the run began."""
 
     @property
     def best(self) -> Epoch | None:
@@ -69,8 +71,12 @@ class PastRun:
     @property
     def minutes(self) -> float:
         """Training time of all starts together, up to the last complete epoch."""
-        times = [*(epoch.minutes for epoch in self.epochs), -1.0]
-        return sum(now for now, after in pairwise(times) if after < now)  # each start ends where time falls
+        ends = [
+            now.minutes
+            for now, after in pairwise(self.epochs)
+            if after.number in self.resumed_in or after.minutes < now.minutes
+        ]
+        return sum(ends) + (self.epochs[-1].minutes if self.epochs else 0.0)
 
 
 def find_runs(folders: Sequence[Path]) -> list[PastRun]:
@@ -102,7 +108,7 @@ def read_run(folder: Path) -> PastRun:
     num_parameters = _count_parameters(config.get("model"), problems)
     record = _read_json(folder / "environment.json", problems, needed=False)
     state = RunState.DAMAGED if problems else _state(folder, settings, epochs, record, problems)
-    return PastRun(folder, state, settings, epochs, num_parameters, problems)
+    return PastRun(folder, state, settings, epochs, num_parameters, problems, _resumed_in(record))
 
 
 def differing_keys(runs: Sequence[PastRun]) -> list[str]:
@@ -188,8 +194,7 @@ def _state(
     record: Mapping[str, Any],
     problems: list[str],
 ) -> RunState:
-    starts = record.get("starts")
-    last = starts[-1] if isinstance(starts, list) and starts and isinstance(starts[-1], dict) else {}
+    last = (_starts(record) or [{}])[-1]
     outcome = str(last.get("outcome", "running"))
     if outcome == "completed" or (outcome == "running" and _is_complete(settings, epochs)):
         return RunState.FINISHED
@@ -201,6 +206,17 @@ def _state(
     if silent:
         problems.append(f"nothing was written for {_SILENCE_MINUTES:.0f} minutes")
     return RunState.STOPPED if silent else RunState.RUNNING
+
+
+def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    starts = record.get("starts")
+    return [each for each in starts if isinstance(each, dict)] if isinstance(starts, list) else []
+
+
+def _resumed_in(record: Mapping[str, Any]) -> frozenset[int]:
+    places = (start.get("resumed_at") for start in _starts(record))
+    epochs = [place.get("epoch") for place in places if isinstance(place, dict)]
+    return frozenset(epoch for epoch in epochs if isinstance(epoch, int))
 
 
 def _is_complete(settings: Mapping[str, Any], epochs: Sequence[Epoch]) -> bool:

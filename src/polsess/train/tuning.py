@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,11 @@ def _run_trial(
     scores: list[float] = []
 
     def after_epoch(epoch: int, score: float) -> None:
-        scores.append(score)
         on_epoch(number, epoch, score)
+        if math.isfinite(score):
+            scores.append(score)
+        if not scores:
+            return
         trial.report(max(scores), epoch)
         if trial.should_prune():
             raise optuna.TrialPruned
@@ -139,6 +143,8 @@ def _run_trial(
         _clear(run)
         config, _ = apply(base, values)
         train(config, run, progress=False, after_epoch=after_epoch)
+        if not scores:
+            raise RuntimeError("no validation score was finite")
         study.tell(trial, max(scores))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
