@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from typer.testing import CliRunner
 
 from polsess.audio import write_audio
-from polsess.checkpoints import load_model
+from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import create_model
+from polsess.schema import ConfigError
 from polsess.train import train
 from polsess.training.module import create_optimizer
+from polsess.training.schedule import LearningRate
 from polsess.training.settings import OptimizerConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -124,3 +127,42 @@ def test_the_command(experiment: dict[str, Any], tmp_path: Path) -> None:
     assert "Did you mean 'max_epochs'" in wrong.output
     nothing = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "none.yaml")])
     assert nothing.exit_code == 2
+
+
+def test_a_model_is_not_overwritten(experiment: dict[str, Any], tmp_path: Path) -> None:
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "model")
+    before = (tmp_path / "model" / "config.json").read_text()
+    with pytest.raises(FileExistsError, match=r"holds a model, .* choose another"):
+        run(experiment, tmp_path / "model")
+    assert (tmp_path / "model" / "config.json").read_text() == before
+
+
+def test_strata_that_no_example_knows_are_refused(experiment: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"validation_strata: no example has 'sex'\. Did you mean 'sexes'"):
+        run(experiment, tmp_path / "run", validation_strata="sex")
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedules_wait_for_their_epoch() -> None:
+    def rates(**settings: Any) -> list[float]:
+        rate = LearningRate(OptimizerConfig(learning_rate=1.0, **settings), epoch_steps=2, max_epochs=8)
+        return [rate.at(step, step // 2) for step in range(16)]
+
+    cosine = rates(schedule="cosine", schedule_from_epoch=4)
+    assert cosine[:9] == [1.0] * 9
+    assert cosine[9] < 1.0
+    assert cosine[12] == pytest.approx(0.505)  # halfway from there to the end
+    dptnet = rates(schedule="dptnet", schedule_from_epoch=4, warmup_steps=2)
+    assert dptnet[2:12] == [1.0] * 10
+    assert dptnet[12] == pytest.approx(0.98)
+
+
+def test_cosine_ends_with_the_run_when_an_epoch_is_no_multiple_of_a_group(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    """Three batches make two steps of an epoch, the last of one batch."""
+    experiment["data"]["corpus"]["examples_per_epoch"] = 12
+    optimizer = {"learning_rate": 1.0, "schedule": "cosine"}
+    rows = run(experiment, tmp_path / "run", max_epochs=2, accumulate_batches=2, optimizer=optimizer)
+    rate = 0.01 + 0.99 * (1 + math.cos(math.pi * 3 / 4)) / 2  # of the last step of four
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(rate, rel=1e-2)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from polsess.config import Config
 from polsess.data import Corpus, Split, create_corpus
 from polsess.models import SeparationModel, create_model
+from polsess.schema import ConfigError, suggest
 from polsess.training.fine_tuning import Origin, freeze, start_from
+
+_LOOKED_AT = 8
+"""Examples of which some must have the key of the strata."""
 
 
 def create_trained_model(config: Config, *, resume: bool = False) -> tuple[SeparationModel, Origin | None]:
@@ -29,9 +33,10 @@ def open_corpora(config: Config) -> list[Corpus]:
 
     Raises:
         FileNotFoundError: If the corpus is not where the configuration says.
-        ValueError: If it does not fit the task or its files are wrong.
+        ValueError: If it does not fit the task, its files are wrong, or its examples know nothing of
+            ``training.validation_strata``.
     """
-    return [
+    corpora = [
         create_corpus(
             config.data.corpus,
             split,
@@ -41,3 +46,20 @@ def open_corpora(config: Config) -> list[Corpus]:
         )
         for split in (Split.TRAIN, Split.VAL)
     ]
+    if config.training.loss.num_mixtures == 1:  # mixtures of mixtures keep only what their parts share
+        _check_strata(config.training.validation_strata, corpora[-1])
+    return corpora
+
+
+def _check_strata(key: str | None, corpus: Corpus) -> None:
+    """See that some of the first examples have the key by whose values scores shall be given."""
+    if key is None:
+        return
+    known: set[str] = set()
+    for index in range(min(len(corpus), _LOOKED_AT)):
+        known |= corpus.example(0, index).metadata.keys()
+        if key in known:
+            return
+    raise ConfigError(
+        f"training.validation_strata: no example has '{key}'.{suggest(key, sorted(known), 'They have')}"
+    )

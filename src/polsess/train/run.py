@@ -62,7 +62,7 @@ def train(
         after_epoch: Told every epoch, counted from 0, and its validation score; may raise to end the run.
 
     Raises:
-        FileExistsError: If the folder holds a run and ``resume`` is not set.
+        FileExistsError: If the folder holds a run and ``resume`` is not set, or a model.
         FileNotFoundError: If ``resume`` is set and there is nothing to continue.
         ValueError: If the corpus, the weights to start from or the parts to freeze do not fit, or a resumed
             run would continue with another model, other data or another kind of step.
@@ -133,7 +133,7 @@ def _result(run_folder: Path, trainer: lightning.Trainer, non_finite: NonFiniteL
         run_folder=run_folder,
         best_checkpoint=run_folder / CHECKPOINTS / BEST,
         best_score=checkpoints.best_score,
-        epochs=trainer.current_epoch,
+        epochs=checkpoints.progress.epoch,
         skipped_steps=non_finite.count,
     )
 
@@ -146,6 +146,10 @@ def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
     if not resume and last.exists():
         raise FileExistsError(
             f"{run_folder} holds a run already; continue it with --resume or choose another."
+        )
+    if any(run_folder.glob("*.safetensors")):
+        raise FileExistsError(
+            f"{run_folder} holds a model, whose config.json a run would replace; choose another."
         )
     return last
 
