@@ -85,6 +85,26 @@ def test_too_many_bad_steps_end_the_run_with_a_replay(
     assert "not finite: reproduced" in result.output
 
 
+def test_a_replay_draws_what_the_step_drew(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, for one, may be what made a value not finite."""
+    original = BLSTM.estimate_sources
+    drawn: list[float] = []
+
+    def estimate_sources(self: BLSTM, mixture: Tensor) -> Tensor:
+        if not self.training or not torch.is_grad_enabled():
+            return original(self, mixture)
+        drawn.append(torch.rand(()).item())
+        return original(self, mixture) * (float("nan") if len(drawn) > 2 else 1.0)
+
+    monkeypatch.setattr(BLSTM, "estimate_sources", estimate_sources)
+    with pytest.raises(TrainingStopped):
+        run(experiment, tmp_path / "run", max_skipped_steps=0)
+    replay_step(tmp_path / "run" / "replay.pt")
+    assert drawn[3] == drawn[2]
+
+
 def test_a_foreign_file_is_no_replay(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"x\.pt: not the replay file of a run"):

@@ -62,7 +62,7 @@ class SeparationModule(lightning.LightningModule):
         self.frozen_norms = frozen_norms(model)
         self.scores: dict[int, tuple[str, float, float]] = {}
         self._group: list[tuple[int, Batch]] = []  # the batches of this step, numbered within the epoch
-        self._fault: tuple[str, Batch] | None = None  # the first bad batch of the step
+        self._fault: tuple[str, int, Batch] | None = None  # the first bad batch of the step
         self._statistics = RunningStatistics()
         self._restored: dict[str, Any] = {}
         if config.compile and model.supports_compile:
@@ -98,7 +98,7 @@ class SeparationModule(lightning.LightningModule):
         loss = loss.nan_to_num(0.0)
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=count, sync_dist=True)
         if (batch_idx + 1) % group == 0 or batch_idx + 1 == total:
-            self._step(batch)
+            self._step()
 
     def _add_gradient(self, weight: float) -> Tensor:
         """Backpropagate the group's last batch in as many parts as memory asks for; returns its loss.
@@ -129,7 +129,7 @@ class SeparationModule(lightning.LightningModule):
             )
 
     def _backward(self, batch_idx: int, batch: Batch, weight: float) -> Tensor:
-        _seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
+        seed_step(self.run_config["seed"], self.current_epoch, batch_idx, self.global_rank)
         total = batch.mixture.new_zeros(())
         count = len(batch.mixture)
         for rows in torch.arange(count).chunk(self.num_micro_batches):
@@ -137,14 +137,14 @@ class SeparationModule(lightning.LightningModule):
             estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture[part])
             loss = self.loss(estimates, batch.references[part], auxiliary) * (len(rows) / count)
             if not loss.isfinite():
-                self._fault = self._fault or (f"loss {loss.item()}", batch)
+                self._fault = self._fault or (f"loss {loss.item()}", batch_idx, batch)
                 # Every gradient becomes NaN, so that all processes leave this step out.
                 loss = sum((p.sum() for p in self.parameters() if p.requires_grad), loss) * torch.nan
             self.manual_backward(loss * weight)
             total += loss.detach()
         return total
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self) -> None:
         """Clip and step; a gradient that is not finite is dropped and written down."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, lightning.pytorch.core.optimizer.LightningOptimizer)
@@ -158,8 +158,8 @@ class SeparationModule(lightning.LightningModule):
         if norm.isfinite():
             optimizer.step()
         else:
-            what, batch = self._fault or (f"gradient norm {norm.item()}", batch)
-            self.non_finite.add(self, gather(self.non_finite.describe(self, batch, what)))
+            what, index, batch = self._fault or (f"gradient norm {norm.item()}", *self._group[-1])
+            self.non_finite.add(self, gather(self.non_finite.describe(self, index, batch, what)))
             self._fault = None
             self._statistics.restore()
         optimizer.zero_grad(set_to_none=True)
@@ -230,6 +230,7 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.O
     return optimizer_class(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
-def _seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
+def seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
+    """Let torch draw what it drew for this batch of this process, dropout for one."""
     sequence = np.random.SeedSequence([seed, epoch, batch_idx, rank])
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))

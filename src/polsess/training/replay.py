@@ -14,6 +14,7 @@ from polsess.schema import parse
 from polsess.tasks import Task
 from polsess.training.fine_tuning import freeze, frozen_norms
 from polsess.training.forensics import first_non_finite_module
+from polsess.training.module import seed_step
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def replay_step(path: Path) -> Replay:
     model.train()
     for module in frozen_norms(model):
         module.eval()
+    seed_step(config["seed"], record["epoch"], record.get("batch", 0), record.get("process", 0))
     estimates, auxiliary = model.forward_with_auxiliary(batch.mixture)
     loss = loss_function(estimates, batch.references, auxiliary)
     loss.backward()

@@ -49,17 +49,20 @@ class NonFiniteLog:
         self.limit = limit
         self.count = 0
 
-    def describe(self, module: SeparationModule, batch: Batch, what: str) -> dict[str, Any]:
+    def describe(self, module: SeparationModule, batch_idx: int, batch: Batch, what: str) -> dict[str, Any]:
         """What is written down of a batch.
 
         Args:
             module: Says which step it is.
+            batch_idx: The batch's number within its epoch.
             batch: The batch.
             what: What was not finite in it.
         """
         return {
             "epoch": module.current_epoch,
             "step": module.global_step,
+            "batch": batch_idx,
+            "process": module.global_rank,
             "what": what,
             "first_module": first_non_finite_module(module.model, batch.mixture),
             "items": batch.identifiers,
