@@ -60,6 +60,13 @@ def test_mistakes_name_the_key_and_the_remedy(data: dict[str, Any], message: str
         parse_config(data)
 
 
+def test_many_mistakes_are_counted() -> None:
+    with pytest.raises(ConfigError) as told:
+        parse_config({**EXPERIMENT, **{f"key{n}": 1 for n in range(30)}})
+    assert len(str(told.value).splitlines()) == 9
+    assert str(told.value).endswith("... and 22 mistakes more.")
+
+
 @pytest.mark.parametrize(("task", "sources"), [("ES", 1), ("EB", 1), ("SB", 2)])
 def test_the_task_decides_the_sources(task: str, sources: int) -> None:
     config = parse_config({**EXPERIMENT, "task": task})

@@ -218,7 +218,12 @@ def _task_sources(task: Any, corpus: Mapping[str, Any]) -> int | None:
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"'{text}': expected key=value, e.g. training.max_epochs=3.")
+        hint = (
+            f" A file goes behind its option, e.g. --config {text}."
+            if text.endswith((".yaml", ".yml"))
+            else ""
+        )
+        raise ConfigError(f"'{text}': expected key=value, e.g. training.max_epochs=3.{hint}")
     nested: Any = parse_yaml(value, where=key)
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}

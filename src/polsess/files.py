@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -74,6 +75,32 @@ def _swap(new: Path, target: Path) -> None:
         aside.rename(target)
         raise
     aside.rename(new)  # removed with the temporary folder
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the work whether files can be written to a folder, which need not be there yet.
+
+    Raises:
+        OSError: If it is a file, or nothing may be written there.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; choose a folder", str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "nothing may be written there; choose another place", str(place))
+
+
+def check_target(target: Path) -> None:
+    """Find out before the work whether a file can be written.
+
+    Raises:
+        OSError: If a folder has its name, or nothing may be written there.
+    """
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(target))
+    check_folder(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 SchemaT = TypeVar("SchemaT", bound="Schema")
 
+_MAX_SHOWN = 8
+
 
 class ConfigError(ValueError):
     """A configuration cannot be used; the message says where, why, and what to do."""
@@ -37,8 +39,8 @@ def parse(schema: type[SchemaT], data: Any, where: str = "") -> SchemaT:
         where: Dotted path of ``data`` in the file it came from; starts every error message.
 
     Raises:
-        ConfigError: One line per mistake, e.g. ``model.num_filter: unknown key of ConvTasNetConfig.
-            Did you mean 'num_filters'? Known keys: ...``.
+        ConfigError: One line for each of the first mistakes, e.g. ``model.num_filter: unknown key of
+            ConvTasNetConfig. Did you mean 'num_filters'? Known keys: ...``.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where or schema.__name__}: expected a mapping, got {data!r}.")
@@ -46,7 +48,10 @@ def parse(schema: type[SchemaT], data: Any, where: str = "") -> SchemaT:
         # Through JSON: strict about types, yet lists become tuples and words become enumerations.
         return schema.model_validate_json(json.dumps(dict(data), default=str))
     except ValidationError as error:
-        lines = [_explain(schema, where, dict(detail)) for detail in error.errors()]
+        details = error.errors()
+        lines = [_explain(schema, where, dict(detail)) for detail in details[:_MAX_SHOWN]]
+        if len(details) > _MAX_SHOWN:
+            lines.append(f"... and {len(details) - _MAX_SHOWN} mistakes more.")
         raise ConfigError("\n".join(lines)) from None
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,8 +94,12 @@ def test_exit_codes(tmp_path: Path) -> None:
     code, _, message = run("-d", items, "--estimates", items, "--metrics", "peqs")
     assert code == ExitCode.USAGE
     assert "Did you mean 'pesq'" in message
+    code, _, message = run("-d", items, "--estimates", items, *FAST)
+    assert code == ExitCode.USAGE
+    assert "Files beside a mixture are references" in message
+    perfect = shutil.copytree(items, tmp_path / "perfect", ignore=shutil.ignore_patterns("mix.wav"))
     (items / "item2" / "mix.wav").write_bytes(b"RIFF")
-    code, table, message = run("-d", items, "--estimates", items, "-o", tmp_path / "out", *FAST)
+    code, table, message = run("-d", items, "--estimates", perfect, "-o", tmp_path / "out", *FAST)
     assert code == ExitCode.SOME_FAILED
     assert "| SI-SNR [dB]  | 100.00 |" in table
     assert "1 utterance(s) could not be evaluated" in message

@@ -44,6 +44,9 @@ def test_make_and_analyse(tmp_path: Path) -> None:
     code, _, message = run("make", *folders, "-o", tmp_path / "x", "--anchor", "lowest")
     assert code == ExitCode.USAGE
     assert "listen.anchors.0" in message
+    code, _, message = run("analyse", out / "key.json", "--key", out / "key.json")
+    assert code == ExitCode.USAGE
+    assert "key.json: format: expected 'polsess-listening-answers-1'" in message
     (tmp_path / "answers" / "answers-L1.json").write_text(json.dumps({"test": key.test}))
     code, _, message = run("analyse", tmp_path / "answers", "--key", out / "key.json")
     assert code == ExitCode.USAGE

@@ -82,6 +82,27 @@ def test_errors_are_one_line_and_a_code(error: Exception, code: ExitCode) -> Non
     assert result.stderr == f"error: {error}\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (FileNotFoundError(2, "No such file", "a.yaml"), "a.yaml: no such file.", ExitCode.USAGE),
+        (IsADirectoryError(21, "Is a directory", ".b-tmp", None, "b"), "b: is a directory.", ExitCode.USAGE),
+        (PermissionError(13, "Permission denied", "c"), "c: permission denied.", ExitCode.SOME_FAILED),
+    ],
+)
+def test_errors_of_the_system_start_with_the_file(error: OSError, message: str, code: ExitCode) -> None:
+    result = CliRunner().invoke(program(error), ["work"])
+    assert (result.stderr, result.exit_code) == (f"error: {message}\n", code)
+
+
+def test_warnings_of_the_package_are_one_line() -> None:
+    script = "import polsess.cli.main as cli, warnings; cli._program(type('C', (), {})(), version=False)\n"
+    script += "warnings.warn_explicit('one item is bad', UserWarning, cli.__file__, 1)\n"
+    script += "warnings.warn_explicit('foreign', UserWarning, '/elsewhere.py', 7)"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", script], capture_output=True, text=True)
+    assert done.stderr.splitlines() == ["warning: one item is bad", "/elsewhere.py:7: UserWarning: foreign"]
+
+
 def test_an_interrupt_has_its_own_code() -> None:
     assert CliRunner().invoke(program(KeyboardInterrupt()), ["work"]).exit_code == ExitCode.INTERRUPTED
 

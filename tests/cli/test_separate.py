@@ -123,6 +123,25 @@ def test_a_wrong_command_line(model: Path, words: tuple[str, ...]) -> None:
     assert not Path("separated").exists()
 
 
+def test_an_output_folder_that_is_none_is_found_out_first() -> None:
+    taken = sound("a.wav").read_bytes()
+    result = CliRunner().invoke(app, ["separate", "a.wav", "-m", "nowhere", "-o", "a.wav/deeper"])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {Path('a.wav').absolute()}: is a file; choose a folder.\n"
+    assert Path("a.wav").read_bytes() == taken
+
+
+def test_a_rate_that_the_outputs_cannot_have_costs_no_work(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Separator, "_estimate", lambda *_: pytest.fail("the network ran"))
+    sound("a.wav", rate=7919)
+    result = run(model, "a.wav", "--format", "mp3")
+    assert result.exit_code == 1
+    assert "MP3 has no rate of 7919 Hz" in result.stderr
+    assert not Path("separated").exists()
+
+
 def test_a_device_that_is_not_there(model: Path) -> None:
     sound("a.wav")
     result = CliRunner().invoke(app, ["separate", "a.wav", "-m", str(model), "--device", "toaster"])

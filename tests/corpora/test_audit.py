@@ -219,6 +219,9 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     clean = run.invoke(app, ["data", "audit", str(root), "--workers", "1"])
     assert (clean.exit_code, "Nothing found." in clean.stdout) == (0, True)
     (root / "train/scene/S1.wav").unlink()
+    wrong = run.invoke(app, ["data", "audit", str(root), "-o", str(root), "--workers", "1"])
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr == f"error: {root}: is a folder; name a file.\n"
     broken = run.invoke(
         app, ["data", "audit", str(root), "-o", str(tmp_path / "found.csv"), "--workers", "1"]
     )

@@ -27,6 +27,7 @@ from polsess.data.generation import (
 from polsess.data.generation.scenes import load_scenes
 from polsess.data.plate import Plate, create_reverb
 from polsess.data.polsess_layers import FOLDERS
+from polsess.data.polsess_table import find_table, read_table
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from tests.conftest import DATA
@@ -371,6 +372,9 @@ def test_the_command(sources: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "2 mixtures" in done.stderr
     assert (tmp_path / "c/val/corpus_c_val_final.csv").is_file()
+    polish = run.invoke(app, [*arguments[:2], str(tmp_path / "żółty zbiór"), *arguments[3:], "--train", "1"])
+    assert polish.exit_code == 0, polish.stderr
+    assert len(read_table(find_table(tmp_path / "żółty zbiór", "train"))) == 1
 
 
 def test_the_corpus_beside_the_tests_is_sound() -> None:

@@ -7,11 +7,13 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.checkpoints import save_model
+from polsess.data.polsess_layers import VARIANTS
 from polsess.evaluate import open_corpus, open_models
 from polsess.evaluate.opening import name_of_data
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
+from tests.conftest import DATA
 from tests.evaluate.corpora import write_items
 
 
@@ -94,3 +96,9 @@ def test_the_task_that_nobody_named_is_the_models(tmp_path: Path) -> None:
     save_model(create_model("blstm", preset="tiny", num_sources=1), tmp_path / "model", task="EB")
     (system,) = open_models([str(tmp_path / "model")], "cpu")
     assert system.task is Task.EB
+
+
+def test_the_root_of_polsess_is_recognised() -> None:
+    found = open_corpus(DATA / "polsess_mini", ["corpus.each_variant=true"], sample_rate=8000)
+    assert found.config.corpus_type == "polsess"
+    assert found.example(0, 0).metadata["variant"] in VARIANTS

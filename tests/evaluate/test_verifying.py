@@ -97,8 +97,10 @@ def test_other_conditions_are_said_and_never_pass(fake: Published, tmp_path: Pat
     assert "2 utterances have a score, the test set has 3" in text
     (tmp_path / "wsj0" / "2speakers" / "wav8k").rename(tmp_path / "wsj0" / "2speakers" / "wav16k")
     code, _, message = run(*words)
-    assert code == ExitCode.SOME_FAILED
+    assert code == ExitCode.USAGE
     assert "no folder wav8k" in message
+    code, _, message = run(fake.hub_id, tmp_path / "nowhere")
+    assert (code, "no folder at" in message) == (ExitCode.USAGE, True)
 
 
 def test_names_lead_to_one_publication() -> None:

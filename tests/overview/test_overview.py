@@ -134,5 +134,7 @@ def test_the_command_prints_tables_and_json() -> None:
     shown = CliRunner().invoke(app, ["models", "dprnn"], env={"COLUMNS": "200"})
     assert "DPRNNTasNet-ks16_WHAM_sepclean" in shown.stdout
     assert "3.65 M" in shown.stdout
+    for shown in (CliRunner().invoke(app, ["models"]), CliRunner().invoke(app, ["models", "dprnn"])):
+        assert "DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k" in shown.stdout  # whole, where no terminal is
     assert CliRunner().invoke(app, ["models", "nobody"]).exit_code == 2
     assert CliRunner().invoke(app, ["models", "dprnn", "--markdown"]).exit_code == 2

@@ -57,6 +57,15 @@ class AudioFormat:
         """The format that a file name's ending asks for."""
         return cls(Path(path).suffix.lower().removeprefix("."), bits)  # type: ignore[arg-type]
 
+    def check_rate(self, sample_rate: int, path: Path | str) -> None:
+        """Refuse a rate in Hz that the container does not have.
+
+        Raises:
+            AudioError: Naming the file that cannot be written.
+        """
+        if self.container == "mp3" and sample_rate not in _MP3_RATES:
+            raise AudioError(path, f"MP3 has no rate of {sample_rate} Hz; write WAV, FLAC or OGG.")
+
     @property
     def subtype(self) -> str:
         """The encoding by libsndfile's name."""
@@ -120,8 +129,7 @@ class AudioWriter:
         name: Path | str | None = None,
     ) -> None:
         self._name, self._format, self._clamp = name or path, audio_format, clamp
-        if audio_format.container == "mp3" and sample_rate not in _MP3_RATES:
-            raise AudioError(self._name, f"MP3 has no rate of {sample_rate} Hz; write WAV, FLAC or OGG.")
+        audio_format.check_rate(sample_rate, self._name)
         bytes_each = 4 if audio_format.bits == "32f" else 3 if audio_format.bits == "24" else 2
         huge = num_samples * num_channels * bytes_each > _WAV_LIMIT
         kind = "RF64" if audio_format.container == "wav" and huge else audio_format.container.upper()

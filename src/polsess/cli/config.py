@@ -27,15 +27,15 @@ def show(
     ] = None,
 ) -> None:
     """Print every value of an experiment and where it came from."""
-    from rich.console import Console
     from rich.table import Table
 
+    from polsess.cli.terminal import create_page
     from polsess.config import explain_config
 
     table = Table("key", "value", "from", box=None)
     for key, value, origin in explain_config(config, overrides or [], say=context.obj.note):
         table.add_row(key, str(value), origin)
-    Console(highlight=False).print(table)
+    create_page().print(table)
 
 
 def schema(

@@ -31,8 +31,11 @@ def audit(
     """Look for everything that can be wrong with a PolSESS corpus; ends with 1 if something is broken."""
     from polsess.data.audit import audit_polsess, save_findings
     from polsess.data.parallel import default_workers
+    from polsess.files import check_target
 
     terminal: Terminal = context.obj
+    if out is not None:
+        check_target(out)
     with terminal.progress() as progress:
         bar = progress.add_task("Rows", total=None)
         result = audit_polsess(

@@ -73,7 +73,7 @@ def _examine(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from polsess.cli.terminal import ExitCode
+    from polsess.cli.terminal import ExitCode, create_page
     from polsess.doctor import gather_facts, judge
 
     facts = gather_facts()
@@ -90,8 +90,8 @@ def _examine(as_json: bool) -> None:
             elif isinstance(value, (list, tuple)):
                 shown = ", ".join(value) or "none"
             table.add_row(key, str(shown))
+        create_page().print(table)
         console = Console(highlight=False, markup=False, soft_wrap=True)
-        Console(highlight=False, markup=False).print(table)
         for finding in findings:
             console.print(f"{finding.level}: {finding.message}")
             if finding.remedy:

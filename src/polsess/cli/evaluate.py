@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
-from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
     from polsess.data import Corpus
@@ -24,8 +24,8 @@ _Data = Annotated[
     typer.Option(
         "-d",
         "--data",
-        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, a manifest.csv, or a metadata.csv of "
-        "clips. Repeatable.",
+        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of PolSESS, a manifest.csv, "
+        "or a metadata.csv of clips. Repeatable.",
     ),
 ]
 _Model = Annotated[list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")]
@@ -160,7 +160,7 @@ def _open_systems(
     try:
         return open_models(models or [], device)
     except (CheckpointError, OSError) as error:
-        raise Failure(str(error), ExitCode.MODEL) from None
+        raise Failure(explain(error), ExitCode.MODEL) from None
 
 
 def _open_data(
@@ -182,7 +182,7 @@ def _open_data(
             sample_rate=system.sample_rate,
         )
     except (ValueError, OSError) as error:
-        raise Failure(str(error), ExitCode.USAGE) from None
+        raise Failure(explain(error), ExitCode.USAGE) from None
 
 
 def _read_predictor(path: Path) -> PredictorConfig:

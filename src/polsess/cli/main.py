@@ -9,15 +9,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import polsess.cli
-from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 from polsess.schema import ConfigError
 
+_USUAL_FORMAT = warnings.formatwarning
 _GLOBAL_FLAGS = {"-q", "--quiet", "--debug"}
 
 
@@ -43,23 +46,28 @@ class CommandGroup(TyperGroup):
             terminal = ctx.obj or Terminal()
             if terminal.debug:
                 raise
-            terminal.error(_explain(error))
+            terminal.error(explain(error))
             raise typer.Exit(_exit_code(error)) from None
-
-
-def _explain(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _exit_code(error: BaseException) -> ExitCode:
     if isinstance(error, Failure):
         return error.code
-    if isinstance(error, ConfigError):
-        return ExitCode.USAGE
+    if isinstance(error, ConfigError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return ExitCode.USAGE  # a path that was given is wrong
     checkpoints = sys.modules.get("polsess.checkpoints")  # its errors exist only once it is imported
     if checkpoints is not None and isinstance(error, checkpoints.CheckpointError):
         return ExitCode.MODEL
     return ExitCode.SOME_FAILED
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """What this package warns of in one line, as errors are; the place in the code helps no user."""
+    if category is UserWarning and Path(filename).is_relative_to(Path(polsess.cli.__path__[0]).parent):
+        return f"warning: {message}\n"
+    return _USUAL_FORMAT(message, category, filename, lineno, line)
 
 
 app = typer.Typer(
@@ -91,6 +99,7 @@ def _program(
     ] = False,
 ) -> None:
     context.obj = Terminal(quiet=quiet, debug=debug)
+    warnings.formatwarning = _format_warning
 
 
 for _module in sorted(pkgutil.iter_modules(polsess.cli.__path__), key=lambda module: module.name):

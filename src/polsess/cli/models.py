@@ -29,10 +29,8 @@ def models(
     """List architectures with their sizes, and published weights with licence and score."""
     import json
 
-    from rich.console import Console
-
     from polsess import overview
-    from polsess.cli.terminal import ExitCode, Failure
+    from polsess.cli.terminal import ExitCode, Failure, create_page
 
     if as_markdown and (as_json or name):
         raise Failure("--markdown prints the whole document: leave out NAME and --json.", ExitCode.USAGE)
@@ -47,7 +45,7 @@ def models(
         }
         typer.echo(json.dumps(records, indent=2))
         return
-    console = Console(highlight=False, markup=False)
+    console = create_page()
     if name is None:
         console.print(_architectures(architectures))
     else:
@@ -62,6 +60,7 @@ def _architectures(architectures: list[Architecture]) -> Table:
     from polsess.overview import format_causality, format_macs, format_size
 
     table = Table("model", "parameters", "GMAC/s", "precision", "causal", "presets", box=None)
+    table.columns[-1].overflow = "fold"  # a name that is cut cannot be copied
     for each in architectures:
         presets = ", ".join(preset.name for preset in each.presets)
         size, macs = format_size(each.default.parameters), format_macs(each.default.macs_per_second)
@@ -75,6 +74,7 @@ def _details(architecture: Architecture) -> list[Table | str]:
     from polsess.overview import format_macs, format_size
 
     table = Table("preset", "parameters", "GMAC/s", "sources", "Hz", "causal", box=None)
+    table.columns[0].overflow = "fold"
     for each in (architecture.default, *architecture.presets):
         table.add_row(
             each.name,
@@ -91,7 +91,7 @@ def _published(published: list[Published]) -> Table:
     from rich.table import Table
 
     table = Table("published", "model", "task", "Hz", "sources", "trained on", "dB", "licence", box=None)
-    table.columns[0].overflow = "fold"  # an id that is cut cannot be copied
+    table.columns[0].overflow = "fold"
     for entry in published:
         table.add_row(
             entry.hub_id,

@@ -55,10 +55,11 @@ def report(
     separated again. Example: polsess report evaluation/my_set -o report.html
     """
     from polsess.allocator import tune_allocator
-    from polsess.files import write_text
+    from polsess.files import check_target, write_text
     from polsess.report import ReportOptions, create_report, open_runs
 
     terminal: Terminal = context.obj
+    check_target(out)
     tune_allocator()
     options = ReportOptions(
         title,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
     from polsess.inference import SeparatedFile
@@ -73,6 +73,7 @@ def separate(
     from polsess.audio import AudioFormat
     from polsess.checkpoints import load_model
     from polsess.dependencies import require
+    from polsess.files import check_folder
     from polsess.inference import Separator, pick_device
     from polsess.inference.jobs import OutputOptions, find_jobs, separate_jobs
     from polsess.inference.outputs import check_pattern
@@ -82,6 +83,7 @@ def separate(
     if spectrograms:
         require("matplotlib", "--spectrograms")
     with _usage_errors():
+        check_folder(out)
         check_pattern(filename, num_sources=1)
         options = OutputOptions(out, filename, AudioFormat(file_format, bits), clip_mode, overwrite)
         pick_device(device)
@@ -115,12 +117,12 @@ def _usage_errors() -> Iterator[None]:
     """An option that cannot be met ends the command with the code for a wrong command line."""
     try:
         yield
-    except ValueError as error:
-        raise Failure(str(error), ExitCode.USAGE) from None
+    except (ValueError, OSError) as error:
+        raise Failure(explain(error), ExitCode.USAGE) from None
 
 
 def _problem(source: Path, error: Exception) -> str:
-    text = str(error) or type(error).__name__
+    text = explain(error)
     return text if str(source) in text else f"{source}: {text}"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_FILE_WIDTH = 200
 
 
 class ExitCode(IntEnum):
@@ -28,6 +32,22 @@ class Failure(Exception):
     def __init__(self, message: str, code: ExitCode = ExitCode.SOME_FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def explain(error: BaseException) -> str:
+    """An error in one line; of one that the system raised, the file first, without its number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
+        # Of two names the second is the one that was asked for, the first a temporary one.
+        return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
+    return str(error) or type(error).__name__
+
+
+def create_page() -> Console:
+    """Where tables are printed: as wide as the terminal, and in a file wide enough for whole names."""
+    page = Console(highlight=False, markup=False)
+    if not page.is_terminal and "COLUMNS" not in os.environ:
+        page.width = _FILE_WIDTH
+    return page
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,8 @@ def rate_folder(root: Path, subfolders: Sequence[str], sample_rate: int) -> Path
     Raises:
         FileNotFoundError: If there is none.
     """
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
     name = f"wav{sample_rate // 1000}k"
     for folder in (root, *(root / each for each in subfolders)):
         if (folder / name).is_dir():

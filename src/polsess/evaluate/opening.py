@@ -14,6 +14,8 @@ from polsess.data.folder import find_sound, list_items
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
+_YAML = {".yaml", ".yml"}
+
 
 def open_corpus(
     data: Path,
@@ -29,8 +31,9 @@ def open_corpus(
 
     Args:
         data: A YAML file with ``corpus:`` or ``data.corpus:`` (a training configuration will do), a folder of
-            items (``<item>/{mix,s1,s2}.wav``), a manifest (a CSV with the columns ``mixture`` and
-            ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed mixtures are made.
+            items (``<item>/{mix,s1,s2}.wav``), the root of a PolSESS corpus, a manifest (a CSV with
+            the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed
+            mixtures are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
         task: What is asked; None for what the YAML says.
         default_task: For data that does not say; None for SB.
@@ -43,8 +46,8 @@ def open_corpus(
         FileNotFoundError: If there is no such file.
     """
     settings = _settings_of(data)
-    if sample_rate is not None and data.suffix.lower() == ".csv":
-        settings["corpus"]["sample_rate"] = sample_rate
+    if sample_rate is not None and data.suffix.lower() not in _YAML:
+        settings["corpus"].setdefault("sample_rate", sample_rate)
     settings = read_settings(None, overrides, settings)
     unknown = settings.keys() - {"corpus", "task", "seed"}
     if unknown:
@@ -58,13 +61,15 @@ def open_corpus(
 
 
 def _settings_of(data: Path) -> dict[str, Any]:
+    if data.is_dir() and _is_polsess(data):
+        return {"corpus": {"corpus_type": "polsess", "root": str(data)}}
     if data.is_dir():
         return {"corpus": {"corpus_type": "folder", "folder": str(data), "sample_rate": _rate_of(data)}}
     if not data.is_file():
         raise FileNotFoundError(f"{data}: no such file or folder.")
     if data.suffix.lower() == ".csv":
         return {"corpus": _corpus_of_csv(data)}
-    if data.suffix.lower() not in {".yaml", ".yml"}:
+    if data.suffix.lower() not in _YAML:
         raise ConfigError(f"{data}: expected a folder of items, a .yaml or a metadata.csv.")
     content = read_settings(data)
     inner = content.get("data")
@@ -72,6 +77,11 @@ def _settings_of(data: Path) -> dict[str, Any]:
     if not isinstance(corpus, Mapping):
         raise ConfigError(f"{data}: no corpus in it; expected the key 'corpus' or 'data.corpus'.")
     return {"corpus": dict(corpus)} | {key: content[key] for key in ("task", "seed") if key in content}
+
+
+def _is_polsess(folder: Path) -> bool:
+    """Whether a folder has the layers of PolSESS in place of items."""
+    return any(all((folder / split / layer).is_dir() for layer in ("mix", "clean")) for split in Split)
 
 
 def _corpus_of_csv(data: Path) -> dict[str, Any]:

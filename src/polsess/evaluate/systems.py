@@ -225,7 +225,8 @@ def open_estimates(folder: Path, systems: Sequence[str] | None = None) -> list[S
     found = list(systems or list_systems(folder))
     if not found:
         raise ConfigError(
-            f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item."
+            f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item. "
+            "Files beside a mixture are references."
         )
     return [FolderSystem(folder, system) for system in found]
 
@@ -251,10 +252,11 @@ def list_systems(folder: Path) -> list[str]:
         raise ConfigError(f"{folder}: no folders of items in it, expected <item>/<system>/s1.flac.")
     inside = [{""} | {path.name for path in (folder / item).iterdir() if path.is_dir()} for item in items]
     names = sorted(set.intersection(*inside))
-    complete = [name for name in names if all(_has_estimates(folder / item / name) for item in items)]
-    # Beside folders of systems, files in the items themselves are references.
-    return [name for name in complete if name] or complete
+    complete = [name for name in names if all(_has(folder / item / name, "s1") for item in items)]
+    # Beside folders of systems, or beside a mixture, files in the items themselves are references.
+    only_estimates = not any(_has(folder / item, "mix") for item in items)
+    return [name for name in complete if name] or (complete if only_estimates else [])
 
 
-def _has_estimates(folder: Path) -> bool:
-    return any(path.stem == "s1" for path in folder.iterdir())
+def _has(folder: Path, stem: str) -> bool:
+    return any(path.stem == stem for path in folder.iterdir())

@@ -53,12 +53,12 @@ def variants_table(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[l
 
 
 def failure_lines(evaluation: Evaluation) -> list[str]:
-    """Why scores are missing, e.g. ``PESQ: 3 x silent reference``."""
-    lines = []
+    """Why scores are missing, e.g. ``PESQ, STOI: 3 x silent reference``."""
+    columns: dict[tuple[str, int], list[str]] = {}
     for column in evaluation.columns:
-        for reason, count in evaluation.summary(column).failures.items():
-            lines.append(f"{name_of(column)}: {count} x {reason}")
-    return lines
+        for each in evaluation.summary(column).failures.items():
+            columns.setdefault(each, []).append(name_of(column))
+    return [f"{', '.join(names)}: {count} x {reason}" for (reason, count), names in columns.items()]
 
 
 def _cells(summary: Summary) -> list[str]:

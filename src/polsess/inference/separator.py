@@ -159,8 +159,9 @@ class Separator:
         """
         begin = time.perf_counter()
         self._check_targets(Path(source), targets, overwrite)
-        folder = targets[0].parent
+        folder, audio_format = targets[0].parent, audio_format or AudioFormat()
         with FileRecording(source) as recording:
+            audio_format.check_rate(recording.sample_rate, targets[0])
             folder.mkdir(parents=True, exist_ok=True)
             with self._spool(recording, _SPOOL_BYTES, folder) as spool:
                 estimates = self._estimate(recording, spool, progress)
@@ -169,7 +170,7 @@ class Separator:
                     estimates.blocks,
                     recording.sample_rate,
                     recording.num_samples,
-                    audio_format or AudioFormat(),
+                    audio_format,
                     clip_mode,
                     overwrite,
                 )

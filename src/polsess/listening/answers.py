@@ -13,6 +13,7 @@ from polsess.listening.key import Key, Kind, Role, TrialKey, read_json
 from polsess.schema import ConfigError, Schema, parse
 
 NO_DIFFERENCE = "none"
+ANSWERS_FORMAT = "polsess-listening-answers-1"
 
 
 class TrialAnswers(Schema):
@@ -160,6 +161,10 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Rating]:
 
 def _read(file: Path, key: Key) -> Answers:
     data: Any = read_json(file)
+    if isinstance(data, dict) and data.get("format", ANSWERS_FORMAT) != ANSWERS_FORMAT:
+        raise ConfigError(
+            f"{file}: format: expected '{ANSWERS_FORMAT}', what a listener saves, got {data['format']!r}."
+        )
     for name, expected in (("test", key.test), ("kind", key.kind.value)):
         found = data.get(name) if isinstance(data, dict) else None
         if isinstance(found, str) and found != expected:

@@ -13,7 +13,7 @@ from polsess.schema import Schema
 class GenerationConfig(Schema):
     """Length, levels and rules; the defaults are those of the original generator without its traps."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")
+    name: str = Field(pattern=r"^[\w .-]{1,100}$")
     """Of the corpus; part of the CSV's name."""
     seed: int = Field(default=0, ge=0)
     """The same seed, sources and settings give the same bytes."""
