@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from polsess.checkpoints import save_model
@@ -83,12 +85,13 @@ def test_all_variants_of_all_tasks_in_one_command(tmp_path: Path) -> None:
 
 def test_exit_codes(tmp_path: Path) -> None:
     items = write_items(tmp_path / "data")
+    perfect = shutil.copytree(items, tmp_path / "perfect", ignore=shutil.ignore_patterns("mix.wav"))
     assert run("-d", items)[0] == ExitCode.USAGE
     assert run("-d", items, "--estimates", items, "-m", "x")[0] == ExitCode.USAGE
     code, _, message = run("-d", items, "-m", tmp_path / "nowhere", *FAST)
     assert code == ExitCode.MODEL
     assert "nowhere" in message
-    code, _, message = run("-d", tmp_path / "nowhere", "--estimates", items, *FAST)
+    code, _, message = run("-d", tmp_path / "nowhere", "--estimates", perfect, *FAST)
     assert code == ExitCode.USAGE
     assert "no such file or folder" in message
     code, _, message = run("-d", items, "--estimates", items, "--metrics", "peqs")
@@ -97,8 +100,8 @@ def test_exit_codes(tmp_path: Path) -> None:
     code, _, message = run("-d", items, "--estimates", items, *FAST)
     assert code == ExitCode.USAGE
     assert "Files beside a mixture are references" in message
-    perfect = shutil.copytree(items, tmp_path / "perfect", ignore=shutil.ignore_patterns("mix.wav"))
-    (items / "item2" / "mix.wav").write_bytes(b"RIFF")
+    samples, rate = soundfile.read(items / "item2" / "mix.wav")
+    soundfile.write(items / "item2" / "mix.wav", math.nan * samples, rate, subtype="FLOAT")
     code, table, message = run("-d", items, "--estimates", perfect, "-o", tmp_path / "out", *FAST)
     assert code == ExitCode.SOME_FAILED
     assert "| SI-SNR [dB]  | 100.00 |" in table

@@ -140,5 +140,5 @@ def test_learning_curves_are_drawn(several: Path, tmp_path: Path) -> None:
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     for folder, said in ((tmp_path, "no training run in it"), (tmp_path / "none", "no such folder")):
         result = CliRunner().invoke(app, ["runs", str(folder)])
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert said in result.output
