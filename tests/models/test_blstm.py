@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polsess.models import create_model, parse_model_config
+from polsess.models.blstm import BLSTM
 from polsess.schema import ConfigError
 
 TINY = {"model_type": "blstm", "n_fft": 64, "hop_length": 32, "hidden_size": 12, "num_layers": 2}
@@ -16,7 +17,8 @@ def test_shifted_estimates_are_averaged_in_one_order(monkeypatch: pytest.MonkeyP
     thrice = create_model(parse_model_config({**TINY, "num_shifts": 3})).eval()
     thrice.load_state_dict(once.state_dict())
     mixture = torch.randn(2, 500)
-    original = thrice._separate  # type: ignore[operator]
+    assert isinstance(thrice, BLSTM)
+    original = thrice._separate
 
     def separate(padded: Tensor) -> Tensor:  # a network that changes its mind about who is who
         estimates = original(padded)

@@ -18,6 +18,7 @@ from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import list_models
 from polsess.train import train
+from polsess.train.parts import create_trained_model
 from polsess.training.module import SeparationModule
 from polsess.training.trouble import Preempted
 
@@ -209,21 +210,15 @@ def test_running_means_are_saved_between_steps(
 ) -> None:
     """A group of batches that is done again must not reach the statistics of batch normalisation twice."""
 
-    def add_norm(model: Any, *_: Any) -> None:
+    def create_with_norm(*args: Any, **kwargs: Any) -> Any:
+        model: Any
+        model, origin = create_trained_model(*args, **kwargs)
         original = model.estimate_sources
         model.centred = torch.nn.BatchNorm1d(1)
         model.estimate_sources = lambda mixture: original(model.centred(mixture.unsqueeze(1)).squeeze(1))
-
-    from polsess.train import run as run_module
-
-    create = run_module.create_trained_model
-
-    def create_with_norm(*args: Any, **kwargs: Any) -> Any:
-        model, origin = create(*args, **kwargs)
-        add_norm(model)
         return model, origin
 
-    monkeypatch.setattr(run_module, "create_trained_model", create_with_norm)
+    monkeypatch.setattr("polsess.train.run.create_trained_model", create_with_norm)
     experiment = with_training(experiment, max_epochs=1, accumulate_batches=2)
     train(parse_config(experiment), tmp_path / "through", progress=False)
     run_in_pieces(experiment, tmp_path / "pieces", monkeypatch, [0])
