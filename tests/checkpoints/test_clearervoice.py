@@ -91,6 +91,15 @@ def test_prefixes_of_parallel_training_and_absent_constants(inner: str | None, t
     assert all(torch.equal(found.state[key], expected.state[key]) for key in expected.state)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision(dtype: torch.dtype, folder: Path) -> None:
+    content = torch.load(folder / HUB, weights_only=True)
+    torch.save({key: value.to(dtype) for key, value in content.items()}, folder / HUB)
+    found, expected = read_checkpoint(folder), read_checkpoint(FOLDER)
+    assert found.config == expected.config
+    assert torch.equal(found.state["encoder.weight"], expected.state["encoder.weight"].to(dtype))
+
+
 def test_the_rate_from_the_folder_s_name(tmp_path: Path) -> None:
     target = tmp_path / "MossFormer2_SS_8K"
     shutil.copytree(FOLDER / CLEARER, target)
@@ -115,7 +124,9 @@ def test_without_its_name_the_variant_must_be_said(folder: Path) -> None:
         ("masknet.surplus.weight", torch.zeros(2), "surplus.weight is unknown"),
         ("masknet.conv1d_out.bias", torch.zeros(5), r"split.1.bias is \[5\], the configuration asks"),
         ("masknet.pos_enc.inv_freq", torch.ones(12), "other frequencies"),
+        ("masknet.pos_enc.inv_freq", torch.ones(12, dtype=torch.bfloat16), "other frequencies"),
         ("masknet.prelu.weight", torch.full((1,), torch.nan), "NaN"),
+        ("masknet.prelu.weight", torch.ones(1, dtype=torch.int8), "int8, expected floating-point"),
         ("module.masknet.prelu.weight", torch.zeros(1), "two tensors take one place"),
     ],
 )

@@ -144,6 +144,8 @@ def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
         shape, asked = list(value.shape), list(expected[key].shape)
         if shape != asked:
             raise CheckpointError(f"{where}: {key} is {shape}, the configuration asks for {asked}.")
+        if expected[key].is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(f"{where}: {key} is {value.dtype}, expected floating-point weights.")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise CheckpointError(f"{where}: {key} holds NaN or infinite values; the training had failed.")
 
