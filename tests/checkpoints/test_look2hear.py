@@ -91,6 +91,32 @@ def test_the_trainers_checkpoint(folder: Path) -> None:
     assert read_checkpoint(path).provenance["epoch"] == 3
 
 
+def test_which_of_several_epochs_must_be_said(folder: Path, tmp_path: Path) -> None:
+    best = content(folder / WEIGHTS)
+    path = lightning(folder)
+    shutil.copy(path, folder / "epoch=12.ckpt")
+    with pytest.raises(CheckpointError, match=r"epoch=12\.ckpt, epoch=3\.ckpt: name the file"):
+        read_checkpoint(folder)
+    archive = tmp_path / "run.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("epoch=3.ckpt", "epoch=12.ckpt"):
+            file.write(folder / name, f"run/{name}")
+    with pytest.raises(CheckpointError, match="name the file"):
+        read_checkpoint(archive)
+    assert_same(path)
+    torch.save(best, folder / WEIGHTS)
+    shutil.copy(FOLDER / "conf.yml", folder)
+    assert_same(folder)
+
+
+def test_an_absent_argument_has_the_default_of_the_class(folder: Path) -> None:
+    conf = yaml.safe_load((folder / "conf.yml").read_text())
+    for name in ("eps", "emb_hs", "n_srcs"):
+        del conf["audionet"]["audionet_config"][name]
+    (folder / "conf.yml").write_text(yaml.safe_dump(conf))
+    assert_same(folder)
+
+
 def test_a_release_in_a_zip_with_the_misnamed_class(folder: Path, tmp_path: Path) -> None:
     stored = content(folder / WEIGHTS)
     torch.save({**stored, "model_name": "TFGridNetMamba"}, folder / WEIGHTS)

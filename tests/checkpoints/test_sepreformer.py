@@ -116,6 +116,13 @@ def test_damaged_tensors(folder: Path, key: str, value: torch.Tensor | None, mes
     assert "\n" not in str(error.value)
 
 
+def test_a_value_that_is_no_tensor(folder: Path) -> None:
+    save({**content()["model_state_dict"], "note": "best"}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="expected tensors by name, got 'note'") as error:
+        load_model(folder)
+    assert str(error.value).count(str(folder)) == 1
+
+
 def test_what_no_tensor_shows_must_be_said_once(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="leave config out"):
         load_model(folder, config={"stride": 4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,8 @@ from polsess.checkpoints.look2hear.spmamba import convert_spmamba, is_spmamba
 from polsess.checkpoints.weight_files import WeightFiles, state_of, unwrapped, without_prefix
 
 CONF = "conf.yml"
+_NAMES = ("best_model.pth", "*.ckpt")
+"""The trainer's files: the best model, and those of epochs."""
 MAX_MEMBER_BYTES = 1 << 30
 MAX_MEMBERS = 1000
 _UNTOLD = {"hop_length", "stride", "sample_rate", "eps"}
@@ -30,8 +32,8 @@ class Look2HearReader(Reader):
     def recognises(self, files: WeightFiles) -> bool:
         """See the base class."""
         if _is_release(files):
-            return _member(files.path, "best_model.pth", "*.ckpt") is not None
-        return _find(files) is not None
+            return bool(_members(files.path, *_NAMES))
+        return bool(_find(files))
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
         """See the base class; ``config`` may say only what no tensor shows."""
@@ -44,9 +46,10 @@ class Look2HearReader(Reader):
 
 
 def _read(files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-    name = _find(files)
-    if name is None:
+    names = _find(files)
+    if not names:
         raise CheckpointError(f"{files.path}: the archive holds no tensors of SPMamba.")
+    name = _only(names, files.folder)
     where, content = str(files.folder / name), files.torch_dict(name)
     conf = _conf(files, content)
     given = dict(config or {})
@@ -82,10 +85,18 @@ def _arguments(conf: Any, where: str) -> dict[str, Any]:
         raise CheckpointError(f"{where}: {CONF}: expected Look2Hear's sections, missing {error}.") from None
 
 
-def _find(files: WeightFiles) -> str | None:
-    patterns = ("*.pth", "*.ckpt", "*.pt", "*.bin") if files.main else ("best_model.pth", "*.ckpt")
+def _find(files: WeightFiles) -> list[str]:
+    """The files with SPMamba's tensors; of a folder its best model alone, if it is there."""
+    patterns = ("*.pth", "*.ckpt", "*.pt", "*.bin") if files.main else _NAMES
     names = [name for name in files.candidates(*patterns) if is_spmamba(_tensors(files.torch_file(name)))]
-    return names[0] if names else None
+    return [name for name in names if name == _NAMES[0]] or names
+
+
+def _only(names: Sequence[str], where: Path) -> str:
+    """The one name; which of several epochs is meant, nothing tells."""
+    if len(names) > 1:
+        raise CheckpointError(f"{where}: {', '.join(names)}: name the file that you mean.")
+    return names[0]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -103,8 +114,8 @@ def _is_release(files: WeightFiles) -> bool:
     return files.main is not None and files.main.endswith(".zip")
 
 
-def _member(path: Path, *patterns: str) -> zipfile.ZipInfo | None:
-    """The first file of the archive whose own name matches, by pattern in turn."""
+def _members(path: Path, *patterns: str) -> list[zipfile.ZipInfo]:
+    """The files of the archive whose own names match the first of these patterns that any matches."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [each for each in archive.infolist() if not each.is_dir()]
@@ -112,22 +123,19 @@ def _member(path: Path, *patterns: str) -> zipfile.ZipInfo | None:
         raise CheckpointError(f"{path}: not a whole zip archive ({error}).") from None
     if len(members) > MAX_MEMBERS:
         raise CheckpointError(f"{path}: {len(members)} files; at most {MAX_MEMBERS} are read.")
+    shown = [each for each in members if not PurePosixPath(each.filename).name.startswith(".")]
     for pattern in patterns:
-        for member in members:
-            name = PurePosixPath(member.filename)
-            if name.match(pattern) and not name.name.startswith("."):
-                return member
-    return None
+        if matching := [each for each in shown if PurePosixPath(each.filename).match(pattern)]:
+            return matching
+    return []
 
 
 def _extract(path: Path, folder: Path) -> Path:
     """Unpack the weights and their configuration under fixed names; no name of the archive is used."""
-    weights = _member(path, "best_model.pth", "*.ckpt")
-    assert weights is not None
-    target = folder / ("best_model.pth" if weights.filename.endswith(".pth") else "last.ckpt")
-    wanted = [(weights, target)]
-    if (conf := _member(path, CONF)) is not None:
-        wanted.append((conf, folder / CONF))
+    weights = {each.filename: each for each in _members(path, *_NAMES)}
+    name = _only(list(weights), path)
+    target = folder / ("best_model.pth" if name.endswith(".pth") else "last.ckpt")
+    wanted = [(weights[name], target), *((conf, folder / CONF) for conf in _members(path, CONF)[:1])]
     for member, destination in wanted:
         if member.file_size > MAX_MEMBER_BYTES:
             raise CheckpointError(f"{path}: {member.filename} is larger than {MAX_MEMBER_BYTES} bytes.")

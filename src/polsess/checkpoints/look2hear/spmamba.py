@@ -28,7 +28,7 @@ def convert_spmamba(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -
     """Convert SPMamba.
 
     Args:
-        arguments: ``audionet_config`` and ``sample_rate`` of ``conf.yml``; what they lack is read from the
+        arguments: ``audionet_config`` and ``sample_rate`` of ``conf.yml``; without them all is read from the
             shapes of the tensors.
         state: The tensors.
 
@@ -50,11 +50,12 @@ def _configured(values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     arguments = Arguments(values, _WHERE)
     names = {
-        "num_sources": "n_srcs", "n_fft": "n_fft", "hop_length": "stride", "num_blocks": "n_layers",
-        "num_heads": "attn_n_head", "approximate_qk_size": "attn_approx_qk_dim",
-        "num_channels": "emb_dim", "kernel_size": "emb_ks", "stride": "emb_hs", "eps": "eps",
+        "num_sources": ("n_srcs", 2), "n_fft": ("n_fft", 128), "hop_length": ("stride", 64),
+        "num_blocks": ("n_layers", 6), "num_heads": ("attn_n_head", 4),
+        "approximate_qk_size": ("attn_approx_qk_dim", 512), "num_channels": ("emb_dim", 48),
+        "kernel_size": ("emb_ks", 4), "stride": ("emb_hs", 1), "eps": ("eps", 1e-5),
     }  # fmt: skip
-    fields = {ours: arguments.take(theirs) for ours, theirs in names.items()}
+    fields = {ours: arguments.take(theirs, default=default) for ours, (theirs, default) in names.items()}
     for name, value in (("window", "hann"), ("n_imics", 1), ("activation", "prelu")):
         arguments.expect(name, value)
     # The class takes the first two and uses neither; the third chooses between equal computations.

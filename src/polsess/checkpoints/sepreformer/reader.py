@@ -30,9 +30,9 @@ class SepReformerReader(Reader):
         name = _weights(files)
         assert name is not None
         where, content = str(files.folder / name), files.torch_dict(name)
+        state = state_of(content["model_state_dict"], where)
         try:
-            arguments = {**_arguments(files), **_given(files, config)}
-            converted = convert_sepreformer(arguments, state_of(content["model_state_dict"], where))
+            converted = convert_sepreformer({**_arguments(files), **_given(files, config)}, state)
         except KeyError as error:
             raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
         except CheckpointError as error:
