@@ -108,15 +108,16 @@ def test_another_evaluation_is_not_continued(tmp_path: Path, finished: bool) -> 
 
 def test_what_cannot_be_read_is_said_and_the_rest_done(tmp_path: Path) -> None:
     folder = write_items(tmp_path)
+    corpus = open_folder(folder)  # what is amiss already would be refused here
     damaged = folder / "item1" / "s1.wav"
     damaged.write_bytes(damaged.read_bytes()[:1000])
     (folder / "item3" / "s2.wav").unlink()
-    evaluation = evaluate(halves(), open_folder(folder), metrics=FAST)
+    evaluation = evaluate(halves(), corpus, metrics=FAST)
     assert evaluation.num_failed == 2
     failures = [row.failure for row in evaluation.rows]
     assert failures[0] == failures[2] == ""
     assert "item1/s1.wav" in failures[1]
-    assert "no sound file 's2'" in failures[3]
+    assert "item3/s2.wav: there is no such file" in failures[3]
     summary = evaluation.summary("si_snri")
     assert (summary.count, summary.num_failures) == (2, 2)
 

@@ -1,6 +1,6 @@
 """DPMamba: the dual-path masking network with bidirectional state-space layers along both paths.
 
-Jiang, Han, Mesgarani (2025), "Dual-path Mamba: Short and long-term bidirectional selective structured state
+Jiang, Han, Mesgarani (2024), "Dual-path Mamba: Short and long-term bidirectional selective structured state
 space models for speech separation", https://arxiv.org/abs/2403.18257.
 
 Shapes: B batch, D features, K chunk length, S chunks.

@@ -1,6 +1,6 @@
 """Mamba-TasNet: masks on a learned filterbank from a stack of bidirectional state-space layers.
 
-Jiang, Li, Florea, Han, Mesgarani (2025), "Speech Slytherin: Examining the performance and efficiency of Mamba
+Jiang, Li, Florea, Han, Mesgarani (2024), "Speech Slytherin: Examining the performance and efficiency of Mamba
 for speech separation, recognition, and synthesis", https://arxiv.org/abs/2407.09732.
 
 Shapes: B batch, C sources, T samples, N filters, L frames.

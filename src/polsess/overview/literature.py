@@ -190,7 +190,7 @@ LITERATURE: dict[str, Literature] = {
             Score("WSJ0-2mix", 18.6, "resepformer-wsj02mix", dynamic_mixing=True, source=_SPEECHBRAIN),
             Score("WHAM!", 14.1, dynamic_mixing=None, source=_TABLES),
         ),
-        paper="Subakan 2022",
+        paper="Della Libera 2022",
     ),
     "sepformer": Literature(
         "code and weights: SpeechBrain Apache-2.0",
