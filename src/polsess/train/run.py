@@ -110,7 +110,10 @@ def train(
             ckpt_path=last if resume else None,
             weights_only=True,
         )
-    return _result(run_folder, trainer, non_finite)
+    result = _result(run_folder, trainer, non_finite)
+    if resume and trainer.is_global_zero and trainer.global_step == start.steps:
+        say(f"Nothing was left to train: the run had ended (epochs: {result.epochs}).")
+    return result
 
 
 def _create_loaders(
