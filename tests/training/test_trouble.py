@@ -83,6 +83,8 @@ def test_too_many_bad_steps_end_the_run_with_a_replay(
     result = CliRunner().invoke(app, ["train", "--replay", str(tmp_path / "run" / "replay.pt")])
     assert result.exit_code == 0
     assert "not finite: reproduced" in result.output
+    more = CliRunner().invoke(app, ["train", "--replay", str(tmp_path / "run" / "replay.pt"), "--resume"])
+    assert (more.exit_code, "--replay goes alone" in more.output) == (2, True)
 
 
 def test_a_replay_draws_what_the_step_drew(

@@ -76,6 +76,8 @@ def train(
     tune_allocator()
     require("lightning", "Training")
     if replay is not None:
+        if any((overrides, config, out, resume, init, reset_head, freeze, max_bad, dry_run)):
+            raise typer.BadParameter("--replay goes alone: the settings of the step are in its file.")
         _replay(replay)
         return
     if resume and config is None and out is not None:
@@ -167,7 +169,11 @@ def _replay(path: Path) -> None:
     result = replay_step(path)
     typer.echo(f"items: {', '.join(result.items)}")
     typer.echo(f"loss: {result.loss} dB, gradient norm: {result.gradient_norm}")
-    found = f"reproduced, first in {result.first_module}" if result.reproduced else "not reproduced"
+    found = (
+        f"reproduced, first in {result.first_module}"
+        if result.reproduced
+        else "not reproduced (in float32 on the CPU)"
+    )
     typer.echo(f"not finite: {found}")
 
 
