@@ -26,21 +26,16 @@ class WeightFiles:
     """A folder, or one file with its neighbours.
 
     Args:
-        path: The folder or file that the user named.
+        path: The folder or file that the user named; it is there.
 
     Attributes:
         path: The same.
         folder: The folder of the files.
         main: The name of the file that the user named; None for a folder.
-
-    Raises:
-        CheckpointError: If there is nothing at the path.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file or folder.")
         self.folder = path if path.is_dir() else path.parent
         self.main = None if path.is_dir() else path.name
         self._cache: dict[str, Any] = {}

@@ -55,8 +55,8 @@ class Folder(RecordedCorpus):
         return [self._recording(self._root / item) for item in self._items]
 
     def _recording(self, folder: Path) -> Recording:
-        mixture, *sources = (_sound_or_gap(folder, stem) for stem in _stems(self._num_speakers))
-        return Recording(folder.name, mixture, tuple(sources))
+        sources = [_sound_or_gap(folder, f"s{number}") for number in range(1, self._num_speakers + 1)]
+        return Recording(folder.name, _sound_or_gap(folder, "mix"), tuple(sources))
 
 
 def _folder_of(root: Path, split: Split) -> Path:
@@ -67,10 +67,6 @@ def _folder_of(root: Path, split: Split) -> Path:
     if parts and split not in parts:
         raise FileNotFoundError(f"{root}: no part '{split}' in it, only {', '.join(parts)}.")
     return root / split if parts else root
-
-
-def _stems(num_speakers: int) -> list[str]:
-    return ["mix", *(f"s{number}" for number in range(1, num_speakers + 1))]
 
 
 def _sound_or_gap(folder: Path, stem: str) -> Path:

@@ -88,7 +88,7 @@ class BLSTM(SeparationModel):
             shifted = self._separate(F.pad(mixture, (shift, 0)))[..., shift:]
             order = best_permutation(first @ shifted.mT)  # correlations [B, C, C]
             estimates = estimates + apply_permutation(shifted, order)
-        return estimates / num_shifts
+        return estimates if num_shifts == 1 else estimates / num_shifts
 
     def _separate(self, mixture: Tensor) -> Tensor:
         """One pass, ``[B, T]`` -> ``[B, C, T]``."""
