@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 import polsess
-from polsess.evaluate import ModelSystem, evaluate, open_corpus
-from polsess.evaluate.comparing import Contender, compare, report
-from polsess.evaluate.tables import summary_table
+from polsess.evaluation import ModelSystem, evaluate, open_corpus
+from polsess.evaluation.comparing import Contender, compare, report
+from polsess.evaluation.tables import summary_table
 from polsess.models import create_model
 
 

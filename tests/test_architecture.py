@@ -15,7 +15,7 @@ FLOORS = [
     {"checkpoints", "costs"},
     {"training", "inference", "old_settings", "overview"},
     {"config"},
-    {"train", "evaluate", "benchmark", "demo", "doctor"},
+    {"train", "evaluation", "benchmark", "demo", "doctor"},
     {"report", "listening"},
     {"cli"},
     {"__main__"},

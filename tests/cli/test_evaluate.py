@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
-from polsess.evaluate import read_evaluation
+from polsess.evaluation import read_evaluation
 from polsess.models import create_model
 from tests.conftest import DATA
-from tests.evaluate.corpora import ESTIMATES, RECORDINGS, write_items
+from tests.evaluation.corpora import ESTIMATES, RECORDINGS, write_items
 
 FAST = ["--metrics", "si_snr"]
 

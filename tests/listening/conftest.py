@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from polsess.evaluate import Reopened
+from polsess.evaluation import Reopened
 from tests.listening.planted import evaluated
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from polsess.audio import write_audio
-from polsess.evaluate import FolderSystem, Reopened, evaluate
+from polsess.evaluation import FolderSystem, Reopened, evaluate
 from polsess.listening import Clips, Key, ListeningPlan, ListeningTest, make_test
 from polsess.listening.key import TrialKey
-from tests.evaluate.corpora import open_folder
+from tests.evaluation.corpora import open_folder
 
 SYSTEMS = ("zanussi-net", "kieslowski-former")
 RATE = 8000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polsess.evaluate import Reopened
+from polsess.evaluation import Reopened
 from polsess.listening import Anchor, Kind, analyse, read_answers, read_key, save_analysis
 from polsess.listening.plots import plot_ratings
 from polsess.listening.report import report

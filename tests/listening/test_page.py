@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from polsess.audio import read_audio
-from polsess.evaluate import Reopened
+from polsess.evaluation import Reopened
 from polsess.listening import Anchor, Clips, Kind, ListeningPlan, export_webmushra, read_key, save_test
 from polsess.listening.page import render
 from polsess.schema import ConfigError, parse

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polsess.audio import integrated_loudness
-from polsess.evaluate import Reopened
+from polsess.evaluation import Reopened
 from polsess.listening import Anchor, Clips, Kind
 from polsess.listening.clips import Clip
 from polsess.listening.stimuli import LOUDNESS_LUFS, Pcm, cut, level, low_pass

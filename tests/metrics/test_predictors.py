@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
-from polsess.evaluate import evaluate, read_evaluation
+from polsess.evaluation import evaluate, read_evaluation
 from polsess.metrics import check_predictor, parse_predictor, predictors, score_utterance
 from polsess.metrics.predictors import PredictorConfig, windows
 from polsess.schema import ConfigError
-from tests.evaluate.corpora import halves, open_folder, write_items
+from tests.evaluation.corpora import halves, open_folder, write_items
 
 DIGEST = 64 * "0"
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
-from polsess.evaluate import evaluate
-from polsess.evaluate.systems import FolderSystem
+from polsess.evaluation import evaluate
+from polsess.evaluation.systems import FolderSystem
 from polsess.report import ReportOptions, Run, create_report, open_runs
 from polsess.report.charts import Estimate, Scale, histogram, intervals, plane, scatter
 from polsess.report.markup import Markup, element, join, table
@@ -27,7 +27,7 @@ from polsess.report.players import choose
 from polsess.report.runs import group_runs
 from polsess.report.spectra import spectrogram_uri
 from polsess.schema import ConfigError
-from tests.evaluate.corpora import halves, open_folder, write_items
+from tests.evaluation.corpora import halves, open_folder, write_items
 
 FAST = ["si_snr"]
 

@@ -34,9 +34,9 @@ def compare(
 ) -> None:
     """Compare systems on the same utterances: paired tests, intervals, the utterances that differ most."""
     from polsess.dependencies import is_installed
-    from polsess.evaluate.comparing import compare as run
-    from polsess.evaluate.comparing import parse_contender, report, save_comparison
-    from polsess.evaluate.plots import plot_pairs
+    from polsess.evaluation.comparing import compare as run
+    from polsess.evaluation.comparing import parse_contender, report, save_comparison
+    from polsess.evaluation.plots import plot_pairs
 
     terminal: Terminal = context.obj
     comparison = run([parse_contender(each) for each in systems], score, common=common)

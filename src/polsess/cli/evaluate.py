@@ -12,7 +12,7 @@ from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
     from polsess.data import Corpus
-    from polsess.evaluate import Evaluation, System
+    from polsess.evaluation import Evaluation, System
     from polsess.metrics import PredictorConfig
 
 _Overrides = Annotated[
@@ -107,8 +107,8 @@ def evaluate(
 ) -> None:
     """Score every utterance; an interrupted evaluation goes on where it stopped."""
     from polsess.allocator import tune_allocator
-    from polsess.evaluate import evaluate as run
-    from polsess.evaluate import name_of_data
+    from polsess.evaluation import evaluate as run
+    from polsess.evaluation import name_of_data
     from polsess.metrics import resolve_metrics
 
     terminal: Terminal = context.obj
@@ -153,7 +153,7 @@ def _open_systems(
     models: list[str] | None, device: str, estimates: Path | None, names: list[str] | None
 ) -> list[System]:
     from polsess.checkpoints import CheckpointError
-    from polsess.evaluate import open_estimates, open_models
+    from polsess.evaluation import open_estimates, open_models
 
     if estimates is not None:
         return open_estimates(estimates, names)
@@ -167,7 +167,7 @@ def _open_data(
     path: Path, overrides: list[str], task: str | None, split: str, seed: int | None, system: System
 ) -> Corpus:
     from polsess.data import Split
-    from polsess.evaluate import open_corpus
+    from polsess.evaluation import open_corpus
     from polsess.tasks import Task
 
     chosen = Task(task) if task else None
@@ -205,8 +205,8 @@ def _note_missing_metrics(terminal: Terminal) -> None:
 
 
 def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], folder: Path) -> None:
-    from polsess.evaluate.score_table import find_table
-    from polsess.evaluate.tables import failure_lines, strata_table, summary_table
+    from polsess.evaluation.score_table import find_table
+    from polsess.evaluation.tables import failure_lines, strata_table, summary_table
     from polsess.metrics import failure_rate
     from polsess.text_tables import percent
 
@@ -234,7 +234,7 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
 
 
 def _print_variants(terminal: Terminal, evaluations: list[Evaluation], out: Path) -> None:
-    from polsess.evaluate.tables import variants_table
+    from polsess.evaluation.tables import variants_table
     from polsess.files import write_text
     from polsess.text_tables import comma_separated, latex, markdown
 

@@ -58,7 +58,7 @@ def make(
 
     Example: polsess listen make evaluation/my_set/a evaluation/my_set/b -o listening --clips 8
     """
-    from polsess.evaluate import Reopened
+    from polsess.evaluation import Reopened
     from polsess.listening import Clips, ListeningPlan, export_webmushra, make_test, save_test
     from polsess.listening.trials import DEFAULT_CLIPS
     from polsess.schema import parse

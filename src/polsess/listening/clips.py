@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polsess.evaluate import Heard, Reopened
+from polsess.evaluation import Heard, Reopened
 from polsess.schema import ConfigError, suggest
 
 

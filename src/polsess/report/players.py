@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import write_audio
-from polsess.evaluate.reopening import Heard
+from polsess.evaluation.reopening import Heard
 from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group

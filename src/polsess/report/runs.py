@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polsess.evaluate import Evaluation, Reopened
+from polsess.evaluation import Evaluation, Reopened
 from polsess.schema import ConfigError
 
 

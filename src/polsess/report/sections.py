@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from polsess.evaluate import Evaluation
-from polsess.evaluate.comparing import Comparison, Contender, compare, pairs_table, verdict
+from polsess.evaluation import Evaluation
+from polsess.evaluation.comparing import Comparison, Contender, compare, pairs_table, verdict
 from polsess.metrics import failure_rate, name_of, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.evaluate.journal import read_evaluation
-from polsess.evaluate.results import Evaluation
+from polsess.evaluation.journal import read_evaluation
+from polsess.evaluation.results import Evaluation
 from polsess.files import write_text
 from polsess.metrics import Difference, correct_after_holm, paired_difference, title_of, unit_of
 from polsess.schema import ConfigError, suggest

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from polsess.checkpoints import save_model
-from polsess.evaluate import Reopened, evaluate, open_models
-from polsess.evaluate.systems import open_estimates
+from polsess.evaluation import Reopened, evaluate, open_models
+from polsess.evaluation.systems import open_estimates
 from polsess.metrics import score_utterance
 from polsess.models import create_model
-from tests.evaluate.corpora import ESTIMATES, RECORDINGS, halves, open_folder, write_items
+from tests.evaluation.corpora import ESTIMATES, RECORDINGS, halves, open_folder, write_items
 
 FAST = ["si_snr"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
-from polsess.evaluate import ModelSystem
+from polsess.evaluation import ModelSystem
 from polsess.models import ModelConfig, SeparationModel
 from polsess.tasks import Task
 from tests.conftest import DATA

@@ -8,13 +8,13 @@ import torch
 from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.data.polsess_layers import VARIANTS
-from polsess.evaluate import open_corpus, open_models
-from polsess.evaluate.opening import name_of_data
+from polsess.evaluation import open_corpus, open_models
+from polsess.evaluation.opening import name_of_data
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from tests.conftest import DATA
-from tests.evaluate.corpora import write_items
+from tests.evaluation.corpora import write_items
 
 
 def write_clips(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from polsess.data.polsess_layers import VARIANTS
-from polsess.evaluate.results import Evaluation
+from polsess.evaluation.results import Evaluation
 from polsess.metrics import Summary, failure_rate, name_of, title_of
 from polsess.text_tables import markdown, number, percent
 

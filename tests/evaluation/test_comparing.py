@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polsess.evaluate import Evaluation, Row
-from polsess.evaluate.comparing import (
+from polsess.evaluation import Evaluation, Row
+from polsess.evaluation.comparing import (
     Contender,
     compare,
     parse_contender,
@@ -16,8 +16,8 @@ from polsess.evaluate.comparing import (
     save_comparison,
     systems_table,
 )
-from polsess.evaluate.journal import Journal
-from polsess.evaluate.plots import plot_pairs
+from polsess.evaluation.journal import Journal
+from polsess.evaluation.plots import plot_pairs
 from polsess.metrics import Scores
 from polsess.schema import ConfigError
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from polsess.evaluate.results import Evaluation, Row, columns_of_predictors
-from polsess.evaluate.score_table import TableFormat, find_table, read_table, write_table
+from polsess.evaluation.results import Evaluation, Row, columns_of_predictors
+from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
 from polsess.files import write_text
 from polsess.metrics import SCORES, Summary, failure_rate
 

@@ -13,8 +13,8 @@ from polsess.checkpoints.catalogue import CATALOGUE
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
 from polsess.data import parse_corpus_config
-from polsess.evaluate import verifying
-from polsess.evaluate.verifying import BENCHMARKS, Benchmark, find_published, verify
+from polsess.evaluation import verifying
+from polsess.evaluation.verifying import BENCHMARKS, Benchmark, find_published, verify
 from polsess.models import create_model
 from polsess.schema import ConfigError
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
-from polsess.evaluate.journal import ESTIMATES, read_evaluation
-from polsess.evaluate.results import Evaluation, Row
-from polsess.evaluate.runner import digest_of
-from polsess.evaluate.systems import FolderSystem, ModelSystem, System
+from polsess.evaluation.journal import ESTIMATES, read_evaluation
+from polsess.evaluation.results import Evaluation, Row
+from polsess.evaluation.runner import digest_of
+from polsess.evaluation.systems import FolderSystem, ModelSystem, System
 from polsess.inference import pick_device
 from polsess.tasks import Task
 

@@ -17,10 +17,10 @@ import torch
 
 from polsess.data import Corpus, Example
 from polsess.dependencies import require
-from polsess.evaluate.journal import ESTIMATES, Journal, append, read_evaluation
-from polsess.evaluate.results import Evaluation, Row
-from polsess.evaluate.score_table import TableFormat
-from polsess.evaluate.systems import FolderSystem, System, write_estimates
+from polsess.evaluation.journal import ESTIMATES, Journal, append, read_evaluation
+from polsess.evaluation.results import Evaluation, Row
+from polsess.evaluation.score_table import TableFormat
+from polsess.evaluation.systems import FolderSystem, System, write_estimates
 from polsess.machine import installed_version
 from polsess.metrics import SCORES, PredictorConfig, Scores, check_predictor, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES

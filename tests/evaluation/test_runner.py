@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from polsess.evaluate import ModelSystem, evaluate, read_evaluation
-from polsess.evaluate.systems import distinct_names, list_systems, open_estimates
+from polsess.evaluation import ModelSystem, evaluate, read_evaluation
+from polsess.evaluation.systems import distinct_names, list_systems, open_estimates
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from tests.evaluate.corpora import Halves, halves, open_folder, write_items
+from tests.evaluation.corpora import Halves, halves, open_folder, write_items
 
 FAST = ["si_snr"]
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from polsess.checkpoints import Published, list_published, load_model
 from polsess.data import Split, create_corpus, parse_corpus_config
-from polsess.evaluate.results import Evaluation
-from polsess.evaluate.runner import Progress, evaluate
-from polsess.evaluate.systems import ModelSystem
+from polsess.evaluation.results import Evaluation
+from polsess.evaluation.runner import Progress, evaluate
+from polsess.evaluation.systems import ModelSystem
 from polsess.inference import pick_device
 from polsess.metrics import Summary
 from polsess.schema import ConfigError, suggest

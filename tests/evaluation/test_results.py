@@ -9,10 +9,10 @@ from typing import get_args
 
 import pytest
 
-from polsess.evaluate import Evaluation, Row, read_evaluation
-from polsess.evaluate.journal import Journal
-from polsess.evaluate.score_table import TableFormat, to_csv
-from polsess.evaluate.tables import failure_lines, strata_table, summary_table
+from polsess.evaluation import Evaluation, Row, read_evaluation
+from polsess.evaluation.journal import Journal
+from polsess.evaluation.score_table import TableFormat, to_csv
+from polsess.evaluation.tables import failure_lines, strata_table, summary_table
 from polsess.metrics import Scores
 
 

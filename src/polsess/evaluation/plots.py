@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from polsess.dependencies import require
-from polsess.evaluate.comparing import Comparison
+from polsess.evaluation.comparing import Comparison
 from polsess.files import atomic_path
 from polsess.metrics import title_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from polsess.dependencies import require
-from polsess.evaluate.results import Evaluation, Row
+from polsess.evaluation.results import Evaluation, Row
 from polsess.files import atomic_path, write_text
 from polsess.metrics import SCORES, Scores
 

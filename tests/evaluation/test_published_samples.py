@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
-from polsess.evaluate import evaluate
-from polsess.evaluate.systems import open_estimates
-from tests.evaluate.corpora import ESTIMATES, RECORDINGS, open_folder
+from polsess.evaluation import evaluate
+from polsess.evaluation.systems import open_estimates
+from tests.evaluation.corpora import ESTIMATES, RECORDINGS, open_folder
 
 
 def test_published_estimates_score_their_anchors() -> None:
