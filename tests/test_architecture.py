@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import polsess
 
@@ -56,3 +62,25 @@ def test_imports_run_downwards_only() -> None:
             if other != room and not sibling_on_the_ground and FLOOR_OF[other] >= FLOOR_OF[room]:
                 wrong.append(f"{path}:{line}: {room} imports {module}")
     assert not wrong, "\n".join(wrong)
+
+
+def modules() -> Iterator[ModuleType]:
+    for info in pkgutil.walk_packages(polsess.__path__, "polsess."):
+        if not info.name.endswith("__main__"):
+            with suppress(ModuleNotFoundError):  # an optional package is not installed
+                yield importlib.import_module(info.name)
+
+
+def test_every_public_method_or_the_one_that_it_overrides_has_a_docstring() -> None:
+    kinds = FunctionType | property | classmethod | staticmethod
+    methods = [
+        (owner, name)
+        for module in modules()
+        for owner in vars(module).values()
+        if inspect.isclass(owner) and owner.__module__ == module.__name__ and owner.__name__[0] != "_"
+        for name, value in vars(owner).items()
+        if isinstance(value, kinds) and name[0] != "_"
+    ]
+    assert len(methods) > 100
+    silent = [each for each in methods if not inspect.getdoc(getattr(*each))]
+    assert not [f"{owner.__module__}.{owner.__name__}.{name}" for owner, name in silent]
