@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from polsess.audio import read_audio, write_audio
 from polsess.cli.main import app
-from polsess.data.audit import AuditResult, Kind, audit_polsess
+from polsess.data.polsess.audit import AuditResult, Kind, audit_polsess
 from tests.corpora.test_polsess import LENGTH, LSB, RATE, write_split
 
 Rows = list[dict[str, str]]
@@ -76,7 +76,7 @@ def test_a_sound_corpus_has_no_findings(root: Path) -> None:
 def test_processes_find_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "train/scene/S2.wav").unlink()
     alone = audit_polsess(root)
-    monkeypatch.setattr("polsess.data.audit.corpus._FEW", 1)
+    monkeypatch.setattr("polsess.data.polsess.audit.corpus._FEW", 1)
     assert audit_polsess(root, num_workers=2).findings == alone.findings
 
 

@@ -7,7 +7,7 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.data import Split, create_corpus, parse_corpus_config
-from polsess.data.folder import Folder, find_sound, list_items
+from polsess.data.corpora.folder import Folder, find_sound, list_items
 from polsess.tasks import Task
 
 
@@ -51,7 +51,7 @@ def test_parts_are_folders(tmp_path: Path) -> None:
     training = open_folder(tmp_path, Split.TRAIN, segment_seconds=0.5)
     assert training.example(0, 0).references.shape == (2, 4000)
     assert not torch.equal(training.example(0, 0).mixture, training.example(1, 0).mixture)
-    assert [one.identifier for one in open_folder(tmp_path).recordings] == ["b"]
+    assert [one.identifier for one in open_folder(tmp_path).mixtures] == ["b"]
     with pytest.raises(FileNotFoundError, match="no part 'val'"):
         open_folder(tmp_path, Split.VAL)
 

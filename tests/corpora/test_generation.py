@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 from polsess.audio import read_audio, write_audio
 from polsess.cli.main import app
 from polsess.data import Split, create_corpus, parse_corpus_config
-from polsess.data.audit import Kind, audit_polsess
-from polsess.data.generation import (
+from polsess.data.plate import Plate, create_reverb
+from polsess.data.polsess.audit import Kind, audit_polsess
+from polsess.data.polsess.generation import (
     GenerationConfig,
     Ingredients,
     collect_ingredients,
     generate_split,
     list_sources,
 )
-from polsess.data.generation.scenes import load_scenes
-from polsess.data.plate import Plate, create_reverb
-from polsess.data.polsess_layers import FOLDERS
-from polsess.data.polsess_table import find_table, read_table
+from polsess.data.polsess.generation.scenes import load_scenes
+from polsess.data.polsess.layers import FOLDERS
+from polsess.data.polsess.table import find_table, read_table
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from tests.conftest import DATA

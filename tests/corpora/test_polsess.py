@@ -13,8 +13,9 @@ from torch import Tensor
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
-from polsess.data.polsess_layers import INDOOR_VARIANTS, OUTDOOR_VARIANTS, VARIANTS
-from polsess.data.polsess_table import REVERB_COLUMNS, speaker_of
+from polsess.data.polsess.layers import INDOOR_VARIANTS, OUTDOOR_VARIANTS, VARIANTS
+from polsess.data.polsess.table import REVERB_COLUMNS
+from polsess.data.sources import speaker_of
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 

@@ -137,12 +137,10 @@ def test_the_bench(tmp_path: Path) -> None:
     run = CliRunner()
     done = run.invoke(app, ["data", "bench", str(path), "--workers", "0", "--workers", "2", "--items", "4"])
     assert done.exit_code == 0, done.stderr
-    header, *counts, ratio = done.stdout.splitlines()
+    header, *counts = done.stdout.splitlines()
     assert header.split() == ["workers", "items/s"]
     assert [line.split()[0] for line in counts] == ["0", "2"]
     assert all(float(line.split()[1]) > 0 for line in counts)
-    assert float(ratio.split()[3]) > 0
-    assert ratio.endswith("times what numpy takes for the same bytes.")
     failed = run.invoke(app, ["data", "bench", str(path), "data.batch_size=8", "--workers", "0"])
     assert failed.exit_code == 1
     assert "fewer than two batches" in failed.stderr

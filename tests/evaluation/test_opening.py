@@ -7,7 +7,7 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.checkpoints import save_model
-from polsess.data.polsess_layers import VARIANTS
+from polsess.data.polsess.layers import VARIANTS
 from polsess.evaluation import open_corpus, open_models
 from polsess.evaluation.opening import name_of_data
 from polsess.models import create_model

@@ -29,8 +29,8 @@ def audit(
     workers: Workers = None,
 ) -> None:
     """Look for everything that can be wrong with a PolSESS corpus; ends with 1 if something is broken."""
-    from polsess.data.audit import audit_polsess, save_findings
     from polsess.data.parallel import default_workers
+    from polsess.data.polsess.audit import audit_polsess, save_findings
     from polsess.files import check_target
 
     terminal: Terminal = context.obj
@@ -81,8 +81,8 @@ def generate(
 ) -> None:
     """Make a PolSESS corpus from recordings; an interrupted run goes on where it was."""
     from polsess.data.base import Split
-    from polsess.data.generation import GenerationConfig, collect_ingredients, generate_split
     from polsess.data.parallel import default_workers
+    from polsess.data.polsess.generation import GenerationConfig, collect_ingredients, generate_split
     from polsess.schema import parse
 
     terminal: Terminal = context.obj
@@ -132,11 +132,9 @@ def bench(
       polsess data bench wham.yaml --workers 0 --workers 4 --max-bad 1%
     """  # noqa: D301 - \b keeps the lines of the examples
     from polsess.config import load_config
-    from polsess.data import create_corpus
-    from polsess.data.base import Split
+    from polsess.data import Split, create_corpus
+    from polsess.data.loader import measure_loading
     from polsess.data.parallel import default_workers
-    from polsess.data.polsess import PolSESS
-    from polsess.data.timing import compare_with_numpy, measure_loading
 
     experiment = load_config(config, [*max_bad_override(max_bad), *(overrides or [])])
     corpus = create_corpus(experiment.data.corpus, Split.TRAIN, experiment.task, experiment.seed)
@@ -144,7 +142,3 @@ def bench(
     typer.echo("workers  items/s")
     for count in workers or sorted({0, 1, default_workers()}):
         typer.echo(f"{count:7}  {measure_loading(corpus, experiment.data, count, items):7.1f}")
-    if isinstance(corpus, PolSESS) and not corpus.config.recomposes:
-        ratio = compare_with_numpy(corpus, items)
-        if ratio is not None:
-            typer.echo(f"An item takes {ratio:.1f} times what numpy takes for the same bytes.")

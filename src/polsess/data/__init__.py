@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from polsess.data import corpora
 from polsess.data.base import (
     CORPUS_REGISTRY,
     Corpus,
@@ -14,7 +15,8 @@ from polsess.data.base import (
 from polsess.data.corpus_factory import create_corpus, list_corpora, parse_corpus_config
 from polsess.data.loader import Batch, DataConfig, EpochSampler, LoadingError, collate, create_loader
 
-for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+importlib.import_module(f"{__name__}.polsess")
+for _module in pkgutil.iter_modules(corpora.__path__, prefix=f"{corpora.__name__}."):
     importlib.import_module(_module.name)
 
 __all__ = [

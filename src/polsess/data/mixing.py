@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from polsess.audio import resample
+from polsess.schema import Schema
 
 Samples = NDArray[np.float32]
 Range = tuple[float, float]
@@ -30,6 +32,18 @@ def check_range(name: str, values: Range, low: float, high: float) -> None:
         raise ValueError(
             f"{name}: expected two rising numbers from {low:g} to {high:g}, got {values[0]:g}, {values[1]:g}."
         )
+
+
+class Remix(Schema):
+    """New conversations: the first speaker stays, the others come from anywhere in the split."""
+
+    ssr_range_db: Range = (-5.0, 5.0)
+    """Level of the first speaker over each other one in the segment, uniform in dB."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Remix:
+        check_range("ssr_range_db", self.ssr_range_db, -60, 60)
+        return self
 
 
 def draw_speed(random: np.random.Generator, speeds: Range) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from polsess.audio import AUDIO_SUFFIXES, read_audio, read_audio_info
 from polsess.data.base import Split
-from polsess.data.polsess_table import speaker_of
 from polsess.data.tables import Row, cell, read_csv, resolve
 
 _READERS = 8
@@ -76,6 +76,14 @@ def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
         label = labels[-1] if labels else speaker_of(path.name) if speech else path.stem
         found.append(SourceFile(path, label, split))
     return found
+
+
+def speaker_of(source: str) -> str:
+    """Who speaks in a source file: MLS names start with the speaker, EMU files lie in a session."""
+    path = PureWindowsPath(source)
+    if match := re.fullmatch(r"(\d+)_\d+_\d+", path.stem):
+        return match[1]
+    return path.parent.name or path.stem
 
 
 def _from_csv(table: Path, labelled: bool) -> list[SourceFile]:

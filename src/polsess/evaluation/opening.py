@@ -10,7 +10,7 @@ from typing import Any
 from polsess.audio import read_audio_info
 from polsess.config import read_settings
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
-from polsess.data.folder import find_sound, list_items
+from polsess.data.corpora.folder import find_sound, list_items
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 

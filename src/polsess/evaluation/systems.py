@@ -20,7 +20,7 @@ from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.loading import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
-from polsess.data.folder import find_sound, list_items
+from polsess.data.corpora.folder import find_sound, list_items
 from polsess.inference import pick_device
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest

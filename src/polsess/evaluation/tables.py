@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from polsess.data.polsess_layers import VARIANTS
+from polsess.data.polsess.layers import VARIANTS
 from polsess.evaluation.results import Evaluation
 from polsess.metrics import Summary, failure_rate, name_of, title_of
 from polsess.text_tables import markdown, number, percent

@@ -12,19 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from polsess.data.base import register_corpus
-from polsess.data.recorded import (
-    RecordedConfig,
-    RecordedCorpus,
-    list_parallel,
-    mixtures_of,
-    rate_folder,
-)
-from polsess.data.recording import Recording
-from polsess.data.wsj0_mix import SPLIT_FOLDERS, wsj0_conditions
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture, list_parallel, mixtures_of, rate_folder
+from polsess.data.corpora.wsj0_mix import SPLIT_FOLDERS, wsj0_conditions
 from polsess.tasks import Task
 
 
-class WHAMConfig(RecordedConfig):
+class WHAMConfig(StoredCorpusConfig):
     """Where WHAM! is and which of its mixtures are heard."""
 
     corpus_type: Literal["wham"] = "wham"
@@ -49,7 +43,7 @@ class WHAMRConfig(WHAMConfig):
 
 
 @register_corpus("wham", WHAMConfig)
-class WHAM(RecordedCorpus):
+class WHAM(StoredCorpus):
     """WHAM!."""
 
     config: WHAMConfig
@@ -63,11 +57,11 @@ class WHAM(RecordedCorpus):
         """See the base class."""
         return mixtures_of(self.config.mixture)
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         return self._list(self.config.mixture, "")
 
-    def _list(self, mixture: str, suffix: str) -> list[Recording]:
+    def _list(self, mixture: str, suffix: str) -> list[StoredMixture]:
         folder = rate_folder(self.config.root, [], self.config.sample_rate)
         folder = folder / self.config.mode / SPLIT_FOLDERS[self.split]
         sources = [f"s{number}{suffix}" for number in range(1, self.num_speakers + 1)]
@@ -92,6 +86,6 @@ class WHAMR(WHAM):
         """Reverberation is no background: it goes with its speaker."""
         return self.config.room != self.config.target
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         return self._list(f"{self.config.mixture}_{self.config.room}", f"_{self.config.target}")

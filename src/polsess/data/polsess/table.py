@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from polsess.data.polsess_layers import MAX_SPEAKERS, speaker_files, speaker_reverbs
+from polsess.data.polsess.layers import MAX_SPEAKERS, speaker_files, speaker_reverbs
+from polsess.data.sources import speaker_of
 
 REVERB_COLUMNS = (*speaker_reverbs(MAX_SPEAKERS), "reverbForEvent")
 """Empty for outdoor rows; those of speakers that a corpus does not have are not there."""
@@ -22,6 +23,33 @@ SOURCE_COLUMNS = {
     "eventOryginalPath": "eventStart",
 }
 """Where a layer was cut from: its source file and the first sample, with the generator's spelling."""
+
+
+_REVERB_NUMBERS = ("highCut", "diffusion", "decay", "freqDamp")
+
+
+def list_columns(speakers: int) -> tuple[str, ...]:
+    """Columns that the generator writes; with two speakers the original's 34, in its spelling."""
+    numbers = range(1, speakers + 1)
+    levels = tuple("SSR" if n == 2 else f"SSR{n}" for n in numbers[1:])
+    return (
+        "subset",
+        *(f"speech{n}{part}" for n in numbers for part in ("OryginalPath", "Start", "End")),
+        *levels,
+        *("sceneOryginalPath", "sceneStart", "sceneEnd", "sceneRandomDB", "sceneOffsetDB", "sceneVolumeGain"),
+        *("eventOryginalPath", "eventStart", "eventEnd"),
+        *(f"speaker{n}File" for n in numbers),
+        *("eventFile", "sceneFile"),
+        *(f"reverbForSpeaker{n}" for n in numbers),
+        *("reverbForEvent", "mixFile", "sceneClass", "eventClass", "preDelayForEvent"),
+        *(f"preDelay{n}" for n in numbers),
+        *_REVERB_NUMBERS,
+    )
+
+
+def is_reverb_number(column: str) -> bool:
+    """Whether a column holds a number that outdoor rows do not have."""
+    return column in _REVERB_NUMBERS or column.startswith("preDelay")
 
 
 @dataclass(frozen=True)
@@ -169,11 +197,3 @@ def _cell(row: dict[str, str | None], column: str) -> str:
     """A cell's text; MATLAB writes NaN for nothing."""
     text = (row.get(column) or "").strip()
     return "" if text.lower() in {"nan", "<missing>"} else text
-
-
-def speaker_of(source: str) -> str:
-    """Who speaks in a source file: MLS names start with the speaker, EMU files lie in a session."""
-    path = PureWindowsPath(source)
-    if match := re.fullmatch(r"(\d+)_\d+_\d+", path.stem):
-        return match[1]
-    return path.parent.name or path.stem

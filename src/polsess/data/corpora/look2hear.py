@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import RecordedConfig, RecordedCorpus, mixtures_of
-from polsess.data.recording import Recording
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture, mixtures_of
 from polsess.data.tables import resolve
 from polsess.tasks import Task
 
@@ -25,7 +25,7 @@ SPLIT_FOLDERS = {
 }
 
 
-class Look2HearConfig(RecordedConfig):
+class Look2HearConfig(StoredCorpusConfig):
     """Where the lists are and which mixtures they shall name."""
 
     corpus_type: Literal["look2hear"] = "look2hear"
@@ -38,7 +38,7 @@ class Look2HearConfig(RecordedConfig):
 
 
 @register_corpus("look2hear", Look2HearConfig)
-class Look2Hear(RecordedCorpus):
+class Look2Hear(StoredCorpus):
     """Recordings named by JSON lists; files of another rate are resampled."""
 
     config: Look2HearConfig
@@ -57,7 +57,7 @@ class Look2Hear(RecordedCorpus):
         """See the base class."""
         return mixtures_of(self.config.mixture)
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         folder = self._folder()
         names = [self.config.mixture, *(f"s{number}" for number in range(1, self.num_speakers + 1))]
@@ -69,7 +69,7 @@ class Look2Hear(RecordedCorpus):
         for index, ((mixture, num_samples), *sources) in enumerate(zip(*lists, strict=True)):
             name = f"{index:05d}-{Path(mixture).stem}"  # many corpora call every mixture mix.wav
             paths = tuple(resolve(source, folder) for source, _ in sources)
-            found.append(Recording(name, resolve(mixture, folder), paths, num_samples=num_samples))
+            found.append(StoredMixture(name, resolve(mixture, folder), paths, num_samples=num_samples))
         return found
 
     def _folder(self) -> Path:

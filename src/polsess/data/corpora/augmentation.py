@@ -14,8 +14,10 @@ from pydantic import Field, model_validator
 
 from polsess.audio import read_audio
 from polsess.data.base import Split
+from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.data.mixing import (
     Range,
+    Remix,
     Samples,
     change_speed,
     check_range,
@@ -24,24 +26,11 @@ from polsess.data.mixing import (
     place,
     set_levels,
 )
-from polsess.data.recording import Form, Recording
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.schema import Schema
 
 _CASTING_DRAWS = 100
 """Until somebody else is found; else the recording's own speaker stays."""
-
-
-class Remix(Schema):
-    """New conversations: the first speaker stays, the others come from anywhere in the split."""
-
-    ssr_range_db: Range = (-5.0, 5.0)
-    """Level of the first speaker over each other one in the segment, uniform in dB."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Remix:
-        check_range("ssr_range_db", self.ssr_range_db, -60, 60)
-        return self
 
 
 class AugmentationConfig(Schema):
@@ -85,7 +74,7 @@ class Augmenter:
 
     Args:
         config: What is changed.
-        recordings: The split.
+        mixtures: The split.
         forms: Their lengths and rates.
         sample_rate: The rate in Hz that is wanted.
         segment_seconds: The longest mixture; None for whole recordings.
@@ -98,19 +87,19 @@ class Augmenter:
     def __init__(
         self,
         config: AugmentationConfig,
-        recordings: Sequence[Recording],
+        mixtures: Sequence[StoredMixture],
         forms: Sequence[Form],
         *,
         sample_rate: int,
         segment_seconds: float | None,
     ) -> None:
-        self.config, self.recordings, self.forms = config, recordings, forms
+        self.config, self.mixtures, self.forms = config, mixtures, forms
         self.sample_rate, self.segment_seconds = sample_rate, segment_seconds
         self.surroundings = Surroundings(config.noise, config.rooms, Split.TRAIN, sample_rate)
 
     def make(self, random: np.random.Generator, index: int) -> Augmented:
         """Draw a mixture on the ground of one recording."""
-        metadata = dict(self.recordings[index].metadata)
+        metadata = dict(self.mixtures[index].metadata)
         num_samples = self._num_samples(index)
         voices, background = self._read_own(random, index, num_samples)
         if self.config.remix is not None and len(voices) > 1:
@@ -134,7 +123,7 @@ class Augmenter:
 
     def _read_own(self, random: np.random.Generator, index: int, num_samples: int) -> tuple[Samples, Samples]:
         """The speakers ``[S, T]`` of a recording and what else is in its mixture ``[T]``, in one segment."""
-        one = self.recordings[index]
+        one = self.mixtures[index]
         with_background = self.config.background_gain_db is not None
         paths = [*one.sources, one.mixture] if with_background else list(one.sources)
         signals = self._read(random, paths, self.forms[index], num_samples)
@@ -147,7 +136,7 @@ class Augmenter:
         self, random: np.random.Generator, index: int, voices: Samples, metadata: dict[str, str | float]
     ) -> Samples:
         """Other speakers than the first from other recordings, at drawn levels."""
-        names = list(self.recordings[index].speakers)
+        names = list(self.mixtures[index].speakers)
         cast, taken = [voices[0]], {index}
         for slot in range(1, len(voices)):
             found = self._find_partner(random, taken, [*names[:slot]])
@@ -156,8 +145,8 @@ class Augmenter:
                 continue
             other, source = found
             taken.add(other)
-            names[slot] = self.recordings[other].speakers[source]
-            path = self.recordings[other].sources[source]
+            names[slot] = self.mixtures[other].speakers[source]
+            path = self.mixtures[other].sources[source]
             voice = self._read(random, [path], self.forms[other], len(voices[0]))[0]
             cast.append(place(voice, len(voices[0]), random))
         assert self.config.remix is not None
@@ -171,9 +160,9 @@ class Augmenter:
     ) -> tuple[int, int] | None:
         """A recording that is not taken and the place of a speaker in it who does not speak yet."""
         for _ in range(_CASTING_DRAWS):
-            other = int(random.integers(len(self.recordings)))
-            source = int(random.integers(len(self.recordings[other].sources)))
-            name = self.recordings[other].speakers[source]
+            other = int(random.integers(len(self.mixtures)))
+            source = int(random.integers(len(self.mixtures[other].sources)))
+            name = self.mixtures[other].speakers[source]
             if other not in taken and (not name or name not in names):
                 return other, source
         return None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from polsess.data.polsess_layers import MAX_SPEAKERS
+from polsess.data.polsess.layers import MAX_SPEAKERS
 from polsess.schema import Schema
 
 

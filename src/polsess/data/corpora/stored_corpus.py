@@ -16,17 +16,17 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from polsess.audio import AUDIO_SUFFIXES, AudioError, read_audio, read_audio_info, resample
-from polsess.data.augmentation import AugmentationConfig, Augmenter
+from polsess.audio import AudioError, read_audio, read_audio_info, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split
-from polsess.data.recording import Form, Recording
+from polsess.data.corpora.augmentation import AugmentationConfig, Augmenter
+from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.tasks import Task
 
 _SHOWN = 5
 _READERS = 8
 
 
-class RecordedConfig(CorpusConfig):
+class StoredCorpusConfig(CorpusConfig):
     """What the corpora of recordings share."""
 
     max_bad: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -46,7 +46,7 @@ class RecordedConfig(CorpusConfig):
         return value
 
 
-class RecordedCorpus(Corpus):
+class StoredCorpus(Corpus):
     """The recordings of one split; headers are checked when it is opened, samples are read in part.
 
     Attributes:
@@ -54,23 +54,23 @@ class RecordedCorpus(Corpus):
         refused: One line for every recording that was left out.
     """
 
-    config: RecordedConfig
+    config: StoredCorpusConfig
 
-    def __init__(self, config: RecordedConfig, split: Split, task: Task, seed: int = 0) -> None:
+    def __init__(self, config: StoredCorpusConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         self._check_task()
-        found = self.list_recordings()
+        found = self.list_mixtures()
         with ThreadPoolExecutor(_READERS) as pool:  # waiting for a disk, not computing
             checked = list(pool.map(self._check, found, chunksize=64))
         self.refused = [each for each in checked if isinstance(each, str)]
         _check_share(self.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
         kept = [(one, form) for one, form in zip(found, checked, strict=True) if not isinstance(form, str)]
-        self.recordings = [one for one, _ in kept]
+        self.mixtures = [one for one, _ in kept]
         self._forms = [form for _, form in kept]
         self._augmenter = self._create_augmenter() if split is Split.TRAIN else None
 
     @abstractmethod
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """The recordings of the split in a fixed order, at least one.
 
         Raises:
@@ -104,11 +104,11 @@ class RecordedCorpus(Corpus):
 
     def __len__(self) -> int:
         """Recordings."""
-        return len(self.recordings)
+        return len(self.mixtures)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The files of each recording, and what augmentation adds."""
-        for recording in self.recordings:
+        for recording in self.mixtures:
             for path in (recording.mixture, *recording.sources):
                 yield f"{recording.identifier} {path.parent.name}/{path.name}", path
         if self._augmenter is not None:
@@ -118,7 +118,7 @@ class RecordedCorpus(Corpus):
         """Read a recording; training takes a segment at a random place and perhaps changes it."""
         if self._augmenter is not None:
             return self._augmented(self._augmenter, epoch, index)
-        recording, (num_samples, rate) = self.recordings[index], self._forms[index]
+        recording, (num_samples, rate) = self.mixtures[index], self._forms[index]
         start, count = self._segment(epoch, index, num_samples, rate)
         signals = torch.stack([_read(path, start, count) for path in self._files(recording)])
         signals = resample(signals, rate, self.config.sample_rate)
@@ -128,7 +128,7 @@ class RecordedCorpus(Corpus):
     def _augmented(self, augmenter: Augmenter, epoch: int, index: int) -> Example:
         made = augmenter.make(self.random(epoch, index), index)
         references = self.task.references(torch.from_numpy(made.references))
-        identifier = self.recordings[index].identifier
+        identifier = self.mixtures[index].identifier
         return Example(torch.from_numpy(made.mixture), references, identifier, made.metadata)
 
     def _create_augmenter(self) -> Augmenter | None:
@@ -150,7 +150,7 @@ class RecordedCorpus(Corpus):
             )
         return Augmenter(
             config,
-            self.recordings,
+            self.mixtures,
             self._forms,
             sample_rate=self.config.sample_rate,
             segment_seconds=self.config.segment_seconds,
@@ -162,12 +162,12 @@ class RecordedCorpus(Corpus):
         count = min(num_samples, round(self.config.segment_seconds * rate))
         return int(self.random(epoch, index).integers(num_samples - count + 1)), count
 
-    def _files(self, recording: Recording) -> list[Path]:
+    def _files(self, recording: StoredMixture) -> list[Path]:
         """The mixture and the sources that the task needs."""
         needed = 1 if self.task is Task.ES else None
         return [recording.mixture, *recording.sources[:needed]]
 
-    def _check(self, recording: Recording) -> Form | str:
+    def _check(self, recording: StoredMixture) -> Form | str:
         """Samples and rate of a recording, or why it cannot be used."""
         try:
             infos = [read_audio_info(path) for path in self._files(recording)]
@@ -210,49 +210,3 @@ def _check_share(refused: Sequence[str], total: int, max_bad: float, where: str)
 def _read(path: Path, start: int, num_samples: int) -> Tensor:
     samples, _ = read_audio(path, start, num_samples)
     return samples[0]
-
-
-def mixtures_of(name: str) -> frozenset[Task]:
-    """The tasks that a mixture of WHAM!'s or LibriMix's naming makes sense for.
-
-    Args:
-        name: ``mix_clean`` (speakers only), ``mix_both`` (and noise), ``mix_single`` (one speaker and noise).
-    """
-    if name.startswith("mix_single"):
-        return frozenset({Task.ES})
-    if name.startswith("mix_clean"):
-        return frozenset({Task.SB})  # the sum of the speakers is the mixture itself
-    return frozenset({Task.SB, Task.EB})
-
-
-def rate_folder(root: Path, subfolders: Sequence[str], sample_rate: int) -> Path:
-    """The folder ``wav8k`` or ``wav16k`` of a corpus, in its root or one of its sub-folders.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
-    name = f"wav{sample_rate // 1000}k"
-    for folder in (root, *(root / each for each in subfolders)):
-        if (folder / name).is_dir():
-            return folder / name
-    raise FileNotFoundError(f"data.corpus.root: no folder {name} in {root}; is it made for another rate?")
-
-
-def list_parallel(folder: Path, mixture: str, sources: Sequence[str]) -> list[Recording]:
-    """Recordings whose mixture and sources have one name in folders of their own.
-
-    Raises:
-        FileNotFoundError: If a folder is missing.
-        ValueError: If there is no sound file in the folder of mixtures.
-    """
-    for name in (mixture, *sources):
-        if not (folder / name).is_dir():
-            raise FileNotFoundError(f"{folder}: no folder '{name}' in it.")
-    paths = sorted(path for path in (folder / mixture).iterdir() if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not paths:
-        raise ValueError(f"{folder / mixture}: no sound files in it.")
-    return [
-        Recording(path.stem, path, tuple(folder / name / path.name for name in sources)) for path in paths
-    ]

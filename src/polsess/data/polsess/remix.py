@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from polsess.audio import AudioError
-from polsess.data.augmentation import Remix
-from polsess.data.mixing import Range, rms
-from polsess.data.polsess_files import STEP, Form, LayerFiles, Samples
-from polsess.data.polsess_layers import ROLES, Recipe
-from polsess.data.polsess_table import PolSESSRow
+from polsess.data.mixing import Range, Remix, rms
+from polsess.data.polsess.layer_files import STEP, Form, LayerFiles, Samples
+from polsess.data.polsess.layers import ROLES, Recipe
+from polsess.data.polsess.table import PolSESSRow
 
 Metadata = dict[str, str | float]
 Layer = tuple[PolSESSRow, str]

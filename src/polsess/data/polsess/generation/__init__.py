@@ -1,9 +1,8 @@
 """Makes PolSESS corpora from folders of speech, scenes and events."""
 
-from polsess.data.generation.collecting import collect_ingredients
-from polsess.data.generation.item import Ingredients
-from polsess.data.generation.run import Generated, generate_split
-from polsess.data.generation.settings import GenerationConfig
+from polsess.data.polsess.generation.ingredients import Ingredients, collect_ingredients
+from polsess.data.polsess.generation.run import Generated, generate_split
+from polsess.data.polsess.generation.settings import GenerationConfig
 from polsess.data.sources import SourceFile, list_sources
 
 __all__ = [

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.audio import AudioError, read_audio, read_audio_info, read_plain_header, read_plain_pcm
-from polsess.data.audit.findings import Finding, Kind
-from polsess.data.polsess_layers import FOLDERS, speaker_files
-from polsess.data.polsess_table import REVERB_COLUMNS, PolSESSRow
+from polsess.data.polsess.audit.findings import Finding, Kind
+from polsess.data.polsess.layers import FOLDERS, speaker_files
+from polsess.data.polsess.table import REVERB_COLUMNS, PolSESSRow
 
 MAX_RESIDUAL = 4
 """Eight files, each rounded to half a step of 16 bits."""

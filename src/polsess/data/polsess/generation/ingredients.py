@@ -1,16 +1,41 @@
-"""From places on disk to what each split is made of."""
+"""What the conversations of each split are drawn from, collected from places on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from polsess.data.base import Split
-from polsess.data.generation.item import Ingredients
-from polsess.data.generation.scenes import load_scenes
-from polsess.data.generation.settings import GenerationConfig
-from polsess.data.rooms import list_rooms
-from polsess.data.sources import drop_repeated, list_sources, split_sources
+from polsess.data.polsess.generation.scenes import SceneTable, load_scenes, normalize_label
+from polsess.data.polsess.generation.settings import GenerationConfig
+from polsess.data.rooms import Rooms, list_rooms
+from polsess.data.sources import SourceFile, drop_repeated, list_sources, split_sources
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Everything that the conversations of a split are drawn from."""
+
+    config: GenerationConfig
+    speech: Sequence[SourceFile]
+    scenes: Sequence[SourceFile]
+    events: Sequence[SourceFile]
+    table: SceneTable
+    rooms: Rooms | None
+    """Measured rooms instead of the plate."""
+
+    def events_in(self, scene: str) -> dict[str, list[SourceFile]]:
+        """Recordings by label of what may happen in a scene."""
+        labels = sorted({label.strip() for one in self.events for label in one.label.split(",")})
+        allowed = [label for label in labels if label and self.table.allows(scene, label)]
+        return {label: found for label in allowed if (found := self._events_with(label))}
+
+    def _events_with(self, label: str) -> list[SourceFile]:
+        if self.config.matlab:  # any part of the text, "rain" in "Train" too
+            return [one for one in self.events if label in one.label]
+        wanted = normalize_label(label)
+        return [one for one in self.events if wanted in map(normalize_label, one.label.split(","))]
 
 
 def collect_ingredients(

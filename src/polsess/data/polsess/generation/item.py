@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.audio import read_audio, resample
-from polsess.data.generation.scenes import ReverbRanges, SceneTable, normalize_label
-from polsess.data.generation.settings import GenerationConfig
 from polsess.data.plate import Plate, create_reverb
-from polsess.data.polsess_layers import speaker_files, speaker_reverbs
-from polsess.data.rooms import Rooms
+from polsess.data.polsess.generation.ingredients import Ingredients
+from polsess.data.polsess.generation.scenes import ReverbRanges
+from polsess.data.polsess.layers import speaker_files, speaker_reverbs
 from polsess.data.sources import SourceFile
 
 Samples = NDArray[np.float32]
@@ -38,31 +37,6 @@ _MAX_DRAWS = 1000
 
 class Redraw(Exception):
     """A draw cannot be used; the message counts as its reason."""
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """Everything that the conversations of a split are drawn from."""
-
-    config: GenerationConfig
-    speech: Sequence[SourceFile]
-    scenes: Sequence[SourceFile]
-    events: Sequence[SourceFile]
-    table: SceneTable
-    rooms: Rooms | None
-    """Measured rooms instead of the plate."""
-
-    def events_in(self, scene: str) -> dict[str, list[SourceFile]]:
-        """Recordings by label of what may happen in a scene."""
-        labels = sorted({label.strip() for one in self.events for label in one.label.split(",")})
-        allowed = [label for label in labels if label and self.table.allows(scene, label)]
-        return {label: found for label in allowed if (found := self._events_with(label))}
-
-    def _events_with(self, label: str) -> list[SourceFile]:
-        if self.config.matlab:  # any part of the text, "rain" in "Train" too
-            return [one for one in self.events if label in one.label]
-        wanted = normalize_label(label)
-        return [one for one in self.events if wanted in map(normalize_label, one.label.split(","))]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Is a PolSESS corpus what it should be? Sums of layers, duplicates, leakage, damaged files."""
 
-from polsess.data.audit.corpus import audit_polsess
-from polsess.data.audit.findings import AuditResult, Finding, Kind, save_findings
+from polsess.data.polsess.audit.corpus import audit_polsess
+from polsess.data.polsess.audit.findings import AuditResult, Finding, Kind, save_findings
 
 __all__ = ["AuditResult", "Finding", "Kind", "audit_polsess", "save_findings"]

@@ -7,12 +7,12 @@ from typing import Literal
 
 from polsess.audio import AUDIO_SUFFIXES
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import RecordedConfig, RecordedCorpus
-from polsess.data.recording import Recording
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture
 from polsess.tasks import Task
 
 
-class FolderConfig(RecordedConfig):
+class FolderConfig(StoredCorpusConfig):
     """Where the items are."""
 
     corpus_type: Literal["folder"] = "folder"
@@ -21,7 +21,7 @@ class FolderConfig(RecordedConfig):
 
 
 @register_corpus("folder", FolderConfig)
-class Folder(RecordedCorpus):
+class Folder(StoredCorpus):
     """The items of a folder in the order of their names; files of another rate are resampled."""
 
     config: FolderConfig
@@ -50,13 +50,13 @@ class Folder(RecordedCorpus):
         """All: what is in the mixtures beside the references is the user's business."""
         return frozenset(Task)
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         return [self._recording(self._root / item) for item in self._items]
 
-    def _recording(self, folder: Path) -> Recording:
+    def _recording(self, folder: Path) -> StoredMixture:
         sources = [_sound_or_gap(folder, f"s{number}") for number in range(1, self._num_speakers + 1)]
-        return Recording(folder.name, _sound_or_gap(folder, "mix"), tuple(sources))
+        return StoredMixture(folder.name, _sound_or_gap(folder, "mix"), tuple(sources))
 
 
 def _folder_of(root: Path, split: Split) -> Path:

@@ -12,19 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import (
-    RecordedConfig,
-    RecordedCorpus,
-    list_parallel,
-    mixtures_of,
-    rate_folder,
-)
-from polsess.data.recording import Recording
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture, list_parallel, mixtures_of, rate_folder
 from polsess.data.tables import cell, read_csv
 from polsess.tasks import Task
 
 
-class LibriMixConfig(RecordedConfig):
+class LibriMixConfig(StoredCorpusConfig):
     """Where the corpus is and which of its mixtures are heard."""
 
     corpus_type: Literal["libri_mix"] = "libri_mix"
@@ -44,7 +38,7 @@ class LibriMixConfig(RecordedConfig):
 
 
 @register_corpus("libri_mix", LibriMixConfig)
-class LibriMix(RecordedCorpus):
+class LibriMix(StoredCorpus):
     """Libri2Mix or Libri3Mix."""
 
     config: LibriMixConfig
@@ -58,7 +52,7 @@ class LibriMix(RecordedCorpus):
         """See the base class."""
         return mixtures_of(self.config.mixture)
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         config = self.config
         folder = (
@@ -72,7 +66,7 @@ class LibriMix(RecordedCorpus):
             found = list_parallel(folder / subset, config.mixture, sources)
         return [replace(one, metadata={"speakers": _speakers(one.identifier)}) for one in found]
 
-    def _from_list(self, table: Path) -> list[Recording]:
+    def _from_list(self, table: Path) -> list[StoredMixture]:
         columns = [f"source_{number}_path" for number in range(1, self.num_speakers + 1)]
         recordings = []
         for number, row in read_csv(table, ["mixture_ID", "mixture_path", *columns, "length"]):
@@ -85,7 +79,7 @@ class LibriMix(RecordedCorpus):
                 _moved(Path(cell(table, number, row, column)), table) for column in ("mixture_path", *columns)
             )
             name = cell(table, number, row, "mixture_ID")
-            recordings.append(Recording(name, mixture, tuple(sources), num_samples=int(length)))
+            recordings.append(StoredMixture(name, mixture, tuple(sources), num_samples=int(length)))
         return recordings
 
 

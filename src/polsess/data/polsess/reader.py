@@ -17,11 +17,10 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from polsess.audio import resample
-from polsess.data.augmentation import Remix
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
-from polsess.data.mixing import Range, check_range
-from polsess.data.polsess_files import STEP, Form, LayerFiles, Samples
-from polsess.data.polsess_layers import (
+from polsess.data.mixing import Range, Remix, check_range
+from polsess.data.polsess.layer_files import STEP, Form, LayerFiles, Samples
+from polsess.data.polsess.layers import (
     VARIANTS,
     Recipe,
     create_recipe,
@@ -29,8 +28,8 @@ from polsess.data.polsess_layers import (
     tasks_of,
     variants_of,
 )
-from polsess.data.polsess_remix import Recomposer
-from polsess.data.polsess_table import PolSESSRow, find_table, read_table
+from polsess.data.polsess.remix import Recomposer
+from polsess.data.polsess.table import PolSESSRow, find_table, read_table
 from polsess.schema import Schema
 from polsess.tasks import Task
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.data import Split, create_corpus, parse_corpus_config
-from polsess.data.recorded import RecordedCorpus
+from polsess.data.corpora.stored_corpus import StoredCorpus
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -123,9 +123,9 @@ Maker = Callable[[Path], dict[str, Any]]
 
 def opened(
     values: dict[str, Any], split: Split = Split.TEST, task: Task = Task.SB, **changes: Any
-) -> RecordedCorpus:
+) -> StoredCorpus:
     corpus = create_corpus(parse_corpus_config({**values, **changes}), split, task, seed=5)
-    assert isinstance(corpus, RecordedCorpus)
+    assert isinstance(corpus, StoredCorpus)
     return corpus
 
 
@@ -280,7 +280,7 @@ def test_a_subset_by_list(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[2]]))
     corpus = opened(values)
-    assert [one.identifier for one in corpus.recordings] == [NAMES[1]]
+    assert [one.identifier for one in corpus.mixtures] == [NAMES[1]]
     path.write_text("\n".join([lines[0], lines[2].replace(",900", ",901")]))
     with pytest.raises(ValueError, match="its list says 901"):
         opened(values)

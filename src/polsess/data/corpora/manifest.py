@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import RecordedConfig, RecordedCorpus
-from polsess.data.recording import Recording
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture
 from polsess.data.tables import Row, cell, read_csv, resolve
 from polsess.tasks import Task
 
 
-class ManifestConfig(RecordedConfig):
+class ManifestConfig(StoredCorpusConfig):
     """Where the CSV is."""
 
     corpus_type: Literal["manifest"] = "manifest"
@@ -25,7 +25,7 @@ class ManifestConfig(RecordedConfig):
 
 
 @register_corpus("manifest", ManifestConfig)
-class Manifest(RecordedCorpus):
+class Manifest(StoredCorpus):
     """The rows of one split; files of another rate are resampled."""
 
     config: ManifestConfig
@@ -49,7 +49,7 @@ class Manifest(RecordedCorpus):
         """Enhancement of one speaker with one source; with more, all but that."""
         return frozenset({Task.ES}) if len(self._columns) == 1 else frozenset({Task.SB, Task.EB})
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         table = self.config.manifest
         for number, row in self._rows:
@@ -58,7 +58,7 @@ class Manifest(RecordedCorpus):
         rows = [(number, row) for number, row in self._rows if row["split"].strip() == self.split]
         if not rows:
             raise ValueError(f"{table}: no row has split '{self.split}'.")
-        found: dict[str, Recording] = {}
+        found: dict[str, StoredMixture] = {}
         for number, row in rows:
             one = self._recording(number, row)
             if one.identifier in found:
@@ -66,7 +66,7 @@ class Manifest(RecordedCorpus):
             found[one.identifier] = one
         return list(found.values())
 
-    def _recording(self, number: int, row: Row) -> Recording:
+    def _recording(self, number: int, row: Row) -> StoredMixture:
         table = self.config.manifest
         mixture, *sources = (
             resolve(cell(table, number, row, column), table.parent) for column in ("mixture", *self._columns)
@@ -74,7 +74,7 @@ class Manifest(RecordedCorpus):
         known = {"mixture", "split", "identifier", *self._columns}
         metadata = {key: _value(text) for key, text in row.items() if key not in known and text.strip()}
         name = (row.get("identifier") or "").strip() or f"row-{number}"
-        return Recording(name, mixture, tuple(sources), metadata)
+        return StoredMixture(name, mixture, tuple(sources), metadata)
 
 
 def _source_columns(header: list[str], table: Path) -> list[str]:

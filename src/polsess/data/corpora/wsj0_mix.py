@@ -12,20 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from polsess.data.base import Split, register_corpus
-from polsess.data.recorded import (
-    RecordedConfig,
-    RecordedCorpus,
-    list_parallel,
-    rate_folder,
-)
-from polsess.data.recording import Recording
+from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
+from polsess.data.corpora.stored_mixture import StoredMixture, list_parallel, rate_folder
 from polsess.tasks import Task
 
 SPLIT_FOLDERS = {Split.TRAIN: "tr", Split.VAL: "cv", Split.TEST: "tt"}
 _TURN = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_(-?\d+(?:\.\d+)?)")
 
 
-class WSJ0MixConfig(RecordedConfig):
+class WSJ0MixConfig(StoredCorpusConfig):
     """Where the mixtures are."""
 
     corpus_type: Literal["wsj0_mix"] = "wsj0_mix"
@@ -39,7 +34,7 @@ class WSJ0MixConfig(RecordedConfig):
 
 
 @register_corpus("wsj0_mix", WSJ0MixConfig)
-class WSJ0Mix(RecordedCorpus):
+class WSJ0Mix(StoredCorpus):
     """WSJ0-2mix or WSJ0-3mix."""
 
     config: WSJ0MixConfig
@@ -54,7 +49,7 @@ class WSJ0Mix(RecordedCorpus):
         """Separation alone: without noise there is nothing else to enhance."""
         return self.tasks
 
-    def list_recordings(self) -> list[Recording]:
+    def list_mixtures(self) -> list[StoredMixture]:
         """See the base class."""
         count = self.config.num_speakers
         folder = rate_folder(self.config.root, [f"{count}speakers"], self.config.sample_rate)

@@ -1,0 +1,1 @@
+"""Every corpus but PolSESS, one file each."""

@@ -1,0 +1,80 @@
+"""One mixture on disk with its metadata, and how published corpora arrange their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polsess.audio import AUDIO_SUFFIXES
+from polsess.tasks import Task
+
+Form = tuple[int, int]
+"""Samples and rate in Hz of a recording."""
+
+
+@dataclass(frozen=True)
+class StoredMixture:
+    """One mixture and the files of what it consists of."""
+
+    identifier: str
+    """Unique within the split."""
+    mixture: Path
+    sources: tuple[Path, ...]
+    """The speakers, in the order of the references."""
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    """Conditions to stratify by."""
+    num_samples: int | None = None
+    """What a list says of the length; None where none does."""
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Who speaks, as far as it is known; else as many empty names."""
+        names = str(self.metadata.get("speakers", "")).split("-")
+        return tuple(names) if len(names) == len(self.sources) else ("",) * len(self.sources)
+
+
+def mixtures_of(name: str) -> frozenset[Task]:
+    """The tasks that a mixture of WHAM!'s or LibriMix's naming makes sense for.
+
+    Args:
+        name: ``mix_clean`` (speakers only), ``mix_both`` (and noise), ``mix_single`` (one speaker and noise).
+    """
+    if name.startswith("mix_single"):
+        return frozenset({Task.ES})
+    if name.startswith("mix_clean"):
+        return frozenset({Task.SB})  # the sum of the speakers is the mixture itself
+    return frozenset({Task.SB, Task.EB})
+
+
+def rate_folder(root: Path, subfolders: Sequence[str], sample_rate: int) -> Path:
+    """The folder ``wav8k`` or ``wav16k`` of a corpus, in its root or one of its sub-folders.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
+    name = f"wav{sample_rate // 1000}k"
+    for folder in (root, *(root / each for each in subfolders)):
+        if (folder / name).is_dir():
+            return folder / name
+    raise FileNotFoundError(f"data.corpus.root: no folder {name} in {root}; is it made for another rate?")
+
+
+def list_parallel(folder: Path, mixture: str, sources: Sequence[str]) -> list[StoredMixture]:
+    """Mixtures whose mixture and sources have one name in folders of their own.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If there is no sound file in the folder of mixtures.
+    """
+    for name in (mixture, *sources):
+        if not (folder / name).is_dir():
+            raise FileNotFoundError(f"{folder}: no folder '{name}' in it.")
+    paths = sorted(path for path in (folder / mixture).iterdir() if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise ValueError(f"{folder / mixture}: no sound files in it.")
+    return [
+        StoredMixture(path.stem, path, tuple(folder / name / path.name for name in sources)) for path in paths
+    ]
