@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from polsess.allocator import tune_allocator
 from polsess.checkpoints import load_model
 from polsess.config import Config, parse_config
-from polsess.train import train
 from polsess.training.module import SeparationModule
+from polsess.training.run import train
 from tests.training.plain_loop import test_score as score_of
 from tests.training.plain_loop import train_plainly
 

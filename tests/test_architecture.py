@@ -16,12 +16,12 @@ import polsess
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
-    | {"signal_ratios", "permutation", "allocator", "machine", "pictures", "text_tables"},
+    | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},
-    {"training", "inference", "old_settings", "overview"},
     {"config"},
-    {"train", "evaluation", "benchmark", "demo", "doctor"},
+    {"training", "inference", "overview"},
+    {"evaluation", "benchmark", "demo", "doctor"},
     {"report", "listening"},
     {"cli"},
     {"__main__"},

@@ -16,12 +16,11 @@ import torch
 from typer.testing import CliRunner
 
 from polsess.cli.main import app
-from polsess.config import parse_config
+from polsess.config import TrainingConfig, parse_config
 from polsess.data.loader import EpochSampler
 from polsess.schema import ConfigError
-from polsess.train import train
 from polsess.training.distributed import create_strategy
-from polsess.training.settings import TrainingConfig
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SCRIPT = Path(__file__).with_name("recording_train.py")

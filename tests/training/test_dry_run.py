@@ -13,7 +13,7 @@ from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.costs import count_macs, weights_bytes
 from polsess.models import create_model
-from polsess.train.dry_run import DryRun, rehearse
+from polsess.training.dry_run import DryRun, rehearse
 
 
 def test_what_is_found_is_the_run_s(experiment: dict[str, Any]) -> None:

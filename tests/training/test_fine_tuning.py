@@ -12,14 +12,13 @@ from typer.testing import CliRunner
 
 from polsess.checkpoints import CheckpointError, convert_checkpoint, load_model, save_model
 from polsess.cli.main import app
-from polsess.config import explain_config, load_config, parse_config
+from polsess.config import TrainingConfig, explain_config, load_config, parse_config
 from polsess.files import sha256
 from polsess.models import SeparationModel, create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from polsess.train import train
 from polsess.training.fine_tuning import freeze, frozen_norms, start_from
-from polsess.training.settings import TrainingConfig
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

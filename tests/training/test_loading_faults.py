@@ -14,8 +14,8 @@ from torch.utils.data import get_worker_info
 from polsess.config import Config, parse_config
 from polsess.data import Example, LoadingError
 from polsess.data.polsess import PolSESS
-from polsess.train import train
-from polsess.training.trouble import TrainingStopped
+from polsess.training.failures import TrainingStopped
+from polsess.training.run import train
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -10,7 +10,7 @@ import torch
 
 from polsess.checkpoints import load_model
 from polsess.config import parse_config
-from polsess.train import train
+from polsess.training.run import train
 from tests.training.plain_loop import test_score as score_of
 from tests.training.plain_loop import train_plainly
 

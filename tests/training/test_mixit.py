@@ -16,7 +16,7 @@ from polsess.losses import LossConfig, SeparationLoss
 from polsess.schema import ConfigError
 from polsess.signal_ratios import si_snr
 from polsess.tasks import Task
-from polsess.train import train
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

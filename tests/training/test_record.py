@@ -14,10 +14,11 @@ from polsess.config import parse_config
 from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from polsess.train import record, train
-from polsess.train.record import ChangedDataError, RunRecord
+from polsess.training import record
+from polsess.training.failures import Preempted
 from polsess.training.module import SeparationModule
-from polsess.training.trouble import Preempted
+from polsess.training.record import ChangedDataError, RunRecord
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import list_models
-from polsess.train import train
-from polsess.train.parts import create_trained_model
+from polsess.training.failures import Preempted
 from polsess.training.module import SeparationModule
-from polsess.training.trouble import Preempted
+from polsess.training.parts import create_trained_model
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -218,7 +218,7 @@ def test_running_means_are_saved_between_steps(
         model.estimate_sources = lambda mixture: original(model.centred(mixture.unsqueeze(1)).squeeze(1))
         return model, origin
 
-    monkeypatch.setattr("polsess.train.run.create_trained_model", create_with_norm)
+    monkeypatch.setattr("polsess.training.run.create_trained_model", create_with_norm)
     experiment = with_training(experiment, max_epochs=1, accumulate_batches=2)
     train(parse_config(experiment), tmp_path / "through", progress=False)
     run_in_pieces(experiment, tmp_path / "pieces", monkeypatch, [0])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.config import parse_config
-from polsess.train.history import RunState, find_runs, read_run
+from polsess.training.history import RunState, find_runs, read_run
 
 HEADER = "epoch,step,minutes_since_start,learning_rate,train_loss,val_si_snr,val_si_snri\n"
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from polsess.config import parse_config
-from polsess.train import train
 from polsess.training.checkpointing import AtomicCheckpointIO
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

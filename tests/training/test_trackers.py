@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import polsess.dependencies
 from polsess.cli.main import app
 from polsess.config import parse_config
-from polsess.train import train
+from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 from polsess.audio import write_audio
 from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
-from polsess.config import parse_config
+from polsess.config import OptimizerConfig, parse_config
 from polsess.models import create_model
 from polsess.schema import ConfigError
-from polsess.train import train
 from polsess.training.module import create_optimizer
+from polsess.training.run import train
 from polsess.training.schedule import LearningRate
-from polsess.training.settings import OptimizerConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -15,10 +15,10 @@ import polsess.dependencies
 from polsess.cli.main import app
 from polsess.config import load_config
 from polsess.schema import ConfigError
-from polsess.train import tuning
-from polsess.train.search_space import load_space
-from polsess.train.tuning import tune
+from polsess.training import tuning
 from polsess.training.module import SeparationModule
+from polsess.training.search_space import load_space
+from polsess.training.tuning import tune
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

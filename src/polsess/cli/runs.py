@@ -53,8 +53,8 @@ def runs(
     from polsess.dependencies import require
 
     require("lightning", "Reading training runs")
-    from polsess.train.history import find_runs
-    from polsess.train.run_tables import draw_curves, render_runs
+    from polsess.training.history import find_runs
+    from polsess.training.run_table import draw_curves, render_runs
 
     terminal: Terminal = context.obj
     found = find_runs(folders or [Path("runs")])

@@ -12,7 +12,7 @@ from polsess.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from polsess.config import Config
-    from polsess.train import TrainingResult
+    from polsess.training.run import TrainingResult
 
 
 def register(app: typer.Typer) -> None:
@@ -89,9 +89,9 @@ def train(
     if dry_run:
         _print_dry_run(experiment)
         return
-    from polsess.train import train as run_training
     from polsess.training.distributed import is_main_process
-    from polsess.training.trouble import Preempted
+    from polsess.training.failures import Preempted
+    from polsess.training.run import train as run_training
 
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
     try:
@@ -119,7 +119,7 @@ def _print_result(terminal: Terminal, result: TrainingResult) -> None:
 
 
 def _print_dry_run(experiment: Config) -> None:
-    from polsess.train.dry_run import rehearse
+    from polsess.training.dry_run import rehearse
 
     found = rehearse(experiment)
     if found.origin:

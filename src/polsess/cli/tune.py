@@ -10,7 +10,7 @@ import typer
 from polsess.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from polsess.train.tuning import Trial
+    from polsess.training.tuning import Trial
 
 
 def register(app: typer.Typer) -> None:
@@ -46,9 +46,9 @@ def tune(
     tune_allocator()
     require("lightning", "Training")
     require("optuna", "polsess tune")
-    from polsess.train.search_space import load_space
-    from polsess.train.tuning import tune as search
-    from polsess.training.trouble import Preempted
+    from polsess.training.failures import Preempted
+    from polsess.training.search_space import load_space
+    from polsess.training.tuning import tune as search
 
     wanted, base = load_space(space, overrides or [])
     folder = out or Path("runs") / space.stem

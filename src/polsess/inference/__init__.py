@@ -1,6 +1,6 @@
 """Running models on recordings: any rate, any length, any number of channels."""
 
-from polsess.inference.devices import pick_device
+from polsess.devices import pick_device
 from polsess.inference.outputs import output_paths, source_names
 from polsess.inference.results import SeparatedFile, Separation
 from polsess.inference.separator import SeparationError, Separator

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
 from polsess.checkpoints import DEFAULT_MODEL, load_model
-from polsess.inference.devices import pick_device
+from polsess.devices import pick_device
 from polsess.inference.outputs import source_names, write_sources
 from polsess.inference.recordings import Channels, FileRecording, Recording, TensorRecording
 from polsess.inference.results import SeparatedFile, Separation

@@ -12,9 +12,9 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from polsess.config import TrainingConfig
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError
-from polsess.training.settings import TrainingConfig
 
 
 def create_strategy(config: TrainingConfig) -> str | Strategy:

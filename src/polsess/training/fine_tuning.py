@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polsess.checkpoints import Checkpoint, CheckpointError, check_state, read_checkpoint
+from polsess.config import TrainingConfig
 from polsess.files import sha256
 from polsess.models import ModelConfig, SeparationModel
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from polsess.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

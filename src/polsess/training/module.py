@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polsess.config import OptimizerConfig, TrainingConfig
 from polsess.data import Batch
 from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
 from polsess.training.distributed import clip_gradient, gather, shard
+from polsess.training.failures import NonFiniteLog, RunningStatistics, TrainingStopped, is_out_of_memory
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.schedule import LearningRate
-from polsess.training.settings import OptimizerConfig, TrainingConfig
-from polsess.training.trouble import NonFiniteLog, RunningStatistics, TrainingStopped, is_out_of_memory
 
 MONITOR = "val_si_snri"
 """What decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""

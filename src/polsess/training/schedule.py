@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from polsess.training.settings import OptimizerConfig
+from polsess.config import OptimizerConfig
 
 _COSINE_FLOOR = 0.01
 

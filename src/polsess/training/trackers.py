@@ -11,10 +11,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from polsess.config import TrainingConfig
 from polsess.dependencies import require
 from polsess.files import write_text
 from polsess.training.distributed import is_main_process
-from polsess.training.settings import TrainingConfig
 
 _RUN_ID = "wandb.id"
 

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from polsess.checkpoints import read_checkpoint
+from polsess.config.original import is_old, upgrade
+from polsess.config.training import TrainingConfig
 from polsess.data import DataConfig
 from polsess.models import ModelConfig, parse_model_config
-from polsess.old_settings import is_old, upgrade
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import Task
-from polsess.training.settings import TrainingConfig
 from polsess.yaml_files import parse_yaml, read_yaml
 
 Layer = tuple[str, Mapping[str, Any]]

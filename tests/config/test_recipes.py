@@ -12,9 +12,9 @@ import torch
 from polsess.audio import write_audio
 from polsess.config import load_config, parse_config, read_settings
 from polsess.models import list_models
-from polsess.train import train
+from polsess.training.run import train
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from polsess.dependencies import require
 from polsess.files import atomic_path
 from polsess.text_tables import comma_separated, latex, markdown, number
-from polsess.train.history import PastRun, RunState, differing_keys
+from polsess.training.history import PastRun, RunState, differing_keys
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 

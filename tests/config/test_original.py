@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from polsess.checkpoints import read_checkpoint
 from polsess.cli.main import app
 from polsess.config import Config, load_config, parse_config
-from polsess.old_settings import is_old, upgrade
-from polsess.old_settings.architectures import upgrade_model
+from polsess.config.original import is_old, upgrade
+from polsess.config.original_models import upgrade_model
 from polsess.schema import ConfigError
 from polsess.training.schedule import LearningRate
 from polsess.yaml_files import parse_yaml

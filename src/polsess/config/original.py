@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polsess.old_settings.architectures import upgrade_model
+from polsess.config.original_models import upgrade_model
 from polsess.schema import ConfigError, suggest
 
 _CORPORA = {"polsess": "polsess", "libri2mix": "libri_mix"}

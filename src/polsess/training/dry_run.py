@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from polsess.config import Config
 from polsess.costs import count_macs, count_parameters, weights_bytes
 from polsess.data import Batch, Corpus, Split, create_loader
-from polsess.inference import pick_device
+from polsess.devices import pick_device
 from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
-from polsess.train.parts import create_trained_model, open_corpora
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
-from polsess.training.trainer_factory import reduces_precision
+from polsess.training.parts import create_trained_model, open_corpora
+from polsess.training.trainer import reduces_precision
 
 _STEPS = 3
 """Steps that are timed; one before them is not."""

@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 from polsess.config import Config
 from polsess.data import Corpus, create_loader
 from polsess.files import write_text
-from polsess.train.parts import create_trained_model, open_corpora
-from polsess.train.record import RunRecord, describe_data
-from polsess.train.resuming import changes_since
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
+from polsess.training.failures import NonFiniteLog, StopSignals, loading_explained
 from polsess.training.module import SeparationModule
+from polsess.training.parts import create_trained_model, open_corpora
+from polsess.training.record import RunRecord, describe_data
+from polsess.training.resuming import changes_since
 from polsess.training.trackers import closed_after
-from polsess.training.trainer_factory import CHECKPOINTS, create_trainer
-from polsess.training.trouble import NonFiniteLog, StopSignals, loading_explained
+from polsess.training.trainer import CHECKPOINTS, create_trainer
 
 
 @dataclass(frozen=True)
