@@ -6,7 +6,7 @@ import torch
 
 import polsess
 from polsess.evaluation import ModelSystem, evaluate, open_corpus
-from polsess.evaluation.comparing import Contender, compare, report
+from polsess.evaluation.comparison import Contender, compare, report
 from polsess.evaluation.tables import summary_table
 from polsess.models import create_model
 

@@ -116,7 +116,7 @@ def test_compare(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["compare", *folders, "--score", "si_snr", "-o", str(tmp_path / "cmp")])
     assert result.exit_code == ExitCode.DONE
     assert "one and two: no difference shown (3 independent utterances are too few)." in result.stdout
-    assert (tmp_path / "cmp" / "one-two.png").is_file()
+    assert (tmp_path / "cmp" / "utterances.csv").is_file()
     result = CliRunner().invoke(app, ["compare", folders[0], folders[0]])
     assert result.exit_code == ExitCode.USAGE
 

@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from polsess.evaluation import Evaluation, Row, read_evaluation
-from polsess.evaluation.journal import Journal
 from polsess.evaluation.score_table import TableFormat, to_csv
+from polsess.evaluation.storage import EvaluationFolder
 from polsess.evaluation.tables import failure_lines, strata_table, summary_table
 from polsess.metrics import Scores
 
@@ -91,7 +91,7 @@ def test_numeric_groups_stand_in_order() -> None:
 def test_files_hold_every_utterance(tmp_path: Path) -> None:
     broken = Row("3", Scores({}), failure="gone, with a comma")
     result = evaluation(row("1", 1.5, speakers="a-b", ssr=2.5), row("2", math.nan), broken)
-    Journal(tmp_path, result.settings).finish(result)
+    EvaluationFolder(tmp_path, result.settings).finish(result)
     table = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
     assert [line["si_snri"] for line in table] == ["2.5", "", ""]
     assert table[0]["si_snri_1"] == "1.5"
@@ -123,7 +123,7 @@ def test_a_table_without_rows_or_scores_is_still_a_table() -> None:
 )
 def test_foreign_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     result = evaluation(row("1", 1.0))
-    Journal(tmp_path, result.settings).finish(result)
+    EvaluationFolder(tmp_path, result.settings).finish(result)
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_evaluation(tmp_path)
@@ -135,7 +135,7 @@ def test_foreign_files_are_refused(tmp_path: Path, name: str, text: str, message
 def test_a_damaged_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal.jsonl").write_text(text)
     with pytest.raises(ValueError, match="damaged; start anew with --overwrite"):
-        Journal(tmp_path, {"system": "a"}).restore()
+        EvaluationFolder(tmp_path, {"system": "a"}).restore()
 
 
 def test_tables_show_means_failures_and_strata() -> None:
@@ -158,7 +158,7 @@ def test_parquet_holds_what_csv_does(tmp_path: Path) -> None:
     broken = Row("3", Scores({}), failure="gone, with a comma", metadata={"ssr": 2.0, "scene": "7"})
     result = evaluation(row("1", 1.5, speakers="a-b", ssr=2.5, scene="bus"), row("2", math.nan), broken)
     for table_format in get_args(TableFormat):
-        Journal(tmp_path / table_format, result.settings).finish(result, table_format)
+        EvaluationFolder(tmp_path / table_format, result.settings).finish(result, table_format)
     csv_rows, parquet_rows = (read_evaluation(tmp_path / name).rows for name in get_args(TableFormat))
     assert parquet_rows[0] == csv_rows[0] == result.rows[0]
     assert parquet_rows[1].reason("si_snri") == "silent reference"
@@ -175,13 +175,13 @@ def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     result = evaluation(row("1", 1.0))
     monkeypatch.setattr("polsess.dependencies.is_installed", lambda _: False)
     with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*polsess-separation\[parquet\]"):
-        Journal(tmp_path, result.settings).finish(result, "parquet")
+        EvaluationFolder(tmp_path, result.settings).finish(result, "parquet")
 
 
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     result = evaluation(row("1", 1.0))
-    Journal(tmp_path, result.settings).finish(result, "parquet")
+    EvaluationFolder(tmp_path, result.settings).finish(result, "parquet")
     (tmp_path / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="not a table of scores"):
         read_evaluation(tmp_path)

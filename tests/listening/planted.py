@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from polsess.audio import write_audio
-from polsess.evaluation import FolderSystem, Reopened, evaluate
+from polsess.evaluation import FolderSystem, SavedEvaluation, evaluate
 from polsess.listening import Clips, Key, ListeningPlan, ListeningTest, make_test
 from polsess.listening.key import TrialKey
 from tests.evaluation.corpora import open_folder
@@ -45,17 +45,17 @@ def write_estimates(folder: Path, num_items: int = 3, num_samples: int = 8000) -
     return folder
 
 
-def evaluated(folder: Path) -> list[Reopened]:
+def evaluated(folder: Path) -> list[SavedEvaluation]:
     """Finished evaluations of both systems."""
     data = write_estimates(folder / "data")
     found = []
     for name in SYSTEMS:
         evaluate(FolderSystem(data, name), open_folder(data), metrics=["si_snr"], folder=folder / name)
-        found.append(Reopened(folder / name))
+        found.append(SavedEvaluation(folder / name))
     return found
 
 
-def small_test(evaluations: list[Reopened], **plan: Any) -> ListeningTest:
+def small_test(evaluations: list[SavedEvaluation], **plan: Any) -> ListeningTest:
     return make_test(Clips(evaluations), ListeningPlan(**plan))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polsess.evaluation import Reopened
+from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Kind, analyse, read_answers, read_key, save_analysis
 from polsess.listening.plots import plot_ratings
 from polsess.listening.report import report
@@ -22,7 +22,7 @@ MEANS = {"reference": 100.0, FIRST: 78.0, SECOND: 63.0, "mixture": 20.0, "low": 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_planted_means_come_back_and_a_careless_listener_is_excluded(
-    evaluations: list[Reopened], tmp_path: Path, kind: Kind
+    evaluations: list[SavedEvaluation], tmp_path: Path, kind: Kind
 ) -> None:
     key = small_test(evaluations, kind=kind, clips=4).key
     files = [answers(key, f"L{number}", noisy(MEANS, number)) for number in range(9)]
@@ -45,7 +45,7 @@ def test_planted_means_come_back_and_a_careless_listener_is_excluded(
     assert "Excluded: sleepy " in text
 
 
-def test_equal_systems_show_no_difference(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_equal_systems_show_no_difference(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     key = small_test(evaluations, clips=4).key
     means = {**MEANS, SECOND: MEANS[FIRST]}
     files = [answers(key, f"L{number}", noisy(means, number)) for number in range(8)]
@@ -53,12 +53,12 @@ def test_equal_systems_show_no_difference(evaluations: list[Reopened], tmp_path:
     pair = next(each for each in found.pairs if {each.first, each.second} == {*SYSTEMS})
     assert pair.verdict.endswith("no difference shown.")
     few = analyse(read_answers([tmp_path / "a" / f"answers-L{number}.json" for number in range(3)], key), key)
-    assert all("(too few listeners: 3)" in each.verdict for each in few.pairs)
+    assert all("(3 listeners are too few)" in each.verdict for each in few.pairs)
     assert "Nobody is excluded" in report(few)
 
 
 def test_the_reference_may_be_missed_in_15_percent_of_the_trials(
-    evaluations: list[Reopened], tmp_path: Path
+    evaluations: list[SavedEvaluation], tmp_path: Path
 ) -> None:
     key = small_test(evaluations, clips=4).key
     file = answers(key, "once", noisy(MEANS, 1))
@@ -78,7 +78,7 @@ def test_the_reference_may_be_missed_in_15_percent_of_the_trials(
 
 
 def test_no_difference_counts_half_and_controls_do_not_count(
-    evaluations: list[Reopened], tmp_path: Path
+    evaluations: list[SavedEvaluation], tmp_path: Path
 ) -> None:
     key = small_test(evaluations, kind=Kind.AB, anchors=(Anchor.MIXTURE,), clips=4).key
     files = [
@@ -93,7 +93,7 @@ def test_no_difference_counts_half_and_controls_do_not_count(
     assert not equal.difference.is_shown
 
 
-def test_files_of_results(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_files_of_results(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     key = small_test(evaluations, kind=Kind.P835, clips=2).key
     files = [answers(key, f"L{number}", noisy(MEANS, number)) for number in range(3)]
@@ -141,7 +141,7 @@ def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_bad_answers_are_refused_with_file_and_key(
-    evaluations: list[Reopened], tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+    evaluations: list[SavedEvaluation], tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     key = small_test(evaluations, clips=2).key
     file = answers(key, "L1", noisy(MEANS, 1))
@@ -153,7 +153,7 @@ def test_bad_answers_are_refused_with_file_and_key(
 
 @pytest.mark.parametrize("grade", [0, 6, 3.5])
 def test_grades_outside_the_scale_are_refused(
-    evaluations: list[Reopened], tmp_path: Path, grade: float
+    evaluations: list[SavedEvaluation], tmp_path: Path, grade: float
 ) -> None:
     key = small_test(evaluations, kind=Kind.P835, clips=1).key
     file = answers(key, "L1", noisy(MEANS, 1))
@@ -167,7 +167,7 @@ def test_grades_outside_the_scale_are_refused(
         read_answers([write_answers(tmp_path / "b", choice)], other)
 
 
-def test_files_that_are_no_answers(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_files_that_are_no_answers(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     key = small_test(evaluations, clips=1).key
     file = answers(key, "L1", noisy(MEANS, 1))
     write_answers(tmp_path, file)
@@ -193,7 +193,7 @@ def test_files_that_are_no_answers(evaluations: list[Reopened], tmp_path: Path) 
         read_answers([tmp_path / "empty"], key)
 
 
-def test_damaged_keys(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_damaged_keys(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     data = small_test(evaluations, clips=1).key.model_dump(mode="json")
     data["trials"] = data["trials"] * 2
     (tmp_path / "key.json").write_text(json.dumps(data))

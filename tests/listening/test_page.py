@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from polsess.audio import read_audio
-from polsess.evaluation import Reopened
+from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Clips, Kind, ListeningPlan, export_webmushra, read_key, save_test
 from polsess.listening.page import render
 from polsess.schema import ConfigError, parse
@@ -30,7 +30,7 @@ def data_of(page: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_nothing_names_a_system(evaluations: list[Reopened], tmp_path: Path, kind: Kind) -> None:
+def test_nothing_names_a_system(evaluations: list[SavedEvaluation], tmp_path: Path, kind: Kind) -> None:
     test = small_test(evaluations, kind=kind)
     save_test(test, tmp_path)
     page = (tmp_path / "test.html").read_text()
@@ -49,7 +49,7 @@ def test_nothing_names_a_system(evaluations: list[Reopened], tmp_path: Path, kin
     assert read_key(tmp_path / "key.json") == test.key
 
 
-def test_letters_do_not_follow_conditions(evaluations: list[Reopened]) -> None:
+def test_letters_do_not_follow_conditions(evaluations: list[SavedEvaluation]) -> None:
     trials = small_test(evaluations).key.trials
     named = {tuple(each.condition for each in trial.stimuli) for trial in trials}
     assert len(trials) == 5
@@ -57,13 +57,13 @@ def test_letters_do_not_follow_conditions(evaluations: list[Reopened]) -> None:
     assert all(set(order) == CONDITIONS for order in named)
 
 
-def test_the_same_seed_gives_the_same_bytes(evaluations: list[Reopened]) -> None:
+def test_the_same_seed_gives_the_same_bytes(evaluations: list[SavedEvaluation]) -> None:
     pages = [render(small_test(evaluations, seed=seed)) for seed in (7, 7, 8)]
     assert pages[0] == pages[1]
     assert data_of(pages[0])["test"] != data_of(pages[2])["test"]
 
 
-def test_the_page_holds_the_sounds_of_the_key(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_the_page_holds_the_sounds_of_the_key(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     test = small_test(evaluations, clips=2)
     for trial, shown in zip(test.trials, data_of(render(test))["trials"], strict=True):
         assert (shown["id"], shown["training"]) == (trial.key.id, trial.key.training)
@@ -76,13 +76,13 @@ def test_the_page_holds_the_sounds_of_the_key(evaluations: list[Reopened], tmp_p
             np.testing.assert_allclose(samples[0].numpy() * 2**15, trial.sounds[letter], atol=0.51)
 
 
-def test_the_title_cannot_break_out(evaluations: list[Reopened]) -> None:
+def test_the_title_cannot_break_out(evaluations: list[SavedEvaluation]) -> None:
     page = render(small_test(evaluations, clips=1, title="</title><script>alert(1)</script>{{data}}&"))
     assert "<script>alert" not in page
     assert page.count("&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;{{data}}&amp;") == 2
 
 
-def test_only_our_script_may_run_and_nothing_is_loaded(evaluations: list[Reopened]) -> None:
+def test_only_our_script_may_run_and_nothing_is_loaded(evaluations: list[SavedEvaluation]) -> None:
     page = render(small_test(evaluations, clips=1))
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -95,7 +95,7 @@ def test_only_our_script_may_run_and_nothing_is_loaded(evaluations: list[Reopene
     }
 
 
-def test_a_key_is_not_overwritten_by_accident(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_a_key_is_not_overwritten_by_accident(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     save_test(small_test(evaluations, clips=1), tmp_path)
     save_test(small_test(evaluations, clips=1), tmp_path)
     other = small_test(evaluations, clips=1, seed=1)
@@ -105,7 +105,7 @@ def test_a_key_is_not_overwritten_by_accident(evaluations: list[Reopened], tmp_p
     assert read_key(tmp_path / "key.json").test == other.key.test
 
 
-def test_pairs_and_their_controls(evaluations: list[Reopened]) -> None:
+def test_pairs_and_their_controls(evaluations: list[SavedEvaluation]) -> None:
     key = small_test(evaluations, kind=Kind.AB, anchors=(Anchor.MIXTURE,)).key
     training, *counted = key.trials
     assert {each.condition for each in training.stimuli} == {"reference", "mixture"}
@@ -118,14 +118,14 @@ def test_pairs_and_their_controls(evaluations: list[Reopened]) -> None:
     assert not any("reference" in pair for pair in pairs)
 
 
-def test_one_sound_at_a_time(evaluations: list[Reopened]) -> None:
+def test_one_sound_at_a_time(evaluations: list[SavedEvaluation]) -> None:
     test = small_test(evaluations, kind=Kind.P835, clips=2)
     assert [trial.key.training for trial in test.trials] == [True] * 4 + [False] * 8
     assert all(trial.reference is None and len(trial.sounds) == 1 for trial in test.trials)
     assert set(test.key.conditions) == {*SYSTEMS, "reference", "mixture"}
 
 
-def test_webmushra(evaluations: list[Reopened], tmp_path: Path) -> None:
+def test_webmushra(evaluations: list[SavedEvaluation], tmp_path: Path) -> None:
     test = small_test(evaluations, clips=2)
     found = yaml.safe_load(export_webmushra(test, tmp_path).read_text())
     assert found["testId"] == test.key.test
@@ -145,7 +145,7 @@ def test_webmushra(evaluations: list[Reopened], tmp_path: Path) -> None:
         export_webmushra(small_test(evaluations, kind=Kind.AB, clips=1), tmp_path)
 
 
-def test_too_little_and_too_much(evaluations: list[Reopened]) -> None:
+def test_too_little_and_too_much(evaluations: list[SavedEvaluation]) -> None:
     with pytest.raises(ConfigError, match="--clips: expected 9 and one for training, but the data gives 5"):
         small_test(evaluations, clips=9)
     with pytest.raises(ConfigError, match=r"--item 'item7': not among them. Did you mean"):
@@ -158,7 +158,7 @@ def test_too_little_and_too_much(evaluations: list[Reopened]) -> None:
         parse(ListeningPlan, {"kind": "ab", "anchors": ["low"]})
 
 
-def test_chosen_items_are_the_ones_that_count(evaluations: list[Reopened]) -> None:
+def test_chosen_items_are_the_ones_that_count(evaluations: list[SavedEvaluation]) -> None:
     training, *counted = small_test(evaluations, items=("item1",)).key.trials
     assert {trial.item for trial in counted} == {"item1"}
     assert training.item != "item1"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polsess.audio import integrated_loudness
-from polsess.evaluation import Reopened
+from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Clips, Kind
 from polsess.listening.clips import Clip
 from polsess.listening.stimuli import LOUDNESS_LUFS, Pcm, cut, level, low_pass
@@ -34,7 +34,7 @@ def clip_of(mixture: torch.Tensor, reference: torch.Tensor, rate: int = RATE) ->
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_all_sounds_of_a_test_are_equally_loud_and_none_is_clipped(
-    evaluations: list[Reopened], kind: Kind
+    evaluations: list[SavedEvaluation], kind: Kind
 ) -> None:
     test = small_test(evaluations, kind=kind)
     for trial in test.trials:
@@ -100,7 +100,7 @@ def test_a_long_clip_is_cut_to_where_the_target_speaks() -> None:
     assert cut(short, 6.0) is short
 
 
-def test_estimates_stand_in_the_order_of_the_references(evaluations: list[Reopened]) -> None:
+def test_estimates_stand_in_the_order_of_the_references(evaluations: list[SavedEvaluation]) -> None:
     clips = list(Clips(evaluations).draw(0))
     assert len(clips) == 5  # three utterances of two targets, one is for training
     assert len({(clip.item, clip.source) for clip in clips}) == 5

@@ -26,17 +26,15 @@ def compare(
     ],
     score: Annotated[str, typer.Option("--score", help="The column compared.")] = "si_snri",
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Receives Markdown, CSV, LaTeX and pictures.")
+        Path | None, typer.Option("-o", "--out", help="Folder for the tables as Markdown, CSV and LaTeX.")
     ] = None,
     common: Annotated[
         bool, typer.Option("--common", help="Use the utterances that all have, where lists differ.")
     ] = False,
 ) -> None:
     """Compare systems on the same utterances: paired tests, intervals, the utterances that differ most."""
-    from polsess.dependencies import is_installed
-    from polsess.evaluation.comparing import compare as run
-    from polsess.evaluation.comparing import parse_contender, report, save_comparison
-    from polsess.evaluation.plots import plot_pairs
+    from polsess.evaluation.comparison import compare as run
+    from polsess.evaluation.comparison import parse_contender, report, save_comparison
 
     terminal: Terminal = context.obj
     comparison = run([parse_contender(each) for each in systems], score, common=common)
@@ -44,8 +42,4 @@ def compare(
     if out is None:
         return
     save_comparison(comparison, out)
-    if is_installed("matplotlib"):
-        plot_pairs(comparison, out)
-    else:
-        terminal.note("No pictures: matplotlib is not installed (pip install 'polsess-separation[plots]').")
-    terminal.note(f"Tables and pictures: {out}")
+    terminal.note(f"Tables: {out}. For pictures run polsess report on the same folders.")

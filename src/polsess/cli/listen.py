@@ -58,7 +58,7 @@ def make(
 
     Example: polsess listen make evaluation/my_set/a evaluation/my_set/b -o listening --clips 8
     """
-    from polsess.evaluation import Reopened
+    from polsess.evaluation import SavedEvaluation
     from polsess.listening import Clips, ListeningPlan, export_webmushra, make_test, save_test
     from polsess.listening.trials import DEFAULT_CLIPS
     from polsess.schema import parse
@@ -66,7 +66,7 @@ def make(
     terminal: Terminal = context.obj
     settings = {"kind": kind, "title": title, "clips": clips, "items": item or (), "anchors": anchor or ()}
     plan = parse(ListeningPlan, settings | {"max_seconds": seconds, "seed": seed}, "listen")
-    source = Clips([Reopened(folder, device) for folder in evaluations])
+    source = Clips([SavedEvaluation(folder, device) for folder in evaluations])
     if source.num_left_out:
         terminal.note(f"{source.num_left_out} utterance(s) are not in all evaluations and are left out.")
     with terminal.progress() as progress:

@@ -10,7 +10,7 @@ import typer
 from polsess.cli.terminal import ExitCode, Terminal
 
 if TYPE_CHECKING:
-    from polsess.evaluation.verifying import Verification
+    from polsess.evaluation.verification import Verification
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +46,8 @@ def verify(
     Example: polsess verify sepformer --corpus wsj0-2mix /data/wsj0-mix
     """
     from polsess.allocator import tune_allocator
-    from polsess.evaluation.verifying import find_published
-    from polsess.evaluation.verifying import verify as run
+    from polsess.evaluation.verification import find_published
+    from polsess.evaluation.verification import verify as run
 
     terminal: Terminal = context.obj
     published = find_published(name, corpus)

@@ -1,20 +1,19 @@
 """Evaluation of models and of estimates in files: every utterance scored, nothing dropped."""
 
-from polsess.evaluation.journal import read_evaluation
-from polsess.evaluation.opening import name_of_data, open_corpus
-from polsess.evaluation.reopening import Heard, Reopened
+from polsess.evaluation.corpus import name_of_data, open_corpus
 from polsess.evaluation.results import Evaluation, Row
 from polsess.evaluation.runner import evaluate
+from polsess.evaluation.storage import SavedEvaluation, UtteranceSounds, read_evaluation
 from polsess.evaluation.systems import FolderSystem, ModelSystem, System, open_estimates, open_models
 
 __all__ = [
     "Evaluation",
     "FolderSystem",
-    "Heard",
     "ModelSystem",
-    "Reopened",
     "Row",
+    "SavedEvaluation",
     "System",
+    "UtteranceSounds",
     "evaluate",
     "name_of_data",
     "open_corpus",

@@ -10,7 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 
+from polsess.data import Example
 from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
 
 _SPEAKER_KEYS = ("speakers", "speaker1", "speaker2")
@@ -155,6 +157,12 @@ class Evaluation:
         keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key not in _SPEAKER_KEYS)
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
         return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
+
+
+def digest_of(example: Example) -> str:
+    """Digest of the references and the mixture; equal digests are the same utterance."""
+    signals = torch.cat([example.references, example.mixture.unsqueeze(0)]).contiguous().numpy()
+    return hashlib.sha256(signals.tobytes()).hexdigest()[:12]
 
 
 def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:

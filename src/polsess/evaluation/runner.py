@@ -5,7 +5,6 @@ Utterances are whole and alone in the network, and are scored as float32 before 
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,13 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from polsess.data import Corpus, Example
+from polsess.data import Corpus
 from polsess.dependencies import require
-from polsess.evaluation.journal import ESTIMATES, Journal, append, read_evaluation
-from polsess.evaluation.results import Evaluation, Row
+from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
+from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
 from polsess.evaluation.systems import FolderSystem, System, write_estimates
 from polsess.machine import installed_version
 from polsess.metrics import SCORES, PredictorConfig, Scores, check_predictor, resolve_metrics
@@ -81,21 +78,19 @@ def evaluate(
         rows = list(_rows(system, corpus, range(total), scoring, progress))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     keep = folder / ESTIMATES if save_estimates else None
-    journal = Journal(folder, settings)
+    files = EvaluationFolder(folder, settings)
     if overwrite:
-        journal.discard()
-    rows = journal.restore()
+        files.discard()
+    rows = files.restore()
     if rows and keep is not None and not keep.is_dir():
         raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
-    if len(rows) < total:
-        with journal.writer(rows) as file:
-            for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
-                append(file, row)
-                rows.append(row)
-    if journal.is_finished:
+    for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
+        files.append(row)
+        rows.append(row)
+    if files.is_finished:
         return read_evaluation(folder)
     evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
-    journal.finish(evaluation, table_format)
+    files.finish(evaluation, table_format)
     return evaluation
 
 
@@ -209,12 +204,6 @@ def _prepare(system: System, corpus: Corpus, index: int, keep: Path | None) -> J
     if keep is not None:
         write_estimates(keep, example.identifier, estimates, corpus.config.sample_rate)
     return Job(row, (estimates, example.references.numpy(), example.mixture.numpy()))
-
-
-def digest_of(example: Example) -> str:
-    """Equal for equal references and mixtures."""
-    signals = torch.cat([example.references, example.mixture.unsqueeze(0)]).contiguous().numpy()
-    return hashlib.sha256(signals.tobytes()).hexdigest()[:12]
 
 
 def _one_line(error: BaseException) -> str:

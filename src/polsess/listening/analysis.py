@@ -22,7 +22,6 @@ from polsess.schema import ConfigError
 
 MAX_FAILED_SHARE = 0.15
 MIN_REFERENCE_RATING = 90
-_MIN_LISTENERS = 6  # fewer signs and ranks cannot be significant at 5 %
 _CHECKS = {
     Kind.MUSHRA: f"rated the hidden reference below {MIN_REFERENCE_RATING}",
     Kind.AB: "did not prefer the reference to the mixture",
@@ -66,12 +65,7 @@ class Pair:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        if self.difference.is_shown:
-            order = (self.second, self.first) if self.difference.mean > 0 else (self.first, self.second)
-            return f"{order[0]} is better than {order[1]} by {abs(self.difference.mean):.2f}."
-        few = self.difference.num_clusters
-        why = f" (too few listeners: {few})" if few < _MIN_LISTENERS else ""
-        return f"{self.first} and {self.second}: no difference shown{why}."
+        return self.difference.verdict(self.first, self.second, clusters="listeners")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polsess.evaluation import Heard, Reopened
+from polsess.evaluation import SavedEvaluation, UtteranceSounds
 from polsess.schema import ConfigError, suggest
 
 
@@ -42,7 +42,7 @@ class Clips:
         ConfigError: If they have no utterance in common, or a name twice.
     """
 
-    def __init__(self, evaluations: Sequence[Reopened]) -> None:
+    def __init__(self, evaluations: Sequence[SavedEvaluation]) -> None:
         self._evaluations = {each.evaluation.system: each for each in evaluations}
         if len(self._evaluations) < len(evaluations):
             raise ConfigError(
@@ -58,7 +58,7 @@ class Clips:
         """Utterances that are missing or failed in one of the evaluations."""
         if not self.items:
             raise ConfigError("listen: the evaluations have no utterance in common; use the same data.")
-        self._heard: dict[str, list[Heard]] = {}
+        self._heard: dict[str, list[UtteranceSounds]] = {}
 
     @property
     def systems(self) -> list[str]:
@@ -91,9 +91,9 @@ class Clips:
                 if (item, targets[item][turn]) != (first, 0):
                     yield self._clip(item, targets[item][turn])
 
-    def _hear(self, item: str) -> list[Heard]:
+    def _hear(self, item: str) -> list[UtteranceSounds]:
         if item not in self._heard:
-            self._heard[item] = [each.hear(item) for each in self._evaluations.values()]
+            self._heard[item] = [each.sounds(item) for each in self._evaluations.values()]
         return self._heard[item]
 
     def _clip(self, item: str, source: int) -> Clip:

@@ -21,6 +21,7 @@ from polsess.dependencies import require
 from polsess.metrics.summary import NUM_RESAMPLES, expanded_tail
 
 Values = NDArray[np.float64]
+_MIN_CLUSTERS = 6  # fewer signs and ranks cannot be significant at 5 %
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,24 @@ class Difference:
     def is_shown(self) -> bool:
         """Whether the difference is significant at 5 % and its interval excludes zero."""
         return self.p_value < 0.05 and (self.low > 0 or self.high < 0)
+
+    def verdict(
+        self, first: str, second: str, unit: str = "", clusters: str = "independent utterances"
+    ) -> str:
+        """One sentence.
+
+        Args:
+            first: Name of the first system.
+            second: Name of the second.
+            unit: Unit of the difference.
+            clusters: Plural noun for the independent units.
+        """
+        if not self.is_shown:
+            few = self.num_clusters < _MIN_CLUSTERS
+            why = f" ({self.num_clusters} {clusters} are too few)" if few else ""
+            return f"{first} and {second}: no difference shown{why}."
+        better, worse = (second, first) if self.mean > 0 else (first, second)
+        return f"{better} is better than {worse} by {abs(self.mean):.2f} {unit}".rstrip() + "."
 
 
 def paired_difference(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import write_audio
-from polsess.evaluation.reopening import Heard
+from polsess.evaluation.storage import UtteranceSounds
 from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
@@ -89,7 +89,7 @@ def players(
     for place, choice in enumerate(choices):
         progress(choice.identifier)
         try:
-            heard = [run.opened.hear(choice.identifier) for run in group.runs]
+            heard = [run.opened.sounds(choice.identifier) for run in group.runs]
         except (ValueError, OSError, RuntimeError) as error:
             problems.append(f"{choice.identifier}: cannot be heard ({' '.join(str(error).split())})")
             continue
@@ -108,7 +108,7 @@ def players(
 
 
 def _player(
-    choice: Choice, names: list[str], heard: list[Heard], column: str, seconds: float, name: str
+    choice: Choice, names: list[str], heard: list[UtteranceSounds], column: str, seconds: float, name: str
 ) -> Markup:
     rate = heard[0].sample_rate
     kept = min(round(seconds * rate), len(heard[0].mixture))
@@ -174,7 +174,7 @@ def _track_row(index: int, track: Track, rate: int, levels: tuple[float, float])
     return element("div", button, element("div", picture, head, class_="picture"), class_="track")
 
 
-def _tracks(names: list[str], heard: list[Heard], column: str, kept: int) -> Iterator[Track]:
+def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: int) -> Iterator[Track]:
     """The mixture, then by source the reference and the estimates at its level; one gain for all."""
     first = heard[0]
     signals: list[tuple[str, str, Signal]] = [("mixture", "", first.mixture)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polsess.evaluation import Evaluation, Reopened
+from polsess.evaluation import Evaluation, SavedEvaluation
 from polsess.schema import ConfigError
 
 
@@ -18,7 +18,7 @@ class Run:
     """One evaluation under the name that the report gives it."""
 
     name: str
-    opened: Reopened
+    opened: SavedEvaluation
 
     @property
     def evaluation(self) -> Evaluation:
@@ -70,7 +70,7 @@ def open_runs(sources: Sequence[str], device: str = "auto") -> list[Run]:
         if name and len(folders) > 1:
             raise ConfigError(f"report: {name}={path} holds {len(folders)} evaluations; name each.")
         for folder in folders:
-            opened = Reopened(folder, device)
+            opened = SavedEvaluation(folder, device)
             runs.append(Run(name or opened.evaluation.system, opened))
     return runs
 

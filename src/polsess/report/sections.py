@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from polsess.evaluation import Evaluation
-from polsess.evaluation.comparing import Comparison, Contender, compare, pairs_table, verdict
+from polsess.evaluation.comparison import Comparison, Contender, compare, pairs_table
 from polsess.metrics import failure_rate, name_of, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
@@ -141,8 +141,7 @@ def comparisons(group: Group, column: str) -> Markup:
         return section("Comparison", element("p", f"Not compared: {error}"))
     unit = unit_of(column)
     sentences = [
-        element("li", verdict(first.name, second.name, each, unit))
-        for first, second, each in comparison.pairs
+        element("li", each.verdict(first.name, second.name, unit)) for first, second, each in comparison.pairs
     ]
     header, rows = pairs_table(comparison)
     plots = element("div", *_scatters(comparison), class_="scatters")

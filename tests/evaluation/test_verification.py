@@ -13,8 +13,8 @@ from polsess.checkpoints.catalogue import CATALOGUE
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
 from polsess.data import parse_corpus_config
-from polsess.evaluation import verifying
-from polsess.evaluation.verifying import BENCHMARKS, Benchmark, find_published, verify
+from polsess.evaluation import verification
+from polsess.evaluation.verification import BENCHMARKS, Benchmark, find_published, verify
 from polsess.models import create_model
 from polsess.schema import ConfigError
 
@@ -38,12 +38,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     """A publication of a tiny model whose score on three mixtures is measured, and thus true."""
     save_model(create_model("blstm", preset="tiny"), tmp_path / "weights")
     benchmark = replace(BENCHMARKS["wsj0-2mix"], num_utterances=3)
-    monkeypatch.setattr(verifying, "BENCHMARKS", {**BENCHMARKS, "wsj0-2mix": benchmark})
+    monkeypatch.setattr(verification, "BENCHMARKS", {**BENCHMARKS, "wsj0-2mix": benchmark})
     entry = replace(CATALOGUE["speechbrain/sepformer-wsj02mix"], hub_id="nobody/tiny-wsj02mix", score=0.0)
     entry = replace(entry, model_type="tinynet")
     first = verify(entry, write_wsj0(tmp_path / "wsj0"), model=str(tmp_path / "weights"), device="cpu")
     entry = replace(entry, score=round(first.measured.mean, 1))
-    monkeypatch.setattr(verifying, "list_published", lambda: [*list_published(), entry])
+    monkeypatch.setattr(verification, "list_published", lambda: [*list_published(), entry])
     return entry
 
 

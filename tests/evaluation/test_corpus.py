@@ -9,7 +9,7 @@ from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.data.polsess.layers import VARIANTS
 from polsess.evaluation import open_corpus, open_models
-from polsess.evaluation.opening import name_of_data
+from polsess.evaluation.corpus import name_of_data
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task

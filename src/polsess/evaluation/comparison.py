@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.evaluation.journal import read_evaluation
 from polsess.evaluation.results import Evaluation
+from polsess.evaluation.storage import read_evaluation
 from polsess.files import write_text
 from polsess.metrics import Difference, correct_after_holm, paired_difference, title_of, unit_of
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
 
 _COMPARED = ("sample_rate", "task", "pesq_mode")
-_MIN_CLUSTERS = 6  # fewer signs and ranks cannot be significant at 5 %
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,6 @@ def parse_contender(text: str) -> Contender:
     return Contender(name if equals else runs[0].system, runs)
 
 
-def verdict(first: str, second: str, difference: Difference, unit: str = "dB") -> str:
-    """One sentence on a pair."""
-    if not difference.is_shown:
-        few = difference.num_clusters < _MIN_CLUSTERS
-        why = f" ({difference.num_clusters} independent utterances are too few)" if few else ""
-        return f"{first} and {second}: no difference shown{why}."
-    better, worse = (second, first) if difference.mean > 0 else (first, second)
-    return f"{better} is better than {worse} by {abs(difference.mean):.2f} {unit}".rstrip() + "."
-
-
 def report(comparison: Comparison, num_examples: int = 5) -> str:
     """The comparison as a Markdown document."""
     unit = unit_of(comparison.column)
@@ -108,7 +97,7 @@ def report(comparison: Comparison, num_examples: int = 5) -> str:
         f"# {title_of(comparison.column)} on {utterances} utterances, list {comparison.list_hash}",
         markdown(*systems_table(comparison)),
         markdown(*pairs_table(comparison)),
-        "\n".join(f"- {verdict(a.name, b.name, each, unit)}" for a, b, each in comparison.pairs),
+        "\n".join(f"- {each.verdict(a.name, b.name, unit)}" for a, b, each in comparison.pairs),
         "p: Wilcoxon's signed-rank test, corrected after Holm; intervals: bootstrap. Both count the pairs of "
         f"speakers, where the data names them. {_seeds_note(comparison)}",
     ]

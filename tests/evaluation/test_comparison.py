@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polsess.evaluation import Evaluation, Row
-from polsess.evaluation.comparing import (
+from polsess.evaluation.comparison import (
     Contender,
     compare,
     parse_contender,
@@ -16,8 +16,7 @@ from polsess.evaluation.comparing import (
     save_comparison,
     systems_table,
 )
-from polsess.evaluation.journal import Journal
-from polsess.evaluation.plots import plot_pairs
+from polsess.evaluation.storage import EvaluationFolder
 from polsess.metrics import Scores
 from polsess.schema import ConfigError
 
@@ -100,7 +99,7 @@ def test_what_cannot_be_compared() -> None:
 def test_folders_in_files_out(tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 1), ("three", 2)):
         result = evaluation(name, 0.1 * seed, seed)
-        Journal(tmp_path / name, result.settings).finish(result)
+        EvaluationFolder(tmp_path / name, result.settings).finish(result)
     alone = parse_contender(str(tmp_path / "one"))
     joined = parse_contender(f"both={tmp_path / 'two'},{tmp_path / 'three'}")
     assert (alone.name, joined.name, len(joined.runs)) == ("one", "both", 2)
@@ -117,5 +116,3 @@ def test_folders_in_files_out(tmp_path: Path) -> None:
     )
     assert "both - one" in (tmp_path / "out" / "comparison.csv").read_text()
     assert (tmp_path / "out" / "comparison.tex").read_text().count(r"\toprule") == 2
-    (picture,) = plot_pairs(comparison, tmp_path / "out")
-    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,270 @@
+"""An evaluation on disk: a journal while it runs, then a table and a summary; and its sounds, read again.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polsess.checkpoints import load_model
+from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
+from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
+from polsess.evaluation.systems import FolderSystem, ModelSystem, Signals, System
+from polsess.files import write_text
+from polsess.inference import pick_device
+from polsess.journal import Journal
+from polsess.metrics import SCORES, Summary, failure_rate
+from polsess.tasks import Task
+
+JOURNAL = "journal.jsonl"
+SUMMARY = "summary.json"
+ESTIMATES = "estimates"
+"""Folder beside the table for the estimates, where they are kept."""
+
+
+class EvaluationFolder:
+    """The files of an evaluation while it runs: the settings and each finished row go to a journal.
+
+    Args:
+        folder: Folder of the evaluation; made if needed.
+        settings: What is evaluated and how; files of other settings are not continued.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = _plain(settings)
+        self._journal = Journal(folder / JOURNAL)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder holds the table and the summary."""
+        return (self.folder / SUMMARY).is_file()
+
+    def discard(self) -> None:
+        """Remove the journal, the table and the summary."""
+        while table := find_table(self.folder):
+            table.unlink()
+        (self.folder / SUMMARY).unlink(missing_ok=True)
+        self._journal.remove()
+
+    def restore(self) -> list[Row]:
+        """The rows written so far; an unfinished last line of the journal is removed.
+
+        Raises:
+            FileExistsError: If the folder holds another evaluation.
+            ValueError: If the journal is damaged.
+        """
+        if self.is_finished:
+            self._check(_read_json(self.folder / SUMMARY).get("settings"))
+            return list(read_evaluation(self.folder).rows)
+        try:
+            lines = self._journal.restore()
+            rows = [Row.from_plain(line) for line in lines[1:]]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{self._journal.path}: damaged; start anew with --overwrite.") from None
+        if lines:
+            self._check(lines[0])
+        return rows
+
+    def append(self, row: Row) -> None:
+        """Write a row to the journal, which begins with the settings."""
+        begin = [] if self._journal.path.is_file() else [self.settings]
+        self._journal.append(*begin, row.to_plain())
+
+    def finish(self, evaluation: Evaluation, table_format: TableFormat = "csv") -> None:
+        """Write the table and the summary, and remove the journal."""
+        write_table(evaluation, self.folder, table_format)
+        write_text(self.folder / SUMMARY, json.dumps(summary_of(evaluation), indent=2) + "\n")
+        self._journal.remove()
+
+    def _check(self, found: Any) -> None:
+        if found == self.settings:
+            return
+        known = found if isinstance(found, dict) else {}
+        changed = [key for key, value in self.settings.items() if known.get(key) != value]
+        raise FileExistsError(
+            f"{self.folder}: holds an evaluation with other settings (different: {', '.join(changed)}). "
+            "Choose another folder with -o, or pass --overwrite."
+        )
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a finished evaluation.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If a file is not what this library wrote.
+    """
+    summary = _read_json(folder / SUMMARY)
+    settings = summary.get("settings")
+    if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
+        raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
+    if (table := find_table(folder)) is None:
+        raise FileNotFoundError(f"{folder}: no scores.csv or scores.parquet beside its {SUMMARY}.")
+    origin = summary.get("origin")
+    return Evaluation(
+        settings["system"],
+        tuple(settings["metrics"]),
+        read_table(table, (*SCORES, *columns_of_predictors(settings))),
+        settings,
+        origin if isinstance(origin, dict) else {},
+    )
+
+
+@dataclass(frozen=True)
+class UtteranceSounds:
+    """The sounds of one utterance."""
+
+    row: Row
+    """Its scores."""
+    mixture: Signals
+    """``[T]``."""
+    references: Signals
+    """``[C, T]``."""
+    estimates: Signals
+    """``[C, T]`` in the order of the references, at the level that the system gave them."""
+    sample_rate: int
+    """In Hz."""
+
+
+class SavedEvaluation:
+    """A finished evaluation with access to its sounds.
+
+    The mixtures are read from the corpus that the summary names. The estimates are those that
+    ``evaluate --save-estimates`` kept; else they are read or computed again where the summary says.
+
+    Args:
+        folder: Holds the table and ``summary.json``.
+        device: Where a model runs, if one must.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        self.folder = folder
+        self.evaluation: Evaluation = read_evaluation(folder)
+        self._device = device
+        self._corpus: Corpus | None = None
+        self._system: System | None = None
+
+    def sounds(self, identifier: str) -> UtteranceSounds:
+        """The sounds of an utterance.
+
+        Raises:
+            ValueError: If there is no such utterance, it has no estimates, or the data has changed since.
+            OSError: If the corpus or the estimates are not there any more.
+        """
+        index = self._index(identifier)
+        row = self.evaluation.rows[index]
+        if row.failure:
+            raise ValueError(f"{identifier}: has no estimates ({row.failure}).")
+        example = self._example(index)
+        if self._system is None:
+            self._system = self._open_system()
+        estimates = self._system.estimate(example)
+        ordered = estimates[list(row.scores.permutation)] if row.scores.permutation else estimates
+        rate = int(self.evaluation.settings["sample_rate"])
+        return UtteranceSounds(row, example.mixture.numpy(), example.references.numpy(), ordered, rate)
+
+    def _index(self, identifier: str) -> int:
+        for index, row in enumerate(self.evaluation.rows):
+            if row.identifier == identifier:
+                return index
+        raise ValueError(f"{self.folder}: no utterance '{identifier}' in it.")
+
+    def _example(self, index: int) -> Example:
+        if self._corpus is None:
+            settings = self.evaluation.settings
+            config = parse_corpus_config(settings["corpus"], f"{self.folder}: corpus")
+            self._corpus = create_corpus(
+                config, Split(settings["split"]), Task(settings["task"]), settings["seed"]
+            )
+        example, row = self._corpus.example(0, index), self.evaluation.rows[index]
+        if (example.identifier, digest_of(example)) != (row.identifier, row.content):
+            raise ValueError(
+                f"{row.identifier}: the data has changed since {self.folder} was evaluated; evaluate anew."
+            )
+        return example
+
+    def _open_system(self) -> System:
+        origin, name = self.evaluation.origin, self.evaluation.system
+        if (self.folder / ESTIMATES).is_dir():
+            return FolderSystem(self.folder / ESTIMATES)
+        if "estimates" in origin:
+            return FolderSystem(Path(origin["estimates"]), origin["system"])
+        if "model" not in origin:
+            raise ValueError(
+                f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."
+            )
+        system = ModelSystem(load_model(origin["model"]), name, pick_device(self._device))
+        if system.identity != self.evaluation.settings.get("identity"):
+            raise ValueError(f"{origin['model']}: is another model now than {self.folder} evaluated.")
+        return system
+
+
+def summary_of(evaluation: Evaluation) -> dict[str, Any]:
+    """What the summary file holds: settings, scores, conditions and the time that the metrics took."""
+    keys = evaluation.condition_keys()
+    return {
+        "settings": _plain(evaluation.settings),
+        "origin": dict(evaluation.origin),
+        "list_hash": evaluation.list_hash,
+        "num_utterances": len(evaluation.rows),
+        "num_failed": evaluation.num_failed,
+        "scores": _scores(evaluation),
+        "strata": {
+            key: {label: _scores(part) for label, part in evaluation.strata(key).items()} for key in keys
+        },
+        "seconds_per_utterance": {
+            name: round(taken, 4) for name, taken in evaluation.seconds_per_utterance.items()
+        },
+    }
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in evaluation.columns:
+        found[column] = _summary(evaluation.summary(column))
+        if column.endswith("i"):
+            for threshold in (0, 5):
+                rate = failure_rate(evaluation.values(column), threshold)
+                found[column][f"rate_below_{threshold}_db"] = _number(rate)
+    return found
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": _number(summary.mean),
+        "median": _number(summary.median),
+        "interval_95": [_number(summary.low), _number(summary.high)],
+        "count": summary.count,
+        "clusters": summary.num_clusters,
+        "failures": dict(summary.failures),
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from JSON, so that written and fresh settings compare equal."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+    return plain
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; is this the folder of a finished evaluation?")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path}: not readable as JSON.") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected a mapping at the top.")
+    return data
