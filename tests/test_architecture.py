@@ -15,17 +15,8 @@ import polsess
 
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
-    {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files"}
-    | {
-        "signal_ratios",
-        "permutation",
-        "journal",
-        "allocator",
-        "machine",
-        "devices",
-        "pictures",
-        "text_tables",
-    },
+    {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files", "journal"}
+    | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},
     {"config"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import signal
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from polsess.data import Batch, LoadingError
-from polsess.files import atomic_path, write_text
+from polsess.files import atomic_path
+from polsess.journal import Journal
 from polsess.training.forensics import first_non_finite_module
 
 if TYPE_CHECKING:
@@ -82,14 +82,9 @@ class NonFiniteLog:
         self.count += 1
         records = [each for each in records if each["what"].startswith("loss")] or records
         if module.trainer.is_global_zero:
-            self._write(records)
+            Journal(self.folder / "non_finite.jsonl").append(*records)
         if self.count > self.limit:
             self._stop(module, records[0])
-
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        path = self.folder / "non_finite.jsonl"
-        known = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_text(path, known + "".join(json.dumps(record) + "\n" for record in records))
 
     def _stop(self, module: SeparationModule, record: dict[str, Any]) -> None:
         replay = self.folder / "replay.pt"

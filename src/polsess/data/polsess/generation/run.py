@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from polsess.data.polsess.generation.item import Cells, Mixer
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import is_reverb_number, list_columns
 from polsess.files import write_text
+from polsess.journal import Journal
 
 _JOURNAL = ".generation.jsonl"
 
@@ -104,29 +103,27 @@ def generate_split(
     Mixer(ingredients)  # an unknown class of scenes is found out before anything is written
     for column in {*FOLDERS} & {*list_columns(ingredients.config.speakers)}:
         (folder / FOLDERS[column]).mkdir(parents=True, exist_ok=True)
-    journal = folder / _JOURNAL
+    journal = Journal(folder / _JOURNAL)
     cells = _read_journal(journal, _digest(ingredients, split), folder)
     num_resumed = len(cells)
     redrawn: Counter[str] = Counter()
     missing = [index for index in range(count) if index not in cells]
-    with journal.open("a", encoding="utf-8") as file:
-        made = map_parallel(
-            _make,
-            missing,
-            num_workers,
-            initializer=_start,
-            arguments=(ingredients, folder, split),
-            chunksize=4,
-        )
-        for one in made:
-            cells[one.index] = one.cells
-            redrawn.update(one.redrawn)
-            file.write(json.dumps([one.index, one.cells]) + "\n")
-            file.flush()
-            on_item()
+    made = map_parallel(
+        _make,
+        missing,
+        num_workers,
+        initializer=_start,
+        arguments=(ingredients, folder, split),
+        chunksize=4,
+    )
+    for one in made:
+        cells[one.index] = one.cells
+        redrawn.update(one.redrawn)
+        journal.append([one.index, one.cells])
+        on_item()
     rows = [cells[index] for index in range(count)]
     write_text(table, _format_table(rows, split, ingredients.config.speakers))
-    journal.unlink()
+    journal.remove()
     return Generated(table, num_resumed, dict(redrawn))
 
 
@@ -139,21 +136,19 @@ def _digest(ingredients: Ingredients, split: Split) -> str:
     return hashlib.sha256(repr((ingredients.config, split, sources, scenes, kinds)).encode()).hexdigest()
 
 
-def _read_journal(path: Path, digest: str, folder: Path) -> dict[int, Cells]:
+def _read_journal(journal: Journal, digest: str, folder: Path) -> dict[int, Cells]:
     """Items that are done; starts the journal if there is none."""
-    if not path.exists():
+    lines = journal.restore()
+    if not lines:
         if any((folder / "mix").iterdir()):
             raise FileExistsError(f"{folder}: holds mixtures of another corpus; choose another folder.")
-        path.write_text(json.dumps(digest) + "\n", encoding="utf-8")
+        journal.append(digest)
         return {}
-    first, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if first != json.dumps(digest) + "\n":
+    first, *found = lines
+    if first != digest:
         raise FileExistsError(
             f"{folder}: was begun with other settings or sources; use those, or remove the folder."
         )
-    whole = [line for line in lines if line.endswith("\n")]
-    path.write_text(first + "".join(whole), encoding="utf-8")  # without a line that was cut off
-    found: list[tuple[int, dict[str, Any]]] = [json.loads(line) for line in whole]
     return {
         index: cells
         for index, cells in found
