@@ -1,15 +1,22 @@
-"""Writing files so that a reader finds the old content or the new, never half of it."""
+"""Files: written so that a reader finds the old content or the new; JSON read within limits."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from polsess.schema import ConfigError
+
+MAX_JSON_BYTES = 1 << 20
+MAX_JSON_DEPTH = 64
 
 
 @contextlib.contextmanager
@@ -107,6 +114,85 @@ def write_text(target: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(target) as path:
         path.write_text(text, encoding="utf-8")
+
+
+def read_json(
+    path: Path,
+    *,
+    expected: type | None = dict,
+    max_bytes: int = MAX_JSON_BYTES,
+    max_depth: int = MAX_JSON_DEPTH,
+) -> Any:
+    """Read a JSON file that somebody else may have written.
+
+    Args:
+        path: The file, UTF-8 with or without a byte order mark.
+        expected: ``dict`` for an object, ``list`` for an array, None for any value.
+        max_bytes: Largest size of the file.
+        max_depth: Most levels of objects and arrays.
+
+    Raises:
+        ConfigError: If the file is larger, deeper, not JSON, or holds another kind of value; the message
+            starts with the path.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ConfigError(f"{path}: larger than {max_bytes} bytes, the limit for such a file.")
+    return parse_json(content, str(path), expected=expected, max_depth=max_depth)
+
+
+def parse_json(
+    content: str | bytes, where: str, *, expected: type | None = dict, max_depth: int = MAX_JSON_DEPTH
+) -> Any:
+    """As ``read_json``, from text, e.g. one line of a journal.
+
+    A key that is given twice and numbers that are not of JSON (NaN, Infinity) are refused.
+
+    Args:
+        content: The text.
+        where: File, and line where there are several; starts every message.
+        expected: ``dict`` for an object, ``list`` for an array, None for any value.
+        max_depth: Most levels of objects and arrays.
+
+    Raises:
+        ConfigError: If the text is not JSON, too deep, or holds another kind of value.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not readable as JSON ({error}).") from None
+    if expected is not None and not isinstance(data, expected):
+        kind = {dict: "an object", list: "an array"}.get(expected, expected.__name__)
+        raise ConfigError(f"{where}: expected {kind}, got {data!r:.60}.")
+    if _depth(data) > max_depth:
+        raise ConfigError(f"{where}: more than {max_depth} levels of objects and arrays.")
+    return data
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not a number of JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:80]!r} is given twice")
+        found[key] = value
+    return found
+
+
+def _depth(data: Any) -> int:
+    deepest, stack = 0, [(data, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, dict | list):
+            deepest = max(deepest, depth)
+            stack += [(child, depth + 1) for child in (value.values() if isinstance(value, dict) else value)]
+    return deepest
 
 
 def sha256(path: Path) -> str:
