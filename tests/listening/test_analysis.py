@@ -11,8 +11,7 @@ import pytest
 
 from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Kind, analyse, read_answers, read_key, save_analysis
-from polsess.listening.plots import plot_ratings
-from polsess.listening.report import report
+from polsess.listening.results import plot_ratings, report
 from polsess.schema import ConfigError
 from tests.listening.planted import SYSTEMS, answers, noisy, small_test, write_answers
 

@@ -100,8 +100,7 @@ def analyse(
     from polsess.dependencies import is_installed
     from polsess.listening import analyse as run
     from polsess.listening import read_answers, read_key, save_analysis
-    from polsess.listening.plots import plot_ratings
-    from polsess.listening.report import report
+    from polsess.listening.results import plot_ratings, report
 
     terminal: Terminal = context.obj
     opened = read_key(key)

@@ -15,9 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from polsess.audio import integrated_loudness
-from polsess.listening.clips import Clip, Clips
+from polsess.listening.clips import Anchor, Clip, Clips, Pcm, cut, level
 from polsess.listening.key import Key, Kind, Role, StimulusKey, TrialKey
-from polsess.listening.stimuli import Anchor, Pcm, cut, level
 from polsess.schema import ConfigError, Schema
 
 MAX_STIMULI = 12  # BS.1534-3, 5.2: more at a time cannot be held in mind

@@ -11,8 +11,7 @@ import torch
 from polsess.audio import integrated_loudness
 from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Clips, Kind
-from polsess.listening.clips import Clip
-from polsess.listening.stimuli import LOUDNESS_LUFS, Pcm, cut, level, low_pass
+from polsess.listening.clips import LOUDNESS_LUFS, Clip, Pcm, cut, level, low_pass
 from polsess.signal_ratios import si_snr
 from tests.listening.planted import RATE, SYSTEMS, small_test
 

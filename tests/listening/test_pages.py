@@ -17,7 +17,7 @@ import yaml
 from polsess.audio import read_audio
 from polsess.evaluation import SavedEvaluation
 from polsess.listening import Anchor, Clips, Kind, ListeningPlan, export_webmushra, read_key, save_test
-from polsess.listening.page import render
+from polsess.listening.pages import render
 from polsess.schema import ConfigError, parse
 from tests.listening.planted import RATE, SYSTEMS, small_test
 
