@@ -152,7 +152,7 @@ def test_the_spectral_distance_follows_the_best_order() -> None:
     plain = SeparationLoss(LossConfig())(estimates, references)
     both = SeparationLoss(LossConfig(spectral=config))(estimates, references)
     assert float(both - plain) == pytest.approx(2.0 * expected, abs=2e-3)
-    assert SpectralLoss(config)(references, references).abs().max() == 0
+    assert SpectralLoss(config)(references, references).abs().max() < 1e-6
 
 
 def test_a_window_needs_samples() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from polsess.inference.segments import SegmentPlan, cut
-from polsess.inference.speaker_order import order_stretches
+from polsess.inference.speaker_order import in_order_of_onset, order_stretches
 from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
 from polsess.inference.spool import Spool
 from polsess.inference.stitching import Stitcher
@@ -83,9 +84,39 @@ def test_steady_noise_in_pauses_does_not_decide_the_order() -> None:
 def test_three_speakers_keep_their_order_on_the_overlap() -> None:
     formants = [(400.0, 900.0), (600.0, 1500.0), (900.0, 2500.0)]
     sources = torch.stack([voice(each, 9.0, index) for index, each in enumerate(formants)]).unsqueeze(1)
+    sources[0, :, : RATE // 2] = sources[1, :, :RATE] = 0  # so that the last begins, then the first
     plan = SegmentPlan.balanced(sources.shape[-1], 2 * RATE, RATE // 2)
     result = stitched(sources, plan, [[2, 0, 1], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
     torch.testing.assert_close(result, sources[[2, 0, 1]], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("lead", "level"), [(0.0, 0.0), (0.7, 0.0), (0.7, 0.01)])
+def test_the_voice_that_is_heard_first_is_the_first(lead: float, level: float) -> None:
+    sources = conversation(3.0, 2)
+    sources[1, :, : RATE // 2] = 0
+    sources = torch.nn.functional.pad(sources, (round(lead * RATE), 0))
+    noise = level * torch.randn_like(sources)  # that the network leaves on all outputs
+    plan = SegmentPlan.balanced(sources.shape[-1], 2 * RATE, RATE // 2)
+    for order in ([0, 1], [1, 0]):
+        for orders in ([order], [order, [1, 0], [0, 1], [0, 1]]):
+            result = stitched(sources + noise, plan, orders)
+            assert (result - sources).square().sum() < 0.05 * sources.square().sum()
+
+
+@pytest.mark.parametrize(
+    ("onsets", "places", "expected"),
+    [
+        ([0, 100, 50], [0, 1, 2], (0, 2, 1)),
+        ([7, 0, 4], [2, 1, 0], (2, 1, 0)),
+        ([7, 0, 4], [1, 0, 2], (1, 0, 2)),
+        ([8, 0, 16], [2, 1, 0], (1, 2, 0)),
+        ([30, 30], [1, 0], (1, 0)),
+    ],
+)
+def test_voices_that_begin_together_keep_the_model_s_order(
+    onsets: list[int], places: list[int], expected: tuple[int, ...]
+) -> None:
+    assert in_order_of_onset(onsets, places) == expected
 
 
 def test_channels_have_one_order() -> None:

@@ -6,7 +6,7 @@ projection of the mixture on the estimate. They are found once for the whole rec
 segment would pump. Where least squares has no say (a silent output, or two outputs alike) the gains lean
 towards the one gain common to all.
 
-Shapes: C sources, K channels, T samples.
+Shapes: C sources, K channels, T samples, L frames.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ from torch import Tensor
 _RIDGE = 1e-3
 _SILENT = 1e-12
 _FRAME_SECONDS = 0.02
+_AUDIBLE_DB, _CLEAR_DB = -30.0, -18.0
+"""Below the loud speech of a recording: what can be heard at all, and what is heard whatever the noise."""
+_ABOVE_NOISE_DB = 6.0
+_LEAKAGE_DB = -6.0
+"""A voice this far below another one in the same frame may be what the network left of that one."""
+_ONSET_FRAMES = 10
+"""A voice is heard once it was active in so many frames: a click is no voice."""
 
 
 class LevelStatistics:
@@ -36,7 +43,7 @@ class LevelStatistics:
         self._frame = max(1, round(_FRAME_SECONDS * sample_rate))
         self._gram = torch.zeros(num_channels, num_sources, num_sources, dtype=torch.float64)
         self._cross = torch.zeros(num_channels, num_sources, dtype=torch.float64)
-        self._envelopes = torch.zeros(num_channels, num_sources, num_sources, dtype=torch.float64)
+        self._energies = torch.zeros(num_channels, num_sources, 0)
 
     def add(self, sources: Tensor, mixture: Tensor) -> None:
         """Take a block.
@@ -49,15 +56,14 @@ class LevelStatistics:
         self._gram += rows @ rows.mT
         self._cross += (rows @ mixture.double().unsqueeze(-1)).squeeze(-1)
         length = rows.shape[-1] // self._frame * self._frame
-        if length:
-            envelopes = rows[..., :length].unflatten(-1, (-1, self._frame)).square().mean(-1).sqrt()
-            self._envelopes += envelopes[:1] @ envelopes.mT  # first channel against each
+        energies = rows[..., :length].unflatten(-1, (-1, self._frame)).square().mean(-1)
+        self._energies = torch.cat([self._energies, energies.float()], -1)
 
     def __iadd__(self, other: LevelStatistics) -> Self:
         """Take everything that the other took."""
         self._gram += other._gram
         self._cross += other._cross
-        self._envelopes += other._envelopes
+        self._energies = torch.cat([self._energies, other._energies], -1)
         return self
 
     def in_order(self, orders: Sequence[tuple[int, ...]]) -> LevelStatistics:
@@ -68,11 +74,11 @@ class LevelStatistics:
         """
         num_channels, num_sources, _ = self._gram.shape
         sorted_ = LevelStatistics(num_sources, num_channels, 1)
-        first = list(orders[0])
+        sorted_._energies = torch.empty_like(self._energies)
         for k, order in enumerate(list(each) for each in orders):
             sorted_._gram[k] = self._gram[k][order][:, order]
             sorted_._cross[k] = self._cross[k][order]
-            sorted_._envelopes[k] = self._envelopes[k][first][:, order]
+            sorted_._energies[k] = self._energies[k][order]
         return sorted_
 
     def matching_channels(self) -> list[tuple[int, ...]]:
@@ -81,8 +87,9 @@ class LevelStatistics:
         Speakers are recognised by when they speak, so that neither the delay nor the level between
         microphones matters.
         """
-        norms = self._envelopes.sum(dim=1, keepdim=True).clamp_min(1e-30)
-        tables = (self._envelopes / norms).tolist()
+        envelopes = self._energies.double().sqrt()
+        products = envelopes[:1] @ envelopes.mT  # first channel against each
+        tables = (products / products.sum(dim=1, keepdim=True).clamp_min(1e-30)).tolist()
         orders = list(itertools.permutations(range(self._gram.shape[-1])))
         return orders[:1] + [
             max(orders, key=lambda order: sum(row[j] for row, j in zip(table, order, strict=True)))
@@ -92,6 +99,30 @@ class LevelStatistics:
     def gains(self) -> Tensor:
         """The gain of every output, ``[C, K]``."""
         return torch.stack([_gains(*each) for each in zip(self._gram, self._cross, strict=True)], 1)
+
+    @property
+    def num_frames(self) -> int:
+        """L: frames of 20 ms that were taken."""
+        return self._energies.shape[-1]
+
+    def onsets(self) -> list[int]:
+        """For each source, the frame in which its voice has clearly begun; L if it never does.
+
+        A frame counts where the voice is above the steady noise of its output, and not so far below another
+        voice that it may be leakage. The gains decide how loud the outputs are.
+        """
+        energy = (self._energies * self.gains().float().square().T.unsqueeze(-1)).sum(0)  # [C, L]
+        if not self.num_frames:
+            return [0] * len(energy)
+        loud = energy.sum(0).quantile(0.95)
+        noise = energy.quantile(0.1, dim=-1, keepdim=True)
+        floor = (noise * _power(_ABOVE_NOISE_DB)).clamp(loud * _power(_AUDIBLE_DB), loud * _power(_CLEAR_DB))
+        active = energy > torch.maximum(floor, energy.amax(0) * _power(_LEAKAGE_DB))
+        return (active.cumsum(-1) < _ONSET_FRAMES).sum(-1).tolist()
+
+
+def _power(decibels: float) -> float:
+    return 10.0 ** (decibels / 10)
 
 
 def _gains(gram: Tensor, cross: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from polsess.inference.speaker_profile import NUM_CEPSTRA, SpeakerProfile
 _MAX_ROUNDS = 10
 _NUM_PARAMETERS = NUM_CEPSTRA * (NUM_CEPSTRA + 3) / 2  # mean and covariance
 _PENALTY = 0.5
+_TOGETHER_FRAMES = 10
+"""Voices that begin within a fifth of a second begin together."""
 
 Voices = Sequence[SpeakerProfile]
 Order = tuple[int, ...]
@@ -66,6 +68,25 @@ def order_stretches(stretches: Sequence[Voices]) -> list[Order]:
         if orders == before:
             break
     return orders
+
+
+def in_order_of_onset(onsets: Sequence[int], places: Sequence[int]) -> Order:
+    """The speakers in the order in which they are first heard.
+
+    Of voices that begin together the model's order decides: which of them comes first then depends neither on
+    a frame more or less nor on the rounding of anything.
+
+    Args:
+        onsets: The frame in which each speaker begins.
+        places: The output of the model that each speaker was when the first of them began.
+    """
+    waiting = sorted(range(len(onsets)), key=lambda speaker: places[speaker])
+    order = []
+    while waiting:
+        begin = min(onsets[speaker] for speaker in waiting)
+        order.append(next(each for each in waiting if onsets[each] <= begin + _TOGETHER_FRAMES))
+        waiting.remove(order[-1])
+    return tuple(order)
 
 
 def _content(voices: Voices) -> tuple[int, int]:

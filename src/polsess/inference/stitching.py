@@ -10,6 +10,7 @@ Shapes: C sources, K channels, O samples of overlap.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from polsess.inference.levels import LevelStatistics
-from polsess.inference.speaker_order import Order, order_stretches, two_best_orders
+from polsess.inference.speaker_order import Order, in_order_of_onset, order_stretches, two_best_orders
 from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
 from polsess.inference.spool import Spool
 
@@ -98,10 +99,22 @@ class Stitcher:
         for stretch, order in zip(self._stretches, orders, strict=True):
             levels += stretch.levels.in_order(order)
         match = levels.matching_channels()
-        orders = [tuple(tuple(o[i] for i in m) for o, m in zip(each, match, strict=True)) for each in orders]
+        levels = levels.in_order(match)
+        onsets = levels.onsets()
+        first = self._stretch_of_frame(min(onsets))
+        places = [orders[first][0][source] for source in match[0]]
+        speakers = in_order_of_onset(onsets, places)
+        orders = [
+            tuple(tuple(order[m[i]] for i in speakers) for order, m in zip(each, match, strict=True))
+            for each in orders
+        ]
         lengths = [stretch.num_samples for stretch in self._stretches]
-        gains = levels.in_order(match).gains()
+        gains = levels.gains()[list(speakers)]
         return JoinedEstimates(self._spool, self._shape, self._overlap, lengths, orders, gains)
+
+    def _stretch_of_frame(self, frame: int) -> int:
+        ends = itertools.accumulate(stretch.levels.num_frames for stretch in self._stretches)
+        return next((index for index, end in enumerate(ends) if frame < end), 0)
 
     def _new_stretch(self) -> Stretch:
         num_sources, num_channels = self._shape
