@@ -12,6 +12,16 @@ def test_markdown_and_latex() -> None:
     assert r"a\_b & 5 \% \\" in latex(["a", "b"], [["a_b", "5 %"]])
 
 
+def test_markdown_aligns_words_left_and_escapes_what_would_end_a_cell() -> None:
+    table = markdown(["name", "dB", "source"], [["a|b", "1", "a\nb"], ["c", "", "d"]])
+    assert table.splitlines() == [
+        "| name | dB | source |",
+        "|:-----|---:|:-------|",
+        "| a\\|b |  1 | a b    |",
+        "| c    |    | d      |",
+    ]
+
+
 def test_csv_reads_back() -> None:
     rows = [["name", "mean"], ['a,"b"\nc', "1"]]
     assert list(csv.reader(io.StringIO(comma_separated(rows[0], rows[1:]), newline=""))) == rows

@@ -11,22 +11,33 @@ Cells = Sequence[Sequence[str]]
 
 
 def markdown(header: Sequence[str], rows: Cells) -> str:
-    """A table that reads well as plain text too: columns are aligned, numbers to the right."""
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+    """The table of every document and terminal page of this project: Markdown that is plain text too.
+
+    Columns are aligned, those of numbers to the right. Pipes and line breaks within cells are escaped.
+
+    Args:
+        header: A title for each column; may be empty.
+        rows: As many cells per row as there are titles.
+
+    Returns:
+        Lines without a line break at the end.
+    """
+    lines = [[_escape_markdown(cell) for cell in line] for line in (header, *rows)]
+    columns = list(zip(*lines, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    right = [index > 0 and _is_numeric(column[1:]) for index, column in enumerate(columns)]
 
     def draw(line: Sequence[str]) -> str:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        return f"| {' | '.join(cells)} |"
+        cells = zip(line, widths, right, strict=True)
+        return "| " + " | ".join(c.rjust(width) if r else c.ljust(width) for c, width, r in cells) + " |"
 
-    rule = "|".join([":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([draw(header), f"|{rule}|", *(draw(row) for row in rows)])
+    rules = ["-" * (w + 1) + ":" if r else ":" + "-" * (w + 1) for w, r in zip(widths, right, strict=True)]
+    return "\n".join([draw(lines[0]), f"|{'|'.join(rules)}|", *(draw(line) for line in lines[1:])])
 
 
 def latex(header: Sequence[str], rows: Cells) -> str:
     """The same table for the package booktabs."""
-    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in (header, *rows)]
+    body = [" & ".join(_escape_latex(cell) for cell in line) + r" \\" for line in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
     return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"])
@@ -49,7 +60,16 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if math.isfinite(rate) else "-"
 
 
-def _escape(cell: str) -> str:
+def _escape_latex(cell: str) -> str:
     for character in "&%_#$":
         cell = cell.replace(character, f"\\{character}")
     return cell
+
+
+def _escape_markdown(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether no cell of a column is a word."""
+    return all(not cell or cell[0] in "0123456789+-\N{MINUS SIGN}±<>=≤≥" for cell in cells)

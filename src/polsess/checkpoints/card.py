@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from polsess.models import SeparationModel
+from polsess.text_tables import markdown
 
 
 def model_card(
@@ -45,10 +46,10 @@ def model_card(
         **_origin(started_from),
         **{name: f"{value:.4g}" for name, value in metrics.items()},
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    table = markdown(("", ""), [(name, str(value)) for name, value in facts.items()])
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
-        f"# {model.model_type}\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"# {model.model_type}\n\n{table}\n\n"
         "```python\nfrom polsess import load_model\n\n"
         'model = load_model("path/of/this/folder")\nestimates = model(mixture)  # [B, T] -> [B, C, T]\n```\n'
     )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from polsess.files import write_text
+from polsess.text_tables import markdown
 
 
 class Kind(StrEnum):
@@ -82,14 +83,13 @@ class AuditResult:
         """A Markdown table of what was found, the broken first, with the first of each kind."""
         counts = Counter((finding.kind, finding.split) for finding in self.findings)
         first = {(one.kind, one.split): one for one in reversed(self.findings)}
-        lines = ["| | what | split | count | first |", "|---|---|---|---:|---|"]
+        rows = []
         for key in sorted(counts, key=lambda key: (not key[0].broken, list(Kind).index(key[0]), key[1])):
             one = first[key]
             where = f"row {one.row}: " if one.row else ""
-            lines.append(
-                f"| {one.severity} | {key[0]} | {key[1]} | {counts[key]} | {where}{one.file} {one.detail} |"
-            )
-        return "\n".join(lines) if counts else "Nothing found."
+            row = (one.severity, str(key[0]), key[1], str(counts[key]), f"{where}{one.file} {one.detail}")
+            rows.append(row)
+        return markdown(("", "what", "split", "count", "first"), rows) if rows else "Nothing found."
 
     def summary(self) -> str:
         """One line on what was looked at and what came out."""
