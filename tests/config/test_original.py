@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from polsess.checkpoints import read_checkpoint
 from polsess.cli.main import app
 from polsess.config import Config, load_config, parse_config
-from polsess.config.original import is_old, upgrade
-from polsess.config.original_models import upgrade_model
+from polsess.config.original import is_original, upgrade, upgrade_model
 from polsess.schema import ConfigError
 from polsess.training.schedule import LearningRate
 from polsess.yaml_files import parse_yaml
@@ -164,7 +163,7 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) ->
 
 def test_todays_configurations_are_left_alone() -> None:
     for path in (ROOT / "configs").glob("*.yaml"):
-        assert not is_old(parse_yaml(path.read_text())), path
+        assert not is_original(parse_yaml(path.read_text())), path
 
 
 def test_the_curriculum_says_when_the_rate_may_fall(tmp_path: Path) -> None:

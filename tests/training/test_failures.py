@@ -13,8 +13,7 @@ from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import create_model
 from polsess.models.blstm import BLSTM
-from polsess.training.failures import TrainingStopped
-from polsess.training.forensics import first_non_finite_module
+from polsess.training.failures import TrainingStopped, first_non_finite_module
 from polsess.training.module import SeparationModule
 from polsess.training.replay import replay_step
 from polsess.training.run import TrainingResult, train

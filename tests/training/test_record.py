@@ -15,10 +15,10 @@ from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.training import record
-from polsess.training.failures import Preempted
 from polsess.training.module import SeparationModule
 from polsess.training.record import ChangedDataError, RunRecord
 from polsess.training.run import train
+from polsess.training.signals import Preempted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import list_models
-from polsess.training.failures import Preempted
 from polsess.training.module import SeparationModule
-from polsess.training.parts import create_trained_model
-from polsess.training.run import train
+from polsess.training.run import create_trained_model, train
+from polsess.training.signals import Preempted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -90,8 +90,8 @@ def train(
         _print_dry_run(experiment)
         return
     from polsess.training.distributed import is_main_process
-    from polsess.training.failures import Preempted
     from polsess.training.run import train as run_training
+    from polsess.training.signals import Preempted
 
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
     try:

@@ -46,8 +46,8 @@ def tune(
     tune_allocator()
     require("lightning", "Training")
     require("optuna", "polsess tune")
-    from polsess.training.failures import Preempted
     from polsess.training.search_space import load_space
+    from polsess.training.signals import Preempted
     from polsess.training.tuning import tune as search
 
     wanted, base = load_space(space, overrides or [])

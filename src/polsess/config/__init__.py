@@ -3,7 +3,6 @@
 from polsess.config.experiment import (
     Config,
     explain_config,
-    flatten,
     load_config,
     parse_config,
     read_settings,
@@ -15,7 +14,6 @@ __all__ = [
     "OptimizerConfig",
     "TrainingConfig",
     "explain_config",
-    "flatten",
     "load_config",
     "parse_config",
     "read_settings",

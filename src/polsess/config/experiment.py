@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from polsess.checkpoints import read_checkpoint
-from polsess.config.original import is_old, upgrade
+from polsess.config.original import is_original, upgrade
 from polsess.config.training import TrainingConfig
 from polsess.data import DataConfig
+from polsess.dotted_keys import flatten, look_up, nest
 from polsess.models import ModelConfig, parse_model_config
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import Task
@@ -151,22 +152,13 @@ def _layers(
         content = read_yaml(path)
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path}: expected keys and values at the top, got {content!r}.")
-        if is_old(content):
+        if is_original(content):
             upgraded = upgrade(content, str(path))
             content = upgraded.settings
             for note in upgraded.notes:
                 say(note)
         layers.append((str(path), content))
     return layers + [("command line", _parse_override(override)) for override in overrides]
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested settings with its dotted key."""
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
@@ -179,7 +171,7 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     model = data.get("model")
     if isinstance(model, dict) and isinstance(corpus := data.get("data", {}).get("corpus"), dict):
         expected = _task_sources(data.get("task", Task.SB), corpus)
-        mixit = _dig(data, "training", "loss", "name") == "mixit"
+        mixit = look_up(data, "training.loss.name") == "mixit"
         given = model.setdefault("num_sources", expected and (2 * expected if mixit else expected))
         if expected is not None and given != expected and not mixit:  # whose estimates are dealt out
             raise ConfigError(
@@ -191,19 +183,12 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     return parse(Config, data)
 
 
-def _dig(data: Any, *keys: str) -> Any:
-    """A value of nested settings; None where there is none."""
-    for key in keys:
-        data = data.get(key) if isinstance(data, Mapping) else None
-    return data
-
-
 def _start_schedule(data: dict[str, Any]) -> None:
     """Let the first stage of a curriculum with ``lr_scheduler: start`` say when the rate may fall."""
-    stages = _dig(data, "data", "corpus", "curriculum")
+    stages = look_up(data, "data.corpus.curriculum")
     for stage in stages if isinstance(stages, list) else ():
         if isinstance(stage, Mapping) and stage.get("lr_scheduler") == "start":
-            below = {"training": {"optimizer": {"schedule_from_epoch": stage.get("epoch")}}}
+            below = nest("training.optimizer.schedule_from_epoch", stage.get("epoch"))
             data["training"] = _merge(below, data)["training"]
             return
 
@@ -224,10 +209,7 @@ def _parse_override(text: str) -> dict[str, Any]:
             else ""
         )
         raise ConfigError(f"'{text}': expected key=value, e.g. training.max_epochs=3.{hint}")
-    nested: Any = parse_yaml(value, where=key)
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return nested
+    return nest(key.strip(), parse_yaml(value, where=key))
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""Whole experiments of the original project: sections, names, defaults and what has no place any more."""
+"""Experiments of the original project, read as today's settings.
+
+Its YAML has a block per architecture with the letters of the papers, other names of keys and other defaults.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polsess.config.original_models import upgrade_model
+from polsess.checkpoints import CheckpointError
+from polsess.checkpoints.arguments import Arguments
+from polsess.checkpoints.legacy.reader import CONVERTERS, model_arguments
 from polsess.schema import ConfigError, suggest
 
 _CORPORA = {"polsess": "polsess", "libri2mix": "libri_mix"}
@@ -20,7 +25,7 @@ _TRAINING = {
     "grad_accumulation_steps": ("accumulate_batches", 1),
     "early_stopping_patience": ("early_stopping_patience", None),
 }
-"""Our key for an old one, and the value that an absent key stood for."""
+"""Our key for one of the original project, and the value that an absent key stood for there."""
 _ELSEWHERE = {"seed", "use_amp", "curriculum_learning", "validation_variants", "per_variant_validation"}
 _DROPPED = {
     *("device", "amp_eps", "save_dir", "log_file", "log_level", "resume_from", "save_all_checkpoints"),
@@ -33,7 +38,7 @@ _SIZES = {"train_max_samples", "val_max_samples"}
 
 @dataclass(frozen=True)
 class Upgraded:
-    """An old configuration in today's words."""
+    """An experiment of the original project in today's keys."""
 
     settings: dict[str, Any]
     """As ``parse_config`` takes them."""
@@ -41,7 +46,7 @@ class Upgraded:
     """What was renamed, and what could not be carried over."""
 
 
-def is_old(settings: Mapping[str, Any]) -> bool:
+def is_original(settings: Mapping[str, Any]) -> bool:
     """Whether an experiment is written in the words of the original project."""
     model, data, training = (_section(settings, name) for name in ("model", "data", "training"))
     letters = isinstance(model.get(str(model.get("model_type"))), Mapping) or bool(
@@ -82,8 +87,10 @@ def upgrade(settings: Mapping[str, Any], where: str = "configuration") -> Upgrad
         },
         "training": _training(training),
     }
-    renamed = [f"training.{old} -> training.{new}" for old, (new, _) in _TRAINING.items() if old in training]
-    notes = [f"{where} is of the original polsess. Read as: {', '.join(renamed)}; see polsess config show."]
+    renamed = ", ".join(
+        f"training.{key} -> training.{_TRAINING[key][0]}" for key in _TRAINING if key in training
+    )
+    notes = [f"{where} is of the original polsess. Read as: {renamed}; see polsess config show."]
     notes += [f"Without effect here: {', '.join(dropped)}."] if dropped else []
     if training.get("weight_decay", 1e-4):
         remarks.append("training.weight_decay no longer acts on norms and biases.")
@@ -92,11 +99,11 @@ def upgrade(settings: Mapping[str, Any], where: str = "configuration") -> Upgrad
 
 def _training(training: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"optimizer": {"name": "adam"}}
-    for old, (new, default) in _TRAINING.items():
-        section, _, key = new.rpartition(".")
-        value = training.get(
-            old, training.get("accumulation_steps", default) if "accumul" in old else default
-        )
+    for theirs, (ours, default) in _TRAINING.items():
+        section, _, key = ours.rpartition(".")
+        if theirs == "grad_accumulation_steps":  # had two names
+            default = training.get("accumulation_steps", default)
+        value = training.get(theirs, default)
         (result[section] if section else result)[key] = value
     result["precision"] = "auto" if training.get("use_amp", True) else "float32"
     stages = training.get("curriculum_learning")
@@ -148,8 +155,8 @@ def _refuse_unknown(keys: set[str], known: set[str], where: str, section: str) -
     if keys:
         key = sorted(map(str, keys))[0]
         raise ConfigError(
-            f"{section}{key}: not a key of the original polsess, whose words {where} has elsewhere; write "
-            f"all of it in the old words or in today's.{suggest(key, sorted(known), 'Old keys')}"
+            f"{section}{key}: not a key of the original polsess, whose keys {where} has elsewhere; use "
+            f"the original keys or today's in the whole file.{suggest(key, sorted(known), 'Original keys')}"
         )
 
 
@@ -160,3 +167,108 @@ def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _of(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
+
+
+Names = Mapping[str, tuple[str, Any]]
+"""Our field for one of their keys, and the value that an absent key stood for there."""
+
+_FILTERBANK = {"kernel_size": ("kernel_size", 16)}
+_STATES = {"d_state": ("num_states", 16), "d_conv": ("conv_kernel_size", 4), "expand": ("expansion", 2)}
+
+
+def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's settings as ``parse_model_config`` takes them, without the number of sources.
+
+    The four architectures whose original weights can be read go through the readers of those weights, so
+    that an original configuration and an original checkpoint give the same network.
+
+    Raises:
+        ConfigError: If the architecture or a key is not known, or a value has no equal here.
+    """
+    try:
+        name, block = model_arguments(model, "model")
+        if name in _TABLES:
+            settings = _TABLES[name](block)
+        else:
+            convert = CONVERTERS.find(name, "model")
+            settings = dict(convert(block, {}).model)
+    except CheckpointError as error:
+        raise ConfigError(f"model: {error}") from None
+    settings.pop("num_sources", None)  # the task decides
+    return settings
+
+
+def _mossformer2(block: Mapping[str, Any]) -> dict[str, Any]:
+    values = Arguments(block, "original MossFormer2")
+    names = {
+        "N": ("num_filters", 512),
+        "num_blocks": ("num_blocks", 24),
+        "attn_dropout": ("dropout", 0.1),
+    }
+    return _translate("mossformer2", values, {**_FILTERBANK, **names})
+
+
+def _spmamba(block: Mapping[str, Any]) -> dict[str, Any]:
+    values = Arguments(block, "original SPMamba")
+    values.ignore("input_dim", "lstm_hidden_units", "n_srcs", "sample_rate")  # sizes of nothing, or derived
+    values.expect("window", "hann")
+    values.expect("activation", "prelu")
+    names = {
+        "n_fft": ("n_fft", 256),
+        "stride": ("hop_length", 64),
+        "n_layers": ("num_blocks", 6),
+        "attn_n_head": ("num_heads", 4),
+        "attn_approx_qk_dim": ("approximate_qk_size", 512),
+        "emb_dim": ("num_channels", 16),
+        "emb_ks": ("kernel_size", 8),
+        "emb_hs": ("stride", 1),
+        "eps": ("eps", 1e-5),
+    }
+    return _translate("spmamba", values, names)
+
+
+def _mamba_tasnet(block: Mapping[str, Any]) -> dict[str, Any]:
+    values = Arguments(block, "original Mamba-TasNet")
+    filters = block.get("N", 256)
+    values.expect("bot_dim", filters)
+    _expect_plain_mamba(values)
+    names = {"N": ("num_filters", 256), "n_mamba": ("num_layers", 8)}
+    return _translate("mambatasnet", values, {**_FILTERBANK, **_STATES, **names})
+
+
+def _dpmamba(block: Mapping[str, Any]) -> dict[str, Any]:
+    values = Arguments(block, "original DPMamba")
+    values.expect("n_mamba_dp", 2)
+    _expect_plain_mamba(values)
+    names = {
+        "N": ("num_filters", 64),
+        "num_layers": ("num_blocks", 8),
+        "chunk_size": ("chunk_size", 250),
+        "skip_around_intra": ("skip_around_intra", False),
+    }
+    settings = _translate("dpmamba", values, {**_FILTERBANK, **_STATES, **names})
+    return {**settings, "d_model": settings["num_filters"]}
+
+
+def _expect_plain_mamba(values: Arguments) -> None:
+    values.expect("bidirectional", True)
+    values.expect("rms_norm", True)
+    values.ignore("residual_in_fp32")  # sums stay in float32 here
+
+
+def _translate(name: str, values: Arguments, names: Names) -> dict[str, Any]:
+    settings = {ours: values.take(theirs, default=default) for theirs, (ours, default) in names.items()}
+    if "kernel_size" in names:
+        kernel = settings["kernel_size"]
+        values.expect("stride", kernel // 2 if isinstance(kernel, int) else None)
+    values.ignore("C", "num_spks")
+    values.finish()
+    return {"model_type": name, **settings}
+
+
+_TABLES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "mossformer2": _mossformer2,
+    "spmamba": _spmamba,
+    "mamba_tasnet": _mamba_tasnet,
+    "dpmamba": _dpmamba,
+}

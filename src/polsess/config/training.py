@@ -1,10 +1,10 @@
-"""What a training run is configured by."""
+"""The section ``training`` of an experiment: optimiser, schedule, limits, devices."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from polsess.losses import LossConfig
 from polsess.schema import Schema
@@ -73,9 +73,8 @@ class TrainingConfig(Schema):
     """Processes on this machine, one per accelerator."""
     num_nodes: int = Field(default=1, ge=1)
     """Machines."""
-    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several processes share the work: ``ddp`` (what ``auto`` takes) averages gradients, ``fsdp`` also
-    spreads parameters and the optimiser's state, for models that do not fit into one device."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How several processes share the work: ``ddp``, which ``auto`` takes too, averages their gradients."""
     trackers: tuple[Literal["wandb"], ...] = ()
     """Where the run is logged to beside ``metrics.csv`` and TensorBoard: ``wandb`` for Weights & Biases."""
     log_every_steps: int = Field(default=20, ge=1)
@@ -85,20 +84,12 @@ class TrainingConfig(Schema):
         """Processes of the run on all machines."""
         return self.devices * self.num_nodes
 
-    @model_validator(mode="after")
-    def _check_strategy(self) -> TrainingConfig:
-        if self.strategy != "fsdp":
-            return self
-        if self.num_processes == 1:
-            raise ValueError(
-                "strategy fsdp needs several processes: set devices or num_nodes, or strategy auto."
-            )
-        for name, value in (("ema_decay", self.ema_decay), ("compile", self.compile or None)):
-            if value is not None:
-                raise ValueError(
-                    f"{name} does not work with strategy fsdp; leave it out or use strategy ddp."
-                )
-        return self
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _refuse_fsdp(cls, value: Any) -> Any:
+        if value == "fsdp":
+            raise ValueError("fsdp is no longer supported; use ddp, as every model fits on one device.")
+        return value
 
     @model_validator(mode="after")
     def _check_patience(self) -> TrainingConfig:

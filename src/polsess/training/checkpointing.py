@@ -21,8 +21,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from polsess.files import atomic_path
 from polsess.training.distributed import largest
-from polsess.training.failures import Preempted, StopSignals
 from polsess.training.module import MONITOR, SeparationModule
+from polsess.training.signals import Preempted, StopSignals
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 

@@ -8,12 +8,10 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
 
 from polsess.config import TrainingConfig
-from polsess.models import SeparationModel
 from polsess.schema import ConfigError
 
 
@@ -34,28 +32,7 @@ def create_strategy(config: TrainingConfig) -> str | Strategy:
             f"{started} processes: set training.devices to those of one machine, training.num_nodes to the "
             "machines."
         )
-    if config.strategy == "fsdp":
-        return ModelParallelStrategy(config.num_processes, 1, save_distributed_checkpoint=False)
     return DDPStrategy() if config.num_processes > 1 or config.strategy == "ddp" else "auto"
-
-
-def shard(model: SeparationModel, mesh: Any) -> None:
-    """Spread parameters, gradients and the optimiser's state over the processes (torch's FSDP2).
-
-    Args:
-        model: The network; its parameters are gathered as a whole while a batch is computed.
-        mesh: The processes.
-    """
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-
-    fully_shard(model, mesh=mesh["data_parallel"])
-    register_fsdp_forward_method(model, "forward_with_auxiliary")
-
-
-def clip_gradient(parameters: Any, limit: float | None) -> Tensor:
-    """Scale the gradient to a largest L2 norm over all parameters, sharded or not; returns the old norm."""
-    norm = nn.utils.clip_grad_norm_(parameters, limit or float("inf"))
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def largest(trainer: lightning.Trainer, values: tuple[int, ...]) -> tuple[int, ...]:

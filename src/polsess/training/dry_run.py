@@ -21,7 +21,7 @@ from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
-from polsess.training.parts import create_trained_model, open_corpora
+from polsess.training.run import create_trained_model, open_corpora
 from polsess.training.trainer import reduces_precision
 
 _STEPS = 3

@@ -1,39 +1,26 @@
-"""When it goes wrong: values that are not finite, memory that runs out, signals that ask to stop."""
+"""What can go wrong in a run: values that are not finite, memory that runs out, data that cannot be read."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from polsess.data import Batch, LoadingError
+from polsess.data import LoadingError
 from polsess.files import atomic_path
 from polsess.journal import Journal
-from polsess.training.forensics import first_non_finite_module
-
-if TYPE_CHECKING:
-    from polsess.training.module import SeparationModule
+from polsess.training.distributed import is_main_process
 
 
 class TrainingStopped(RuntimeError):
     """A run ended early and cleanly; the message says why and how to go on."""
-
-
-class Preempted(TrainingStopped):
-    """A signal asked the run to end; the last checkpoint holds everything."""
-
-    def __init__(self, received: signal.Signals, checkpoint: Path) -> None:
-        super().__init__(
-            f"Stopped by {received.name}; {checkpoint} holds everything: continue with --resume."
-        )
-        self.received = received
 
 
 class NonFiniteLog:
@@ -42,57 +29,39 @@ class NonFiniteLog:
     Args:
         folder: The run's folder; receives ``non_finite.jsonl`` and, at the end, ``replay.pt``.
         limit: Steps that may be left out.
+        run_config: Plain data of the whole configuration, for the replay.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, run_config: Mapping[str, Any]) -> None:
         self.folder = folder
         self.limit = limit
+        self.run_config = run_config
         self.count = 0
 
-    def describe(self, module: SeparationModule, batch_idx: int, batch: Batch, what: str) -> dict[str, Any]:
-        """What is written down of a batch.
+    def add(self, model: nn.Module, records: list[dict[str, Any]]) -> None:
+        """Note a step that is left out; all processes do so together.
 
         Args:
-            module: Says which step it is.
-            batch_idx: The batch's number within its epoch.
-            batch: The batch.
-            what: What was not finite in it.
-        """
-        return {
-            "epoch": module.current_epoch,
-            "step": module.global_step,
-            "batch": batch_idx,
-            "process": module.global_rank,
-            "what": what,
-            "first_module": first_non_finite_module(module.model, batch.mixture),
-            "items": batch.identifiers,
-            "keys": [list(key) for key in batch.keys],
-        }
-
-    def add(self, module: SeparationModule, records: list[dict[str, Any]]) -> None:
-        """Take note of a step that is left out; all processes do so together.
-
-        Args:
-            module: The run.
-            records: What each process describes. Where losses were bad, the others only heard of it.
+            model: The network; its weights are stored if the run ends here.
+            records: The description of each process's batch. Where a loss was not finite, the other
+                processes have only received its gradient.
 
         Raises:
             TrainingStopped: If this is one too many; a file to reproduce it has then been written.
         """
         self.count += 1
         records = [each for each in records if each["what"].startswith("loss")] or records
-        if module.trainer.is_global_zero:
+        if is_main_process():
             Journal(self.folder / "non_finite.jsonl").append(*records)
         if self.count > self.limit:
-            self._stop(module, records[0])
+            self._stop(model, records[0])
 
-    def _stop(self, module: SeparationModule, record: dict[str, Any]) -> None:
+    def _stop(self, model: nn.Module, record: dict[str, Any]) -> None:
         replay = self.folder / "replay.pt"
-        whole = module.trainer.strategy.lightning_module_state_dict()  # also where it is sharded
-        model = {name[len("model.") :]: value for name, value in whole.items() if name.startswith("model.")}
-        if module.trainer.is_global_zero:
+        if is_main_process():
+            content = {"record": record, "config": dict(self.run_config), "model": model.state_dict()}
             with atomic_path(replay) as temporary:
-                torch.save({"record": record, "config": module.run_config, "model": model}, temporary)
+                torch.save(content, temporary)
         raise TrainingStopped(
             f"{self.count} steps were left out because the loss or gradient was not finite (limit "
             f"{self.limit}); first in {record['first_module']}. Reproduce it: polsess train --replay {replay}"
@@ -156,32 +125,45 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-class StopSignals:
-    """Remembers a signal until the next step boundary; handlers do nothing else."""
+def first_non_finite_module(model: nn.Module, mixture: Tensor) -> str:
+    """The name of the innermost module whose output is the first not to be finite.
 
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+    Args:
+        model: The network, run once more without gradients.
+        mixture: ``[B, T]``.
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen to SIGINT, SIGTERM and SIGUSR1 (preemption, SLURM's warning) within the block."""
-        old = {number: signal.getsignal(number) for number in _STOPPING}
-        self.install()
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+    Returns:
+        Its dotted name; ``"parameters: NAME"`` for a weight that is not finite itself, ``"the mixture"`` for
+        the input, ``"the loss or its gradient"`` if every module's output is finite.
+    """
+    if not mixture.isfinite().all():
+        return "the mixture"
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"parameters: {name}"
+    found: list[str] = []
 
-    def install(self) -> None:
-        """Take the signals over, also from a library that has done so meanwhile."""
-        for number in _STOPPING:
-            signal.signal(number, self._remember)
+    def watch(name: str) -> RemovableHandle:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not found and not all(bool(t.isfinite().all()) for t in _tensors(output)):
+                found.append(name)
 
-    def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once
-        self.received = signal.Signals(number)
+        return modules[name].register_forward_hook(hook)
+
+    modules = dict(model.named_modules())
+    handles = [watch(name) for name in modules]
+    try:
+        with torch.no_grad():
+            model(mixture)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (found[0] or type(model).__name__) if found else "the loss or its gradient"
 
 
-_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (list, tuple)):
+        for part in output:
+            yield from _tensors(part)

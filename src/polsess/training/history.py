@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from polsess.config import flatten
+from polsess.dotted_keys import flatten
 
 _MAX_BYTES = 64 << 20
 _SILENCE_MINUTES = 60.0

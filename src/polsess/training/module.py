@@ -23,8 +23,14 @@ from polsess.data import Batch
 from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
 from polsess.signal_ratios import si_snr
-from polsess.training.distributed import clip_gradient, gather, shard
-from polsess.training.failures import NonFiniteLog, RunningStatistics, TrainingStopped, is_out_of_memory
+from polsess.training.distributed import gather
+from polsess.training.failures import (
+    NonFiniteLog,
+    RunningStatistics,
+    TrainingStopped,
+    first_non_finite_module,
+    is_out_of_memory,
+)
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.schedule import LearningRate
 
@@ -68,11 +74,6 @@ class SeparationModule(lightning.LightningModule):
         if config.compile and model.supports_compile:
             compiled = torch.compile(model.estimate_with_auxiliary)
             model.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
-
-    def configure_model(self) -> None:
-        """Shard the model where asked for; Lightning has connected the processes by now."""
-        if self.config.strategy == "fsdp":
-            shard(self.model, self.device_mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; the learning rate is set before every step."""
@@ -148,7 +149,7 @@ class SeparationModule(lightning.LightningModule):
         """Clip and step; a gradient that is not finite is dropped and written down."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, lightning.pytorch.core.optimizer.LightningOptimizer)
-        norm = clip_gradient(self.parameters(), self.config.gradient_clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters(), self.config.gradient_clip_norm or float("inf"))
         self.log("gradient_norm", norm, batch_size=1)
         assert self.learning_rate is not None
         rate = self.learning_rate.at(self.global_step, self.current_epoch)
@@ -159,10 +160,23 @@ class SeparationModule(lightning.LightningModule):
             optimizer.step()
         else:
             what, index, batch = self._fault or (f"gradient norm {norm.item()}", *self._group[-1])
-            self.non_finite.add(self, gather(self.non_finite.describe(self, index, batch, what)))
+            self.non_finite.add(self.model, gather(self._describe(what, index, batch)))
             self._fault = None
             self._statistics.restore()
         optimizer.zero_grad(set_to_none=True)
+
+    def _describe(self, what: str, batch_idx: int, batch: Batch) -> dict[str, Any]:
+        """The record of a batch in which something was not finite."""
+        return {
+            "epoch": self.current_epoch,
+            "step": self.global_step,
+            "batch": batch_idx,
+            "process": self.global_rank,
+            "what": what,
+            "first_module": first_non_finite_module(self.model, batch.mixture),
+            "items": batch.identifiers,
+            "keys": [list(key) for key in batch.keys],
+        }
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the last validation."""

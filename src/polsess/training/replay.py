@@ -12,8 +12,8 @@ from polsess.losses import LossConfig, SeparationLoss
 from polsess.models import create_model, parse_model_config
 from polsess.schema import parse
 from polsess.tasks import Task
+from polsess.training.failures import first_non_finite_module
 from polsess.training.fine_tuning import freeze, frozen_norms
-from polsess.training.forensics import first_non_finite_module
 from polsess.training.module import seed_step
 
 

@@ -14,16 +14,21 @@ import lightning
 from torch.utils.data import DataLoader
 
 from polsess.config import Config
-from polsess.data import Corpus, create_loader
+from polsess.data import Corpus, Split, create_corpus, create_loader
 from polsess.files import write_text
+from polsess.models import SeparationModel, create_model
+from polsess.schema import ConfigError, suggest
+from polsess.training.callbacks import closed_after
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
-from polsess.training.failures import NonFiniteLog, StopSignals, loading_explained
+from polsess.training.failures import NonFiniteLog, loading_explained
+from polsess.training.fine_tuning import Origin, freeze, start_from
 from polsess.training.module import SeparationModule
-from polsess.training.parts import create_trained_model, open_corpora
-from polsess.training.record import RunRecord, describe_data
-from polsess.training.resuming import changes_since
-from polsess.training.trackers import closed_after
+from polsess.training.record import RunRecord, changes_since, describe_data
+from polsess.training.signals import StopSignals
 from polsess.training.trainer import CHECKPOINTS, create_trainer
+
+_LOOKED_AT = 8
+"""Examples of which some must have the key of ``training.validation_strata``."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,7 @@ def train(
     start = Progress.of(last) if resume else Progress()
     changes = changes_since(last, config) if resume else {}
     lightning.seed_everything(config.seed, verbose=False)
-    non_finite, signals = NonFiniteLog(run_folder, config.training.max_skipped_steps), StopSignals()
-    module = _create_module(config, non_finite, resume=resume)
+    module, signals = _create_module(config, run_folder, resume=resume), StopSignals()
     corpora = open_corpora(config)
     record, data = RunRecord(run_folder), describe_data(corpora)
     remarks = record.check_data(data) if resume else []
@@ -110,7 +114,7 @@ def train(
             ckpt_path=last if resume else None,
             weights_only=True,
         )
-    result = _result(run_folder, trainer, non_finite)
+    result = _result(run_folder, trainer, module)
     if resume and trainer.is_global_zero and trainer.global_step == start.steps:
         say(f"Nothing was left to train: the run had ended (epochs: {result.epochs}).")
     return result
@@ -129,7 +133,7 @@ def _create_loaders(
     ]
 
 
-def _result(run_folder: Path, trainer: lightning.Trainer, non_finite: NonFiniteLog) -> TrainingResult:
+def _result(run_folder: Path, trainer: lightning.Trainer, module: SeparationModule) -> TrainingResult:
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, Checkpoints)
     return TrainingResult(
@@ -137,7 +141,7 @@ def _result(run_folder: Path, trainer: lightning.Trainer, non_finite: NonFiniteL
         best_checkpoint=run_folder / CHECKPOINTS / BEST,
         best_score=checkpoints.best_score,
         epochs=checkpoints.progress.epoch,
-        skipped_steps=non_finite.count,
+        skipped_steps=module.non_finite.count,
     )
 
 
@@ -157,9 +161,11 @@ def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
     return last
 
 
-def _create_module(config: Config, non_finite: NonFiniteLog, *, resume: bool) -> SeparationModule:
+def _create_module(config: Config, run_folder: Path, *, resume: bool) -> SeparationModule:
     model, origin = create_trained_model(config, resume=resume)
-    module = SeparationModule(model, config.training, config.model_dump(mode="json"), non_finite)
+    run_config = config.model_dump(mode="json")
+    non_finite = NonFiniteLog(run_folder, config.training.max_skipped_steps, run_config)
+    module = SeparationModule(model, config.training, run_config, non_finite)
     module.origin = origin
     return module
 
@@ -177,3 +183,56 @@ def _beginning(module: SeparationModule) -> list[str]:
 def _changed(changes: Mapping[str, list[Any]]) -> list[str]:
     each = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in changes.items())
     return [f"Changed since the run was stopped: {each}."] if changes else []
+
+
+def create_trained_model(config: Config, *, resume: bool = False) -> tuple[SeparationModel, Origin | None]:
+    """The model of a run with fresh weights or those of another, and what it was started from.
+
+    Args:
+        config: The experiment.
+        resume: Whether the run has weights of its own already, which take these ones' place.
+
+    Raises:
+        ValueError: If the weights to start from or the parts to freeze do not fit.
+    """
+    model, settings = create_model(config.model), config.training
+    origin = start_from(model, settings, config.task) if settings.init and not resume else None
+    freeze(model, settings.freeze)
+    return model, origin
+
+
+def open_corpora(config: Config) -> list[Corpus]:
+    """The training and the validation split.
+
+    Raises:
+        FileNotFoundError: If the corpus is not where the configuration says.
+        ValueError: If it does not fit the task, its files are wrong, or its examples know nothing of
+            ``training.validation_strata``.
+    """
+    corpora = [
+        create_corpus(
+            config.data.corpus,
+            split,
+            config.task,
+            config.seed,
+            num_mixtures=config.training.loss.num_mixtures,
+        )
+        for split in (Split.TRAIN, Split.VAL)
+    ]
+    if config.training.loss.num_mixtures == 1:  # mixtures of mixtures keep only what their parts share
+        _check_strata(config.training.validation_strata, corpora[-1])
+    return corpora
+
+
+def _check_strata(key: str | None, corpus: Corpus) -> None:
+    """See that some of the first examples have the key by whose values scores shall be given."""
+    if key is None:
+        return
+    known: set[str] = set()
+    for index in range(min(len(corpus), _LOOKED_AT)):
+        known |= corpus.example(0, index).metadata.keys()
+        if key in known:
+            return
+    raise ConfigError(
+        f"training.validation_strata: no example has '{key}'.{suggest(key, sorted(known), 'They have')}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,23 +129,15 @@ def apply(base: Mapping[str, Any], values: Mapping[str, Value]) -> tuple[Config,
     Raises:
         ConfigError: If a key is unknown or a value does not fit.
     """
-    settings = read_settings(None, [], base)
+    settings = copy.deepcopy(dict(base))
     for key, value in values.items():
-        layer: Any = value
-        for part in reversed(key.split(".")):
-            layer = {part: layer}
-        settings = _merged(settings, layer, key)
+        *sections, name = key.split(".")
+        place = settings
+        for section in sections:
+            if place.get(section) is None:
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, dict):
+                raise ConfigError(f"{key}: '{section}' is a value, not a section.")
+        place[name] = value
     return parse_config(settings), settings
-
-
-def _merged(settings: Mapping[str, Any], layer: Mapping[str, Any], key: str) -> dict[str, Any]:
-    merged = dict(settings)
-    for part, value in layer.items():
-        old = merged.get(part)
-        if isinstance(value, Mapping):
-            if old is not None and not isinstance(old, Mapping):
-                raise ConfigError(f"{key}: '{part}' is a value, not a section.")
-            merged[part] = _merged(old or {}, value, key)
-        else:
-            merged[part] = value
-    return merged

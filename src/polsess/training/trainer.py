@@ -13,11 +13,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
 from polsess.models import SeparationModel
-from polsess.training.callbacks import AfterEpoch, EpochTable
+from polsess.training.callbacks import AfterEpoch, EpochTable, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
 from polsess.training.distributed import create_strategy
-from polsess.training.failures import StopSignals
-from polsess.training.trackers import create_loggers
+from polsess.training.signals import StopSignals
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run that holds ``best.ckpt`` and ``last.ckpt``."""

@@ -15,9 +15,9 @@ import yaml
 from polsess.dependencies import require
 from polsess.files import write_text
 from polsess.schema import ConfigError
-from polsess.training.failures import Preempted
 from polsess.training.run import train
 from polsess.training.search_space import SearchSpace, apply
+from polsess.training.signals import Preempted
 
 STUDY, BEST = "study.db", "best.yaml"
 _NAME = "polsess"
