@@ -116,7 +116,7 @@ def test_a_table_without_rows_or_scores_is_still_a_table() -> None:
     ("name", "text", "message"),
     [
         ("summary.json", "{", "not readable as JSON"),
-        ("summary.json", "[]", "expected a mapping"),
+        ("summary.json", "[]", "expected an object"),
         ("summary.json", "{}", "not the summary of an evaluation"),
         ("scores.csv", "a,b\n1,2\n", "not a table of scores"),
     ],

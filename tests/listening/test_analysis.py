@@ -185,7 +185,7 @@ def test_files_that_are_no_answers(evaluations: list[SavedEvaluation], tmp_path:
         with pytest.raises(ConfigError, match=r"copy\.json: not readable as JSON"):
             read_answers([tmp_path / "copy.json"], key)
     (tmp_path / "copy.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"copy\.json: expected a mapping"):
+    with pytest.raises(ConfigError, match=r"copy\.json: expected an object"):
         read_answers([tmp_path / "copy.json"], key)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"no \.json in"):

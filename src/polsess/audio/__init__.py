@@ -3,6 +3,9 @@
 Samples are float32 tensors ``[channels, T]`` with full scale at 1.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polsess.audio.containers import AudioError
 from polsess.audio.loudness import integrated_loudness
 from polsess.audio.plain_wav import (
@@ -17,6 +20,9 @@ from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_a
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
 from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
 
+Samples = NDArray[np.float32]
+"""Sound as an array, full scale at 1; a docstring gives its shape."""
+
 __all__ = [
     "AUDIO_SUFFIXES",
     "AudioError",
@@ -28,6 +34,7 @@ __all__ = [
     "ClipMode",
     "Container",
     "PlainWav",
+    "Samples",
     "StreamResampler",
     "encode_plain_pcm",
     "integrated_loudness",

@@ -83,12 +83,11 @@ def report(
 
 
 def _read_costs(path: Path) -> dict[str, float]:
-    import json
+    from polsess.files import read_json
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(cost) for name, cost in found.items()}
-    except (ValueError, TypeError, AttributeError):
+        return {str(name): float(cost) for name, cost in read_json(path).items()}
+    except (ValueError, TypeError):
         raise Failure(
             f'{path}: expected a mapping of systems to numbers, e.g. {{"a": 4.98}}.', ExitCode.USAGE
         ) from None

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from polsess.audio import resample
+from polsess.audio import Samples, resample
 from polsess.schema import Schema
 
-Samples = NDArray[np.float32]
 Range = tuple[float, float]
 
 _QUIETEST = 1e-4

@@ -17,8 +17,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from polsess.audio import Samples
+
 Spectrum = NDArray[np.complex128]
-Samples = NDArray[np.float32]
 
 _RATE = 29_761
 """The rate in Hz that the delays are given for."""

@@ -13,14 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from polsess.audio import read_audio, resample
+from polsess.audio import Samples, read_audio, resample
 from polsess.data.base import Split
 from polsess.data.plate import Plate, create_reverb
 from polsess.data.sources import SourceFile, list_sources, split_sources
 
-Samples = NDArray[np.float32]
 _DIRECT_SECONDS = 0.0025
 """What arrives this soon after the first peak is the direct sound."""
 _POSITION = re.compile(r"[_-](?:src|source|spk|speaker|pos|position|mic|s|p)[_-]?\d+$", re.IGNORECASE)

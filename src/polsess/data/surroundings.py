@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from polsess.audio import read_audio
+from polsess.audio import Samples, read_audio
 from polsess.data.base import Split
-from polsess.data.mixing import Range, Samples, change_speed, check_range, place, rms
+from polsess.data.mixing import Range, change_speed, check_range, place, rms
 from polsess.data.rooms import MeasuredRooms, PlateRooms, list_rooms
 from polsess.data.sources import SourceFile, list_sources, split_sources
 from polsess.schema import Schema

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polsess.audio import Samples
 from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
-from polsess.evaluation.systems import FolderSystem, ModelSystem, Signals, System
-from polsess.files import write_text
+from polsess.evaluation.systems import FolderSystem, ModelSystem, System
+from polsess.files import read_json, write_text
 from polsess.inference import pick_device
 from polsess.journal import Journal
 from polsess.metrics import SCORES, Summary, failure_rate
@@ -62,7 +63,7 @@ class EvaluationFolder:
             ValueError: If the journal is damaged.
         """
         if self.is_finished:
-            self._check(_read_json(self.folder / SUMMARY).get("settings"))
+            self._check(_read_summary(self.folder).get("settings"))
             return list(read_evaluation(self.folder).rows)
         try:
             lines = self._journal.restore()
@@ -102,7 +103,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         FileNotFoundError: If there is none.
         ValueError: If a file is not what this library wrote.
     """
-    summary = _read_json(folder / SUMMARY)
+    summary = _read_summary(folder)
     settings = summary.get("settings")
     if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
         raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
@@ -124,11 +125,11 @@ class UtteranceSounds:
 
     row: Row
     """Its scores."""
-    mixture: Signals
+    mixture: Samples
     """``[T]``."""
-    references: Signals
+    references: Samples
     """``[C, T]``."""
-    estimates: Signals
+    estimates: Samples
     """``[C, T]`` in the order of the references, at the level that the system gave them."""
     sample_rate: int
     """In Hz."""
@@ -258,13 +259,9 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_summary(folder: Path) -> dict[str, Any]:
+    path = folder / SUMMARY
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; is this the folder of a finished evaluation?")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path}: not readable as JSON.") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a mapping at the top.")
-    return data
+    summary: dict[str, Any] = read_json(path)
+    return summary

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from polsess.audio import read_audio, write_audio
+from polsess.audio import Samples, read_audio, write_audio
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.loading import build_model
 from polsess.costs import count_macs
@@ -26,7 +25,6 @@ from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest
 from polsess.tasks import Task
 
-Signals = NDArray[np.float32]
 _COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
 
 
@@ -61,7 +59,7 @@ class System(Protocol):
         at its rate; files have ``estimates``, their folder, and ``system``.
         """
 
-    def estimate(self, example: Example) -> Signals:
+    def estimate(self, example: Example) -> Samples:
         """Estimates ``[C, T]`` of one example.
 
         Raises:
@@ -123,7 +121,7 @@ class ModelSystem:
         return self.model.output_sources
 
     @torch.inference_mode()
-    def estimate(self, example: Example) -> Signals:
+    def estimate(self, example: Example) -> Samples:
         """Separate the mixture of one example."""
         estimates = self.model(example.mixture.to(self.device).unsqueeze(0))
         estimates = estimates.float().cpu().numpy()
@@ -165,7 +163,7 @@ class FolderSystem:
         """The folder and the system in it."""
         return {"estimates": str(self.folder.resolve()), "system": self.system}
 
-    def estimate(self, example: Example) -> Signals:
+    def estimate(self, example: Example) -> Samples:
         """Read the estimates of one example; each must be as long as the mixture."""
         folder = self.folder / example.identifier / self.system
         signals = []
@@ -181,7 +179,7 @@ class FolderSystem:
         return np.stack(signals)
 
 
-def write_estimates(folder: Path, identifier: str, estimates: Signals, sample_rate: int) -> None:
+def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_rate: int) -> None:
     """Write the estimates of one utterance as a ``FolderSystem`` reads them.
 
     Those that are not finite are left out: no file holds them, and their scores say so.

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from polsess.listening.key import Key, Kind, Role, TrialKey, read_json
+from polsess.files import read_json
+from polsess.listening.key import MAX_BYTES, Key, Kind, Role, TrialKey
 from polsess.schema import ConfigError, Schema, parse
 
 NO_DIFFERENCE = "none"
@@ -160,13 +161,13 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Rating]:
 
 
 def _read(file: Path, key: Key) -> Answers:
-    data: Any = read_json(file)
-    if isinstance(data, dict) and data.get("format", ANSWERS_FORMAT) != ANSWERS_FORMAT:
+    data = read_json(file, max_bytes=MAX_BYTES)
+    if data.get("format", ANSWERS_FORMAT) != ANSWERS_FORMAT:
         raise ConfigError(
             f"{file}: format: expected '{ANSWERS_FORMAT}', what a listener saves, got {data['format']!r}."
         )
     for name, expected in (("test", key.test), ("kind", key.kind.value)):
-        found = data.get(name) if isinstance(data, dict) else None
+        found = data.get(name)
         if isinstance(found, str) and found != expected:
             raise ConfigError(f"{file}: {name}: answers '{found}', but the key is of '{expected}'.")
     return parse(_FILES[key.kind], data, str(file))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from polsess.files import read_json
 from polsess.schema import ConfigError, Schema, parse
 
-_MAX_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
+"""Largest size of a key or of a listener's answers."""
 
 
 class Kind(StrEnum):
@@ -93,29 +94,8 @@ def read_key(path: Path) -> Key:
         ConfigError: If it is not the key of a test.
         OSError: If it cannot be read.
     """
-    key = parse(Key, read_json(path), str(path))
+    key = parse(Key, read_json(path, max_bytes=MAX_BYTES), str(path))
     identifiers = [trial.id for trial in key.trials]
     if len(set(identifiers)) < len(identifiers):
         raise ConfigError(f"{path}: trials: an id comes twice.")
     return key
-
-
-def read_json(path: Path) -> Any:
-    """Read a small JSON file of somebody else.
-
-    Raises:
-        ConfigError: If it is too large or not JSON.
-        OSError: If it cannot be read.
-    """
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; neither answers nor a key are.")
-    try:
-        return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error}).") from None
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")

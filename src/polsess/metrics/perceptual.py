@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from polsess.dependencies import require
 
-Signal = NDArray[np.float64]
+Signals = NDArray[np.float64]
+"""What is scored, in double precision; a docstring gives its shape."""
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """The band that PESQ is defined for at each sample rate in Hz."""
@@ -31,7 +32,7 @@ class UndefinedScoreError(ValueError):
     """A metric has no value for this utterance; the message is the reason."""
 
 
-def pesq(estimate: Signal, reference: Signal, sample_rate: int) -> float:
+def pesq(estimate: Signals, reference: Signals, sample_rate: int) -> float:
     """Mean opinion score that listeners would give, about 1 to 4.6.
 
     Args:
@@ -59,7 +60,7 @@ def pesq(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     return _finite(float(score), "PESQ")
 
 
-def stoi(estimate: Signal, reference: Signal, sample_rate: int, extended: bool = False) -> float:
+def stoi(estimate: Signals, reference: Signals, sample_rate: int, extended: bool = False) -> float:
     """Intelligibility between 0 and 1.
 
     Args:
@@ -82,7 +83,7 @@ def stoi(estimate: Signal, reference: Signal, sample_rate: int, extended: bool =
     return _finite(float(score), "STOI")
 
 
-def _unit_peak(signal: Signal) -> Signal:
+def _unit_peak(signal: Signals) -> Signals:
     """PESQ levels both signals itself; a common scale keeps its float32 arithmetic exact for quiet ones."""
     return signal / np.abs(signal).max()
 

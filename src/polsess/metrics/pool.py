@@ -19,15 +19,13 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from polsess.audio import Samples
 from polsess.metrics.predictors import PredictorConfig
 from polsess.metrics.scores import PACKAGES, Scores, columns_of, score_utterance
 
 TagT = TypeVar("TagT")
-Signals = NDArray[np.float32]
 _MIN_UTTERANCES = 16
 _PRELOADED = sorted(set(PACKAGES.values()))
 
@@ -37,7 +35,7 @@ class Job(Generic[TagT]):
     """One utterance to score; ``tag`` comes back with the scores."""
 
     tag: TagT
-    signals: tuple[Signals, Signals, Signals] | None
+    signals: tuple[Samples, Samples, Samples] | None
     """Estimates ``[C, T]``, references ``[C, T]`` and mixture ``[T]``; None if there is nothing to score."""
 
 
@@ -100,7 +98,7 @@ class ScorePool:
         except BrokenProcessPool:
             return job.tag, self._score_apart(*job.signals)
 
-    def _score_apart(self, *signals: Signals) -> Scores:
+    def _score_apart(self, *signals: Samples) -> Scores:
         """Every metric in a process of its own: the one that crashes loses its values, with a reason."""
         _check_that_processes_start()
         scores = Scores({})
@@ -118,7 +116,7 @@ class ScorePool:
 
 
 def _score_alone(
-    signals: tuple[Signals, ...],
+    signals: tuple[Samples, ...],
     sample_rate: int,
     metrics: tuple[str, ...],
     predictors: tuple[PredictorConfig, ...],

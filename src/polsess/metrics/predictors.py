@@ -26,10 +26,8 @@ from pydantic import Field, model_validator
 
 from polsess.audio import resample
 from polsess.dependencies import require
-from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.metrics.perceptual import Signals, UndefinedScoreError
 from polsess.schema import ConfigError, Schema, parse, suggest
-
-Signal = NDArray[np.float64]
 
 _WORD = "^[a-z][a-z0-9]*$"
 _PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
@@ -96,7 +94,7 @@ def parse_predictor(data: Mapping[str, Any], where: str) -> PredictorConfig:
     return parse(PredictorConfig, {**_PROTOCOLS[protocol], **given}, where)
 
 
-def predict(config: PredictorConfig, estimate: Signal, reference: Signal, sample_rate: int) -> list[float]:
+def predict(config: PredictorConfig, estimate: Signals, reference: Signals, sample_rate: int) -> list[float]:
     """The scores of one estimate, ``[K]``.
 
     Networks hear levels, which a scale-invariant system leaves to chance: estimates are brought to the level

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from polsess.metrics import bss_eval
-from polsess.metrics.perceptual import UndefinedScoreError
+from polsess.metrics.perceptual import Signals, UndefinedScoreError
 from polsess.permutation import best_permutation
 from polsess.signal_ratios import si_snr
 
@@ -27,8 +27,6 @@ NEAR_SILENCE_DB = 50.0
 """A reference this far below the mixture is what a pause leaves in a cut, not speech."""
 _SILENCE_RMS = 1e-8
 _CONSTANT = 1e-10  # energy around the mean over energy: what rounding leaves of a constant
-
-Signals = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from polsess.audio import write_audio
+from polsess.audio import Samples, write_audio
 from polsess.evaluation.storage import UtteranceSounds
 from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
@@ -25,7 +24,6 @@ from polsess.report.spectra import level_range, spectrogram_uri
 from polsess.text_tables import number
 
 _PEAK = 0.9
-Signal = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Track:
     label: str
     detail: str
     """Its score, in words."""
-    signal: Signal
+    signal: Samples
     """``[T]`` at the level at which it is played."""
 
 
@@ -177,7 +175,7 @@ def _track_row(index: int, track: Track, rate: int, levels: tuple[float, float])
 def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: int) -> Iterator[Track]:
     """The mixture, then by source the reference and the estimates at its level; one gain for all."""
     first = heard[0]
-    signals: list[tuple[str, str, Signal]] = [("mixture", "", first.mixture)]
+    signals: list[tuple[str, str, Samples]] = [("mixture", "", first.mixture)]
     several = len(first.references) > 1
     for source, reference in enumerate(first.references):
         who = f"speaker {source + 1}: " if several else ""
@@ -192,7 +190,7 @@ def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: i
         yield Track(label, detail, (signal * gain).astype(np.float32))
 
 
-def _at_level_of(estimate: Signal, reference: Signal) -> Signal:
+def _at_level_of(estimate: Samples, reference: Samples) -> Samples:
     """Losses that ignore the scale leave a system's level to chance: all are heard at the reference's."""
     energy = float(np.mean(np.square(estimate, dtype=np.float64)))
     wanted = float(np.mean(np.square(reference, dtype=np.float64)))
@@ -200,7 +198,7 @@ def _at_level_of(estimate: Signal, reference: Signal) -> Signal:
     return (estimate * np.sqrt(wanted / energy)).astype(np.float32) if usable else np.zeros_like(reference)
 
 
-def _encode(signal: Signal, rate: int) -> str:
+def _encode(signal: Samples, rate: int) -> str:
     """FLAC of 16 bits in base64."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "track.flac"

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, model_validator
 
-from polsess.audio import read_audio
+from polsess.audio import Samples, read_audio
 from polsess.data.base import Split
 from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.data.mixing import (
     Range,
     Remix,
-    Samples,
     change_speed,
     check_range,
     draw_speed,

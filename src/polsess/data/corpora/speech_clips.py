@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from polsess.audio import read_audio, resample
+from polsess.audio import Samples, read_audio, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
 from polsess.data.mixing import (
     Range,
-    Samples,
     change_speed,
     check_range,
     colour,

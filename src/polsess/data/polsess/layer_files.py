@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.audio import AudioError, read_audio, read_audio_info, read_plain_mono
+from polsess.audio import AudioError, Samples, read_audio, read_audio_info, read_plain_mono
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import PolSESSRow
 
-Samples = NDArray[np.float32]
 Form = tuple[int, int]
 """Samples and rate in Hz."""
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from polsess.audio import resample
+from polsess.audio import Samples, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
 from polsess.data.mixing import Range, Remix, check_range
-from polsess.data.polsess.layer_files import STEP, Form, LayerFiles, Samples
+from polsess.data.polsess.layer_files import STEP, Form, LayerFiles
 from polsess.data.polsess.layers import (
     VARIANTS,
     Recipe,

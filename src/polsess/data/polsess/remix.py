@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polsess.audio import AudioError
+from polsess.audio import AudioError, Samples
 from polsess.data.mixing import Range, Remix, rms
-from polsess.data.polsess.layer_files import STEP, Form, LayerFiles, Samples
+from polsess.data.polsess.layer_files import STEP, Form, LayerFiles
 from polsess.data.polsess.layers import ROLES, Recipe
 from polsess.data.polsess.table import PolSESSRow
 

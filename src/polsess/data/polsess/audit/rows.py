@@ -21,7 +21,7 @@ _LIMITER = 0.998 * 2**15
 """The original generator limits the sum of the speakers to 0.999 after the speakers were saved."""
 _CLIPPED_MIX = 0.9999 * 2**15
 
-Samples = NDArray[np.int32]
+PcmSamples = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _check_header(task: RowTask, column: str, report: RowReport) -> _Form | None
 
 
 def _check_samples(task: RowTask, report: RowReport, *, whole: bool) -> None:
-    layers: dict[str, Samples] = {}
+    layers: dict[str, PcmSamples] = {}
     for column in task.row.files:
         try:
             layers[column] = _read(_path(task, column))
@@ -118,7 +118,7 @@ def _check_samples(task: RowTask, report: RowReport, *, whole: bool) -> None:
         _check_sum(task, report, layers)
 
 
-def _check_sum(task: RowTask, report: RowReport, layers: dict[str, Samples]) -> None:
+def _check_sum(task: RowTask, report: RowReport, layers: dict[str, PcmSamples]) -> None:
     """Compare a mixture with the sum of its layers; what a limiter did is named and excused."""
     mixture = layers["mixFile"]
     residual = np.abs(mixture - sum(samples for column, samples in layers.items() if column != "mixFile"))
@@ -143,10 +143,10 @@ def _check_sum(task: RowTask, report: RowReport, layers: dict[str, Samples]) -> 
         _add(report, task, Kind.CLIPPED, "mixFile", "reaches full scale")
 
 
-def _read(path: Path) -> Samples:
-    """Samples ``[T]`` in steps of 16 bits."""
+def _read(path: Path) -> PcmSamples:
+    """PcmSamples ``[T]`` in steps of 16 bits."""
     if plain := read_plain_pcm(path):
         return plain[0][:, 0].astype(np.int32)
     samples, _ = read_audio(path)
-    steps: Samples = np.rint(samples[0].numpy() * 2.0**15).astype(np.int32)
+    steps: PcmSamples = np.rint(samples[0].numpy() * 2.0**15).astype(np.int32)
     return steps

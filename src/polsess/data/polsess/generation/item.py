@@ -14,14 +14,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.audio import read_audio, resample
+from polsess.audio import Samples, read_audio, resample
 from polsess.data.plate import Plate, create_reverb
 from polsess.data.polsess.generation.ingredients import Ingredients
 from polsess.data.polsess.generation.scenes import ReverbRanges
 from polsess.data.polsess.layers import speaker_files, speaker_reverbs
 from polsess.data.sources import SourceFile
 
-Samples = NDArray[np.float32]
 Cells = dict[str, str | float | int]
 Random = np.random.Generator
 Choice = TypeVar("Choice")
