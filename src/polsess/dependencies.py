@@ -11,7 +11,6 @@ _EXTRAS = {
     "tensorboard": "train",
     "torchmetrics": "eval",
     "pystoi": "eval",
-    "scipy": "eval",
     "pesq": "pesq",
     "pyarrow": "parquet",
     "matplotlib": "plots",

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.dependencies import require
 from polsess.metrics.summary import NUM_RESAMPLES, expanded_tail
 
 Values = NDArray[np.float64]
@@ -114,7 +113,6 @@ def paired_difference(
 
 def signed_rank_test(differences: Values) -> float:
     """The two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero."""
-    require("scipy", "Comparing systems")
     from scipy import stats
 
     if not differences.any():
