@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.checkpoints.clearervoice.mossformer2 import convert_mossformer2
+from polsess.checkpoints.toolkits.clearervoice import convert_mossformer2
 from polsess.models import SeparationModel, create_model
 from polsess.models.layers.depthwise import DepthwiseConv
 

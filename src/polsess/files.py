@@ -119,7 +119,7 @@ def write_text(target: Path, text: str) -> None:
 def read_json(
     path: Path,
     *,
-    expected: type | None = dict,
+    expected: type[dict[str, Any]] | type[list[Any]] | None = dict,
     max_bytes: int = MAX_JSON_BYTES,
     max_depth: int = MAX_JSON_DEPTH,
 ) -> Any:
@@ -144,7 +144,11 @@ def read_json(
 
 
 def parse_json(
-    content: str | bytes, where: str, *, expected: type | None = dict, max_depth: int = MAX_JSON_DEPTH
+    content: str | bytes,
+    where: str,
+    *,
+    expected: type[dict[str, Any]] | type[list[Any]] | None = dict,
+    max_depth: int = MAX_JSON_DEPTH,
 ) -> Any:
     """As ``read_json``, from text, e.g. one line of a journal.
 
@@ -165,8 +169,8 @@ def parse_json(
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not readable as JSON ({error}).") from None
     if expected is not None and not isinstance(data, expected):
-        kind = {dict: "an object", list: "an array"}.get(expected, expected.__name__)
-        raise ConfigError(f"{where}: expected {kind}, got {data!r:.60}.")
+        kinds: dict[type, str] = {dict: "an object", list: "an array"}
+        raise ConfigError(f"{where}: expected {kinds[expected]}, got {data!r:.60}.")
     if _depth(data) > max_depth:
         raise ConfigError(f"{where}: more than {max_depth} levels of objects and arrays.")
     return data

@@ -13,8 +13,8 @@ from polsess.benchmark.results import PeerResult
 from polsess.benchmark.summary import ratios
 from polsess.benchmark.workers.networks import PEERS
 from polsess.checkpoints import save_model
-from polsess.checkpoints.asteroid.reader import CONVERTERS as ASTEROID
-from polsess.checkpoints.speechbrain.reader import CONVERTERS as SPEECHBRAIN
+from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
+from polsess.checkpoints.toolkits.speechbrain.reader import CONVERTERS as SPEECHBRAIN
 from polsess.models import create_model, list_models
 from polsess.schema import ConfigError
 from tests.benchmark.builders import result

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.clearervoice.mossformer2 import native_name
+from polsess.checkpoints.toolkits.clearervoice import native_name
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity
 

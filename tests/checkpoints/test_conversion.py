@@ -24,7 +24,7 @@ def run(*words: str | Path) -> tuple[int, str]:
     [
         ("ast_convtasnet", "asteroid", None),
         ("sb_convtasnet", "speechbrain", None),
-        ("polsess_convtasnet_legacy", "legacy", "SB"),
+        ("polsess_convtasnet_legacy", "original", "SB"),
     ],
 )
 def test_weights_pass_unchanged(source: str, format_name: str, task: str | None, tmp_path: Path) -> None:

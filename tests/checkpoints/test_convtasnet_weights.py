@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model
-from polsess.checkpoints.asteroid import convtasnet as asteroid
 from polsess.checkpoints.formats import Converter
-from polsess.checkpoints.legacy import convtasnet as legacy
-from polsess.checkpoints.legacy.reader import model_arguments
 from polsess.checkpoints.loading import build_model
-from polsess.checkpoints.speechbrain import convtasnet as speechbrain
-from polsess.checkpoints.speechbrain.hyperparams import Hyperparams
-from polsess.checkpoints.speechbrain.reader import PARTS, network_arguments
+from polsess.checkpoints.toolkits import original
+from polsess.checkpoints.toolkits.asteroid import tasnet as asteroid
+from polsess.checkpoints.toolkits.original import model_arguments
+from polsess.checkpoints.toolkits.speechbrain import convtasnet as speechbrain
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams
+from polsess.checkpoints.toolkits.speechbrain.reader import PARTS, network_arguments
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import parse_model_config
 from polsess.models.convtasnet import ConvTasNetConfig
@@ -38,10 +38,10 @@ def speechbrain_folder(folder: str) -> Foreign:
     return speechbrain.convert_convtasnet, arguments, state
 
 
-def legacy_file(folder: str) -> Foreign:
+def original_file(folder: str) -> Foreign:
     content = WeightFiles(GOLDEN / folder).torch_dict("best_model.pt")
     _, arguments = model_arguments(content["config"]["model"], folder)
-    return legacy.convert_convtasnet, arguments, content["model_state_dict"]
+    return original.convert_convtasnet, arguments, content["model_state_dict"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def legacy_file(folder: str) -> Foreign:
         ("ast_convtasnet", asteroid_file),
         ("sb_convtasnet", speechbrain_folder),
         ("sb_convtasnet_causal", speechbrain_folder),
-        ("polsess_convtasnet_legacy", legacy_file),
+        ("polsess_convtasnet_legacy", original_file),
     ],
 )
 def test_golden_parity(folder: str, read: Any) -> None:

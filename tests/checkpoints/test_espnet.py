@@ -14,8 +14,8 @@ import yaml
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.espnet import tfgridnet, tflocoformer
-from polsess.checkpoints.names import rename
+from polsess.checkpoints.toolkits.espnet import tfgridnet, tflocoformer
+from polsess.checkpoints.translation import rename
 from polsess.models.layers.stft import STFT
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.look2hear.spmamba import convert_spmamba
+from polsess.checkpoints.toolkits.look2hear import convert_spmamba
 from tests.checkpoints.parity import _check_parameter_gradients, _origins
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity

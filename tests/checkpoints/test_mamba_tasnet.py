@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.mamba_tasnet.converters import convert_dpmamba, convert_mamba_tasnet
-from polsess.checkpoints.mamba_tasnet.reader import PARTS
+from polsess.checkpoints.toolkits.mamba_tasnet import PARTS, convert_dpmamba, convert_mamba_tasnet
 from tests.checkpoints.parity import _origins
 from tests.checkpoints.test_look2hear import assert_gradients
 from tests.conftest import GOLDEN

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.asteroid.reader import CONVERTERS as ASTEROID
 from polsess.checkpoints.formats import Converter
-from polsess.checkpoints.legacy import reader as legacy
 from polsess.checkpoints.loading import build_model
-from polsess.checkpoints.speechbrain import reader as speechbrain
-from polsess.checkpoints.speechbrain.hyperparams import Hyperparams, Instance
+from polsess.checkpoints.toolkits import original
+from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
+from polsess.checkpoints.toolkits.speechbrain import reader as speechbrain
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams, Instance
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 from polsess.models import ModelConfig, parse_model_config
 from tests.checkpoints.parity import assert_parity
@@ -44,8 +44,8 @@ def other(name: str) -> tuple[Converter, dict[str, Any], dict[str, Tensor]]:
     files = WeightFiles(GOLDEN / name)
     if name.startswith("polsess"):
         content = files.torch_dict("dprnn_SB_best.pt")
-        model_type, arguments = legacy.model_arguments(content["config"]["model"], name)
-        return legacy.CONVERTERS[model_type], arguments, state_of(content["model_state_dict"], name)
+        model_type, arguments = original.model_arguments(content["config"]["model"], name)
+        return original.CONVERTERS[model_type], arguments, state_of(content["model_state_dict"], name)
     hyperparams = Hyperparams(files.yaml("hyperparams.yaml"), name)
     arguments = speechbrain.network_arguments(hyperparams, name)
     state = {

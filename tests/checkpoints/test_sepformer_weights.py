@@ -14,9 +14,9 @@ from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model
 from polsess.checkpoints.formats import Converter
-from polsess.checkpoints.legacy import reader as legacy
-from polsess.checkpoints.speechbrain import reader as speechbrain
-from polsess.checkpoints.speechbrain.hyperparams import Hyperparams
+from polsess.checkpoints.toolkits import original
+from polsess.checkpoints.toolkits.speechbrain import reader as speechbrain
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 from tests.checkpoints.parity import assert_parity
 from tests.conftest import GOLDEN
@@ -30,7 +30,7 @@ SPEECHBRAIN = [
     "sb_skim",
     "sb_skim_causal",
 ]
-LEGACY = {"polsess_sepformer_legacy": "best_model.pt", "polsess_resepformer": "resepformer_SB_best.pt"}
+ORIGINAL = {"polsess_sepformer_legacy": "best_model.pt", "polsess_resepformer": "resepformer_SB_best.pt"}
 
 
 def foreign(folder: Path, source: str) -> tuple[Converter, dict[str, Any], dict[str, Tensor]]:
@@ -38,8 +38,8 @@ def foreign(folder: Path, source: str) -> tuple[Converter, dict[str, Any], dict[
     files = WeightFiles(folder / source)
     if source != ".":
         content = files.torch_dict(source)
-        name, arguments = legacy.model_arguments(content["config"]["model"], source)
-        return legacy.CONVERTERS[name], arguments, state_of(content["model_state_dict"], source)
+        name, arguments = original.model_arguments(content["config"]["model"], source)
+        return original.CONVERTERS[name], arguments, state_of(content["model_state_dict"], source)
     hyperparams = Hyperparams(files.yaml("hyperparams.yaml"), "hyperparams.yaml")
     arguments = speechbrain.network_arguments(hyperparams, "hyperparams.yaml")
     state = {
@@ -51,7 +51,7 @@ def foreign(folder: Path, source: str) -> tuple[Converter, dict[str, Any], dict[
 
 
 @pytest.mark.parametrize(
-    ("name", "source"), [*((name, ".") for name in SPEECHBRAIN), *LEGACY.items()], ids=str
+    ("name", "source"), [*((name, ".") for name in SPEECHBRAIN), *ORIGINAL.items()], ids=str
 )
 def test_golden_parity(name: str, source: str) -> None:
     folder = GOLDEN / name
@@ -164,7 +164,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, change: Any, messag
 
 
 def test_original_files_with_other_arguments_are_refused() -> None:
-    folder, source = GOLDEN / "polsess_sepformer_legacy", LEGACY["polsess_sepformer_legacy"]
+    folder, source = GOLDEN / "polsess_sepformer_legacy", ORIGINAL["polsess_sepformer_legacy"]
     convert, arguments, state = foreign(folder, source)
     with pytest.raises(CheckpointError, match="stride=4 does not fit the encoder, 8 would"):
         convert({**arguments, "stride": 4}, state)

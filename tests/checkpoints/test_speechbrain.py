@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from polsess.checkpoints import CheckpointError, load_model
-from polsess.checkpoints.speechbrain.hyperparams import Hyperparams, Instance
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams, Instance
 from polsess.yaml_files import YamlError, read_tagged_yaml
 from tests.conftest import GOLDEN
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.checkpoints.clearervoice.mossformer2 import native_name, native_shape
+from polsess.checkpoints.toolkits.clearervoice import native_name, native_shape
 from polsess.models import create_model
 from polsess.models.layers.rotary import RotaryRates
 from polsess.models.mossformer2 import (

@@ -19,7 +19,7 @@ from polsess.overview import LITERATURE, describe_model, render_markdown, select
 from polsess.schema import ConfigError
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINTS = Path(polsess.checkpoints.__file__).parent
+TOOLKITS = Path(polsess.checkpoints.__file__).parent / "toolkits"
 
 
 def test_the_document_is_up_to_date() -> None:
@@ -92,7 +92,8 @@ def test_the_literature_is_of_registered_models_and_readable_formats() -> None:
     for name, literature in LITERATURE.items():
         assert set(literature.formats) <= known
         for toolkit in literature.formats:
-            sources = (CHECKPOINTS / toolkit.replace("-", "_")).glob("*.py")
+            place = toolkit.replace("-", "_")
+            sources = [*TOOLKITS.glob(f"{place}.py"), *TOOLKITS.glob(f"{place}/*.py")]
             assert any(f'"{name}"' in path.read_text() for path in sources), (name, toolkit)
         for score in literature.scores:
             assert 5 < score.value < 26, (name, score)

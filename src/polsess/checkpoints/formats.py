@@ -10,19 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from polsess.checkpoints.unpickling import CheckpointError
+from polsess.checkpoints.weight_files import WeightFiles
+from polsess.models import ModelConfig
 from polsess.schema import suggest
-
-if TYPE_CHECKING:
-    from polsess.checkpoints.weight_files import WeightFiles
-    from polsess.models import ModelConfig
-
-
-class CheckpointError(ValueError):
-    """Weights cannot be used; the message says which file, what was expected and what came."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polsess.checkpoints.catalogue import CATALOGUE
-from polsess.checkpoints.formats import CheckpointError
 from polsess.checkpoints.native import CONFIG, WEIGHTS
+from polsess.checkpoints.unpickling import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

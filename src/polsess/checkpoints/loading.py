@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import polsess
-from polsess.checkpoints.formats import READERS, Checkpoint, CheckpointError, Reader
+from polsess.checkpoints.formats import Checkpoint, Reader
 from polsess.checkpoints.hub import fetch, is_hub_id
+from polsess.checkpoints.toolkits import READERS
+from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
 from polsess.schema import ConfigError, suggest
@@ -104,7 +106,7 @@ def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
 def _local(source: str | Path) -> Path:
     """Where files are: a bundled model's folder, the best checkpoint of a run's folder, else the source."""
     if source in BUNDLED_MODELS:
-        folder = Path(polsess.__file__).parent / "assets" / "models" / str(source)
+        folder = Path(str(package_files("polsess"))) / "assets" / "models" / str(source)
         if not folder.is_dir():
             raise CheckpointError(
                 f"{source}: this installation holds no model of that name; name a model's folder."

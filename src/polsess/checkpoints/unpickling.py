@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from polsess.checkpoints.formats import CheckpointError
-
 MAX_BYTES = 8 << 30
 MAX_ENTRIES = 100_000
 MAX_PICKLE_BYTES = 64 << 20
-_LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+_OLD_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """A protocol-2 pickle of torch's magic number, the start of files from before torch 1.6."""
 
 # numpy.float64 scores (named differently before numpy 2) and the version that torch >= 1.10 stores.
@@ -33,6 +31,10 @@ _SAFE_GLOBALS: list[Any] = [
 ]
 
 
+class CheckpointError(ValueError):
+    """Weights cannot be used; the message says which file, what was expected and what came."""
+
+
 def read_torch_file(path: Path) -> Any:
     """Read a file of ``torch.save``, new or old, on the CPU.
 
@@ -42,14 +44,14 @@ def read_torch_file(path: Path) -> Any:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(len(_LEGACY_START))
+            start = file.read(len(_OLD_START))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from None
     if size > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes; at most {MAX_BYTES} are read.")
     if start.startswith(b"PK"):
         _inspect_archive(path, size)
-    elif start != _LEGACY_START:
+    elif start != _OLD_START:
         raise CheckpointError(f"{path}: not a file of torch.save (it starts with {start[:8]!r}).")
     return _load(path)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polsess.checkpoints.formats import CheckpointError
-from polsess.checkpoints.unpickling import read_torch_file
-from polsess.yaml_files import YamlError, read_tagged_yaml
+from polsess.checkpoints.unpickling import CheckpointError, read_torch_file
+from polsess.files import read_json
+from polsess.schema import ConfigError
+from polsess.yaml_files import read_tagged_yaml
 
 T = TypeVar("T")
-MAX_JSON_BYTES = 1 << 20
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
 """What compiled and data-parallel networks, in either order, put before every name."""
 
@@ -136,21 +135,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from None
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
-        if len(content) > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: larger than {MAX_JSON_BYTES} bytes; a configuration is not.")
-        return json.loads(content)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: not a JSON file ({error}).") from None
+def _as_checkpoint_error(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """A reader of configurations whose refusals are those of a checkpoint."""
+
+    def reading(path: Path) -> Any:
+        try:
+            return read(path)
+        except (ConfigError, OSError) as error:
+            raise CheckpointError(str(error)) from None
+
+    return reading
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        return read_tagged_yaml(path)
-    except (YamlError, OSError) as error:
-        raise CheckpointError(str(error)) from None
+_read_json = _as_checkpoint_error(read_json)
+_read_yaml = _as_checkpoint_error(read_tagged_yaml)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from polsess.checkpoints import CheckpointError
-from polsess.checkpoints.arguments import Arguments
-from polsess.checkpoints.legacy.reader import CONVERTERS, model_arguments
+from polsess.checkpoints.toolkits.original import CONVERTERS, model_arguments
+from polsess.checkpoints.translation import Arguments
 from polsess.schema import ConfigError, suggest
 
 _CORPORA = {"polsess": "polsess", "libri2mix": "libri_mix"}

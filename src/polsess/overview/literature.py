@@ -81,7 +81,7 @@ LITERATURE: dict[str, Literature] = {
     ),
     "convtasnet": Literature(
         "code: Asteroid MIT, SpeechBrain Apache-2.0; weights: see the list of checkpoints",
-        ("asteroid", "speechbrain", "legacy"),
+        ("asteroid", "speechbrain", "original"),
         (
             Score("WSJ0-2mix", 15.3, "paper, 5.05 M", 15.6, preset="default"),
             Score(_WHAM_CLEAN, 16.2, "default", 16.5, source=_ASTEROID),
@@ -99,7 +99,7 @@ LITERATURE: dict[str, Literature] = {
     ),
     "dprnn": Literature(
         "code: Asteroid MIT, SpeechBrain Apache-2.0; weights: see the list of checkpoints",
-        ("asteroid", "speechbrain", "legacy"),
+        ("asteroid", "speechbrain", "original"),
         (
             Score("WSJ0-2mix", 18.8, "paper, kernel 2", 19.0, preset="paper"),
             Score("WSJ0-2mix", 15.9, "kernel 16", preset="default"),
@@ -185,7 +185,7 @@ LITERATURE: dict[str, Literature] = {
     ),
     "resepformer": Literature(
         "code and weights: SpeechBrain Apache-2.0",
-        ("speechbrain", "legacy"),
+        ("speechbrain", "original"),
         (
             Score("WSJ0-2mix", 18.6, "resepformer-wsj02mix", dynamic_mixing=True, source=_SPEECHBRAIN),
             Score("WHAM!", 14.1, dynamic_mixing=None, source=_TABLES),
@@ -194,7 +194,7 @@ LITERATURE: dict[str, Literature] = {
     ),
     "sepformer": Literature(
         "code and weights: SpeechBrain Apache-2.0",
-        ("speechbrain", "legacy"),
+        ("speechbrain", "original"),
         (
             Score("WSJ0-2mix", 20.4, sdri=20.5, source=_TABLES, preset="default"),
             Score("WSJ0-2mix", 22.4, "sepformer-wsj02mix", 22.6, dynamic_mixing=True, source=_SPEECHBRAIN),

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from polsess.benchmark.workers.networks import PEERS, SAMPLE_RATE, Part
-from polsess.checkpoints.asteroid.reader import CONVERTERS as ASTEROID
 from polsess.checkpoints.loading import build_model
-from polsess.checkpoints.speechbrain.hyperparams import Instance
-from polsess.checkpoints.speechbrain.reader import CONVERTERS as SPEECHBRAIN
+from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
+from polsess.checkpoints.toolkits.speechbrain.reader import CONVERTERS as SPEECHBRAIN
 from polsess.models import SeparationModel, parse_model_config
 
 

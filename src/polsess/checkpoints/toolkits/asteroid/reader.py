@@ -1,0 +1,163 @@
+"""Recognising and reading Asteroid's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.translation import Arguments, Rule
+from polsess.checkpoints.unpickling import CheckpointError
+from polsess.checkpoints.weight_files import WeightFiles, state_of
+from polsess.schema import suggest
+
+CONVERTERS = Converters("Asteroid")
+"""By ``model_name``; each module of this package registers ``convert_<arch>(arguments, state)``.
+
+``arguments`` are the file's ``model_args``, ``state`` its tensors under Asteroid's names.
+"""
+
+_KEYS = {"model_name", "model_args", "state_dict"}
+_PROVENANCE = ("dataset", "task", "licenses", "infos")
+
+
+@register_reader
+class AsteroidReader(Reader):
+    """Pickled dictionaries of ``model_name``, ``model_args`` and ``state_dict``."""
+
+    format = "asteroid"
+
+    def recognises(self, files: WeightFiles) -> bool:
+        """See the base class."""
+        return self._find(files) is not None
+
+    def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
+        """See the base class."""
+        name = self._find(files)
+        assert name is not None
+        where, content = str(files.folder / name), files.torch_dict(name)
+        if config is not None:
+            raise CheckpointError(f"{where}: holds its configuration; leave config out.")
+        arguments = content["model_args"]
+        if not isinstance(arguments, Mapping):
+            raise CheckpointError(f"{where}: model_args must be a mapping, got {type(arguments).__name__}.")
+        convert = CONVERTERS.find(str(content["model_name"]), where)
+        state: dict[str, Tensor] = state_of(content["state_dict"], where)
+        try:
+            converted = convert(arguments, state)
+        except KeyError as error:
+            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
+        except CheckpointError:
+            raise
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{where}: an argument in model_args is of a wrong kind: {error}."
+            ) from None
+        notes = {key: content[key] for key in _PROVENANCE if key in content}
+        return Converted(converted.model, converted.state, notes)
+
+    def near_miss(self, files: WeightFiles) -> str | None:
+        """See the base class."""
+        for name in _names(files):
+            if is_asteroid(files.torch_file(name)):
+                model_name = str(files.torch_dict(name)["model_name"])
+                return f"the class '{model_name}' is not known here." + suggest(
+                    model_name, list(CONVERTERS), "Readable"
+                )
+        return None
+
+    def _find(self, files: WeightFiles) -> str | None:
+        for name in _names(files):
+            content = files.torch_file(name)
+            if is_asteroid(content) and content["model_name"] in CONVERTERS:
+                return name
+        return None
+
+
+def is_asteroid(content: Any) -> bool:
+    """Whether an unpickled file has the layout that Asteroid (and Look2Hear) publish."""
+    return isinstance(content, dict) and content.keys() >= _KEYS and isinstance(content["model_name"], str)
+
+
+def _names(files: WeightFiles) -> list[str]:
+    named = ("*.bin", "*.pth", "*.pt", "*.ckpt")
+    return files.candidates(*(named if files.main else ("pytorch_model.bin", "model.pth", "best_model.pth")))
+
+
+FILTERBANK_RULES: list[Rule] = [
+    (r"encoder\.filterbank\._filters", "encoder.conv.weight"),
+    (r"decoder\.filterbank\._filters", "decoder.conv.weight"),
+]
+
+_ACTIVATIONS = {None: "linear", "linear": "linear", "relu": "relu"}
+
+
+def read_filterbank(
+    arguments: Arguments,
+    where: str,
+    activation: str | None = None,
+    *,
+    num_filters: int = 512,
+    kernel_size: int = 16,
+) -> dict[str, Any]:
+    """The fields of a configuration that describe the filterbank, and the sample rate.
+
+    Files from before Asteroid 0.3.1 name neither the encoder's activation nor the rate, which was 8 kHz.
+
+    Args:
+        arguments: The model's arguments, from which these are taken.
+        where: The class, for messages.
+        activation: The encoder's activation where the file names none.
+        num_filters: The number of filters where the file names none.
+        kernel_size: Their length where the file names none.
+
+    Raises:
+        CheckpointError: If the filterbank is not a free one, or the masks are not as wide as the features.
+    """
+    arguments.choose("fb_name", dict.fromkeys(["FreeFB", "free"]), default="free")
+    filters = arguments.take("n_filters", default=num_filters)
+    kernel = arguments.take("kernel_size", default=kernel_size)
+    for name in ("in_chan", "out_chan"):
+        width = arguments.take(name, default=None)
+        if width not in (None, filters):
+            raise CheckpointError(f"{where}: {name}={width!r} differs from the {filters} filters; not read.")
+    return {
+        "num_filters": filters,
+        "kernel_size": kernel,
+        "stride": arguments.take("stride", default=None) or kernel // 2,
+        "encoder_activation": arguments.choose("encoder_activation", _ACTIVATIONS, default=activation),
+        "sample_rate": int(arguments.take("sample_rate", default=8000)),
+    }
+
+
+GATED_RULES: list[Rule] = [
+    (r"masker\.first_out\.0\.weight", "to_masks.activation.weight"),
+    (r"masker\.first_out\.1\.(weight|bias)", r"to_masks.to_sources.\1"),
+    (r"masker\.net_out\.0\.(weight|bias)", r"to_masks.output.\1"),
+    (r"masker\.net_gate\.0\.(weight|bias)", r"to_masks.output_gate.\1"),
+]
+"""From processed chunks to gated frames; output and gate are still to be joined."""
+
+_ELEMENTWISE = ["linear", "relu", "leaky_relu", "gelu", "sigmoid", "tanh"]
+
+
+def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) -> str:
+    """Our word for ``mask_act``.
+
+    Args:
+        arguments: The model's arguments, from which it is taken.
+        default: Where the file names none.
+        softmax: What a softmax is in this architecture: each ran over another dimension.
+
+    Raises:
+        CheckpointError: If the activation is not read.
+    """
+    words = {name: name for name in _ELEMENTWISE} | {"swish": "silu", "softmax": softmax}
+    return arguments.choose("mask_act", words, default=default)
+
+
+def source_softmax(num_sources: Any) -> str:
+    """What a softmax over the sources is: over a single one it is one whatever the input."""
+    return "ones" if num_sources == 1 else "softmax"

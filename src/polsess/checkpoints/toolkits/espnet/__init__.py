@@ -1,0 +1,1 @@
+"""ESPnet: ``config.yaml`` and ``valid.*.pth`` of an experiment."""

@@ -1,0 +1,244 @@
+"""Recognising and reading the original trainer's files of every year."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.toolkits.speechbrain import convtasnet, dual_path, resource_efficient
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
+from polsess.checkpoints.translation import Arguments
+from polsess.checkpoints.unpickling import CheckpointError
+from polsess.checkpoints.weight_files import WeightFiles, state_of
+
+CONVERTERS = Converters("original polsess")
+"""By ``model_type``; ``arguments`` are the model's block of the old configuration (letters N, B, H ...),
+``state`` the tensors."""
+
+
+@register_reader
+class OriginalReader(Reader):
+    """``model_state_dict`` with a ``config`` of that time: flat or nested, with or without ``model_type``."""
+
+    format = "original"
+
+    def recognises(self, files: WeightFiles) -> bool:
+        """See the base class."""
+        return len(_names(files)) > 0
+
+    def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
+        """See the base class."""
+        names = _names(files)
+        if len(names) > 1:
+            raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
+        where, content = str(files.folder / names[0]), files.torch_dict(names[0])
+        model_type, arguments = model_arguments(_config_of(content, config, where), where)
+        state = state_of(content["model_state_dict"], where)
+        convert = CONVERTERS.find(model_type, where)
+        try:
+            converted = convert(arguments, state)
+        except KeyError as error:
+            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
+        return Converted(converted.model, converted.state, _notes(content), _task(content))
+
+
+def model_arguments(model: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """The architecture and its own block from the ``model`` section of an old configuration.
+
+    The oldest files hold ConvTasNet's letters directly and no ``model_type``.
+
+    Raises:
+        CheckpointError: If the block of the named architecture is missing.
+    """
+    model_type = str(model.get("model_type") or "convtasnet")
+    block = model.get(model_type)
+    if block is None:
+        nested = [key for key, value in model.items() if isinstance(value, Mapping)]
+        if nested:
+            raise CheckpointError(
+                f"{where}: config.model has no '{model_type}' block, only {', '.join(nested)}."
+            )
+        block = {key: value for key, value in model.items() if key != "model_type" and value is not None}
+    if not isinstance(block, Mapping):
+        raise CheckpointError(f"{where}: config.model.{model_type} must be a mapping.")
+    return model_type, dict(block)
+
+
+def _config_of(content: dict[str, Any], config: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+    stored = content.get("config")
+    model = stored.get("model") if isinstance(stored, Mapping) else None
+    if isinstance(model, Mapping):
+        if config is not None:
+            raise CheckpointError(f"{where}: holds its configuration; leave config out.")
+        return model
+    if config is None:
+        raise CheckpointError(
+            f"{where}: holds no configuration; pass the model section of the old YAML, e.g. "
+            "config={'model_type': 'convtasnet', 'convtasnet': {'N': 256, 'B': 256, 'C': 2}}."
+        )
+    return config
+
+
+def _notes(content: dict[str, Any]) -> dict[str, Any]:
+    notes = {key: content[key] for key in ("epoch", "val_sisdr") if isinstance(content.get(key), int | float)}
+    if isinstance(content.get("config"), Mapping):
+        notes["config"] = content["config"]
+    return notes
+
+
+def _task(content: dict[str, Any]) -> str | None:
+    config = content.get("config")
+    data = config.get("data") if isinstance(config, Mapping) else None
+    task = data.get("task") if isinstance(data, Mapping) else None
+    return task if task in ("ES", "EB", "SB") else None
+
+
+def _names(files: WeightFiles) -> list[str]:
+    return [name for name in files.candidates("*.pt") if _is_original(files.torch_file(name))]
+
+
+def _is_original(content: Any) -> bool:
+    keys = {"model_state_dict", "optimizer_state_dict"}
+    # SepReformer's trainer uses these two keys as well, but records its losses.
+    return isinstance(content, dict) and content.keys() >= keys and "train_loss" not in content
+
+
+SAMPLE_RATE = 8000
+
+
+def wrapped(
+    masknet: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    prefix: str,
+    num_filters: int,
+    kernel_size: int,
+    stride: int,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Arguments and tensors as the converters of SpeechBrain take them.
+
+    Args:
+        masknet: The mask network's arguments.
+        state: The wrapper's tensors.
+        prefix: Its name of the mask network.
+        num_filters: Filters of the encoder.
+        kernel_size: Samples of a filter.
+        stride: Samples between the decoder's frames; the encoder always took half a filter.
+    """
+    decoder = {"in_channels": num_filters, "out_channels": 1, "kernel_size": kernel_size, "stride": stride}
+    arguments = {
+        "encoder": {"kernel_size": kernel_size, "out_channels": num_filters},
+        "masknet": dict(masknet),
+        "decoder": decoder,
+        "sample_rate": SAMPLE_RATE,
+    }
+    renamed = {
+        key.replace(f"{prefix}.", "masknet.", 1) if key.startswith(f"{prefix}.") else key: value
+        for key, value in state.items()
+    }
+    return arguments, renamed
+
+
+_DEFAULTS = {"N": 256, "kernel_size": 16, "stride": 8, "B": 256, "H": 512, "P": 3, "X": 8, "R": 4, "C": 1}
+
+
+@CONVERTERS.register("convtasnet")
+def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert; letters that a file leaves out had these defaults."""
+    masknet = {**_DEFAULTS, **arguments}
+    kernel, stride = masknet.pop("kernel_size"), masknet.pop("stride")
+    return convtasnet.convert_convtasnet(*wrapped(masknet, state, "mask_net", masknet["N"], kernel, stride))
+
+
+@CONVERTERS.register("dprnn")
+def convert_dprnn(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert; letters that a file leaves out had these defaults."""
+    values = Arguments(arguments, "original DPRNN")
+    values.ignore("hop_size")  # never reached the network: chunks overlap by half
+    filters = values.take("N", default=64)
+    block = Instance(
+        "SBRNNBlock",
+        {
+            "hidden_channels": values.take("hidden_size", default=128),
+            "num_layers": values.take("num_rnn_layers", default=1),
+            "rnn_type": values.take("rnn_type", default="LSTM"),
+            "dropout": values.take("dropout", default=0.0),
+            "bidirectional": values.take("bidirectional", default=True),
+        },
+    )
+    masknet = {
+        "in_channels": filters,
+        "out_channels": filters,
+        "num_layers": values.take("num_layers", default=6),
+        "K": values.take("chunk_size", default=100),
+        "num_spks": values.take("C", default=1),
+        "norm": values.take("norm_type", default="ln"),
+        "intra_model": block,
+        "inter_model": block,
+    }
+    kernel, stride = values.take("kernel_size", default=16), values.take("stride", default=8)
+    values.finish()
+    return dual_path.convert_dprnn(*wrapped(masknet, state, "separator", filters, kernel, stride))
+
+
+@CONVERTERS.register("sepformer")
+def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert SepFormer of any year; a file without the flag of positions is of the time before them."""
+    values = Arguments(arguments, "original SepFormer")
+    values.ignore("hop_size")  # never reached the network: chunks overlap by half
+    width = values.take("d_model", default=256)
+    block = _block(values, "SBTransformerBlock", width, default_positions=False)
+    masknet = {
+        "in_channels": values.take("N", default=256),
+        "out_channels": width,
+        "num_layers": values.take("num_blocks", default=2),
+        "K": values.take("chunk_size", default=250),
+        "num_spks": values.take("C", default=2),
+        "intra_model": block,
+        "inter_model": block,
+        "linear_layer_after_inter_intra": False,
+    }
+    renamed = {key.replace("_mdl.transformer.", "_mdl.mdl.", 1): value for key, value in state.items()}
+    return dual_path.convert_sepformer(*_wrapped(values, masknet, renamed, masknet["in_channels"]))
+
+
+@CONVERTERS.register("resepformer")
+def convert_resepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert RE-SepFormer."""
+    values = Arguments(arguments, "original RE-SepFormer")
+    filters = values.take("N", default=128)
+    block = _block(values, "SBTransformerBlock_wnormandskip", filters, default_positions=True)
+    masknet = {
+        "input_dim": filters,
+        "num_spk": values.take("C", default=2),
+        "layer": values.take("num_blocks", default=2),
+        "segment_size": values.take("segment_size", default=150),
+        "mem_type": "av",
+        "seg_model": block,
+        "mem_model": block,
+    }
+    return resource_efficient.convert_resepformer(*_wrapped(values, masknet, state, filters))
+
+
+def _block(values: Arguments, class_name: str, d_model: Any, *, default_positions: bool) -> Instance:
+    arguments = {
+        "num_layers": values.take("num_layers", default=8),
+        "d_model": d_model,
+        "nhead": values.take("nhead", default=8),
+        "d_ffn": values.take("d_ffn", default=1024),
+        "dropout": values.take("dropout", default=0.0),
+        "use_positional_encoding": values.take("use_positional_encoding", default=default_positions),
+        "norm_before": True,
+    }
+    return Instance(class_name, arguments)
+
+
+def _wrapped(
+    values: Arguments, masknet: dict[str, Any], state: Mapping[str, Tensor], num_filters: Any
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    kernel, stride = values.take("kernel_size", default=16), values.take("stride", default=8)
+    values.ignore("causal")  # never reached the network
+    values.finish()
+    return wrapped(masknet, state, "masknet", num_filters, kernel, stride)

@@ -1,0 +1,1 @@
+"""SpeechBrain: ``hyperparams.yaml`` and one state dictionary each for encoder, masknet and decoder."""
