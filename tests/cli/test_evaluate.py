@@ -75,7 +75,7 @@ def test_all_variants_of_all_tasks_in_one_command(tmp_path: Path) -> None:
     assert [(row["task"], row["variant"]) for row in rows] == [(t, v) for t in ("EB", "SB") for v in expected]
     counts = [int(row["n"]) for row in rows[:10]]
     assert sum(counts[:-1]) == counts[-1]
-    assert f"| EB   |     all |     EB | {counts[-1]} |" in table
+    assert f"| EB   | all     | EB     | {counts[-1]} |" in table
     evaluation = read_evaluation(tmp_path / "out" / "mini" / "SB")
     assert {"variant", "location", "si_snr_mixture"} <= set(evaluation.condition_keys())
     code, _, message = run("-d", write_items(tmp_path / "data"), "--variants", "-m", tmp_path / "SB", *FAST)

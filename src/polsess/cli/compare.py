@@ -21,18 +21,26 @@ def compare(
         list[str],
         typer.Argument(
             metavar="SYSTEM...",
-            help="Folders that `polsess evaluate` wrote; NAME=FOLDER,FOLDER joins training runs of a system.",
+            help="Folders of evaluations; NAME=FOLDER,FOLDER joins the training runs of one system.",
         ),
     ],
-    score: Annotated[str, typer.Option("--score", help="The column compared.")] = "si_snri",
+    score: Annotated[
+        str, typer.Option("--score", help="Score to compare, a column of scores.csv.")
+    ] = "si_snri",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for the tables as Markdown, CSV and LaTeX.")
     ] = None,
     common: Annotated[
-        bool, typer.Option("--common", help="Use the utterances that all have, where lists differ.")
+        bool,
+        typer.Option(
+            "--common", help="Compare on the utterances that all systems have, where their lists differ."
+        ),
     ] = False,
 ) -> None:
-    """Compare systems on the same utterances: paired tests, intervals, the utterances that differ most."""
+    """Compare systems on the same utterances: paired tests, intervals, the utterances that differ most.
+
+    Example: polsess compare evaluation/my_set/a evaluation/my_set/b -o comparison
+    """
     from polsess.evaluation.comparison import compare as run
     from polsess.evaluation.comparison import parse_contender, report, save_comparison
 

@@ -17,64 +17,98 @@ if TYPE_CHECKING:
 
 _Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the data, e.g. corpus.sample_rate=8000."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Changes to the configuration of the data, e.g. corpus.sample_rate=8000.",
+    ),
 ]
 _Data = Annotated[
     list[Path] | None,
     typer.Option(
         "-d",
         "--data",
-        help="A YAML with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of PolSESS, a manifest.csv, "
-        "or a metadata.csv of clips. Repeatable.",
+        help="Test data: a YAML file with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of a "
+        "PolSESS corpus, a manifest.csv, or a metadata.csv of clips. Repeatable.",
     ),
 ]
-_Model = Annotated[list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")]
+_Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="Model to evaluate: a name, a folder or a file of weights in any format. Repeatable.",
+    ),
+]
 _Estimates = Annotated[
     Path | None,
-    typer.Option("--estimates", help="Score the files <item>/<system>/s1.wav … of this folder instead."),
+    typer.Option(
+        "--estimates",
+        help="Folder of estimates to score in place of a model: <item>/<system>/s1.wav and so on.",
+    ),
 ]
 _System = Annotated[
-    list[str] | None, typer.Option("--system", help="Only these systems of --estimates. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--system", help="Name of a system in the folder of --estimates; all if left out. Repeatable."
+    ),
 ]
 _Out = Annotated[
-    Path, typer.Option("-o", "--out", help="Receives <data>/<model>/scores.csv and summary.json.")
+    Path, typer.Option("-o", "--out", help="Folder for the results, written to <data>/<model>/.")
 ]
 _Task = Annotated[
     Literal["ES", "EB", "SB"] | None,
-    typer.Option("--task", help="ES: the first speaker, EB: the sum, SB: every speaker."),
+    typer.Option(
+        "--task", help="Task: ES (the first speaker), EB (the sum of the speakers) or SB (every speaker)."
+    ),
 ]
-_Split = Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Part of the data.")]
+_Split = Annotated[
+    Literal["train", "val", "test"], typer.Option("--split", help="Split of the data to evaluate.")
+]
 _Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", help="E.g. si_snr,sdr,pesq; all that are installed if left out."),
+    typer.Option(
+        "--metrics",
+        help="Metrics, separated by commas, e.g. si_snr,sdr,pesq; all that are installed if left out.",
+    ),
 ]
 _Predictor = Annotated[
     list[Path] | None,
     typer.Option(
         "--predictor",
-        help="A YAML that describes an ONNX network which scores without reference. Repeatable.",
+        help="YAML file that describes an ONNX network which scores without a reference. Repeatable.",
     ),
 ]
 _By = Annotated[
-    list[str] | None, typer.Option("--by", help="Also a table by this condition, e.g. sexes. Repeatable.")
+    list[str] | None,
+    typer.Option("--by", help="Condition to print another table by, e.g. sexes. Repeatable."),
 ]
 _Variants = Annotated[
     bool,
     typer.Option(
-        "--variants", help="PolSESS: every mixture in each of its variants, and a table by task and variant."
+        "--variants",
+        help="Evaluate every PolSESS mixture in each of its variants and print a table by task and variant.",
     ),
 ]
 _Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=0, help="Processes for the metrics; all cores if left out.")
+    int | None,
+    typer.Option("--jobs", min=0, help="Number of processes for the metrics; one per core if left out."),
 ]
-_Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
-_Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first utterances.")]
-_Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of data that is drawn.")]
-_Format = Annotated[Literal["csv", "parquet"], typer.Option("--format", help="Of the table of scores.")]
+_Device = Annotated[str, typer.Option("--device", help="Device for the model: auto, cpu, cuda or mps.")]
+_Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Number of utterances to evaluate, from the first; all if left out."),
+]
+_Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of data that is drawn at random.")]
+_Format = Annotated[
+    Literal["csv", "parquet"], typer.Option("--format", help="Format of the table of scores.")
+]
 _Save = Annotated[
-    bool, typer.Option("--save-estimates", help="Keep the estimates too, as 32-bit WAV beside the table.")
+    bool,
+    typer.Option("--save-estimates", help="Save the estimates too, as 32-bit WAV files beside the table."),
 ]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew, forget old results.")]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace earlier results instead of continuing them.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +139,10 @@ def evaluate(
     save_estimates: _Save = False,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Score every utterance; an interrupted evaluation goes on where it stopped."""
+    """Score models, or estimates in files, on a test set; an interrupted evaluation continues.
+
+    Example: polsess evaluate -m default -d data/my_set --by sexes
+    """
     from polsess.allocator import tune_allocator
     from polsess.evaluation import evaluate as run
     from polsess.evaluation import name_of_data

@@ -9,26 +9,35 @@ import typer
 
 from polsess.cli.terminal import Terminal
 
-listen_app = typer.Typer(
-    help="Blind listening tests: make a page, analyse its answers.", no_args_is_help=True
-)
+listen_app = typer.Typer(help="Make a blind listening test and analyse its answers.", no_args_is_help=True)
 
 _Evaluations = Annotated[
     list[Path],
-    typer.Argument(metavar="EVALUATION...", help="Folders that `polsess evaluate` wrote, on the same data."),
+    typer.Argument(
+        metavar="EVALUATION...", help="Folders of evaluations of different systems on the same data."
+    ),
 ]
 _Anchor = Annotated[
     list[str] | None,
     typer.Option(
         "--anchor",
-        help="Known degradations: low, mid, halfway, mixture. Repeatable; MUSHRA has low, mid and mixture.",
+        help="Anchor to add: low, mid, halfway or mixture. Repeatable; MUSHRA has low, mid and mixture.",
     ),
 ]
-_Clips = Annotated[int | None, typer.Option("--clips", min=1, help="That count; up to 10 if left out.")]
-_Items = Annotated[list[str] | None, typer.Option("--item", help="Only from this utterance. Repeatable.")]
-_Seconds = Annotated[float, typer.Option("--seconds", help="Longer clips are cut.")]
-_Title = Annotated[str, typer.Option("--title", help="What listeners read; do not name systems.")]
-_WebMushra = Annotated[bool, typer.Option("--webmushra", help="Also as a configuration for webMUSHRA.")]
+_Clips = Annotated[
+    int | None, typer.Option("--clips", min=1, help="Number of clips that count; up to 10 if left out.")
+]
+_Items = Annotated[
+    list[str] | None,
+    typer.Option("--item", help="Utterance to take clips from; all if left out. Repeatable."),
+]
+_Seconds = Annotated[
+    float, typer.Option("--seconds", help="Largest length of a clip in seconds; longer ones are cut.")
+]
+_Title = Annotated[
+    str, typer.Option("--title", help="Title that listeners see; it should not name a system.")
+]
+_WebMushra = Annotated[bool, typer.Option("--webmushra", help="Write a configuration for webMUSHRA too.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,19 +49,27 @@ def register(app: typer.Typer) -> None:
 def make(
     context: typer.Context,
     evaluations: _Evaluations,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Receives the page and its key.")],
-    kind: Annotated[
-        Literal["mushra", "ab", "p835"], typer.Option("--kind", help="What listeners are asked.")
-    ] = "mushra",
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page and its key.")],
+    kind: Annotated[Literal["mushra", "ab", "p835"], typer.Option("--kind", help="Kind of test.")] = "mushra",
     anchor: _Anchor = None,
     clips: _Clips = None,
     item: _Items = None,
     seconds: _Seconds = 12.0,
     title: _Title = "Listening test",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of clips, names and orders.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the choice and order of clips and sounds.")
+    ] = 0,
     webmushra: _WebMushra = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another test in OUT.")] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", help="Device for models whose estimates were not saved: auto, cpu, cuda or mps."
+        ),
+    ] = "auto",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace another test in the folder, whose answers are then lost."),
+    ] = False,
 ) -> None:
     """Make a page for listeners and a key for the experimenter.
 
@@ -89,15 +106,18 @@ def make(
 @listen_app.command()
 def analyse(
     context: typer.Context,
-    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Files, or folders of them.")],
-    key: Annotated[Path, typer.Option("--key", help="The key.json of the test.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Receives tables and a picture.")] = None,
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="ANSWERS...", help="Files of answers, or folders that hold them.")
+    ],
+    key: Annotated[Path, typer.Option("--key", help="File key.json of the test.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the tables and a picture.")
+    ] = None,
 ) -> None:
-    """Screen listeners, then means with intervals and paired tests.
+    """Screen the listeners, then compute means with intervals and paired tests.
 
     Example: polsess listen analyse answers/ --key listening/key.json -o results
     """
-    from polsess.dependencies import is_installed
     from polsess.listening import analyse as run
     from polsess.listening import read_answers, read_key, save_analysis
     from polsess.listening.results import plot_ratings, report
@@ -109,8 +129,8 @@ def analyse(
     if out is None:
         return
     save_analysis(analysis, out)
-    if is_installed("matplotlib"):
+    try:
         plot_ratings(analysis, out / "ratings.png")
-    else:
-        terminal.note("No picture: matplotlib is not installed (pip install 'polsess-separation[plots]').")
-    terminal.note(f"Tables and picture: {out}")
+    except ModuleNotFoundError as error:
+        terminal.note(f"No picture: {error}")
+    terminal.note(f"Results: {out}")

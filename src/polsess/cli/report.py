@@ -21,38 +21,50 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Folders that `polsess evaluate` wrote, or one that holds several; NAME=FOLDER names one.",
+            help="Folders of evaluations, or a folder that holds several; NAME=FOLDER names one.",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
-    score: Annotated[str, typer.Option("--score", help="What it is about.")] = "si_snri",
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("report.html"),
+    score: Annotated[str, typer.Option("--score", help="Score to show, a column of scores.csv.")] = "si_snri",
     examples: Annotated[
-        int, typer.Option("--examples", min=0, help="Players of each kind: worst, median, best.")
+        int,
+        typer.Option(
+            "--examples",
+            min=0,
+            help="Number of players for each of the worst, the median and the best utterances.",
+        ),
     ] = 2,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="What a player holds of an utterance.")
+        float,
+        typer.Option(
+            "--seconds", min=0.1, help="Length of each player in seconds; longer utterances are cut."
+        ),
     ] = 12.0,
     max_megabytes: Annotated[
-        float, typer.Option("--max-megabytes", min=0.1, help="Of the players together.")
+        float,
+        typer.Option("--max-megabytes", min=0.1, help="Largest size of all players together, in megabytes."),
     ] = 25.0,
     costs: Annotated[
         Path | None,
         typer.Option(
-            "--costs", help='A JSON {"system": number}; if left out, multiply-accumulates or parameters.'
+            "--costs", help='JSON file {"system": cost}; multiply-accumulates or parameters if left out.'
         ),
     ] = None,
     cost_title: Annotated[
-        str, typer.Option("--cost-title", help="What the costs are, e.g. 'GMAC per second'.")
+        str, typer.Option("--cost-title", help="Name and unit of the costs, e.g. 'GMAC per second'.")
     ] = "cost",
-    title: Annotated[str, typer.Option("--title", help="Of the page.")] = "Evaluation report",
+    title: Annotated[str, typer.Option("--title", help="Title of the page.")] = "Evaluation report",
     device: Annotated[
-        str, typer.Option("--device", help="For models whose estimates were not kept.")
+        str,
+        typer.Option(
+            "--device", help="Device for models whose estimates were not saved: auto, cpu, cuda or mps."
+        ),
     ] = "auto",
 ) -> None:
-    """Make one HTML file that needs nothing else: tables, conditions as pictures, comparisons, players.
+    """Make one self-contained HTML file: tables, charts by condition, comparisons and players.
 
-    Estimates are those of `polsess evaluate --save-estimates`; without them the utterances that are heard are
-    separated again. Example: polsess report evaluation/my_set -o report.html
+    Players use the estimates of `polsess evaluate --save-estimates`; without them the model separates the
+    chosen utterances again. Example: polsess report evaluation/my_set -o report.html
     """
     from polsess.allocator import tune_allocator
     from polsess.files import check_target, write_text

@@ -21,26 +21,42 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="A published id, e.g. speechbrain/sepformer-wsj02mix, or sepformer.")
+        str,
+        typer.Argument(
+            help="Published id, e.g. speechbrain/sepformer-wsj02mix, or architecture, e.g. sepformer."
+        ),
     ],
-    root: Annotated[Path, typer.Argument(metavar="PATH", help="The corpus's folder.")],
+    root: Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the corpus.")],
     corpus: Annotated[
         str | None,
-        typer.Option("--corpus", help="The test set, e.g. wsj0-2mix, where the name is of several."),
+        typer.Option("--corpus", help="Test set, e.g. wsj0-2mix, where the model has scores on several."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("-m", "--model", help="Weights in place of the published ones, e.g. a folder."),
+        typer.Option(
+            "-m", "--model", help="Weights to use in place of the published ones, e.g. a local copy."
+        ),
     ] = None,
-    mode: Annotated[Literal["min", "max"], typer.Option(help="Of the mixtures.")] = "min",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first utterances.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=0, help="Processes for the metrics.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
+    mode: Annotated[Literal["min", "max"], typer.Option("--mode", help="Mode of the mixtures.")] = "min",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="Number of utterances to evaluate, from the first; all if left out."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=0, help="Number of processes for the metrics; one per core if left out."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Device for the model: auto, cpu, cuda or mps.")
+    ] = "auto",
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Receives the table; what was interrupted goes on.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for the table; an interrupted evaluation in it continues."),
     ] = None,
 ) -> None:
-    """Evaluate published weights as their authors did and compare with the score that they state.
+    """Evaluate published weights as their authors did and compare with the published score.
 
     Exit code 0 if the score is the published one within its tolerance, 1 if not.
     Example: polsess verify sepformer --corpus wsj0-2mix /data/wsj0-mix
