@@ -4,11 +4,11 @@ import sys
 import tempfile
 
 from polsess import Separator
-from polsess.demo import RECORDINGS
+from polsess.demo import MIXTURES
 
 
 def main() -> None:
-    recording = sys.argv[1] if len(sys.argv) > 1 else RECORDINGS / "item2" / "mix.flac"
+    recording = sys.argv[1] if len(sys.argv) > 1 else MIXTURES / "8k" / "different_sex" / "mix.flac"
     folder = sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp()
     separation = Separator.from_pretrained("default").separate(recording)
     for path in separation.save(folder, track="recording"):

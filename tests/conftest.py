@@ -12,8 +12,18 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 DATA = Path(__file__).parent / "data"
+_SHARED = Path(os.environ.get("POLSESS_SHARED") or Path(__file__).parents[2] / "shared")
+"""Recordings that the repository may not carry: a folder of the developers, perhaps beside the repository."""
 
 torch.set_num_threads(1)
+
+
+def shared(name: str) -> Path:
+    """A folder of the shared recordings; a test of it is skipped where they are missing."""
+    folder = _SHARED / name
+    if not folder.exists():
+        pytest.skip(f"no {folder}: set POLSESS_SHARED to the folder of shared recordings")
+    return folder
 
 
 @pytest.fixture(autouse=True)

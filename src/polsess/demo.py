@@ -1,4 +1,4 @@
-"""The first thing a stranger runs: separate the recordings that the package carries and show the result."""
+"""Separate the mixtures that the package carries, score the result and draw it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from polsess.losses import permutation_invariant
 from polsess.pictures import draw_spectrograms
 from polsess.signal_ratios import si_snr
 
-RECORDINGS = Path(polsess.__file__).parent / "assets" / "recordings"
-"""Real two-speaker mixtures with their references, a folder each; the licences stand in its README."""
+MIXTURES = Path(polsess.__file__).parent / "assets" / "mixtures"
+"""Mixtures of two recorded voices with their references, at 8 kHz in ``8k`` and 16 kHz in ``16k``, a folder
+each; its README lists origin and licences."""
 
 
 @dataclass(frozen=True)
 class DemoItem:
-    """What became of one recording."""
+    """The separation of one mixture."""
 
     name: str
     folder: Path
@@ -35,15 +36,16 @@ class DemoItem:
 def run_demo(
     folder: Path, separator: Separator, report: Callable[[DemoItem], None] = lambda _: None
 ) -> list[DemoItem]:
-    """Separate every recording, write sounds and pictures, and score them against the references.
+    """Separate every mixture, write sounds and pictures, and score them against the references.
 
     Args:
-        folder: Receives a folder per recording; files of an earlier demo are replaced.
-        separator: The model that separates.
-        report: Is told of every recording as it is done.
+        folder: Receives a folder per mixture; files of an earlier demo are replaced.
+        separator: The model; one that runs at 16 kHz or more gets the mixtures at 16 kHz.
+        report: Called after every mixture.
     """
     items = []
-    for source in sorted(path for path in RECORDINGS.iterdir() if path.is_dir()):
+    mixtures = MIXTURES / ("16k" if separator.model.sample_rate >= 16_000 else "8k")
+    for source in sorted(path for path in mixtures.iterdir() if path.is_dir()):
         items.append(_separate(source, folder / source.name, separator))
         report(items[-1])
     return items

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polsess.audio import integrated_loudness, read_audio, resample
 from polsess.audio.loudness import _HIGH_PASS, _SHELF, k_weighted
-from polsess.demo import RECORDINGS
+from polsess.demo import MIXTURES
 
 
 def sine(frequency: float, rate: int, seconds: float = 2.0, level_db: float = 0.0) -> Tensor:
@@ -40,7 +40,7 @@ def test_the_weighting_equals_its_filters_in_the_time_domain() -> None:
 
 
 def test_speech_is_as_loud_at_8_khz_as_resampled_to_48() -> None:
-    speech, rate = read_audio(RECORDINGS / "item0" / "s1.flac")
+    speech, rate = read_audio(MIXTURES / "8k" / "different_sex" / "s1.flac")
     finer = resample(speech, rate, 48000)[0]
     expected = integrated_loudness(finer, 48000)
     assert integrated_loudness(speech[0], rate) == pytest.approx(expected, abs=0.1)

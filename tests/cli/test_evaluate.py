@@ -17,8 +17,8 @@ from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
 from polsess.evaluation import read_evaluation
 from polsess.models import create_model
-from tests.conftest import DATA
-from tests.evaluation.corpora import ESTIMATES, RECORDINGS, write_items
+from tests.conftest import DATA, shared
+from tests.evaluation.corpora import VOICES, write_estimates, write_items
 
 FAST = ["--metrics", "si_snr"]
 
@@ -29,12 +29,16 @@ def run(*words: str | Path) -> tuple[int, str, str]:
 
 
 def test_published_estimates(tmp_path: Path) -> None:
-    code, table, _ = run("-d", RECORDINGS, "--estimates", ESTIMATES, "-o", tmp_path, *FAST)
+    published = shared("audio/separation_samples/libri2mix_mossformer2")
+    for name in ("item0", "item2", "item4"):
+        shutil.copytree(published / name, tmp_path / "data" / name)
+    folder = tmp_path / "data"
+    code, table, _ = run("-d", folder, "--estimates", folder, "-o", tmp_path / "out", *FAST)
     assert code == ExitCode.DONE
     assert "| SI-SNRi [dB] | 22.44 |" in table
     assert "SI-SNRi below 0 dB: 0.0 % of the utterances, below 5 dB: 0.0 %" in table
     assert "mossformer2, task SB, 3 utterances at 8000 Hz" in table
-    summary = json.loads((tmp_path / "recordings" / "mossformer2" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "data" / "mossformer2" / "summary.json").read_text())
     assert summary["scores"]["si_snri"]["mean"] == pytest.approx(22.4438, abs=0.01)
 
 
@@ -111,8 +115,8 @@ def test_exit_codes(tmp_path: Path) -> None:
 def test_compare(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_model(create_model("blstm", preset="tiny"), tmp_path / name)
-        run("-d", RECORDINGS, "-m", tmp_path / name, "-o", tmp_path / "out", *FAST)
-    folders = [str(tmp_path / "out" / "recordings" / name) for name in ("one", "two")]
+        run("-d", VOICES, "-m", tmp_path / name, "-o", tmp_path / "out", *FAST)
+    folders = [str(tmp_path / "out" / "8k" / name) for name in ("one", "two")]
     result = CliRunner().invoke(app, ["compare", *folders, "--score", "si_snr", "-o", str(tmp_path / "cmp")])
     assert result.exit_code == ExitCode.DONE
     assert "one and two: no difference shown (3 independent utterances are too few)." in result.stdout
@@ -123,7 +127,9 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_the_script_in_the_root_starts_processes_of_its_own(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "evaluate.py"
-    words = ["-d", RECORDINGS, "--estimates", ESTIMATES, "-o", tmp_path, "--jobs", "1", "--limit", "1", *FAST]
+    estimates = write_estimates(VOICES, tmp_path / "estimates")
+    words = ["-d", VOICES, "--estimates", estimates, "-o", tmp_path / "out", "--limit", "1", *FAST]
+    words += ["--jobs", "1"]
     command = [sys.executable, str(script), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.DONE, done.stderr

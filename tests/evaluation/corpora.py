@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polsess.audio import write_audio
+from polsess.audio import read_audio, write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.demo import MIXTURES
 from polsess.evaluation import ModelSystem
 from polsess.models import ModelConfig, SeparationModel
 from polsess.tasks import Task
-from tests.conftest import DATA
 
-RECORDINGS = Path(__file__).parents[2] / "src" / "polsess" / "assets" / "recordings"
-ESTIMATES = DATA / "separation_samples"
+VOICES = MIXTURES / "8k"
+"""Mixtures of two recorded voices at 8 kHz."""
 
 
 class HalvesConfig(ModelConfig):
@@ -61,6 +61,18 @@ def write_items(folder: Path, num_items: int = 4, num_samples: int = 2000, sampl
         item.mkdir(parents=True)
         for name, signal in zip(("mix", "s1", "s2"), (sources.sum(0), *sources), strict=True):
             write_audio(item / f"{name}.wav", signal[None], sample_rate)
+    return folder
+
+
+def write_estimates(items: Path, folder: Path) -> Path:
+    """Estimates of a folder's items by a system called ``system``: their references with a little noise."""
+    for item in (path for path in items.iterdir() if path.is_dir()):
+        target = folder / item.name / "system"
+        target.mkdir(parents=True)
+        for name in ("s1", "s2"):
+            samples, rate = read_audio(next(item.glob(f"{name}.*")))
+            noisy = samples + 0.01 * samples.std() * torch.randn_like(samples)
+            write_audio(target / f"{name}.wav", noisy, rate, clip_mode="clamp")
     return folder
 
 

@@ -10,7 +10,7 @@ from polsess.evaluation import SavedEvaluation, evaluate, open_models
 from polsess.evaluation.systems import open_estimates
 from polsess.metrics import score_utterance
 from polsess.models import create_model
-from tests.evaluation.corpora import ESTIMATES, RECORDINGS, halves, open_folder, write_items
+from tests.evaluation.corpora import VOICES, halves, open_folder, write_estimates, write_items
 
 FAST = ["si_snr"]
 
@@ -46,8 +46,8 @@ def test_kept_estimates_need_no_model(tmp_path: Path) -> None:
 
 
 def test_estimates_in_files_are_found_again(tmp_path: Path) -> None:
-    corpus = open_folder(RECORDINGS)
-    (system,) = open_estimates(ESTIMATES, ["mossformer2"])
+    corpus = open_folder(VOICES)
+    (system,) = open_estimates(write_estimates(VOICES, tmp_path / "estimates"), ["system"])
     evaluation = evaluate(system, corpus, metrics=FAST, folder=tmp_path / "out")
     heard = SavedEvaluation(tmp_path / "out").sounds(evaluation.rows[0].identifier)
     assert heard.estimates.shape == heard.references.shape

@@ -1,4 +1,4 @@
-"""`polsess demo`: separate the recordings that come with the package."""
+"""`polsess demo`: separate the mixtures that come with the package."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where sounds and pictures go.")] = Path("demo"),
-    model: Annotated[str, typer.Option("-m", "--model", help="As for `polsess separate`.")] = "default",
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder that receives sounds and pictures.")
+    ] = Path("demo"),
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model, given as for `polsess separate`.")
+    ] = "default",
 ) -> None:
-    """Separate real recordings of two speakers; write sounds and pictures, print scores."""
+    """Separate mixtures of two recorded voices; write sounds and pictures, print scores."""
     from polsess.allocator import tune_allocator
 
     tune_allocator()
@@ -27,12 +31,12 @@ def demo(
 
     def report(item: DemoItem) -> None:
         typer.echo(
-            f"{item.name:<10}{item.si_snri_db:>10.2f} dB{item.realtime_factor:>14.3f}    {item.folder}"
+            f"{item.name:<14}{item.si_snri_db:>10.2f} dB{item.realtime_factor:>14.3f}    {item.folder}"
         )
 
     separator = Separator.from_pretrained(model)
-    typer.echo(f"{'recording':<10}{'SI-SNRi':>13}{'real time x':>14}    files")
+    typer.echo(f"{'mixture':<14}{'SI-SNRi':>13}{'real time x':>14}    files")
     items = run_demo(out, separator, report)
     mean = sum(item.si_snri_db for item in items) / len(items)
-    typer.echo(f"{'mean':<10}{mean:>10.2f} dB")
+    typer.echo(f"{'mean':<14}{mean:>10.2f} dB")
     typer.echo(f"Listen to {out}/*/speaker1.wav and speaker2.wav; look at {out}/*/spectrograms.png.")
