@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ def make_run(
     rows = [f"{n},{4 * n + 4},{n + 1}.5,0.01,{-score},{score},{score}" for n, score in enumerate(scores)]
     (folder / "metrics.csv").write_text(HEADER + "\n".join(rows) + "\n")
     if outcome is not None:
-        (folder / "environment.json").write_text(json.dumps({"starts": [{"outcome": outcome}]}))
+        starts = [{"outcome": outcome, "parameters": 12_345}]
+        (folder / "environment.json").write_text(json.dumps({"starts": starts}))
     return folder
 
 
@@ -56,6 +59,19 @@ def test_states(several: Path, experiment: dict[str, Any]) -> None:
     for path in (early, *early.rglob("*")):
         os.utime(path, (0, time.time() - 7200))
     assert read_run(early).state is RunState.STOPPED
+
+
+def test_a_recorded_run_is_read_without_torch(several: Path) -> None:
+    """So that the command starts at once."""
+    program = (
+        "import sys\n"
+        "from polsess.cli.main import app\n"
+        f"app(['runs', {str(several / 'large')!r}], standalone_mode=False)\n"
+        "print(sorted({'torch', 'lightning', 'numpy', 'yaml'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "12.3 k" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_time_is_added_up_over_resumes(several: Path) -> None:
@@ -101,13 +117,13 @@ def test_other_formats(several: Path, form: str) -> None:
     ("name", "content", "said"),
     [
         ("config.json", "{", "config.json: "),
-        ("config.json", "[1]", "config.json: expected keys and values"),
+        ("config.json", "[1]", "config.json: expected an object"),
         ("config.json", '{"model": {"model_type": "none"}}', "config.json: no model can be made of it"),
         ("config.json", None, "config.json is missing"),
         ("metrics.csv", HEADER + "0,4,x,0,0,0,0\n", "metrics.csv: line 2 cannot be read"),
         ("metrics.csv", "a,b\n1,2\n", "metrics.csv: line 2 cannot be read"),
         ("metrics.csv", b"\xff\xfe\x00", "metrics.csv: "),
-        ("environment.json", "[]", "environment.json: expected keys and values"),
+        ("environment.json", "[]", "environment.json: expected an object"),
         ("environment.json", "[" * 100_000, "environment.json: "),
     ],
 )

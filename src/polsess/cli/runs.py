@@ -50,9 +50,6 @@ def runs(
       polsess runs runs/small runs/large --plot curves.png
       polsess runs runs --format latex > table.tex
     """  # noqa: D301 - \b keeps the lines of the examples
-    from polsess.dependencies import require
-
-    require("lightning", "Reading training runs")
     from polsess.training.history import find_runs
     from polsess.training.run_table import draw_curves, render_runs
 

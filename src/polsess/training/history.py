@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polsess.dotted_keys import flatten
+from polsess.files import read_json
 
 _MAX_BYTES = 64 << 20
 _SILENCE_MINUTES = 60.0
@@ -105,8 +105,8 @@ def read_run(folder: Path) -> PastRun:
     config = _read_json(folder / "config.json", problems, needed=True)
     settings = dict(flatten(config))
     epochs = _read_epochs(folder / "metrics.csv", problems)
-    num_parameters = _count_parameters(config.get("model"), problems)
     record = _read_json(folder / "environment.json", problems, needed=False)
+    num_parameters = _num_parameters(record, config.get("model"), problems)
     state = RunState.DAMAGED if problems else _state(folder, settings, epochs, record, problems)
     return PastRun(folder, state, settings, epochs, num_parameters, problems, _resumed_in(record))
 
@@ -135,12 +135,9 @@ def _read_json(path: Path, problems: list[str], *, needed: bool) -> dict[str, An
             problems.append(f"{path.name} is missing")
         return {}
     try:
-        content = json.loads(_text(path))
-    except (ValueError, OSError, RecursionError) as error:
-        problems.append(f"{path.name}: {_one_line(error)}")
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path.name}: expected keys and values")
+        content: dict[str, Any] = read_json(path, max_bytes=_MAX_BYTES)
+    except (ValueError, OSError) as error:
+        problems.append(_one_line(error).replace(str(path), path.name))
         return {}
     return content
 
@@ -170,21 +167,24 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
     )
 
 
-def _count_parameters(model: Any, problems: list[str]) -> int | None:
+def _num_parameters(record: Mapping[str, Any], model: Any, problems: list[str]) -> int | None:
+    """The recorded number; runs of the first release did not record it, so their model is built."""
+    for start in _starts(record):
+        if isinstance(count := start.get("parameters"), int):
+            return count
+    if model is None:
+        return None
     import torch
 
     from polsess.models import create_model, parse_model_config
 
-    if model is None:
-        return None
     try:
         with torch.device("meta"):  # shapes without memory
-            return sum(
-                parameter.numel() for parameter in create_model(parse_model_config(model)).parameters()
-            )
+            built = create_model(parse_model_config(model))
     except Exception as error:  # whatever a foreign configuration does to a constructor
         problems.append(f"config.json: no model can be made of it ({_one_line(error)})")
         return None
+    return sum(parameter.numel() for parameter in built.parameters())
 
 
 def _state(

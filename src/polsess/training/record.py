@@ -20,13 +20,14 @@ from polsess.config import Config
 from polsess.data import Corpus
 from polsess.dependencies import list_extras
 from polsess.dotted_keys import flatten
-from polsess.files import write_text
+from polsess.files import read_json, write_text
 from polsess.machine import code_commit, installed_version, memory_gib, num_processors, processor_name
 from polsess.schema import ConfigError
 
 RECORD = "environment.json"
 """The file in a run's folder: a list of the run's starts, the first one first."""
 
+_MAX_BYTES = 64 << 20
 _PACKAGES = ("polsess-separation", "torch", "numpy", "soundfile", "soxr", "pydantic", "safetensors")
 
 
@@ -145,13 +146,9 @@ def describe_environment() -> dict[str, Any]:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not the record of a run ({error}); move it away to go on.") from None
-    starts = content.get("starts") if isinstance(content, dict) else None
+    starts = read_json(path, max_bytes=_MAX_BYTES).get("starts")
     if not isinstance(starts, list) or not all(isinstance(entry, dict) for entry in starts):
-        raise ValueError(f"{path}: not the record of a run; move it away to go on.")
+        raise ConfigError(f"{path}: not the record of a run; move it away to go on.")
     return starts
 
 

@@ -14,6 +14,7 @@ import lightning
 from torch.utils.data import DataLoader
 
 from polsess.config import Config
+from polsess.costs import count_parameters
 from polsess.data import Corpus, Split, create_corpus, create_loader
 from polsess.files import write_text
 from polsess.models import SeparationModel, create_model
@@ -99,8 +100,14 @@ def train(
             for line in (*_beginning(module), *remarks, *_changed(changes)):
                 say(line)
             write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
-            facts = {"resumed_at": asdict(start) if resume else None, "changes": changes, "data": data}
-            run.enter_context(record.start(**facts, started_from=module.origin and asdict(module.origin)))
+            started = record.start(
+                resumed_at=asdict(start) if resume else None,
+                changes=changes,
+                data=data,
+                started_from=module.origin and asdict(module.origin),
+                parameters=count_parameters(module.model).total,
+            )
+            run.enter_context(started)
         run.enter_context(loading_explained(last))
         run.enter_context(warnings.catch_warnings())
         run.enter_context(signals.listening())
@@ -173,10 +180,9 @@ def _create_module(config: Config, run_folder: Path, *, resume: bool) -> Separat
 def _beginning(module: SeparationModule) -> list[str]:
     """What the user should know of the weights before the first step."""
     lines = [module.origin.summary] if module.origin else []
-    parameters = list(module.model.parameters())
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     if module.config.freeze:
-        lines.append(f"Training {trained:,} of {sum(p.numel() for p in parameters):,} parameters.")
+        sizes = count_parameters(module.model)
+        lines.append(f"Training {sizes.trainable:,} of {sizes.total:,} parameters.")
     return lines
 
 
