@@ -134,7 +134,7 @@ SKIM: list[dict[str, Any]] = [
 @pytest.mark.parametrize("num_frames", [23, 40])  # 40: whole segments of 20
 def test_every_option_equals_the_loops(name: str, options: dict[str, Any], num_frames: int) -> None:
     model = tiny(name, **options)
-    mixture = torch.randn(2, (num_frames + 1) * model.config.stride, dtype=torch.float64)
+    mixture = torch.randn(2, (num_frames + 1) * model.hop_length, dtype=torch.float64)
     process = process_resepformer if name == "resepformer" else process_skim
     with torch.no_grad():
         expected = torch.stack([naive(model, item, process) for item in mixture])

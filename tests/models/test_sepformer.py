@@ -96,7 +96,7 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_option_equals_the_loops(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny(**options)
-    mixture = torch.randn(2, 40 * model.config.stride + 17, dtype=torch.float64)
+    mixture = torch.randn(2, 40 * model.hop_length + 17, dtype=torch.float64)
     with torch.no_grad():
         expected = torch.stack([naive(model, item) for item in mixture])
     expected = expected.squeeze(1) if model.output_sources == 1 else expected

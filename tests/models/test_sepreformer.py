@@ -218,7 +218,7 @@ def test_dropout_acts_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"stride": 20}, "stride must not exceed kernel_size 16, got 20"),
+        ({"stride": 20}, "stride 20 skips samples of kernel_size 16"),
         ({"num_heads": 3}, "num_heads must divide num_features 8, got 3"),
         ({"local_kernel_size": 4}, "local_kernel_size must be odd, got 4"),
         ({"sampling_kernel_size": 2}, "sampling_kernel_size must be odd, got 2"),

@@ -80,7 +80,6 @@ class BLSTM(SeparationModel):
         return self.config.hop_length
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
         first = estimates = self._separate(mixture)
         num_shifts = 1 if self.training else self.config.num_shifts
         for number in range(1, num_shifts):

@@ -17,23 +17,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dilated import DilatedDepthwiseConv
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.norms import NormName, create_norm
 from polsess.models.registry import register_model
 
 
-class ConvTasNetConfig(ModelConfig):
+class ConvTasNetConfig(StridedFilterbankConfig):
     """The defaults are the paper's best network, 5.05 M parameters at 8 kHz; letters are the paper's."""
 
     model_type: Literal["convtasnet"] = "convtasnet"
     num_filters: int = Field(default=512, ge=1, le=16384)
-    """N, filters of the encoder."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """L, samples of a filter."""
-    stride: int | None = Field(default=None, ge=1)
-    """Samples between frames; None for half a filter."""
     encoder_activation: Literal["linear", "relu"] = "linear"
     """What follows the encoder's filters."""
     bottleneck_channels: int = Field(default=128, ge=1, le=16384)
@@ -65,19 +59,12 @@ class ConvTasNetConfig(ModelConfig):
     """Softmax runs over the sources, filter_softmax over the N filters of each source."""
 
     @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.stride or self.kernel_size // 2
-
-    @property
     def first_norm(self) -> NormName:
         """The normalisation of the encoder's output."""
         return self.input_norm or self.norm
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.hop_length > self.kernel_size:
-            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         if self.padding == "reflect" and self.causal:
             raise ValueError("padding 'reflect' sees the future; causal takes 'zeros' or 'delayed'")
         if self.padding == "delayed" and not self.causal:
@@ -108,7 +95,7 @@ _ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh
 
 
 @register_model("convtasnet", ConvTasNetConfig)
-class ConvTasNet(SeparationModel):
+class ConvTasNet(FilterbankMasking):
     """Encoder, mask network and decoder, all convolutions."""
 
     config: ConvTasNetConfig
@@ -147,8 +134,7 @@ class ConvTasNet(SeparationModel):
     def __init__(self, config: ConvTasNetConfig) -> None:
         super().__init__(config)
         filters, width = config.num_filters, config.bottleneck_channels
-        kernel, hop = config.kernel_size, config.hop_length
-        self.encoder = Encoder(filters, kernel, hop, activation=config.encoder_activation)
+        self.encoder = config.create_encoder(config.encoder_activation)
         self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = nn.Conv1d(filters, width, 1, bias=config.bias)
         self.blocks = nn.ModuleList(
@@ -160,12 +146,7 @@ class ConvTasNet(SeparationModel):
         self.to_masks = nn.Conv1d(
             config.skip_channels or width, config.num_sources * filters, 1, bias=config.bias
         )
-        self.decoder = Decoder(filters, kernel, hop)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.hop_length
+        self.decoder = config.create_decoder()
 
     @property
     def minimum_samples(self) -> int:
@@ -183,16 +164,9 @@ class ConvTasNet(SeparationModel):
     @property
     def look_ahead_samples(self) -> int | None:
         """The rest of the last frame that overlaps a sample."""
-        return self.config.kernel_size - 1 if self.causal else None
+        return self.frame_look_ahead if self.causal else None
 
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        features = self.encoder(mixture)  # [B, N, L]
-        masks = self._estimate_masks(features)  # [B, C, N, L]
-        return self.decoder(masks * features.unsqueeze(1))
-
-    def _estimate_masks(self, features: Tensor) -> Tensor:
-        """Masks ``[B, C, N, L]`` of the encoder's output ``[B, N, L]``."""
+    def estimate_masks(self, features: Tensor) -> Tensor:
         width = self.config.bottleneck_channels
         # One sum holds the residual path in its first D channels and the skip path in the rest.
         total = F.pad(self.bottleneck(self.input_norm(features)), (0, 0, 0, self.config.skip_channels))

@@ -57,7 +57,6 @@ class DPMamba(DualPathMasking):
 
     @staticmethod
     def create_block(config: DPMambaConfig) -> DualPathBlock:
-        """See the base class."""
 
         def layer() -> nn.Module:
             create = lambda: BidirectionalMamba(config.mamba_sizes)  # noqa: E731

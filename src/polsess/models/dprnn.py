@@ -13,26 +13,20 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.chunk_masks import ChunkMasks
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
 from polsess.models.registry import register_model
 
 
-class DPRNNConfig(ModelConfig):
+class DPRNNConfig(StridedFilterbankConfig):
     """The defaults are the paper's network with its longest filters; ``paper`` has the shortest."""
 
     model_type: Literal["dprnn"] = "dprnn"
     num_filters: int = Field(default=64, ge=1, le=16384)
-    """N."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """Samples of a filter (window length)."""
-    stride: int | None = Field(default=None, ge=1)
-    """Samples between frames; None for half a filter."""
     encoder_activation: Literal["linear", "relu"] = "linear"
     """What follows the encoder's filters."""
     bottleneck_channels: int = Field(default=64, ge=1, le=16384)
@@ -70,15 +64,8 @@ class DPRNNConfig(ModelConfig):
     """Share of activations dropped between layers of a recurrent network in training."""
     mask_activation: MaskActivation = "sigmoid"
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.stride or self.kernel_size // 2
-
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.hop_length > self.kernel_size:
-            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         if self.chunk_padding == "half" and self.hop_size is not None:
             raise ValueError("chunk_padding 'half' has a hop of half a chunk; leave hop_size out")
         if (self.hop_size or 1) > self.chunk_size:
@@ -116,7 +103,7 @@ _SPEECHBRAIN: dict[str, Any] = {
 
 
 @register_model("dprnn", DPRNNConfig)
-class DPRNN(SeparationModel):
+class DPRNN(FilterbankMasking):
     """Encoder, blocks of one recurrent network within and one across chunks, masks, decoder."""
 
     config: DPRNNConfig
@@ -151,23 +138,12 @@ class DPRNN(SeparationModel):
     def __init__(self, config: DPRNNConfig) -> None:
         super().__init__(config)
         filters, channels = config.num_filters, config.bottleneck_channels
-        kernel, hop = config.kernel_size, config.hop_length
-        self.encoder = Encoder(filters, kernel, hop, activation=config.encoder_activation)
+        self.encoder = config.create_encoder(config.encoder_activation)
         self.input_norm = create_norm(config.norm, filters)
         self.bottleneck = nn.Linear(filters, channels, bias=config.bottleneck_bias)
         self.blocks = nn.ModuleList(DualPathBlock(config) for _ in range(config.num_blocks))
         self.to_masks = ChunkMasks(channels, channels, config.num_sources, filters, config.mask_activation)
-        self.decoder = Decoder(filters, kernel, hop)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.hop_length
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
+        self.decoder = config.create_decoder()
 
     @property
     def causal(self) -> bool:
@@ -182,18 +158,15 @@ class DPRNN(SeparationModel):
             return None
         whole_chunk = self.config.intra_bidirectional or self.config.norm == "cgLN"
         frames = self.config.chunk_size - 1 if whole_chunk else 0
-        return frames * self.hop_length + self.config.kernel_size - 1
+        return frames * self.hop_length + self.frame_look_ahead
 
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        features = self.encoder(mixture)  # [B, N, L]
+    def estimate_masks(self, features: Tensor) -> Tensor:
         frames = self.bottleneck(self.input_norm(features).mT)  # [B, L, H]
         chunking = self.config.chunking(frames.shape[1])
         chunks = chunking.segment(frames)  # [B, S, K, H]
         for block in self.blocks:
             chunks = block(chunks)
-        masks = self.to_masks(chunks, chunking)  # [B, C, N, L]
-        return self.decoder(masks * features.unsqueeze(1))
+        return self.to_masks(chunks, chunking)
 
 
 class DualPathBlock(nn.Module):

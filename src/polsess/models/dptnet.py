@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.attention import SelfAttention
 from polsess.models.layers.chunk_masks import ChunkMasks
 from polsess.models.layers.dual_path import (
@@ -25,7 +24,7 @@ from polsess.models.layers.dual_path import (
     map_across_chunks,
     map_within_chunks,
 )
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 from polsess.models.layers.recurrent import Recurrent
@@ -41,16 +40,12 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class DPTNetConfig(ModelConfig):
+class DPTNetConfig(StridedFilterbankConfig):
     """Dual-path improved transformers; the defaults are Asteroid's, ``paper`` has half the units."""
 
     model_type: Literal["dptnet"] = "dptnet"
     num_filters: int = Field(default=64, ge=1, le=16384)
     """N; the transformers' D is N, rounded up to a multiple of the heads by a linear map."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """Samples of a filter."""
-    stride: int | None = Field(default=None, ge=1)
-    """Samples between frames; None for half a filter."""
     encoder_activation: Literal["linear", "relu"] = "relu"
     """What follows the encoder's filters."""
     num_heads: int = Field(default=4, ge=1, le=1024)
@@ -75,19 +70,12 @@ class DPTNetConfig(ModelConfig):
     mask_activation: MaskActivation = "relu"
 
     @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.stride or self.kernel_size // 2
-
-    @property
     def d_model(self) -> int:
         """D."""
         return -(-self.num_filters // self.num_heads) * self.num_heads
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.hop_length > self.kernel_size:
-            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         if (self.hop_size or 1) > self.chunk_size:
             raise ValueError(f"hop_size {self.hop_size} skips frames of chunk_size {self.chunk_size}")
         return self
@@ -98,7 +86,7 @@ class DPTNetConfig(ModelConfig):
 
 
 @register_model("dptnet", DPTNetConfig)
-class DPTNet(SeparationModel):
+class DPTNet(FilterbankMasking):
     """Encoder, blocks of one transformer layer within and one across chunks, masks, decoder.
 
     On Asteroid's weights: its softmax runs over the sources, so that a network for one source has the
@@ -128,36 +116,22 @@ class DPTNet(SeparationModel):
     def __init__(self, config: DPTNetConfig) -> None:
         super().__init__(config)
         filters, features = config.num_filters, config.d_model
-        kernel, hop = config.kernel_size, config.hop_length
-        self.encoder = Encoder(filters, kernel, hop, activation=config.encoder_activation)
+        self.encoder = config.create_encoder(config.encoder_activation)
         self.widen = nn.Linear(filters, features) if features != filters else None
         self.input_norm = create_norm(config.norm, features)
         self.blocks = nn.ModuleList(DualPathLayers(config) for _ in range(config.num_blocks))
         self.to_masks = ChunkMasks(
             features, filters, config.num_sources, None, config.mask_activation, average=True
         )
-        self.decoder = Decoder(filters, kernel, hop)
+        self.decoder = config.create_decoder()
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.hop_length
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
-
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        features = self.encoder(mixture)  # [B, N, L]
+    def estimate_masks(self, features: Tensor) -> Tensor:
         wide = features if self.widen is None else self.widen(features.mT).mT  # [B, D, L]
         chunking = self.config.chunking(features.shape[-1])
         chunks = chunking.segment(self.input_norm(wide).mT)  # [B, S, K, D]
         for block in self.blocks:
             chunks = block(chunks)
-        masks = self.to_masks(chunks, chunking)  # [B, C, N, L]
-        return self.decoder(masks * features.unsqueeze(1))
+        return self.to_masks(chunks, chunking)
 
 
 class DualPathLayers(nn.Module):

@@ -13,24 +13,18 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, activate_masks
 from polsess.models.layers.norms import create_norm
 from polsess.models.layers.recurrent import Recurrent
 from polsess.models.registry import register_model
 
 
-class LSTMTasNetConfig(ModelConfig):
+class LSTMTasNetConfig(StridedFilterbankConfig):
     """A stack of LSTMs between filterbanks; the defaults are Asteroid's."""
 
     model_type: Literal["lstmtasnet"] = "lstmtasnet"
     num_filters: int = Field(default=64, ge=1, le=16384)
-    """N."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """Samples of a filter."""
-    stride: int | None = Field(default=None, ge=1)
-    """Samples between frames; None for half a filter."""
     hidden_size: int = Field(default=512, ge=1, le=16384)
     """Units of each direction."""
     num_layers: int = Field(default=4, ge=1, le=64)
@@ -41,22 +35,15 @@ class LSTMTasNetConfig(ModelConfig):
     """Share of activations dropped between layers in training."""
     mask_activation: MaskActivation = "sigmoid"
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.stride or self.kernel_size // 2
-
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.hop_length > self.kernel_size:
-            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         if self.dropout and self.num_layers == 1:
             raise ValueError("dropout acts between layers; with num_layers 1 set it to 0")
         return self
 
 
 @register_model("lstmtasnet", LSTMTasNetConfig)
-class LSTMTasNet(SeparationModel):
+class LSTMTasNet(FilterbankMasking):
     """Gated encoder, LSTMs over the frames, masks, decoder.
 
     On Asteroid's weights: its softmax ran over the frames (``mask_activation: frame_softmax``), its cell is
@@ -72,8 +59,8 @@ class LSTMTasNet(SeparationModel):
 
     def __init__(self, config: LSTMTasNetConfig) -> None:
         super().__init__(config)
-        filters, kernel, hop = config.num_filters, config.kernel_size, config.hop_length
-        self.encoder = Encoder(filters, kernel, hop, activation="gated")
+        filters = config.num_filters
+        self.encoder = config.create_encoder("gated")
         self.norm = create_norm("gLN" if config.bidirectional else "cgLN", filters)
         self.rnn = Recurrent(
             "LSTM",
@@ -84,17 +71,7 @@ class LSTMTasNet(SeparationModel):
             dropout=config.dropout,
         )
         self.to_masks = nn.Linear(self.rnn.output_size, config.num_sources * filters)
-        self.decoder = Decoder(filters, kernel, hop)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.hop_length
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
+        self.decoder = config.create_decoder()
 
     @property
     def causal(self) -> bool:
@@ -104,12 +81,9 @@ class LSTMTasNet(SeparationModel):
     @property
     def look_ahead_samples(self) -> int | None:
         """The rest of the last frame that overlaps a sample."""
-        return self.config.kernel_size - 1 if self.causal else None
+        return self.frame_look_ahead if self.causal else None
 
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        features = self.encoder(mixture)  # [B, N, L]
+    def estimate_masks(self, features: Tensor) -> Tensor:
         hidden = self.rnn(self.norm(features).permute(2, 0, 1))  # [L, B, H]
         logits = self.to_masks(hidden).unflatten(-1, (self.output_sources, -1))  # [L, B, C, N]
-        masks = activate_masks(logits.permute(1, 2, 3, 0), self.config.mask_activation)  # [B, C, N, L]
-        return self.decoder(masks * features.unsqueeze(1))
+        return activate_masks(logits.permute(1, 2, 3, 0), self.config.mask_activation)

@@ -14,20 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankMasking
 from polsess.models.layers.mamba import BidirectionalMamba, MambaSizes, MambaStack
 from polsess.models.registry import register_model
 
 
-class MambaTasNetConfig(ModelConfig):
+class MambaTasNetConfig(FilterbankConfig):
     """Mamba-TasNet; the defaults are the paper's size S."""
 
     model_type: Literal["mambatasnet"] = "mambatasnet"
-    num_filters: int = Field(default=256, ge=1)
-    """N, features of the learned filterbank and of the layers."""
-    kernel_size: int = Field(default=16, ge=2)
-    """Samples of a filter; frames are half as far apart."""
     num_layers: int = Field(default=16, ge=1)
     """Bidirectional layers."""
     num_states: int = Field(default=16, ge=1)
@@ -38,18 +33,13 @@ class MambaTasNetConfig(ModelConfig):
     """Channels of the state-space models per feature."""
 
     @property
-    def stride(self) -> int:
-        """Samples between frames."""
-        return self.kernel_size // 2
-
-    @property
     def mamba_sizes(self) -> MambaSizes:
         """Of every layer."""
         return MambaSizes(self.num_filters, self.num_states, self.conv_kernel_size, self.expansion)
 
 
 @register_model("mambatasnet", MambaTasNetConfig)
-class MambaTasNet(SeparationModel):
+class MambaTasNet(FilterbankMasking):
     """One rectified mask per source on a learned filterbank."""
 
     config: MambaTasNetConfig
@@ -66,27 +56,15 @@ class MambaTasNet(SeparationModel):
     def __init__(self, config: MambaTasNetConfig) -> None:
         super().__init__(config)
         filters, sizes = config.num_filters, config.mamba_sizes
-        self.encoder = Encoder(filters, config.kernel_size, config.stride, activation="relu")
+        self.encoder = config.create_encoder("relu")
         self.norm = nn.LayerNorm(filters, eps=1e-8)
         self.bottleneck = nn.Linear(filters, filters, bias=False)
         mixers = [lambda: BidirectionalMamba(sizes)] * config.num_layers
         self.layers = MambaStack(filters, mixers, final_norm=True)
         self.to_masks = nn.Linear(filters, config.num_sources * filters, bias=False)
-        self.decoder = Decoder(filters, config.kernel_size, config.stride)
+        self.decoder = config.create_decoder()
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.stride
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
-
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        encoded = self.encoder(mixture)  # [B, N, L]
-        frames = self.layers(self.bottleneck(self.norm(encoded.mT)))  # [B, L, N]
+    def estimate_masks(self, features: Tensor) -> Tensor:
+        frames = self.layers(self.bottleneck(self.norm(features.mT)))  # [B, L, N]
         masks = self.to_masks(frames).relu().unflatten(-1, (self.output_sources, -1))  # [B, L, C, N]
-        return self.decoder(masks.permute(0, 2, 3, 1) * encoded.unsqueeze(1))
+        return masks.permute(0, 2, 3, 1)

@@ -17,14 +17,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.depthwise import DepthwiseConv
+from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
 from polsess.models.layers.rotary import RotaryRates, inverse_frequencies, rotate
 from polsess.models.registry import register_model
 
 
-class MossFormer2Config(ModelConfig):
+class MossFormer2Config(FilterbankConfig):
     """Gated attention and memory blocks; the defaults are the published sizes."""
 
     model_type: Literal["mossformer2"] = "mossformer2"
@@ -69,7 +69,7 @@ class MossFormer2Config(ModelConfig):
 
 
 @register_model("mossformer2", MossFormer2Config)
-class MossFormer2(SeparationModel):
+class MossFormer2(FilterbankModel):
     """A learned filterbank whose frames pass attention and memory blocks."""
 
     config: MossFormer2Config
@@ -110,17 +110,11 @@ class MossFormer2(SeparationModel):
         self.decoder = nn.ConvTranspose1d(filters, 1, config.kernel_size, self.hop_length, bias=False)
 
     @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.kernel_size // 2
-
-    @property
     def minimum_samples(self) -> int:
         """Two frames: the memory's statistics over time need them."""
         return self.config.kernel_size + self.hop_length
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
         return self._separate(mixture, None)
 
     def estimate_padded(self, mixture: Tensor, lengths: Tensor) -> Tensor:

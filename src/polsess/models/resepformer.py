@@ -137,7 +137,6 @@ class RESepFormer(SegmentMaskingModel):
         return self.segment_look_ahead if sees_segment else self.frame_look_ahead
 
     def process_segments(self, segments: Tensor) -> Tensor:
-        """See the base class."""
         for index, segment_model in enumerate(self.segment_models):
             if index > 0 and self.memory_models:
                 memory = self.memory_models[index - 1](segments.mean(dim=2))  # [B, S, N]

@@ -104,6 +104,5 @@ class SepFormer(DualPathMasking):
 
     @staticmethod
     def create_block(config: SepFormerConfig) -> DualPathBlock:
-        """See the base class."""
         intra = _create_transformer(config, config.num_intra_layers)
         return DualPathBlock(config, intra, _create_transformer(config, config.num_inter_layers))

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.depthwise import DepthwiseConv
+from polsess.models.layers.filterbank_model import FilterbankModel, StridedFilterbankConfig
 from polsess.models.layers.padding import UtteranceNorm
 from polsess.models.registry import register_model
 
@@ -24,16 +24,11 @@ _MAX_SCORES = 1 << 25
 """Attention scores held at once: longer mixtures attend in blocks of queries."""
 
 
-class SepReformerConfig(ModelConfig):
+class SepReformerConfig(StridedFilterbankConfig):
     """Separation encoder and reconstruction decoder; the defaults are the published Base size."""
 
     model_type: Literal["sepreformer"] = "sepreformer"
-    num_filters: int = Field(default=256, ge=1)
-    """N, filters of the encoder."""
-    kernel_size: int = Field(default=16, ge=1)
-    """Samples of a filter."""
-    stride: int = Field(default=4, ge=1)
-    """Samples between frames."""
+    stride: int | None = Field(default=4, ge=1)
     num_features: int = Field(default=128, ge=1)
     """F, features of a frame."""
     num_stages: int = Field(default=4, ge=1)
@@ -53,8 +48,6 @@ class SepReformerConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.stride > self.kernel_size:
-            raise ValueError(f"stride must not exceed kernel_size {self.kernel_size}, got {self.stride}")
         if self.num_features % self.num_heads:
             raise ValueError(f"num_heads must divide num_features {self.num_features}, got {self.num_heads}")
         for name in ("local_kernel_size", "sampling_kernel_size"):
@@ -64,7 +57,7 @@ class SepReformerConfig(ModelConfig):
 
 
 @register_model("sepreformer", SepReformerConfig)
-class SepReformer(SeparationModel):
+class SepReformer(FilterbankModel):
     """A learned filterbank, whose frames a U-net with early speaker split maps to the sources' frames."""
 
     config: SepReformerConfig
@@ -87,7 +80,7 @@ class SepReformer(SeparationModel):
     def __init__(self, config: SepReformerConfig) -> None:
         super().__init__(config)
         filters, features, stages = config.num_filters, config.num_features, config.num_stages
-        self.encoder = nn.Conv1d(1, filters, config.kernel_size, config.stride, bias=False)
+        self.encoder = nn.Conv1d(1, filters, config.kernel_size, config.hop_length, bias=False)
         self.norm = UtteranceNorm(filters)
         self.project = nn.Linear(filters, features, bias=False)
         self.distances = nn.Parameter(torch.randn(2 * config.max_distance, features // config.num_heads))
@@ -101,18 +94,7 @@ class SepReformer(SeparationModel):
         self.output = OutputHead(config)
         self.auxiliary = nn.ModuleList(OutputHead(config) for _ in range(stages))
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.stride
-
-    @property
-    def minimum_samples(self) -> int:
-        """One frame."""
-        return self.config.kernel_size
-
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
         encoded = self._encode(mixture)
         return self.output(self._separate(encoded)[-1][:, : encoded.shape[1]])
 
@@ -376,7 +358,7 @@ class OutputHead(nn.Module):
             nn.Linear(features, 4 * features), nn.GLU(), nn.Linear(2 * features, config.num_filters)
         )
         self.decoder = nn.ConvTranspose1d(
-            config.num_filters, 1, config.kernel_size, config.stride, bias=False
+            config.num_filters, 1, config.kernel_size, config.hop_length, bias=False
         )
 
     def forward(self, frames: Tensor, encoded: Tensor | None = None) -> Tensor:

@@ -168,7 +168,6 @@ class SkiM(SegmentMaskingModel):
         return self.segment_look_ahead if self.config.norm == "gLN" else self.frame_look_ahead
 
     def process_segments(self, segments: Tensor) -> Tensor:
-        """See the base class."""
         num_segments = segments.shape[1]
         frames, state = self.segment_models[0](segments.flatten(0, 1), None)
         for memory, segment_model in zip(self.memories, self.segment_models[1:], strict=True):

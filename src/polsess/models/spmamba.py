@@ -118,7 +118,6 @@ class SPMamba(SpectralModel):
         )
 
     def map_grid(self, grid: Tensor) -> Tensor:
-        """See the base class."""
         for block in self.blocks:
             if self.config.recompute_blocks and torch.is_grad_enabled():
                 grid = checkpoint(block, grid, use_reentrant=False, preserve_rng_state=False)

@@ -18,14 +18,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.masks import MaskActivation, activate_masks
 from polsess.models.layers.norms import GlobalLayerNorm
 from polsess.models.registry import register_model
 
 
-class SuDoRMRFConfig(ModelConfig):
+class SuDoRMRFConfig(FilterbankConfig):
     """Both generations of SuDoRM-RF; the defaults are Asteroid's improved network."""
 
     model_type: Literal["sudormrf"] = "sudormrf"
@@ -58,11 +58,6 @@ class SuDoRMRFConfig(ModelConfig):
             raise ValueError(f"num_filters must be even in the original variant, got {self.num_filters}.")
         return self
 
-    @property
-    def stride(self) -> int:
-        """Samples between frames."""
-        return self.kernel_size // 2
-
 
 def _published(num_blocks: int, num_filters: int) -> dict[str, Any]:
     """The authors' improved checkpoints (Zenodo 6299852); the depth follows from the published sizes."""
@@ -82,7 +77,7 @@ _ASTEROID_16K = {"num_sources": 1, "sample_rate": 16000, "kernel_size": 41}
 
 
 @register_model("sudormrf", SuDoRMRFConfig)
-class SuDoRMRF(SeparationModel):
+class SuDoRMRF(FilterbankModel):
     """Masks from a stack of blocks that go down to coarse frames and up again.
 
     Mixtures are zero-padded until frames divide evenly. On published weights: the authors' files are pickled
@@ -113,7 +108,7 @@ class SuDoRMRF(SeparationModel):
 
     def __init__(self, config: SuDoRMRFConfig) -> None:
         super().__init__(config)
-        filters, hidden, half = config.num_filters, config.bottleneck_channels, config.stride
+        filters, hidden, half = config.num_filters, config.bottleneck_channels, config.hop_length
         self.encoder = Encoder(
             filters,
             config.kernel_size,
@@ -136,13 +131,12 @@ class SuDoRMRF(SeparationModel):
             self.decoder = Decoder(filters, config.kernel_size, half, padding=half, output_padding=half - 1)
 
     @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.stride
+    def minimum_samples(self) -> int:
+        """Any number: the borders are padded."""
+        return 1
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        multiple = math.lcm(self.config.stride, 2**self.config.depth)
+        multiple = math.lcm(self.config.hop_length, 2**self.config.depth)
         padded = F.pad(mixture, (0, -mixture.shape[-1] % multiple))
         features = self.encoder(padded)  # [B, N, L]
         hidden = self.bottleneck(self.norm(features)).unsqueeze(2)  # [B, H, 1, L]

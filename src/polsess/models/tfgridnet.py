@@ -117,5 +117,4 @@ class TFGridNet(SpectralModel):
         )
 
     def map_grid(self, grid: Tensor) -> Tensor:
-        """See the base class."""
         return self.blocks(grid)

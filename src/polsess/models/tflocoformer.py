@@ -274,5 +274,4 @@ class TFLocoformer(SpectralModel):
         self.paths = nn.Sequential(*paths)
 
     def map_grid(self, grid: Tensor) -> Tensor:
-        """See the base class."""
         return self.paths(grid)

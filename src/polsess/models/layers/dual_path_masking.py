@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import (
     Chunking,
     frames_per_block,
@@ -24,17 +23,13 @@ from polsess.models.layers.dual_path import (
     map_within_chunks,
     runs_in_blocks,
 )
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.norms import TokenNormName, create_norm, create_token_norm
 
 
-class DualPathConfig(ModelConfig):
+class DualPathConfig(FilterbankConfig):
     """The filterbank, the chunks and the blocks; an architecture adds what runs along the paths."""
 
-    num_filters: int = Field(default=256, ge=1, le=16384)
-    """N, features of the learned filterbank."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """Samples of a filter; frames are half as far apart."""
     d_model: int = Field(default=256, ge=1, le=16384)
     """D, features inside the blocks."""
     chunk_size: int = Field(default=250, ge=2)
@@ -45,11 +40,6 @@ class DualPathConfig(ModelConfig):
     """The normalisation of the filterbank's output and after each model."""
     skip_around_intra: bool = True
     """Whether the input of the model within chunks is added to its output."""
-
-    @property
-    def stride(self) -> int:
-        """Samples between frames."""
-        return self.kernel_size // 2
 
 
 class DualPathBlock(nn.Module):
@@ -79,7 +69,7 @@ class DualPathBlock(nn.Module):
         return inter
 
 
-class DualPathMasking(SeparationModel):
+class DualPathMasking(FilterbankModel):
     """One rectified mask per source on a learned filterbank; each mask sees the whole mixture.
 
     Args:
@@ -90,8 +80,8 @@ class DualPathMasking(SeparationModel):
 
     def __init__(self, config: DualPathConfig) -> None:
         super().__init__(config)
-        filters, features, stride = config.num_filters, config.d_model, config.stride
-        self.encoder = Encoder(filters, config.kernel_size, stride, activation="relu")
+        filters, features = config.num_filters, config.d_model
+        self.encoder = config.create_encoder("relu")
         self.norm = create_norm(config.norm, filters)
         self.bottleneck = nn.Linear(filters, features, bias=False)
         self.blocks = nn.ModuleList(self.create_block(config) for _ in range(config.num_blocks))
@@ -99,25 +89,14 @@ class DualPathMasking(SeparationModel):
         self.to_sources = nn.Linear(features, config.num_sources * features)
         self.gated_output = nn.Linear(features, 2 * features)
         self.to_mask = nn.Linear(features, filters, bias=False)
-        self.decoder = Decoder(filters, config.kernel_size, stride)
+        self.decoder = config.create_decoder()
 
     @staticmethod
     @abstractmethod
     def create_block(config: Any) -> DualPathBlock:
         """One block with fresh weights; ``config`` is that of the architecture."""
 
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.stride
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
-
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
         encoded = self.encoder(mixture)  # [B, N, L]
         frames = self.bottleneck(self.norm(encoded).mT)  # [B, L, D]
         chunking = Chunking.half_overlapping(frames.shape[1], self.config.chunk_size)

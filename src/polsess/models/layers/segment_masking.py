@@ -14,31 +14,23 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank import Decoder, Encoder
+from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankMasking
 from polsess.models.layers.masks import activate_masks
 
 
-class SegmentMaskingConfig(ModelConfig):
+class SegmentMaskingConfig(FilterbankConfig):
     """The filterbank, the segments and the masks."""
 
     num_filters: int = Field(default=128, ge=1, le=16384)
     """N, features of the learned filterbank and of everything up to the masks."""
-    kernel_size: int = Field(default=16, ge=2, le=16384)
-    """Samples of a filter; frames are half as far apart."""
     segment_size: int = Field(default=150, ge=1)
     """K, frames of a segment."""
     mask_activation: Literal["relu", "sigmoid", "tanh"] = "relu"
     """What bounds the masks."""
 
-    @property
-    def stride(self) -> int:
-        """Samples between frames."""
-        return self.kernel_size // 2
 
-
-class SegmentMaskingModel(SeparationModel):
+class SegmentMaskingModel(FilterbankMasking):
     """Encode, cut into segments, let the architecture process them, mask, decode.
 
     Args:
@@ -49,44 +41,24 @@ class SegmentMaskingModel(SeparationModel):
 
     def __init__(self, config: SegmentMaskingConfig) -> None:
         super().__init__(config)
-        filters, stride = config.num_filters, config.stride
-        self.encoder = Encoder(filters, config.kernel_size, stride, activation="relu")
+        filters = config.num_filters
+        self.encoder = config.create_encoder("relu")
         self.activation = nn.PReLU()
         self.to_masks = nn.Linear(filters, config.num_sources * filters)
-        self.decoder = Decoder(filters, config.kernel_size, stride)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples between frames."""
-        return self.config.stride
-
-    @property
-    def minimum_samples(self) -> int:
-        """One filter."""
-        return self.config.kernel_size
-
-    @property
-    def frame_look_ahead(self) -> int:
-        """Samples that a frame reaches beyond the first sample that it gives an estimate of."""
-        return self.config.kernel_size - 1
+        self.decoder = config.create_decoder()
 
     @property
     def segment_look_ahead(self) -> int:
         """The same when a frame also sees the rest of its segment."""
-        return (self.config.segment_size - 1) * self.config.stride + self.frame_look_ahead
+        return (self.config.segment_size - 1) * self.hop_length + self.frame_look_ahead
 
     @abstractmethod
     def process_segments(self, segments: Tensor) -> Tensor:
         """Map ``[B, S, K, N]`` to ``[B, S, K, N]``; the architecture proper."""
 
-    def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
-        encoded = self.encoder(mixture)  # [B, N, L]
-        segmentation = Chunking.disjoint(encoded.shape[-1], self.config.segment_size)
-        segments = segmentation.segment(encoded.mT)  # [B, S, K, N]
+    def estimate_masks(self, features: Tensor) -> Tensor:
+        segmentation = Chunking.disjoint(features.shape[-1], self.config.segment_size)
+        segments = segmentation.segment(features.mT)  # [B, S, K, N]
         frames = segmentation.overlap_add(self.process_segments(segments))  # [B, L, N]
         logits = self.to_masks(self.activation(frames)).mT  # [B, C*N, L]
-        masks = activate_masks(
-            logits.unflatten(1, (self.output_sources, -1)), self.config.mask_activation
-        )  # [B, C, N, L]
-        return self.decoder(masks * encoded.unsqueeze(1))
+        return activate_masks(logits.unflatten(1, (self.output_sources, -1)), self.config.mask_activation)

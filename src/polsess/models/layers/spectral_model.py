@@ -88,7 +88,6 @@ class SpectralModel(SeparationModel):
         return self.transform.minimum_samples
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        """See the base class."""
         level = signal_level(mixture) if self.normalize_variance else mixture.new_ones(len(mixture), 1)
         grid = self.map_grid(self._encode(mixture / level))
         return self._decode(grid, mixture.shape[-1]) * level.unsqueeze(-1)

@@ -1,0 +1,98 @@
+"""The ground of every model on a learned filterbank: its frames, and masks between analysis and synthesis.
+
+Luo and Mesgarani (2018), "TasNet", https://arxiv.org/abs/1711.00541.
+
+Shapes: B batch, C sources, T samples, N filters, L frames.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.filterbank import Decoder, Encoder, FilterbankActivation
+
+
+class FilterbankConfig(ModelConfig):
+    """A filterbank whose frames are half a filter apart."""
+
+    num_filters: int = Field(default=256, ge=1, le=16384)
+    """N."""
+    kernel_size: int = Field(default=16, ge=2, le=16384)
+    """Samples of a filter."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between frames."""
+        return self.kernel_size // 2
+
+    def create_encoder(self, activation: FilterbankActivation) -> Encoder:
+        """The analysis filterbank with fresh weights."""
+        return Encoder(self.num_filters, self.kernel_size, self.hop_length, activation=activation)
+
+    def create_decoder(self) -> Decoder:
+        """The synthesis filterbank with fresh weights."""
+        return Decoder(self.num_filters, self.kernel_size, self.hop_length)
+
+
+class StridedFilterbankConfig(FilterbankConfig):
+    """A filterbank whose frames may be any distance apart, up to one filter."""
+
+    stride: int | None = Field(default=None, ge=1)
+    """Samples between frames; None for half a filter."""
+
+    @property
+    def hop_length(self) -> int:
+        return self.stride or self.kernel_size // 2
+
+    @model_validator(mode="after")
+    def _frames_touch(self) -> Self:
+        if self.hop_length > self.kernel_size:
+            raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
+        return self
+
+
+class FilterbankModel(SeparationModel):
+    """A model whose frames are those of a learned filterbank."""
+
+    config: FilterbankConfig
+
+    @property
+    def hop_length(self) -> int:
+        return self.config.hop_length
+
+    @property
+    def minimum_samples(self) -> int:
+        """One filter."""
+        return self.config.kernel_size
+
+    @property
+    def frame_look_ahead(self) -> int:
+        """Samples that a frame reaches beyond the first sample that it gives an estimate of."""
+        return self.config.kernel_size - 1
+
+
+class FilterbankMasking(FilterbankModel):
+    """Masks on the features of the mixture. The architecture creates ``encoder`` and ``decoder``."""
+
+    encoder: Encoder
+    decoder: Decoder
+
+    @abstractmethod
+    def estimate_masks(self, features: Tensor) -> Tensor:
+        """Masks of every source, the architecture proper.
+
+        Args:
+            features: The encoded mixture, ``[B, N, L]``.
+
+        Returns:
+            ``[B, C, N, L]``.
+        """
+
+    def estimate_sources(self, mixture: Tensor) -> Tensor:
+        features = self.encoder(mixture)  # [B, N, L]
+        return self.decoder(self.estimate_masks(features) * features.unsqueeze(1))
