@@ -1,7 +1,8 @@
 """The command's entry: global options, the list of commands, errors in one line and exit codes.
 
-Every other public file here holds one command and a function ``register(app)`` that adds it. Those files
-import torch and the rest of the package inside their functions, so that help and completion stay fast.
+Every other public file here holds one command and a function ``register(app)`` that adds it. A file is
+imported when its command is needed, and it imports torch and the rest of the package inside its functions, so
+that help and completion stay fast.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import pkgutil
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,6 @@ from typer.core import TyperGroup
 
 import polsess.cli
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
-from polsess.schema import ConfigError
 
 _USUAL_FORMAT = warnings.formatwarning
 _GLOBAL_FLAGS = {"-q", "--quiet", "--debug"}
@@ -50,15 +51,74 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(_exit_code(error)) from None
 
 
+class Commands(Mapping[str, Any]):
+    """The commands of the files beside this one, each imported and built when it is asked for."""
+
+    def __init__(self) -> None:
+        names = sorted(module.name for module in pkgutil.iter_modules(polsess.cli.__path__))
+        self._names = [name for name in names if name not in {"main", "terminal"} and name[0] != "_"]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return typer.main.get_group(self._registered(name)).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Each name with the first paragraph of its help; no command is built for it."""
+        rows = []
+        for name in self:
+            alone = self._registered(name)
+            group = next((each.typer_instance for each in alone.registered_groups), None)
+            help_text = group.info.help if group else alone.registered_commands[0].callback.__doc__
+            rows.append((name, " ".join(str(help_text).strip().split("\n\n")[0].split())))
+        return rows
+
+    @staticmethod
+    def _registered(name: str) -> typer.Typer:
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        importlib.import_module(f"polsess.cli.{name}").register(alone)
+        return alone
+
+
+class Program(CommandGroup):
+    """The program as a whole."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._lazy = Commands()
+        self.commands = self._lazy  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Their names."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(self._lazy.summaries())
+
+
 def _exit_code(error: BaseException) -> ExitCode:
     if isinstance(error, Failure):
         return error.code
-    if isinstance(error, ConfigError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return ExitCode.USAGE  # a path that was given is wrong
-    checkpoints = sys.modules.get("polsess.checkpoints")  # its errors exist only once it is imported
-    if checkpoints is not None and isinstance(error, checkpoints.CheckpointError):
+    if _is_a(error, "polsess.schema", "ConfigError"):
+        return ExitCode.USAGE
+    if _is_a(error, "polsess.checkpoints", "CheckpointError"):
         return ExitCode.MODEL
     return ExitCode.SOME_FAILED
+
+
+def _is_a(error: BaseException, module: str, name: str) -> bool:
+    """Whether an error is of a class in a module that is slow to import, and is not imported for this."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
 
 
 def _format_warning(
@@ -72,11 +132,12 @@ def _format_warning(
 
 app = typer.Typer(
     name="polsess",
-    cls=CommandGroup,
+    cls=Program,
     help="Train, evaluate, compare and run speech separation and enhancement models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # rich alone would take longer than everything else that help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -100,11 +161,6 @@ def _program(
 ) -> None:
     context.obj = Terminal(quiet=quiet, debug=debug)
     warnings.formatwarning = _format_warning
-
-
-for _module in sorted(pkgutil.iter_modules(polsess.cli.__path__), key=lambda module: module.name):
-    if _module.name not in {"main", "terminal"} and not _module.name.startswith("_"):
-        importlib.import_module(f"polsess.cli.{_module.name}").register(app)
 
 
 def main() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _FILE_WIDTH = 200
 
@@ -44,6 +47,8 @@ def explain(error: BaseException) -> str:
 
 def create_page() -> Console:
     """Where tables are printed: as wide as the terminal, and in a file wide enough for whole names."""
+    from rich.console import Console
+
     page = Console(highlight=False, markup=False)
     if not page.is_terminal and "COLUMNS" not in os.environ:
         page.width = _FILE_WIDTH
@@ -61,7 +66,13 @@ class Terminal:
     """Errors only."""
     debug: bool = False
     """Tracebacks instead of one-line errors."""
-    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
+
+    @functools.cached_property
+    def console(self) -> Console:
+        """Stderr."""
+        from rich.console import Console
+
+        return Console(stderr=True, soft_wrap=True, highlight=False)
 
     @property
     def interactive(self) -> bool:
@@ -79,6 +90,8 @@ class Terminal:
 
     def progress(self) -> Progress:
         """A progress bar with the time left; invisible when quiet or when stderr is no terminal."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
