@@ -29,14 +29,14 @@ _TAIL_SECONDS = 0.5  # what the filters ring on, so that the end does not wrap i
 
 
 def integrated_loudness(samples: Tensor, sample_rate: int) -> float:
-    """How loud a sound is, pauses left out.
+    """Integrated loudness of a sound, without its pauses.
 
     Args:
         samples: ``[T]``, finite. Sounds below 400 ms are one block.
-        sample_rate: In Hz.
+        sample_rate: Rate in Hz.
 
     Returns:
-        LUFS; minus infinity where no block is above -70 LUFS.
+        Loudness in LUFS; minus infinity where no block is above -70 LUFS.
     """
     weighted = k_weighted(samples, sample_rate)
     block = min(round(_BLOCK_SECONDS * sample_rate), len(weighted))
@@ -50,7 +50,7 @@ def integrated_loudness(samples: Tensor, sample_rate: int) -> float:
 
 
 def k_weighted(samples: Tensor, sample_rate: int) -> Tensor:
-    """A sound through the weighting filters, ``[T]`` in float64."""
+    """Apply the weighting filters, ``[T]`` in float64."""
     size = len(samples) + round(_TAIL_SECONDS * sample_rate)
     frequencies = torch.fft.rfftfreq(size, 1 / sample_rate, dtype=torch.float64)
     delay = torch.exp(-2j * math.pi * frequencies.clamp_max(_DESIGN_RATE / 2) / _DESIGN_RATE)

@@ -1,7 +1,6 @@
-"""The fast way for the most common sound file: 16-bit PCM in a plain RIFF WAV.
+"""Fast reading and writing of the most common sound file: 16-bit PCM in a plain RIFF WAV.
 
-Only files in which everything is as it should be go this way; every other one, the damaged too, is left to
-the general reader, which says what is wrong with it.
+Only files without any fault are read here; all others are left to the general reader, which names the fault.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ MAX_CHANNELS = 64
 
 _HAS_PREADV = hasattr(os, "preadv") and sys.byteorder == "little"
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
-"""A pipe would block otherwise."""
+"""Without blocking, because opening a pipe would wait for its writer."""
 _HEAD_BYTES = 1024
 _USUAL_HEAD_BYTES = 44
 _PCM = 1
 _MAX_VALUES = 2**30
-"""More at once is the general reader's to refuse."""
+"""Largest number of values that are read at once; the general reader refuses more."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainWav:
-    """Where the samples of a 16-bit WAV lie."""
+    """Header of a 16-bit WAV and the place of its samples."""
 
     sample_rate: int
     num_channels: int
     num_samples: int
-    """Per channel."""
+    """Samples per channel."""
     data_offset: int
-    """The byte of the first sample."""
+    """Byte of the first sample."""
 
 
 def parse_plain_wav(head: bytes | bytearray, size: int) -> PlainWav | None:
@@ -79,7 +78,7 @@ def _check(form: tuple[int, ...] | None, place: int, length: int, size: int) -> 
 
 
 def read_plain_header(path: Path | str) -> PlainWav | None:
-    """The header of a file, or None if it is not such a file or cannot be read."""
+    """Read the header of a file; None if it is not such a file or cannot be read."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a pipe would block when opened; pathlib is slow here
         if not stat.S_ISREG(status.st_mode):
@@ -98,7 +97,7 @@ def read_plain_pcm(
     Args:
         path: The file.
         start: The first sample.
-        num_samples: How many per channel; None for all that follow.
+        num_samples: Samples per channel; None for all that follow.
 
     Returns:
         Samples ``[T, channels]`` and the header; None if it is not such a file or the part is not in it.
@@ -126,7 +125,7 @@ def read_plain_pcm(
 
 
 def encode_plain_pcm(samples: NDArray[np.int16], sample_rate: int) -> bytes:
-    """Integers ``[T]`` as the bytes of a mono WAV file."""
+    """Encode integers ``[T]`` as a mono WAV file."""
     data = np.ascontiguousarray(samples, "<i2").tobytes()
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, _PCM, 1, sample_rate, 2 * sample_rate, 2, 16)
     head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form
@@ -134,12 +133,12 @@ def encode_plain_pcm(samples: NDArray[np.int16], sample_rate: int) -> bytes:
 
 
 def read_plain_mono(path: str, start: int, out: NDArray[np.int16]) -> PlainWav | None:
-    """Read a part of a mono file into memory that is there already; the fewest steps that are safe.
+    """Read a part of a mono file into existing memory, with as few system calls as is safe.
 
     Args:
         path: The file.
         start: The first sample.
-        out: Contiguous little-endian integers ``[T]``; filled whole, or undefined where None is returned.
+        out: Contiguous little-endian integers ``[T]``; undefined where None is returned.
 
     Returns:
         The header; None if it is not such a file, not mono, or the part is not in it.
@@ -174,7 +173,7 @@ def read_plain_mono(path: str, start: int, out: NDArray[np.int16]) -> PlainWav |
 def write_plain_pcm(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None:
     """Write integers ``[T]`` as a mono file, whole or not at all, but without waiting for the disk.
 
-    Flushing each of a million files would take hours; whoever writes them can make one again.
+    Flushing each of a million files would take hours, and a lost one can be made again.
     """
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(encode_plain_pcm(samples, sample_rate))

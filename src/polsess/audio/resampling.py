@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """Samples after a conversion: rounded up, so that a sound never vanishes."""
+    """Number of samples after a conversion, rounded up so that a sound never vanishes."""
     return -(-num_samples * to_rate // from_rate)
 
 
@@ -19,7 +19,7 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     Args:
         samples: ``[..., T]`` in float32.
         from_rate: Rate of ``samples`` in Hz.
-        to_rate: The rate wanted.
+        to_rate: Wanted rate in Hz.
 
     Returns:
         ``[..., T']`` with T' = ``resampled_length(T, from_rate, to_rate)``, without delay.
@@ -36,7 +36,7 @@ class StreamResampler:
 
     Args:
         from_rate: Rate of the input in Hz.
-        to_rate: The rate wanted.
+        to_rate: Wanted rate in Hz.
         num_channels: Rows of every block.
     """
 

@@ -1,4 +1,4 @@
-"""Writing sound files: whole or not at all, never clipped or non-finite without a word."""
+"""Writing sound files: whole or not at all, never with clipped or non-finite samples unnoticed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polsess.files import atomic_path
 Container = Literal["wav", "flac", "ogg", "mp3"]
 Bits = Literal["16", "24", "32f"]
 ClipMode = Literal["rescale", "clamp", "error"]
-"""What to do with samples beyond full scale: make all quieter, cut the peaks, or refuse."""
+"""Treatment of samples beyond full scale: make all quieter, cut the peaks, or refuse."""
 
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32f": "FLOAT"}
 _LOSSY = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -29,11 +29,11 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """How a sound is stored.
+    """Container and sample format of a sound file.
 
     Args:
-        container: The kind of file.
-        bits: Bits of a sample; None for 16. OGG and MP3 have none.
+        container: Kind of file.
+        bits: Bits per sample; None for 16. OGG and MP3 have none.
 
     Raises:
         ValueError: If the container cannot hold such samples.
@@ -54,11 +54,11 @@ class AudioFormat:
 
     @classmethod
     def of(cls, path: Path | str, bits: Bits | None = None) -> AudioFormat:
-        """The format that a file name's ending asks for."""
+        """Format by the suffix of a file name."""
         return cls(Path(path).suffix.lower().removeprefix("."), bits)  # type: ignore[arg-type]
 
     def check_rate(self, sample_rate: int, path: Path | str) -> None:
-        """Refuse a rate in Hz that the container does not have.
+        """Refuse a rate in Hz that the container does not support.
 
         Raises:
             AudioError: Naming the file that cannot be written.
@@ -68,22 +68,22 @@ class AudioFormat:
 
     @property
     def subtype(self) -> str:
-        """The encoding by libsndfile's name."""
+        """Name of the encoding in libsndfile."""
         return _LOSSY.get(self.container) or _SUBTYPES[self.bits or "16"]
 
     @property
     def holds_peaks(self) -> bool:
-        """Whether samples beyond full scale survive."""
+        """Whether samples beyond full scale can be stored."""
         return self.bits == "32f"
 
 
 def peak_gain(peak: float, audio_format: AudioFormat, clip_mode: ClipMode) -> float:
-    """The factor to write a sound with, so that nothing is clipped unless that was asked for.
+    """Gain for writing a sound so that nothing is clipped unless the clip mode allows it.
 
     Args:
-        peak: The largest magnitude among all sounds that belong together.
-        audio_format: How they will be stored.
-        clip_mode: What to do beyond full scale.
+        peak: Largest magnitude among all sounds that belong together.
+        audio_format: Format of the file.
+        clip_mode: Treatment of samples beyond full scale.
 
     Returns:
         1, or for ``"rescale"`` at most 1 over the peak.
@@ -101,18 +101,18 @@ def peak_gain(peak: float, audio_format: AudioFormat, clip_mode: ClipMode) -> fl
 
 
 class AudioWriter:
-    """An open sound file that takes blocks; use it in a ``with`` block.
+    """An open sound file that is written in blocks; use it in a ``with`` block.
 
     It writes at ``path`` directly: pair it with ``polsess.files.atomic_path``.
 
     Args:
-        path: Where to write.
-        sample_rate: In Hz.
+        path: File to write.
+        sample_rate: Rate in Hz.
         num_channels: Rows of every block.
-        num_samples: Samples per channel that will come in all, to choose RF64 beyond 4 GiB.
-        audio_format: How to store them.
-        clamp: Whether to cut what is beyond full scale; else it is an error.
-        name: The name for messages when ``path`` is a temporary one.
+        num_samples: Samples per channel of the whole file, to choose RF64 beyond 4 GiB.
+        audio_format: Container and sample format.
+        clamp: Whether to cut peaks beyond full scale; else they are an error.
+        name: Name for messages if ``path`` is a temporary file.
 
     Raises:
         AudioError: If the file cannot be made or the format has no such rate or channels.
@@ -160,7 +160,7 @@ class AudioWriter:
             raise AudioError(self._name, f"cannot be written: {error}") from None
 
     def _quantize(self, samples: np.ndarray) -> np.ndarray:
-        """Integers where the file holds integers, so that what was read as 16 bit is written unchanged."""
+        """Round to integers where the file holds integers, so that 16-bit samples are written unchanged."""
         if self._format.holds_peaks:
             return np.ascontiguousarray(samples)
         if self._format.subtype == "PCM_16":
@@ -190,17 +190,17 @@ def write_audio(
     bits: Bits | None = None,
     clip_mode: ClipMode = "error",
 ) -> float:
-    """Write a sound file atomically; the ending of its name chooses the container.
+    """Write a sound file atomically.
 
     Args:
-        path: A name that ends in .wav, .flac, .ogg or .mp3.
+        path: File name with the suffix .wav, .flac, .ogg or .mp3, which picks the container.
         samples: ``[T]`` or ``[channels, T]``.
-        sample_rate: In Hz.
+        sample_rate: Rate in Hz.
         bits: 16, 24 or 32f per sample; None for 16.
-        clip_mode: What to do with samples beyond full scale.
+        clip_mode: Treatment of samples beyond full scale.
 
     Returns:
-        The factor that the samples were written with; 1 unless ``"rescale"`` had to act.
+        Gain that was applied; 1 unless ``"rescale"`` had to act.
 
     Raises:
         ValueError: If the ending, the bits or the shape is wrong, or samples would be clipped.

@@ -1,4 +1,4 @@
-"""Options of several commands about the corpus that they read."""
+"""Options about a corpus that several commands share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ MaxBad = Annotated[
     typer.Option(
         "--max-bad",
         metavar="SHARE",
-        help="Recordings that may be unusable, e.g. 1%: they are listed and left out; more stop the command.",
+        help="Largest share of unusable mixtures, e.g. 1%; they are reported and left out.",
         show_default=False,
     ),
 ]
 
 
 def max_bad_override(share: str | None, corpus: str = "data.corpus") -> list[str]:
-    """The option as ``key=value`` pairs.
+    """Convert the option to ``key=value`` pairs.
 
     Args:
-        share: What the user wrote; None for what the configuration says.
-        corpus: The key of the corpus.
+        share: Value of the option; None keeps that of the configuration.
+        corpus: Key of the corpus.
     """
     return [] if share is None else [f"{corpus}.max_bad={share}"]

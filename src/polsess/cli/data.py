@@ -11,8 +11,10 @@ from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 data_app = typer.Typer(help="Audit, generate and time corpora.", no_args_is_help=True)
-Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder that holds train, val and test.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core by default.")]
+Root = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with train, val and test.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Number of processes; one per core by default.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,11 +26,15 @@ def register(app: typer.Typer) -> None:
 def audit(
     context: typer.Context,
     root: Root,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Receives all findings as a CSV.")] = None,
-    headers: Annotated[bool, typer.Option("--headers", help="Look at headers and CSVs only; fast.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="CSV file that receives all findings.")
+    ] = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Check headers and CSVs only, which is fast.")
+    ] = False,
     workers: Workers = None,
 ) -> None:
-    """Look for everything that can be wrong with a PolSESS corpus; ends with 1 if something is broken."""
+    """Check a PolSESS corpus for faults; the exit code is 1 if something is broken."""
     from polsess.data.parallel import default_workers
     from polsess.data.polsess.audit import audit_polsess, save_findings
     from polsess.files import check_target
@@ -57,29 +63,44 @@ def audit(
 @data_app.command()
 def generate(
     context: typer.Context,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the corpus.")],
-    speech: Annotated[Path, typer.Option("--speech", help="Folder or CSV; labels are speakers.")],
-    scenes: Annotated[Path, typer.Option("--scenes", help="Folder or CSV; labels are classes of scenes.")],
-    events: Annotated[Path, typer.Option("--events", help="Folder or CSV; labels are classes of events.")],
-    train: Annotated[int, typer.Option("--train", min=0, help="Mixtures for training.")] = 0,
-    val: Annotated[int, typer.Option("--val", min=0, help="Mixtures for validation.")] = 0,
-    test: Annotated[int, typer.Option("--test", min=0, help="Mixtures for testing.")] = 0,
-    name: Annotated[str | None, typer.Option("--name", help="Of the corpus; OUT's by default.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of a mixture.")] = 4.0,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that receives the corpus.")],
+    speech: Annotated[Path, typer.Option("--speech", help="Folder or CSV of speech; labels are speakers.")],
+    scenes: Annotated[
+        Path, typer.Option("--scenes", help="Folder or CSV of scenes; labels are their classes.")
+    ],
+    events: Annotated[
+        Path, typer.Option("--events", help="Folder or CSV of events; labels are their classes.")
+    ],
+    train: Annotated[int, typer.Option("--train", min=0, help="Number of mixtures for training.")] = 0,
+    val: Annotated[int, typer.Option("--val", min=0, help="Number of mixtures for validation.")] = 0,
+    test: Annotated[int, typer.Option("--test", min=0, help="Number of mixtures for testing.")] = 0,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the corpus; OUT's name by default.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of every mixture in seconds.")] = 4.0,
     rate: Annotated[int, typer.Option("--rate", help="Sample rate in Hz.")] = 8000,
-    speakers: Annotated[int, typer.Option("--speakers", min=1, max=3, help="In every mixture.")] = 2,
-    overlap: Annotated[float, typer.Option("--overlap", help="Share of it in which both speak.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
-    rirs: Annotated[Path | None, typer.Option("--rirs", help="Impulse responses to use as rooms.")] = None,
+    speakers: Annotated[
+        int, typer.Option("--speakers", min=1, max=3, help="Number of speakers per mixture.")
+    ] = 2,
+    overlap: Annotated[
+        float, typer.Option("--overlap", help="Share of the time in which both speak, 0 to 1.")
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of all draws; the same seed gives the same bytes.")
+    ] = 0,
+    rirs: Annotated[
+        Path | None, typer.Option("--rirs", help="Folder or CSV of impulse responses to use as rooms.")
+    ] = None,
     scene_table: Annotated[
-        Path | None, typer.Option("--scene-table", help="YAML: which events go with which scene.")
+        Path | None,
+        typer.Option("--scene-table", help="YAML file with the scenes and the events that go with them."),
     ] = None,
     compat: Annotated[
-        str, typer.Option("--compat", help="matlab: the original generator's rules with their traps.")
+        str, typer.Option("--compat", help="none, or matlab for the rules of the original generator.")
     ] = "none",
     workers: Workers = None,
 ) -> None:
-    """Make a PolSESS corpus from recordings; an interrupted run goes on where it was."""
+    """Generate a PolSESS corpus from recordings; an interrupted run continues."""
     from polsess.data.base import Split
     from polsess.data.parallel import default_workers
     from polsess.data.polsess.generation import GenerationConfig, collect_ingredients, generate_split
@@ -120,11 +141,16 @@ def bench(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
-    items: Annotated[int, typer.Option("--items", min=1, help="Items to read each time.")] = 500,
-    workers: Annotated[list[int] | None, typer.Option("--workers", min=0, help="May be repeated.")] = None,
+    items: Annotated[
+        int, typer.Option("--items", min=1, help="Number of items to read with each number of workers.")
+    ] = 500,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option("--workers", min=0, help="Number of worker processes; may be repeated."),
+    ] = None,
     max_bad: MaxBad = None,
 ) -> None:
-    """Print how many training items per second are read, by the number of worker processes.
+    """Measure how many training items per second are read, by the number of worker processes.
 
     \b
     Examples:

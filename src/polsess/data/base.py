@@ -35,12 +35,12 @@ _SPLIT_NUMBERS = {split: number for number, split in enumerate(Split)}
 
 @dataclass(frozen=True)
 class Example:
-    """One mixture and what a model should make of it."""
+    """One mixture and its references."""
 
     mixture: Tensor
-    """What the model hears, ``[T]``, float32."""
+    """Input of the model, ``[T]``, float32."""
     references: Tensor
-    """What it should give back, ``[C, T]``, float32."""
+    """Wanted output, ``[C, T]``, float32."""
     identifier: str
     """Unique within the split; names the rows of result tables."""
     metadata: dict[str, str | float] = field(default_factory=dict)
@@ -48,32 +48,32 @@ class Example:
 
 
 class CorpusConfig(Schema):
-    """What every corpus's configuration holds; each corpus adds its own fields in its own file."""
+    """Fields that every corpus has; each corpus adds its own in its own file."""
 
     corpus_type: str
     """The name under which the corpus is registered."""
     sample_rate: int = Field(default=8000, ge=1)
-    """The rate in Hz at which examples are given."""
+    """Rate of the examples in Hz."""
     segment_seconds: float | None = Field(default=4.0, gt=0)
     """Length of training examples; null for whole utterances. Validation and test are always whole."""
 
     @property
     def schedule_from_epoch(self) -> int | None:
-        """The epoch that the learning rate's schedule waits for, if a curriculum says so."""
+        """Epoch from which the learning rate may fall; None unless a curriculum sets one."""
         return None
 
 
 class Corpus(ABC):
     """The examples of one split of a corpus under one task.
 
-    What a draw gives depends on the seed, the epoch and the index alone, so that workers, machines and
-    resumed runs see the same data. Validation and test do not depend on the epoch.
+    A draw depends on the seed, the epoch and the index alone, so that workers, machines and resumed runs see
+    the same data. Validation and test do not depend on the epoch.
     """
 
     config_class: ClassVar[type[CorpusConfig]]
     """The configuration of this corpus; set by ``register_corpus``."""
     tasks: ClassVar[frozenset[Task]] = frozenset(Task)
-    """The tasks that the corpus has references for."""
+    """Tasks for which the corpus has references."""
 
     def __init__(self, config: CorpusConfig, split: Split, task: Task, seed: int = 0) -> None:
         if task not in self.tasks:
@@ -98,14 +98,14 @@ class Corpus(ABC):
         """The example at an index, as drawn in an epoch."""
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """What examples are drawn from, in a fixed order: text and perhaps a file for everything there is.
+        """Everything that examples are drawn from, in a fixed order: a text, and a file where there is one.
 
-        Files are named in the text without the folder that the corpus happens to lie in.
+        The text names files without the folder of the corpus.
         """
         return iter(())
 
     def fingerprint(self) -> str:
-        """Equal for the same items in the same order with files of the same sizes; no file is opened."""
+        """Hash of the items, their order and the sizes of their files; no file is opened."""
         digest = hashlib.sha256(f"{self.config.corpus_type} {len(self)}".encode())
         for text, path in self.inventory():
             size = path.stat().st_size if path is not None else 0
@@ -113,7 +113,7 @@ class Corpus(ABC):
         return digest.hexdigest()
 
     def random(self, epoch: int, index: int) -> np.random.Generator:
-        """The random numbers of one draw: of seed, epoch and index in training, else of the index alone."""
+        """Generator of one draw: by seed, epoch and index in training, else by the index alone."""
         seed, epoch = (self.seed, epoch) if self.split is Split.TRAIN else (0, 0)
         key = [seed, _SPLIT_NUMBERS[self.split], epoch, index]
         # Words of 32 bits give the same numbers as integers of any size, in half the time.

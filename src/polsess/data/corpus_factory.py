@@ -1,4 +1,4 @@
-"""From plain data to a corpus."""
+"""Creating a corpus from plain data."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def create_corpus(
     """Open one split of a corpus.
 
     Args:
-        config: Which corpus.
+        config: The corpus's configuration.
         split: The part of it.
-        task: What is asked of a model.
-        seed: Decides every draw of training.
-        num_mixtures: Mixtures that are added up to one example and are its references (MixIT).
+        task: Task of the model, which decides the references.
+        seed: Seed of every draw in training.
+        num_mixtures: Mixtures that are summed to one example and are its references (MixIT).
 
     Raises:
         FileNotFoundError: If the corpus is not where the configuration says.

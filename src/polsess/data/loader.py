@@ -23,16 +23,16 @@ from polsess.data.corpus_factory import parse_corpus_config
 from polsess.schema import Schema
 
 ExampleKey = tuple[int, int]
-"""Epoch and index: all that a draw depends on beside the seed."""
+"""Epoch and index; with the seed they decide a draw."""
 
 KeyedExample = tuple[ExampleKey, Example]
 
 
 class DataConfig(Schema):
-    """The corpus and how it is served."""
+    """The corpus, and how batches are made of it."""
 
     corpus: SerializeAsAny[CorpusConfig]
-    """What is read; ``corpus_type`` picks the kind."""
+    """Configuration of the corpus; ``corpus_type`` picks the kind."""
     batch_size: int = Field(default=4, ge=1)
     """Examples in a training batch."""
     num_workers: int = Field(default=0, ge=0)
@@ -57,9 +57,9 @@ class Batch:
     identifiers: list[str]
     """Names of the examples."""
     metadata: list[dict[str, str | float]]
-    """Their conditions."""
+    """Their metadata."""
     keys: list[ExampleKey]
-    """What they were drawn for."""
+    """Their epochs and indices."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
@@ -74,7 +74,7 @@ class Batch:
 class LoadingError(RuntimeError):
     """An example could not be made; the message names it and the file, also from a worker process.
 
-    torch hands a worker's error on as text with a traceback around it; only the message itself is kept.
+    torch passes a worker's error on as text with a traceback around it; only the message itself is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -82,13 +82,13 @@ class LoadingError(RuntimeError):
 
 
 class ExampleDataset(Dataset[KeyedExample]):
-    """A corpus as torch's loader wants it, indexed by (epoch, index)."""
+    """A corpus as a torch dataset, indexed by (epoch, index)."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
     def __getitem__(self, key: ExampleKey) -> KeyedExample:
-        """The example drawn for a key.
+        """Draw the example of a key.
 
         Raises:
             LoadingError: If a file cannot be used.
@@ -108,14 +108,14 @@ class ExampleDataset(Dataset[KeyedExample]):
 
 
 class EpochSampler(Sampler[ExampleKey]):
-    """The keys of one epoch, shuffled by (seed, epoch), dealt out to machines without repetition.
+    """The keys of one epoch, shuffled by (seed, epoch), each process with its own share.
 
     Args:
         num_examples: Examples in an epoch.
-        seed: Decides the order together with the epoch.
+        seed: Seed of the order, with the epoch.
         shuffle: Whether the order is random.
-        rank: Which of ``world_size`` processes this is; each gets an equal share. The rest of the division is
-            left out of a shuffled epoch; in order, the first keys come again instead, so that none is missed.
+        rank: Number of this process. All shares are equal: a shuffled epoch leaves out the remainder of the
+            division; in order, the first keys are repeated, so that none is missed.
         world_size: Number of processes.
     """
 
@@ -131,11 +131,11 @@ class EpochSampler(Sampler[ExampleKey]):
         self._resumed = (-1, 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration deals out."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def resume_at(self, epoch: int, num_done: int) -> None:
-        """Leave out the first keys of one epoch: a run was interrupted after them."""
+        """Leave out the first keys of one epoch, those that an interrupted run has used."""
         self.epoch = epoch
         self._resumed = (epoch, num_done)
 
@@ -178,13 +178,13 @@ def create_loader(
     world_size: int = 1,
     resume_at: tuple[int, int] = (0, 0),
 ) -> DataLoader[KeyedExample]:
-    """A loader over a corpus; training shuffles and drops the last, incomplete batch.
+    """Create a loader; training shuffles and drops the last, incomplete batch.
 
     Args:
-        corpus: Where examples come from.
+        corpus: Source of the examples.
         config: Batch size and workers.
-        training: Whether to shuffle, in batches; else all examples come one by one, in order.
-        rank: Which of ``world_size`` processes this is.
+        training: Whether to shuffle and batch; else all examples come one by one, in order.
+        rank: Number of this process.
         world_size: Number of processes.
         resume_at: Epoch to start in and batches of it that are done.
     """
@@ -214,9 +214,9 @@ def measure_loading(corpus: Corpus, config: DataConfig, num_workers: int, num_it
 
     Args:
         corpus: A training split.
-        config: Its batch size counts; its workers do not.
+        config: Settings of the loader; its number of workers is replaced.
         num_workers: Processes that prepare batches.
-        num_items: How many to read; at most an epoch.
+        num_items: Number of items to read; at most an epoch.
 
     Raises:
         ValueError: If the corpus has fewer than two batches.

@@ -1,4 +1,4 @@
-"""What every mixture made on the fly consists of: speeds, places, levels.
+"""Steps shared by all mixtures that are made on the fly: speeds, offsets, levels.
 
 Shapes: S signals, T samples.
 """
@@ -16,13 +16,13 @@ from polsess.schema import Schema
 Range = tuple[float, float]
 
 _QUIETEST = 1e-4
-"""RMS of what counts as sound when levels are set: a pause is not raised to the level of speech."""
+"""RMS below which a signal counts as a pause, which is not raised to the level of speech."""
 _PEAK = 0.99
 _NUM_BANDS = 7
 
 
 def check_range(name: str, values: Range, low: float, high: float) -> None:
-    """Refuse two numbers that do not rise or lie outside.
+    """Refuse a range whose bounds do not rise or lie outside ``low`` to ``high``.
 
     Raises:
         ValueError: Naming the field.
@@ -34,7 +34,7 @@ def check_range(name: str, values: Range, low: float, high: float) -> None:
 
 
 class Remix(Schema):
-    """New conversations: the first speaker stays, the others come from anywhere in the split."""
+    """New conversations: the first speaker stays, the others come from other mixtures of the split."""
 
     ssr_range_db: Range = (-5.0, 5.0)
     """Level of the first speaker over each other one in the segment, uniform in dB."""
@@ -46,18 +46,18 @@ class Remix(Schema):
 
 
 def draw_speed(random: np.random.Generator, speeds: Range) -> int:
-    """A playing speed in thousandths; nothing is drawn where there is no choice."""
+    """Draw a playing speed in thousandths; an empty range draws nothing."""
     return round(1000 * (random.uniform(*speeds) if speeds[0] < speeds[1] else speeds[0]))
 
 
 def change_speed(samples: Samples, speed: int, from_rate: int, to_rate: int) -> Samples:
-    """Play sounds at another speed, with another pitch, at another rate.
+    """Change the speed and pitch of sounds, and their rate.
 
     Args:
         samples: ``[..., T]``.
-        speed: In thousandths.
+        speed: Playing speed in thousandths.
         from_rate: Rate of the samples in Hz.
-        to_rate: The rate wanted.
+        to_rate: Wanted rate in Hz.
     """
     if speed == 1000 and from_rate == to_rate:
         return samples
@@ -66,12 +66,12 @@ def change_speed(samples: Samples, speed: int, from_rate: int, to_rate: int) -> 
 
 
 def colour(sound: Samples, deviation_db: float, random: np.random.Generator) -> Samples:
-    """As through another microphone or throat: a smooth random gain over frequency.
+    """Apply a smooth random gain over frequency, as another microphone or vocal tract would.
 
     Args:
         sound: ``[T]``.
-        deviation_db: Standard deviation of the gains of the bands; at 0 nothing is drawn.
-        random: What is drawn from.
+        deviation_db: Standard deviation of the gains of the bands; 0 draws nothing.
+        random: Source of random numbers.
     """
     if deviation_db == 0.0:
         return sound
@@ -85,7 +85,7 @@ def colour(sound: Samples, deviation_db: float, random: np.random.Generator) -> 
 
 
 def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samples:
-    """A random window of a long sound, or a short sound at a random place in silence, ``[num_samples]``."""
+    """Cut a random window of a long sound, or put a short one at a random place, ``[num_samples]``."""
     spare = len(sound) - num_samples
     if spare >= 0:
         start = random.integers(spare + 1)
@@ -95,13 +95,13 @@ def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samp
 
 
 def rms(samples: Samples) -> NDArray[np.float64]:
-    """Root of the mean square, ``[..., 1]``."""
+    """Root mean square over time, ``[..., 1]``."""
     power: NDArray[np.float64] = np.square(samples, dtype=np.float64).mean(-1, keepdims=True)
     return np.sqrt(power)
 
 
 def set_levels(signals: Samples, levels_db: list[float]) -> Samples:
-    """Give every signal its RMS level relative to the first, ``[S, T]``."""
+    """Scale every signal to its RMS level relative to the first, ``[S, T]``."""
     loudness = np.maximum(rms(signals), _QUIETEST)
     factors = loudness[0] / loudness * 10 ** (np.array(levels_db)[:, None] / 20)
     factors[0] = 10 ** (levels_db[0] / 20)
@@ -110,5 +110,5 @@ def set_levels(signals: Samples, levels_db: list[float]) -> Samples:
 
 
 def peak_factor(mixture: Samples) -> float:
-    """What a mixture must be multiplied by lest it is clipped; 1 for most."""
+    """Gain that keeps the mixture below full scale; 1 if it already is."""
     return min(1.0, _PEAK / max(float(np.abs(mixture).max()), _PEAK))

@@ -17,8 +17,8 @@ class MixturesOfMixtures(Corpus):
     """Examples that are sums of mixtures of another corpus; the mixtures are the references.
 
     Args:
-        corpus: Where mixtures come from; its own references are not looked at.
-        num_mixtures: N, how many are added up.
+        corpus: Corpus whose mixtures are summed; its references are not used.
+        num_mixtures: N, number of mixtures in a sum.
 
     Raises:
         ValueError: If the corpus has fewer examples.
@@ -40,15 +40,15 @@ class MixturesOfMixtures(Corpus):
         return self.num_mixtures
 
     def __len__(self) -> int:
-        """As many as the corpus has."""
+        """Number of examples of the corpus."""
         return len(self.corpus)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """That of the corpus."""
+        """Inventory of the corpus."""
         return self.corpus.inventory()
 
     def example(self, epoch: int, index: int) -> Example:
-        """The example at the index and random others, as long as the shortest."""
+        """Sum of the example at the index and random others, cut to the shortest."""
         others = self.random(epoch, index).choice(len(self) - 1, self.num_mixtures - 1, replace=False)
         chosen = [index, *((index + 1 + int(other)) % len(self) for other in others)]
         parts = [self.corpus.example(epoch, each) for each in chosen]

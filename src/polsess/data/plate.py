@@ -22,7 +22,7 @@ from polsess.audio import Samples
 Spectrum = NDArray[np.complex128]
 
 _RATE = 29_761
-"""The rate in Hz that the delays are given for."""
+"""Rate of the delays in Hz."""
 _INPUT_DELAYS = (142, 107, 379, 277)
 _BRANCH_A = (672, 4453, 1800, 3720)
 _BRANCH_B = (908, 4217, 2656, 3163)
@@ -31,7 +31,7 @@ _RIGHT_TAPS = {"a1": (353, 3627), "-a2": (1228,), "a3": (2673,), "-b1": (2111,),
 _OUTPUT_GAIN = 0.6
 _LOOP_SECONDS = sum(_BRANCH_A + _BRANCH_B) / _RATE
 _SILENT = 1e-5
-"""-100 dB: what is left of the tail where the circular convolution wraps round."""
+"""-100 dB, the level of the tail where the circular convolution wraps round."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Plate:
     """The room of one conversation."""
 
     diffusion: float
-    """0 to below 1: how soon echoes become dense."""
+    """Density of the first echoes, 0 to below 1."""
     decay: float
-    """Above 0 to 1: how fast the tail dies."""
+    """Decay of the tail, above 0 to 1; a larger one is a shorter tail."""
     damping: float
-    """0 to below 1: how much faster high frequencies die."""
+    """Additional decay of high frequencies, 0 to below 1."""
     high_cut_hz: float
-    """A low-pass before everything; none from half the sample rate on."""
+    """Cutoff of a low-pass at the input; at half the sample rate or above there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Reverb:
     """Length of the transform in samples."""
 
     def apply(self, dry: Samples, pre_delay: int) -> Samples:
-        """The wet sound alone, as long as the dry one; what rings on is cut off.
+        """The wet sound alone, cut to the length of the dry one.
 
         Args:
             dry: ``[T]``.

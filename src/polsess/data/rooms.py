@@ -1,4 +1,4 @@
-"""How rooms answer: measured or simulated impulse responses, or the plate.
+"""Room reverberation: measured or simulated impulse responses, or the plate.
 
 Shapes: T samples.
 """
@@ -20,7 +20,7 @@ from polsess.data.plate import Plate, create_reverb
 from polsess.data.sources import SourceFile, list_sources, split_sources
 
 _DIRECT_SECONDS = 0.0025
-"""What arrives this soon after the first peak is the direct sound."""
+"""Length of the direct sound after the first peak."""
 _POSITION = re.compile(r"[_-](?:src|source|spk|speaker|pos|position|mic|s|p)[_-]?\d+$", re.IGNORECASE)
 
 
@@ -29,30 +29,29 @@ class Rooms(ABC):
 
     @abstractmethod
     def reverberate(self, random: np.random.Generator, dry: Sequence[Samples], rate: int) -> list[Samples]:
-        """What one room adds to sounds at different places in it, each as long as its sound.
+        """Reverberation of sounds at different places in one room, each as long as its sound.
 
-        The direct sound is not part of it: dry and added sound together are what is heard.
+        The direct sound is not part of it: dry sound plus reverberation is what a microphone records.
 
         Args:
-            random: Chooses the room and the places.
+            random: Source of random numbers for the room and the places.
             dry: Sounds ``[T]``.
-            rate: Of the sounds in Hz.
+            rate: Rate of the sounds in Hz.
         """
 
 
 @dataclass(frozen=True)
 class MeasuredRooms(Rooms):
-    """Impulse responses by room."""
+    """Measured rooms, each with its impulse responses."""
 
     rooms: tuple[tuple[Path, ...], ...]
 
     def reverberate(self, random: np.random.Generator, dry: Sequence[Samples], rate: int) -> list[Samples]:
-        """See the base class."""
         chosen = self._choose(random, len(dry))
         return [_convolve(each, _tail(path, rate)) for each, path in zip(dry, chosen, strict=True)]
 
     def _choose(self, random: np.random.Generator, count: int) -> list[Path]:
-        """Responses of one room, different ones as far as it has them; without rooms, of anywhere."""
+        """Responses of one room, all different if it has enough; any response where no room has two."""
         most = min(count, max(len(room) for room in self.rooms))
         fitting = [room for room in self.rooms if len(room) >= most]
         if most == 1:
@@ -64,10 +63,10 @@ class MeasuredRooms(Rooms):
 
 @dataclass(frozen=True)
 class PlateRooms(Rooms):
-    """The plate of the generator with drawn parameters: small rooms and halls."""
+    """The generator's plate with drawn parameters, from small rooms to halls."""
 
     def reverberate(self, random: np.random.Generator, dry: Sequence[Samples], rate: int) -> list[Samples]:
-        """See the base class; sounds differ in how late their first echo comes."""
+        """Sounds differ in the delay of their first echo."""
         plate = Plate(
             diffusion=random.uniform(0.4, 0.8),
             decay=random.uniform(0.5, 0.95),
@@ -80,15 +79,15 @@ class PlateRooms(Rooms):
 
 
 def list_rooms(place: Path, split: Split | None = None, *, deal: bool = True) -> MeasuredRooms:
-    """Impulse responses below a folder or in a CSV, by room.
+    """List impulse responses below a folder or in a CSV, by room.
 
     Responses in one sub-folder are of one room, and so are files called ``hall_src1``, ``hall_src2``; a CSV
     has the columns ``path`` and ``room``, and perhaps ``split``.
 
     Args:
         place: The folder or the CSV.
-        split: Only the rooms of this split.
-        deal: Whether rooms without a split are dealt out by a hash; else they are in every split.
+        split: Split whose rooms are wanted; None for all.
+        deal: Whether a hash assigns rooms without a split to one; else they are in every split.
 
     Raises:
         FileNotFoundError: If there is no such place.
@@ -112,7 +111,7 @@ def _with_room(source: SourceFile) -> SourceFile:
 
 @lru_cache(maxsize=256)
 def _tail(path: Path, rate: int) -> Samples:
-    """A response from its peak on, the peak being 1, without the direct sound."""
+    """An impulse response from its peak on, scaled to a peak of 1, without the direct sound."""
     samples, file_rate = read_audio(path)
     response: Samples = resample(samples[0], file_rate, rate).numpy()
     peak = int(np.abs(response).argmax())

@@ -1,4 +1,4 @@
-"""Recordings to make mixtures of: speech, scenes, events, noise, rooms, from folders or CSVs."""
+"""Recordings that mixtures are made of: speech, scenes, events, noise and rooms, from folders or CSVs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polsess.data.tables import Row, cell, read_csv, resolve
 _READERS = 8
 _PIECE = 2048
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.1}
-"""Of speakers, and of files of scenes and events, where no split is given; the rest is for training."""
+"""Shares of speakers, and of files of scenes and events, that have no split; the rest is for training."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SourceFile:
 
     path: Path
     label: str
-    """The speaker, the class of the scene, or the labels of the event with commas between them."""
+    """Speaker, class of the scene, or labels of the event separated by commas."""
     split: Split | None
     num_samples: int = 0
     sample_rate: int = 0
@@ -35,7 +35,7 @@ class SourceFile:
 def list_sources(
     place: Path, *, speech: bool = False, labelled: bool = True, min_seconds: float = 0.0
 ) -> list[SourceFile]:
-    """Recordings below a folder or in a CSV, those that are long enough, in a fixed order.
+    """List the recordings below a folder or in a CSV that are long enough, in a fixed order.
 
     A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``. A CSV has the columns ``path`` and
     ``label`` (or ``speaker``, ``class`` or ``room``), and perhaps ``split``.
@@ -43,8 +43,8 @@ def list_sources(
     Args:
         place: The folder or the CSV.
         speech: Whether labels are speakers; files directly in a folder are then labelled by their name.
-        labelled: Whether a CSV must have labels; else the files' names stand in.
-        min_seconds: Shorter recordings are left out.
+        labelled: Whether a CSV must have labels; else the names of the files are used.
+        min_seconds: Shortest recording that is kept.
 
     Raises:
         FileNotFoundError: If there is no such place.
@@ -79,7 +79,7 @@ def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
 
 
 def speaker_of(source: str) -> str:
-    """Who speaks in a source file: MLS names start with the speaker, EMU files lie in a session."""
+    """Speaker of a source file: the first part of an MLS name, else the folder (the session in EMU)."""
     path = PureWindowsPath(source)
     if match := re.fullmatch(r"(\d+)_\d+_\d+", path.stem):
         return match[1]
@@ -106,15 +106,15 @@ def _from_row(table: Path, number: int, row: Row, label: str | None) -> SourceFi
 def split_sources(
     sources: Sequence[SourceFile], split: Split, *, by_label: bool, strict: bool
 ) -> list[SourceFile]:
-    """The recordings for one split; nothing of it is in another.
+    """The recordings of one split; none of them is in another.
 
-    Where none is given, a hash deals recordings out, ten per cent each for validation and test.
+    A hash assigns recordings without a split, ten per cent each to validation and test.
 
     Args:
         sources: All recordings.
-        split: Which part.
-        by_label: Whether all recordings with one label, a speaker, belong together.
-        strict: Whether it is an error that a file, or a label that belongs together, is given for two splits.
+        split: The wanted part.
+        by_label: Whether all recordings with one label (a speaker) go to the same split.
+        strict: Whether a file, or a label that goes together, in two splits is an error.
 
     Raises:
         ValueError: If nothing is left, or something is given for two splits.
@@ -150,12 +150,12 @@ def _check_leakage(sources: Iterable[SourceFile], by_label: bool) -> None:
 
 
 def drop_repeated(sources: Sequence[SourceFile], on_repeated: Callable[[str], None]) -> list[SourceFile]:
-    """The recordings without those that hold the samples of an earlier one.
+    """Leave out recordings that hold the samples of an earlier one.
 
     Only files of equal length are compared, first a piece from their middle, then all of it.
 
     Args:
-        sources: In a fixed order.
+        sources: Recordings in a fixed order.
         on_repeated: Called with a line for every recording that is left out.
 
     Raises:

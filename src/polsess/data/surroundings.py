@@ -1,4 +1,4 @@
-"""Noise and rooms around voices: one mechanism for all mixtures that are made on the fly.
+"""Noise and rooms for all mixtures that are made on the fly.
 
 Shapes: S speakers, T samples.
 """
@@ -22,21 +22,21 @@ from polsess.schema import Schema
 
 _SILENT = 1e-5
 _DRAWS = 100
-"""Until a piece of noise is found that is not silent."""
+"""Draws until a piece of noise is found that is not silent."""
 
 
 class NoiseConfig(Schema):
-    """Recordings of noise and how loud they are."""
+    """Recordings of noise and their level."""
 
     source: Path
     """A folder (``<label>/<file>`` or ``<split>/<label>/<file>``) or a CSV with ``path`` and perhaps
-    ``label`` and ``split``. Where no split is given, files are dealt out by a hash: none is in two splits."""
+    ``label`` and ``split``. A hash assigns files without a split to one, so that none is in two splits."""
     snr_range_db: Range = (0.0, 15.0)
     """Level of all speech over this noise, uniform in dB."""
     probability: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the mixtures that have it."""
+    """Share of the mixtures with this noise."""
     repeat: bool = True
-    """Whether a recording that is too short is repeated; else it is heard once, at a random place."""
+    """Whether a recording that is too short is repeated; else it is placed once, at a random offset."""
 
     @model_validator(mode="after")
     def _check(self) -> NoiseConfig:
@@ -45,14 +45,14 @@ class NoiseConfig(Schema):
 
 
 class RoomConfig(Schema):
-    """Rooms that the speakers are in, each at its own place in the same room."""
+    """Rooms of the speakers; all speakers of a mixture are in one room, at different places."""
 
     source: Path | None = None
-    """Folder or CSV of impulse responses, by room; null simulates rooms by a plate."""
+    """Folder or CSV of impulse responses by room; null simulates rooms by a plate."""
     probability: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the mixtures that have one."""
+    """Share of the mixtures with reverberation."""
     target: Literal["dry", "reverberant"] = "dry"
-    """Whether references are what arrives on the direct path, or hold the reverberation too."""
+    """Whether references hold the direct sound alone, or the reverberation too."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Surrounded:
     """Voices in their surroundings."""
 
     voices: Samples
-    """What is heard of each speaker, ``[S, T]``."""
+    """Each speaker with reverberation, ``[S, T]``."""
     references: Samples
-    """What a model should make of it, ``[S, T]``."""
+    """References, ``[S, T]``."""
     noise: Samples
     """``[T]``."""
     metadata: dict[str, str | float] = field(default_factory=dict)
@@ -72,10 +72,10 @@ class Surroundings:
     """The noise and the rooms of one split.
 
     Args:
-        noise: Any number of noises, added up.
-        rooms: The rooms; None for none.
-        split: Recordings and rooms of other splits are left alone.
-        sample_rate: Of the voices in Hz.
+        noise: Noises, summed.
+        rooms: The rooms; None for no reverberation.
+        split: Split whose recordings and rooms are used.
+        sample_rate: Rate of the voices in Hz.
 
     Raises:
         FileNotFoundError: If a source is missing.
@@ -91,7 +91,7 @@ class Surroundings:
 
     @property
     def always_there(self) -> bool:
-        """Whether every mixture holds something else than its references."""
+        """Whether every mixture differs from the sum of its references."""
         dereverberates = self.rooms is not None and self.rooms.target == "dry" and self.rooms.probability == 1
         return dereverberates or any(each.probability == 1 for each in self.noise)
 
@@ -106,7 +106,7 @@ class Surroundings:
                     yield f"{number} {path.name}", path
 
     def surround(self, random: np.random.Generator, voices: Samples) -> Surrounded:
-        """Draw a room and noise for dry voices ``[S, T]``; nothing is drawn where there is none."""
+        """Draw a room and noise for dry voices ``[S, T]``; without rooms and noise nothing is drawn."""
         heard, references = voices, voices
         metadata: dict[str, str | float] = {}
         if self.rooms is not None:
@@ -138,7 +138,7 @@ class Surroundings:
         sources: list[SourceFile],
         num_samples: int,
     ) -> tuple[Samples, str]:
-        """A piece of noise ``[T]`` whose RMS, where it is heard, is 1, and its label."""
+        """A piece of noise ``[T]`` with an RMS of 1 where it is not silent, and its label."""
         for _ in range(_DRAWS):
             source = sources[int(random.integers(len(sources)))]
             wanted = -(-num_samples * source.sample_rate // self.sample_rate)

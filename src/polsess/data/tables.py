@@ -1,4 +1,4 @@
-"""CSV files of recordings, with file, row and column in every error."""
+"""CSV files; every error names file, row and column."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Row = Mapping[str, str]
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, Row]]:
-    """Rows with their line numbers; a byte order mark and Windows line ends do no harm.
+    """Read rows with their line numbers; a byte order mark and Windows line ends are accepted.
 
     Args:
         path: A comma-separated file in UTF-8 with a header.
-        columns: What the header must hold.
+        columns: Columns that the header must hold.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -54,6 +54,6 @@ def cell(path: Path, number: int, row: Row, column: str) -> str:
 
 
 def resolve(name: str, folder: Path) -> Path:
-    """A path as a list gives it: absolute, or relative to the list's folder or to that folder's parent."""
+    """A path from a list: absolute, or relative to the list's folder or to that folder's parent."""
     beside = folder / name
     return folder.parent / name if not beside.exists() and (folder.parent / name).exists() else beside

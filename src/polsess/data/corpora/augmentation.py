@@ -1,4 +1,4 @@
-"""Recorded mixtures taken apart and put together anew while training: speakers, levels, speeds, noise, rooms.
+"""Stored mixtures recomposed while training: other speakers, levels, speeds, noise and rooms.
 
 Shapes: S speakers, T samples.
 """
@@ -29,24 +29,24 @@ from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.schema import Schema
 
 _CASTING_DRAWS = 100
-"""Until somebody else is found; else the recording's own speaker stays."""
+"""Draws until another speaker is found; after that the mixture's own speaker stays."""
 
 
 class AugmentationConfig(Schema):
-    """What is changed while training; validation and test stay as they were recorded."""
+    """Changes while training; validation and test are never changed."""
 
     remix: Remix | None = None
-    """Whether and how new conversations are made."""
+    """New conversations; null keeps the speakers of each mixture."""
     speed_range: Range = (1.0, 1.0)
-    """Playing speed of every recording that is used, uniform; pitch changes with it."""
+    """Playing speed of every file, uniform; pitch changes with it."""
     gain_range_db: Range = (0.0, 0.0)
-    """A common gain of the mixture, uniform in dB."""
+    """Gain of the mixture, uniform in dB."""
     background_gain_db: Range | None = (0.0, 0.0)
-    """A gain of what a recorded mixture holds beside its speakers, uniform in dB; null leaves it out."""
+    """Gain of the background (the mixture minus its speakers), uniform in dB; null leaves it out."""
     noise: tuple[NoiseConfig, ...] = Field(default=())
-    """Noise from elsewhere, added."""
+    """Noise that is added."""
     rooms: RoomConfig | None = None
-    """Rooms for dry speakers."""
+    """Rooms that are added to dry speakers."""
 
     @model_validator(mode="after")
     def _check(self) -> AugmentationConfig:
@@ -59,7 +59,7 @@ class AugmentationConfig(Schema):
 
 @dataclass(frozen=True)
 class Augmented:
-    """A new mixture."""
+    """A new mixture, its references and metadata."""
 
     mixture: Samples
     """``[T]``."""
@@ -69,18 +69,18 @@ class Augmented:
 
 
 class Augmenter:
-    """Makes new mixtures of the recordings of a training split.
+    """Makes new mixtures of those of a training split.
 
     Args:
-        config: What is changed.
-        mixtures: The split.
+        config: The changes.
+        mixtures: Mixtures of the split.
         forms: Their lengths and rates.
-        sample_rate: The rate in Hz that is wanted.
-        segment_seconds: The longest mixture; None for whole recordings.
+        sample_rate: Wanted rate in Hz.
+        segment_seconds: Length of the longest new mixture; None for whole mixtures.
 
     Raises:
         FileNotFoundError: If noise or rooms are missing.
-        ValueError: If they are not there for training.
+        ValueError: If none of them is for training.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Augmenter:
         self.surroundings = Surroundings(config.noise, config.rooms, Split.TRAIN, sample_rate)
 
     def make(self, random: np.random.Generator, index: int) -> Augmented:
-        """Draw a mixture on the ground of one recording."""
+        """Draw a new mixture based on the one at an index."""
         metadata = dict(self.mixtures[index].metadata)
         num_samples = self._num_samples(index)
         voices, background = self._read_own(random, index, num_samples)
@@ -113,7 +113,7 @@ class Augmenter:
         return Augmented(mixture, references, metadata | scene.metadata)
 
     def _num_samples(self, index: int) -> int:
-        """T: what a recording has enough of at every speed."""
+        """T, a length that the mixture reaches at every speed."""
         length, rate = self.forms[index]
         whole = int(length * self.sample_rate / rate / max(1.0, self.config.speed_range[1]))
         if self.segment_seconds is None:
@@ -121,7 +121,7 @@ class Augmenter:
         return min(whole, round(self.segment_seconds * self.sample_rate))
 
     def _read_own(self, random: np.random.Generator, index: int, num_samples: int) -> tuple[Samples, Samples]:
-        """The speakers ``[S, T]`` of a recording and what else is in its mixture ``[T]``, in one segment."""
+        """The speakers ``[S, T]`` and the background ``[T]`` of one segment of a mixture."""
         one = self.mixtures[index]
         with_background = self.config.background_gain_db is not None
         paths = [*one.sources, one.mixture] if with_background else list(one.sources)
@@ -134,7 +134,7 @@ class Augmenter:
     def _recast(
         self, random: np.random.Generator, index: int, voices: Samples, metadata: dict[str, str | float]
     ) -> Samples:
-        """Other speakers than the first from other recordings, at drawn levels."""
+        """Replace all speakers but the first by those of other mixtures, at drawn levels."""
         names = list(self.mixtures[index].speakers)
         cast, taken = [voices[0]], {index}
         for slot in range(1, len(voices)):
@@ -157,7 +157,7 @@ class Augmenter:
     def _find_partner(
         self, random: np.random.Generator, taken: set[int], names: list[str]
     ) -> tuple[int, int] | None:
-        """A recording that is not taken and the place of a speaker in it who does not speak yet."""
+        """Draw a mixture that is not taken and a speaker in it who is not among ``names``."""
         for _ in range(_CASTING_DRAWS):
             other = int(random.integers(len(self.mixtures)))
             source = int(random.integers(len(self.mixtures[other].sources)))
@@ -169,7 +169,7 @@ class Augmenter:
     def _read(
         self, random: np.random.Generator, paths: Sequence[Path], form: Form, num_samples: int
     ) -> Samples:
-        """A segment at a random place and speed, the same for all files, ``[files, at most num_samples]``."""
+        """Read one segment of all files at a random place and speed, ``[files, at most num_samples]``."""
         length, rate = form
         speed = draw_speed(random, self.config.speed_range)
         count = min(length, -(-num_samples * rate * speed // (self.sample_rate * 1000)))

@@ -13,11 +13,11 @@ from polsess.tasks import Task
 
 
 class FolderConfig(StoredCorpusConfig):
-    """Where the items are."""
+    """Configuration of a folder of items."""
 
     corpus_type: Literal["folder"] = "folder"
     folder: Path
-    """Holds one folder per item, or ``train``, ``val`` and ``test`` that do."""
+    """Folder with one folder per item, or with ``train``, ``val`` and ``test`` that hold them."""
 
 
 @register_corpus("folder", FolderConfig)
@@ -38,20 +38,19 @@ class Folder(StoredCorpus):
 
     @property
     def num_speakers(self) -> int:
-        """References of the first item; the others must have them too."""
+        """Number of references of the first item; all items must have as many."""
         return self._num_speakers
 
     @property
     def file_sample_rate(self) -> int | None:
-        """Nothing tells."""
+        """Unknown: a folder does not record its files' original rate."""
         return None
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """All: what is in the mixtures beside the references is the user's business."""
+        """All tasks: the user knows what the mixtures hold beside the references."""
         return frozenset(Task)
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         return [self._recording(self._root / item) for item in self._items]
 
     def _recording(self, folder: Path) -> StoredMixture:
@@ -60,7 +59,7 @@ class Folder(StoredCorpus):
 
 
 def _folder_of(root: Path, split: Split) -> Path:
-    """Where the items of a split are."""
+    """The folder that holds the items of a split."""
     if not root.is_dir():
         raise FileNotFoundError(f"data.corpus.folder: no folder at {root}.")
     parts = [part for part in Split if (root / part).is_dir()]
@@ -70,7 +69,7 @@ def _folder_of(root: Path, split: Split) -> Path:
 
 
 def _sound_or_gap(folder: Path, stem: str) -> Path:
-    """A sound file, or the path of one that is missing: whether that is too many is decided over all."""
+    """A sound file, or the path of a missing one, which counts towards ``max_bad``."""
     try:
         return find_sound(folder, stem)
     except FileNotFoundError:
@@ -78,7 +77,7 @@ def _sound_or_gap(folder: Path, stem: str) -> Path:
 
 
 def list_items(folder: Path) -> list[str]:
-    """The names of the folders in a folder, without hidden ones; ``item2`` stands before ``item10``.
+    """List the names of the folders in a folder, without hidden ones; ``item2`` comes before ``item10``.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -88,7 +87,7 @@ def list_items(folder: Path) -> list[str]:
 
 
 def find_sound(folder: Path, stem: str) -> Path:
-    """The sound file of a name, with whatever suffix.
+    """Find the sound file of a name, with any suffix.
 
     Raises:
         FileNotFoundError: If there is none.

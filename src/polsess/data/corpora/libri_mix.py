@@ -19,22 +19,22 @@ from polsess.tasks import Task
 
 
 class LibriMixConfig(StoredCorpusConfig):
-    """Where the corpus is and which of its mixtures are heard."""
+    """Place of the corpus and choice of its mixtures."""
 
     corpus_type: Literal["libri_mix"] = "libri_mix"
     sample_rate: Literal[8000, 16000] = 8000
-    """Picks ``wav8k`` or ``wav16k``."""
+    """Rate in Hz, which picks ``wav8k`` or ``wav16k``."""
     root: Path
-    """Holds ``wav8k`` or ``wav16k``, or ``Libri2Mix`` or ``Libri3Mix`` that do."""
+    """Folder with ``wav8k`` or ``wav16k``, or with ``Libri2Mix`` or ``Libri3Mix`` that hold them."""
     num_speakers: Literal[2, 3] = 2
     mode: Literal["min", "max"] = "min"
     """Whether mixtures end with the shortest or the longest speaker."""
     mixture: Literal["mix_clean", "mix_both", "mix_single"] = "mix_both"
-    """Speakers, speakers and noise, or the first speaker and noise."""
+    """Speakers alone, speakers with noise, or the first speaker with noise."""
     train_subset: Literal["train-100", "train-360"] = "train-100"
     use_lists: bool = False
-    """Whether the CSVs in ``metadata`` say what there is, e.g. where they name a subset; else the folders do.
-    Paths of another machine are looked for in this corpus."""
+    """Whether the CSVs in ``metadata`` list the mixtures, e.g. a subset; else the folders do. Paths of
+    another machine are looked up in this corpus."""
 
 
 @register_corpus("libri_mix", LibriMixConfig)
@@ -49,11 +49,9 @@ class LibriMix(StoredCorpus):
         return 1 if self.config.mixture == "mix_single" else self.config.num_speakers
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """See the base class."""
         return mixtures_of(self.config.mixture)
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         config = self.config
         folder = (
             rate_folder(config.root, [f"Libri{config.num_speakers}Mix"], config.sample_rate) / config.mode
@@ -84,7 +82,7 @@ class LibriMix(StoredCorpus):
 
 
 def _moved(path: Path, table: Path) -> Path:
-    """A file that a list names; where it is not there, the one at its place beside the list.
+    """A file of a list; if it does not exist, the one at its place beside the list.
 
     The lists hold absolute paths ``…/wav8k/min/subset/folder/name.wav`` of the machine that made them.
     """

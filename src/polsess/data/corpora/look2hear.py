@@ -26,15 +26,15 @@ SPLIT_FOLDERS = {
 
 
 class Look2HearConfig(StoredCorpusConfig):
-    """Where the lists are and which mixtures they shall name."""
+    """Place of the lists and choice of mixtures."""
 
     corpus_type: Literal["look2hear"] = "look2hear"
     root: Path
-    """Holds a folder per split: ``train|tr``, ``val|cv|dev|valid``, ``test|tt``."""
+    """Folder with one folder per split: ``train|tr``, ``val|cv|dev|valid``, ``test|tt``."""
     mixture: Literal["mix", "mix_clean", "mix_both", "mix_single"] = "mix"
-    """The list of mixtures: with noise, clean, with noise, one speaker with noise."""
+    """Name of the list of mixtures: with noise, clean, with noise, one speaker with noise."""
     num_speakers: int = Field(default=2, ge=2, le=3)
-    """Lists of sources, where the mixture is not ``mix_single``."""
+    """Number of lists of sources; ``mix_single`` has one."""
 
 
 @register_corpus("look2hear", Look2HearConfig)
@@ -45,20 +45,18 @@ class Look2Hear(StoredCorpus):
 
     @property
     def num_speakers(self) -> int:
-        """As configured, or one in ``mix_single``."""
+        """Number of sources: as configured, or one in ``mix_single``."""
         return 1 if self.config.mixture == "mix_single" else self.config.num_speakers
 
     @property
     def file_sample_rate(self) -> int | None:
-        """The lists do not tell."""
+        """Unknown: the lists do not give it."""
         return None
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """See the base class."""
         return mixtures_of(self.config.mixture)
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         folder = self._folder()
         names = [self.config.mixture, *(f"s{number}" for number in range(1, self.num_speakers + 1))]
         lists = [read_list(folder / f"{name}.json") for name in names]
@@ -86,7 +84,7 @@ def read_list(path: Path) -> list[tuple[str, int]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such list.
+        ValueError: If it is not such a list.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")

@@ -1,4 +1,4 @@
-"""Any other corpus by a CSV with one row per mixture.
+"""Any other corpus, by a CSV with one row per mixture.
 
 Columns ``mixture``, ``source_1``, ``source_2`` …, ``split``; ``identifier`` is optional, every other column
 is kept as a condition to stratify by. Paths are relative to the CSV's folder or to that folder's parent.
@@ -17,7 +17,7 @@ from polsess.tasks import Task
 
 
 class ManifestConfig(StoredCorpusConfig):
-    """Where the CSV is."""
+    """Configuration of a corpus by CSV."""
 
     corpus_type: Literal["manifest"] = "manifest"
     manifest: Path
@@ -37,20 +37,19 @@ class Manifest(StoredCorpus):
 
     @property
     def num_speakers(self) -> int:
-        """Columns of sources."""
+        """Number of columns of sources."""
         return len(self._columns)
 
     @property
     def file_sample_rate(self) -> int | None:
-        """The CSV does not tell."""
+        """Unknown: the CSV does not give it."""
         return None
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """Enhancement of one speaker with one source; with more, all but that."""
+        """ES with one source; SB and EB with more."""
         return frozenset({Task.ES}) if len(self._columns) == 1 else frozenset({Task.SB, Task.EB})
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         table = self.config.manifest
         for number, row in self._rows:
             if (split := cell(table, number, row, "split")) not in set(Split):

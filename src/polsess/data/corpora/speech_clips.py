@@ -36,32 +36,32 @@ from polsess.tasks import Task
 
 
 class SpeechClipsConfig(CorpusConfig):
-    """Where the clips are and how they are mixed."""
+    """Place of the clips, and how they are mixed."""
 
     corpus_type: Literal["speech_clips"] = "speech_clips"
     metadata: Path
     """The CSV that lists the clips; paths in it are relative to its folder or to that folder's parent. Or a
-    folder with ``<split>/<speaker>/<file>``; without a split, speakers are dealt out by a hash."""
+    folder with ``<split>/<speaker>/<file>``; without a split, a hash assigns speakers."""
     num_speakers: int = Field(default=2, ge=1, le=8)
-    """Voices in a mixture."""
+    """Number of voices in a mixture."""
     level_range_db: Range = (-5.0, 5.0)
-    """The level of every further speaker relative to the first, uniform in dB."""
+    """Level of every further speaker relative to the first, uniform in dB."""
     gain_range_db: Range = (-10.0, 0.0)
-    """Training only: a common gain of the mixture, uniform in dB."""
+    """Training only: gain of the mixture, uniform in dB."""
     speed_range: Range = (1.0, 1.0)
     """Training only: playing speed of every clip, uniform; pitch changes with it."""
     equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
-    """Training only: standard deviation of a random, smooth gain over frequency, for every clip anew."""
+    """Training only: standard deviation of a random, smooth gain over frequency, drawn for every clip."""
     reverse_probability: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Training only: share of the clips that are played backwards."""
+    """Training only: share of clips that are reversed in time."""
     noise: tuple[NoiseConfig, ...] = ()
     """Noise in every split, of that split's recordings; fixed by index in validation and test."""
     rooms: RoomConfig | None = None
-    """Rooms in every split, likewise."""
+    """Rooms in every split; fixed by index in validation and test."""
     examples_per_epoch: int = Field(default=2000, ge=1)
-    """Training draws that make an epoch."""
+    """Number of training draws in an epoch."""
     evaluation_examples: int = Field(default=200, ge=1)
-    """Fixed mixtures of validation and of test, each."""
+    """Number of fixed mixtures in validation and in test."""
 
     @model_validator(mode="after")
     def _check_ranges(self) -> SpeechClipsConfig:
@@ -107,7 +107,7 @@ class SpeechClips(Corpus):
         self.audio = {clip.path: _load(clip.path, config.sample_rate) for clip in clips}
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """The clips of each speaker, and what surrounds them."""
+        """The clips of each speaker, noise and rooms."""
         for speaker in self.speakers:
             for clip in self.clips_of[speaker]:
                 yield f"{speaker} {clip.path.name}", clip.path
@@ -119,12 +119,12 @@ class SpeechClips(Corpus):
         return self.task.num_sources(self.config.num_speakers)
 
     def __len__(self) -> int:
-        """Draws in an epoch."""
+        """Number of draws in an epoch."""
         training = self.split is Split.TRAIN
         return self.config.examples_per_epoch if training else self.config.evaluation_examples
 
     def example(self, epoch: int, index: int) -> Example:
-        """Draw speakers, clips, levels and offsets; see the base class."""
+        """Draw speakers, clips, levels and offsets."""
         random = self.random(epoch, index)
         chosen = random.choice(len(self.speakers), self.config.num_speakers, replace=False)
         names = [self.speakers[i] for i in chosen]

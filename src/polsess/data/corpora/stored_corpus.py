@@ -1,4 +1,4 @@
-"""Mixtures that lie on disk beside their sources: what every corpus of such recordings shares.
+"""The base of every corpus whose mixtures are on disk beside their sources.
 
 Shapes: C sources, T samples.
 """
@@ -27,13 +27,13 @@ _READERS = 8
 
 
 class StoredCorpusConfig(CorpusConfig):
-    """What the corpora of recordings share."""
+    """Fields of every corpus of stored mixtures."""
 
     max_bad: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of a split's recordings that may be missing, cut off, or of another rate or length than they
-    should be, ``0.01`` or ``"1%"``. Up to it they are left out and reported, beyond it nothing is served."""
+    """Largest share of mixtures that may be missing, cut off, or of a wrong rate or length, ``0.01`` or
+    ``"1%"``. Up to it they are left out and reported; beyond it the corpus is refused."""
     augmentation: AugmentationConfig | None = None
-    """Training only: what is changed of the recordings."""
+    """Training only: changes of the mixtures."""
 
     @field_validator("max_bad", mode="before")
     @classmethod
@@ -47,11 +47,11 @@ class StoredCorpusConfig(CorpusConfig):
 
 
 class StoredCorpus(Corpus):
-    """The recordings of one split; headers are checked when it is opened, samples are read in part.
+    """The mixtures of one split; headers are checked when it is opened, samples are read in part.
 
     Attributes:
-        recordings: What is served.
-        refused: One line for every recording that was left out.
+        mixtures: The mixtures of the split.
+        refused: One line for every mixture that was left out.
     """
 
     config: StoredCorpusConfig
@@ -71,7 +71,7 @@ class StoredCorpus(Corpus):
 
     @abstractmethod
     def list_mixtures(self) -> list[StoredMixture]:
-        """The recordings of the split in a fixed order, at least one.
+        """List the mixtures of the split in a fixed order, at least one.
 
         Raises:
             FileNotFoundError: If a folder or list is missing.
@@ -80,21 +80,21 @@ class StoredCorpus(Corpus):
 
     @abstractmethod
     def fitting_tasks(self) -> frozenset[Task]:
-        """The tasks that the chosen mixtures make sense for."""
+        """Tasks that suit the chosen mixtures."""
 
     @property
     @abstractmethod
     def num_speakers(self) -> int:
-        """Sources of a recording."""
+        """Number of sources of a mixture."""
 
     @property
     def file_sample_rate(self) -> int | None:
-        """The rate in Hz that all files must have; None where they may differ and are resampled."""
+        """Rate in Hz that all files must have; None where they may differ and are resampled."""
         return self.config.sample_rate
 
     @property
     def background_holds_speech(self) -> bool:
-        """Whether a mixture less its references holds something of the speakers, e.g. their reverberation."""
+        """Whether a mixture minus its references holds parts of the voices, e.g. their reverberation."""
         return False
 
     @property
@@ -103,11 +103,11 @@ class StoredCorpus(Corpus):
         return self.task.num_sources(self.num_speakers)
 
     def __len__(self) -> int:
-        """Recordings."""
+        """Number of mixtures."""
         return len(self.mixtures)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """The files of each recording, and what augmentation adds."""
+        """The files of each mixture, and those that augmentation adds."""
         for recording in self.mixtures:
             for path in (recording.mixture, *recording.sources):
                 yield f"{recording.identifier} {path.parent.name}/{path.name}", path
@@ -115,7 +115,7 @@ class StoredCorpus(Corpus):
             yield from self._augmenter.surroundings.inventory()
 
     def example(self, epoch: int, index: int) -> Example:
-        """Read a recording; training takes a segment at a random place and perhaps changes it."""
+        """Read a mixture; training takes a segment at a random place and may change it."""
         if self._augmenter is not None:
             return self._augmented(self._augmenter, epoch, index)
         recording, (num_samples, rate) = self.mixtures[index], self._forms[index]
@@ -168,7 +168,7 @@ class StoredCorpus(Corpus):
         return [recording.mixture, *recording.sources[:needed]]
 
     def _check(self, recording: StoredMixture) -> Form | str:
-        """Samples and rate of a recording, or why it cannot be used."""
+        """Samples and rate of a mixture, or the reason why it cannot be used."""
         try:
             infos = [read_audio_info(path) for path in self._files(recording)]
         except AudioError as error:
@@ -197,7 +197,7 @@ class StoredCorpus(Corpus):
 
 
 def _check_share(refused: Sequence[str], total: int, max_bad: float, where: str) -> None:
-    """Refuse the corpus, or report what is left out."""
+    """Refuse the corpus, or report the mixtures that are left out."""
     if not refused:
         return
     shown = "; ".join(refused[:_SHOWN]) + ("; …" if len(refused) > _SHOWN else "")

@@ -10,12 +10,12 @@ from polsess.audio import AUDIO_SUFFIXES
 from polsess.tasks import Task
 
 Form = tuple[int, int]
-"""Samples and rate in Hz of a recording."""
+"""Samples and rate in Hz of a mixture."""
 
 
 @dataclass(frozen=True)
 class StoredMixture:
-    """One mixture and the files of what it consists of."""
+    """The files of a mixture and of its sources."""
 
     identifier: str
     """Unique within the split."""
@@ -25,17 +25,17 @@ class StoredMixture:
     metadata: dict[str, str | float] = field(default_factory=dict)
     """Conditions to stratify by."""
     num_samples: int | None = None
-    """What a list says of the length; None where none does."""
+    """Length according to a list; None where no list gives it."""
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Who speaks, as far as it is known; else as many empty names."""
+        """Names of the speakers; empty names where they are unknown."""
         names = str(self.metadata.get("speakers", "")).split("-")
         return tuple(names) if len(names) == len(self.sources) else ("",) * len(self.sources)
 
 
 def mixtures_of(name: str) -> frozenset[Task]:
-    """The tasks that a mixture of WHAM!'s or LibriMix's naming makes sense for.
+    """Tasks that suit a mixture by its name in WHAM! and LibriMix.
 
     Args:
         name: ``mix_clean`` (speakers only), ``mix_both`` (and noise), ``mix_single`` (one speaker and noise).
@@ -63,7 +63,7 @@ def rate_folder(root: Path, subfolders: Sequence[str], sample_rate: int) -> Path
 
 
 def list_parallel(folder: Path, mixture: str, sources: Sequence[str]) -> list[StoredMixture]:
-    """Mixtures whose mixture and sources have one name in folders of their own.
+    """List mixtures whose files have the same name in one folder for mixtures and one per source.
 
     Raises:
         FileNotFoundError: If a folder is missing.

@@ -19,13 +19,13 @@ from polsess.tasks import Task
 
 
 class WHAMConfig(StoredCorpusConfig):
-    """Where WHAM! is and which of its mixtures are heard."""
+    """Place of WHAM! and choice of its mixtures."""
 
     corpus_type: Literal["wham"] = "wham"
     sample_rate: Literal[8000, 16000] = 8000
-    """Picks ``wav8k`` or ``wav16k``."""
+    """Rate in Hz, which picks ``wav8k`` or ``wav16k``."""
     root: Path
-    """Holds ``wav8k`` or ``wav16k``."""
+    """Folder with ``wav8k`` or ``wav16k``."""
     mode: Literal["min", "max"] = "min"
     """Whether mixtures end with the shortest or the longest speaker."""
     mixture: Literal["mix_clean", "mix_both", "mix_single"] = "mix_both"
@@ -33,13 +33,13 @@ class WHAMConfig(StoredCorpusConfig):
 
 
 class WHAMRConfig(WHAMConfig):
-    """Where WHAMR! is, which of its mixtures are heard and what is the target."""
+    """Place of WHAMR!, choice of its mixtures and target."""
 
     corpus_type: Literal["whamr"] = "whamr"  # type: ignore[assignment]
     room: Literal["anechoic", "reverb"] = "reverb"
-    """What is heard."""
+    """Version of the mixtures."""
     target: Literal["anechoic", "reverb"] = "anechoic"
-    """What the references are; ``anechoic`` asks for dereverberation too."""
+    """Version of the references; ``anechoic`` with ``room: reverb`` asks for dereverberation too."""
 
 
 @register_corpus("wham", WHAMConfig)
@@ -54,11 +54,9 @@ class WHAM(StoredCorpus):
         return 1 if self.config.mixture == "mix_single" else 2
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """See the base class."""
         return mixtures_of(self.config.mixture)
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         return self._list(self.config.mixture, "")
 
     def _list(self, mixture: str, suffix: str) -> list[StoredMixture]:
@@ -76,16 +74,15 @@ class WHAMR(WHAM):
     config: WHAMRConfig
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """As WHAM!; the sum of the speakers is a target where reverberation is to be removed."""
+        """As WHAM!; also EB where reverberation is to be removed."""
         found = super().fitting_tasks()
         dereverberates = self.config.room == "reverb" and self.config.target == "anechoic"
         return found | {Task.EB} if dereverberates and self.num_speakers > 1 else found
 
     @property
     def background_holds_speech(self) -> bool:
-        """Reverberation is no background: it goes with its speaker."""
+        """True where the references lack the reverberation of the mixture, or the reverse."""
         return self.config.room != self.config.target
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         return self._list(f"{self.config.mixture}_{self.config.room}", f"_{self.config.target}")

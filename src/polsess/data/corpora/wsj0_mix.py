@@ -21,13 +21,13 @@ _TURN = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_(-?\d+(?:\.\d+)?)")
 
 
 class WSJ0MixConfig(StoredCorpusConfig):
-    """Where the mixtures are."""
+    """Place of the corpus and choice of its mixtures."""
 
     corpus_type: Literal["wsj0_mix"] = "wsj0_mix"
     sample_rate: Literal[8000, 16000] = 8000
-    """Picks ``wav8k`` or ``wav16k``."""
+    """Rate in Hz, which picks ``wav8k`` or ``wav16k``."""
     root: Path
-    """Holds ``wav8k`` or ``wav16k``, or ``2speakers`` or ``3speakers`` that do."""
+    """Folder with ``wav8k`` or ``wav16k``, or with ``2speakers`` or ``3speakers`` that hold them."""
     num_speakers: Literal[2, 3] = 2
     mode: Literal["min", "max"] = "min"
     """Whether mixtures end with the shortest or the longest speaker."""
@@ -46,11 +46,10 @@ class WSJ0Mix(StoredCorpus):
         return self.config.num_speakers
 
     def fitting_tasks(self) -> frozenset[Task]:
-        """Separation alone: without noise there is nothing else to enhance."""
+        """SB alone: the mixtures hold nothing but the speakers."""
         return self.tasks
 
     def list_mixtures(self) -> list[StoredMixture]:
-        """See the base class."""
         count = self.config.num_speakers
         folder = rate_folder(self.config.root, [f"{count}speakers"], self.config.sample_rate)
         folder = folder / self.config.mode / SPLIT_FOLDERS[self.split]

@@ -19,7 +19,7 @@ Form = tuple[int, int]
 """Samples and rate in Hz."""
 
 STEP = np.float32(2.0**-15)
-"""What layers are read in: steps of 16 bits, so that sums of files of 16 bits are exact."""
+"""Unit of the layers: steps of 16 bits, so that sums of 16-bit files are exact."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class LayerFiles:
     """The files of one split."""
 
     folder: str
-    """A text, because a million joined paths take time."""
+    """Folder of the split, a string because joining a million paths takes time."""
     table: Path
     _forms: dict[int, Form] = field(default_factory=dict, repr=False, compare=False)
-    """By row; ``read`` notices a file that has changed."""
+    """Lengths and rates by row; ``read`` notices a file that has changed."""
 
     def form(self, row: PolSESSRow) -> Form:
         """Length and rate of a mixture.
@@ -51,11 +51,11 @@ class LayerFiles:
         """A part of a layer, ``[T]`` in steps of 16 bits.
 
         Args:
-            row: Whose layer.
-            column: Which.
-            form: Length and rate of the mixture; every layer must have them too.
-            start: The first sample.
-            buffer: ``[T]``; returned with the samples, unless they are not integers.
+            row: Row of the layer.
+            column: Column of the layer.
+            form: Length and rate of the mixture, which every layer must have.
+            start: First sample.
+            buffer: ``[T]``; returned with the samples if the file holds 16-bit integers.
 
         Raises:
             FileNotFoundError: If the file is not there.

@@ -1,8 +1,8 @@
-"""The layers of a PolSESS mixture: where their files lie, which of them a variant keeps and a task needs.
+"""The layers of a PolSESS mixture: their folders, and the choice of layers by variant and task.
 
-MM-IPC (Mix Modification by Inverted Phase Cancellation) makes easier mixtures by subtracting layers; the
-letters of a variant name the layers that stay: S scene, E event, R reverberation, C none of them. Source: the
-PolSESS corpus and its generator. Corpora of one or three speakers follow the same rules.
+MM-IPC (Mix Modification by Inverted Phase Cancellation) makes easier mixtures by subtracting layers. The
+letters of a variant name the layers that remain: S scene, E event, R reverberation, C none of them. Source:
+the PolSESS corpus and its generator. Corpora of one or three speakers follow the same rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS = range(1, MAX_SPEAKERS + 1)
 INDOOR_VARIANTS = ("SER", "SR", "ER", "R", "C_in")
 OUTDOOR_VARIANTS = ("SE", "S", "E", "C_out")
 VARIANTS = (*INDOOR_VARIANTS, *OUTDOOR_VARIANTS)
-"""What may be left in a mixture; C, nothing but the dry speakers, is counted apart for indoor and outdoor."""
+"""All variants; C, the dry speakers alone, is counted separately for indoors and outdoors."""
 
 FOLDERS = {
     "mixFile": "mix",
@@ -37,7 +37,7 @@ ROLES = {
     "eventFile": "event",
     "reverbForEvent": "event",
 }
-"""Whose sound a layer is."""
+"""The source that each layer belongs to."""
 
 
 def speaker_files(num_speakers: int) -> tuple[str, ...]:
@@ -63,30 +63,30 @@ def expand_variants(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def variants_of(indoor: bool) -> tuple[str, ...]:
-    """What a mixture may become."""
+    """Variants of a mixture by its location."""
     return INDOOR_VARIANTS if indoor else OUTDOOR_VARIANTS
 
 
 def tasks_of(num_speakers: int) -> frozenset[Task]:
-    """The tasks that mixtures of so many speakers make sense for."""
+    """Tasks that suit mixtures with a number of speakers."""
     return frozenset({Task.ES}) if num_speakers == 1 else frozenset(Task)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to read for one example and how to add it up."""
+    """The layers of one example, and their sums."""
 
     subtract: tuple[str, ...]
-    """Columns of the layers that are taken from the mixture."""
+    """Columns of the layers that are subtracted from the mixture."""
     references: tuple[tuple[str, ...], ...]
-    """Columns that add up to each reference."""
+    """Columns that are summed to each reference."""
 
 
 @lru_cache(maxsize=256)
 def create_recipe(
     task: Task, variant: str, *, indoor: bool, reverberant: bool, num_speakers: int = 2
 ) -> Recipe:
-    """The layers of a variant under a task, exactly those that must be read."""
+    """The layers that a variant needs under a task, and no others."""
     kept = variant.split("_")[0]
     files, reverbs = speaker_files(num_speakers), speaker_reverbs(num_speakers)
     subtract = [] if "S" in kept else ["sceneFile"]

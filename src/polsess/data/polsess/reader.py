@@ -35,14 +35,14 @@ from polsess.tasks import Task
 
 
 class CurriculumStage(Schema):
-    """The variants that training draws from some epoch on."""
+    """Variants that training draws from an epoch on."""
 
     epoch: int = Field(ge=0)
-    """The first epoch of the stage."""
+    """First epoch of the stage."""
     variants: tuple[str, ...] = Field(min_length=1)
-    """Names of variants; ``C`` stands for both ``C_in`` and ``C_out``."""
+    """Names of variants; ``C`` means ``C_in`` and ``C_out``."""
     lr_scheduler: Literal["start"] | None = None
-    """``start``: the learning rate is not lowered before this stage."""
+    """``start`` keeps the learning rate up until this stage."""
 
     @field_validator("variants")
     @classmethod
@@ -51,36 +51,36 @@ class CurriculumStage(Schema):
 
 
 class PolSESSConfig(CorpusConfig):
-    """Where the corpus is, which rows are used and what is left in their mixtures."""
+    """Place of the corpus, choice of its rows and of the layers in their mixtures."""
 
     corpus_type: Literal["polsess"] = "polsess"
     root: Path
-    """The folder that holds ``train``, ``val`` and ``test``."""
+    """Folder with ``train``, ``val`` and ``test``."""
     table: Path | None = None
-    """The CSV of a split, ``{split}`` standing for its name; null searches the root for it."""
+    """CSV of a split, with ``{split}`` in place of its name; null searches the root."""
     variants: tuple[str, ...] = VARIANTS
-    """What may be drawn; rows that have none of them are left out. ``C`` stands for both of its kinds."""
+    """Variants that may be drawn; rows with none of them are left out. ``C`` means ``C_in`` and ``C_out``."""
     each_variant: bool = False
-    """Validation and test only: every row in each of its variants, in place of one that is drawn."""
+    """Validation and test only: serve every row in each of its variants instead of one drawn variant."""
     curriculum: tuple[CurriculumStage, ...] = ()
-    """Training only: variants by epoch; before the first stage ``variants`` holds."""
+    """Training only: variants by epoch; ``variants`` applies before the first stage."""
     remix: Remix | None = None
     """Training only: new conversations of the corpus's own layers. Speaker 1 stays; speaker 2, the scene and
-    the event, each with its reverberation, come from rows of the same location, drawn anew in every epoch."""
+    the event, each with its reverberation, are drawn in every epoch from rows of the same location."""
     background_gain_db: Range = (0.0, 0.0)
-    """Training only: a gain of what is left of scene and event, uniform in dB."""
+    """Training only: gain of the scene and the event, uniform in dB."""
     target: Literal["dry", "reverberant"] = "dry"
     """Whether references hold the speakers' own reverberation where the mixture does."""
     max_examples: int | None = Field(default=None, ge=1)
     """A random subset of the rows of a split, the same for every seed."""
     ssr_range_db: Range | None = None
-    """Rows whose level of speaker 1 over speaker 2 lies within."""
+    """Range of the level of speaker 1 over speaker 2; other rows are left out."""
     scene_classes: tuple[str, ...] | None = None
-    """Rows with one of these scenes."""
+    """Classes of scenes; other rows are left out."""
     location: Literal["indoor", "outdoor"] | None = None
-    """Rows of one kind only."""
+    """Location of the scene; other rows are left out."""
     same_speaker_pairs: bool = True
-    """Whether rows stay in whose two utterances come from one speaker."""
+    """Whether rows are used whose utterances come from one speaker."""
 
     @field_validator("variants")
     @classmethod
@@ -102,7 +102,7 @@ class PolSESSConfig(CorpusConfig):
 
     @property
     def recomposes(self) -> bool:
-        """Whether training adds up layers instead of subtracting some from the mixture."""
+        """Whether training sums layers instead of subtracting some from the mixture."""
         return self.remix is not None or self.background_gain_db != (0.0, 0.0)
 
 
@@ -130,21 +130,21 @@ class PolSESS(Corpus):
 
     @property
     def num_sources(self) -> int:
-        """C: 1 for ES and EB, the speakers for SB."""
+        """C: 1 for ES and EB, the number of speakers for SB."""
         return self.task.num_sources(self.num_speakers)
 
     def __len__(self) -> int:
-        """Rows in use, or their variants."""
+        """Number of rows in use, or of their variants."""
         return len(self._cases if self._each_variant else self.rows)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """The rows in use: the names of all layers, the size of the mixture alone."""
+        """The rows in use: names of all layers, and the mixture's file."""
         for row in self.rows:
             text = f"{sorted(row.files.items())} {sorted(row.metadata.items())}"
             yield text, Path(self.files.path(row, "mixFile"))
 
     def example(self, epoch: int, index: int) -> Example:
-        """Draw a variant, and in training a segment; see the base class."""
+        """Draw a variant, and in training a segment."""
         random = self.random(epoch, index)
         row, variant = self._cases[index] if self._each_variant else self._draw(random, epoch, index)
         recipe = create_recipe(
@@ -192,7 +192,7 @@ class PolSESS(Corpus):
             raise ValueError(f"data.corpus.remix: {self.table} has mixtures of one speaker; leave it out.")
 
     def _rows_with(self, variants: tuple[str, ...]) -> list[PolSESSRow]:
-        """Rows that can be one of these variants."""
+        """Rows that have one of these variants."""
         if variants not in self._rows_by_variants:
             rows = [row for row in self.rows if set(variants) & set(variants_of(row.indoor))]
             if not rows:
@@ -239,7 +239,7 @@ class PolSESS(Corpus):
         return int(position * (num_samples - length + 1)), length
 
     def _decompose(self, row: PolSESSRow, recipe: Recipe, form: Form, part: tuple[int, int]) -> Samples:
-        """The mixture without some layers, and the references, ``[1 + C, T]``."""
+        """Mixture minus some layers, and the references, ``[1 + C, T]``."""
         start, num_samples = part
         signals = np.empty((1 + len(recipe.references), num_samples), np.float32)
         buffer = np.empty(num_samples, np.int16)

@@ -21,31 +21,31 @@ Layer = tuple[PolSESSRow, str]
 """A row and a column of it."""
 
 _CASTING_DRAWS = 100
-"""Until somebody else than the speakers so far is found; else the row's own speaker stays."""
+"""Draws until another speaker is found; after that the row's own speaker stays."""
 
 
 @dataclass(frozen=True)
 class Recomposer:
-    """Adds layers up instead of subtracting some from the mixture."""
+    """Sums layers instead of subtracting some from the mixture."""
 
     files: LayerFiles
     rows: Sequence[PolSESSRow]
-    """What layers are taken from."""
+    """Rows that layers are taken from."""
     remix: Remix | None
-    """Whether they come from several rows."""
+    """Settings of new conversations; None keeps each row's own layers."""
     background_gain_db: Range
 
     def compose(
         self, random: np.random.Generator, row: PolSESSRow, recipe: Recipe, form: Form, part: tuple[int, int]
     ) -> tuple[Samples, Metadata]:
-        """A mixture and its references, ``[1 + C, T]``, and what has changed.
+        """Compose a mixture and its references, ``[1 + C, T]``, with the changed metadata.
 
         Args:
-            random: Of this draw.
-            row: Whose first speaker and location stay.
-            recipe: What is left in the mixture.
+            random: Source of random numbers.
+            row: Row whose first speaker and location stay.
+            recipe: Layers of the mixture and the references.
             form: Length and rate of the row's mixture.
-            part: The first sample and the length of the part that is read.
+            part: First sample and length of the segment.
         """
         present = [column for column in row.files if column not in ("mixFile", *recipe.subtract)]
         metadata: Metadata = {}
@@ -65,7 +65,7 @@ class Recomposer:
     def _read(
         self, row: PolSESSRow, column: str, form: Form, part: tuple[int, int], place: float | None
     ) -> Samples:
-        """A layer ``[T]``: of the same part, or at a place of 0 to 1 in another row."""
+        """Read a layer ``[T]``: the same segment, or one at a place of 0 to 1 in another row."""
         start, count = part
         if place is not None:
             own = self.files.form(row)
@@ -80,7 +80,7 @@ class Recomposer:
         return self.files.read(row, column, form, start, np.empty(count, np.int16)).astype(np.float32)
 
     def _cast(self, random: np.random.Generator, row: PolSESSRow, metadata: Metadata) -> dict[str, Layer]:
-        """Where the layers of everybody but speaker 1 come from, by column."""
+        """Draw the rows that layers come from, by column, for all but speaker 1."""
         rows = [other for other in self.rows if other.indoor == row.indoor]
         cast: dict[str, Layer] = {}
         heard = [row.metadata["speaker1"]]
@@ -112,7 +112,7 @@ class Recomposer:
     def _gains(
         self, random: np.random.Generator, layers: dict[str, Samples], metadata: Metadata
     ) -> dict[str, float]:
-        """Factors by role."""
+        """Gains by source, drawn in dB."""
         background_db = random.uniform(*self.background_gain_db)
         metadata["background_gain_db"] = round(background_db, 2)
         gains = dict.fromkeys(("scene", "event"), 10 ** (background_db / 20))

@@ -1,7 +1,7 @@
-"""The CSV of a PolSESS split: found wherever the generator or a user put it, read row by row.
+"""The CSV of a PolSESS split: finding it, its columns, and its rows.
 
-The generator writes 34 columns; older corpora lack the three on the scene's volume. Only the names of the
-layers' files are needed; the rest becomes metadata where it is there.
+The generator writes 34 columns; older corpora lack the three on the scene's volume. Only the names of
+the layers' files are required; the rest becomes metadata.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from polsess.data.polsess.layers import MAX_SPEAKERS, speaker_files, speaker_rev
 from polsess.data.sources import speaker_of
 
 REVERB_COLUMNS = (*speaker_reverbs(MAX_SPEAKERS), "reverbForEvent")
-"""Empty for outdoor rows; those of speakers that a corpus does not have are not there."""
+"""Columns of reverberation, empty in outdoor rows; only the speakers of the corpus have one."""
 SOURCE_COLUMNS = {
     **{f"speech{n}OryginalPath": f"speech{n}Start" for n in range(1, MAX_SPEAKERS + 1)},
     "sceneOryginalPath": "sceneStart",
     "eventOryginalPath": "eventStart",
 }
-"""Where a layer was cut from: its source file and the first sample, with the generator's spelling."""
+"""Columns of the source file of a layer and of its first sample, in the generator's spelling."""
 
 
 _REVERB_NUMBERS = ("highCut", "diffusion", "decay", "freqDamp")
@@ -57,27 +57,27 @@ class PolSESSRow:
     """One mixture."""
 
     number: int
-    """The line of the CSV, the header being line 1."""
+    """Line of the CSV; the header is line 1."""
     files: dict[str, str]
-    """File names by column; the reverberation columns only indoors."""
+    """File names by column; reverberation only indoors."""
     metadata: dict[str, str | float]
-    """Scene, event, levels, speakers, as far as the CSV has them."""
+    """Scene, event, levels and speakers, as far as the CSV has them."""
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Source file and first sample by the column of the file, as far as the CSV has them."""
+    """Source file and first sample by column, as far as the CSV has them."""
 
     @property
     def num_speakers(self) -> int:
-        """1 to 3."""
+        """Number of speakers, 1 to 3."""
         return sum(name in self.files for name in speaker_files(MAX_SPEAKERS))
 
     @property
     def speakers(self) -> list[str]:
-        """Who speaks, in the order of the references."""
+        """Names of the speakers, in the order of the references."""
         return [str(self.metadata[f"speaker{n}"]) for n in range(1, self.num_speakers + 1)]
 
     @property
     def indoor(self) -> bool:
-        """Whether the scene is indoors: only then there is reverberation."""
+        """Whether the scene is indoors and so has reverberation."""
         return REVERB_COLUMNS[0] in self.files
 
 
@@ -87,7 +87,7 @@ def find_table(root: Path, split: str, given: Path | None = None) -> Path:
     Args:
         root: The corpus's folder.
         split: ``train``, ``val`` or ``test``.
-        given: A path, ``{split}`` standing for the split; relative to the root or as it is.
+        given: Path with ``{split}`` in place of the split's name; relative to the root, or as it is.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -117,7 +117,7 @@ def find_table(root: Path, split: str, given: Path | None = None) -> Path:
 
 
 def read_table(path: Path) -> list[PolSESSRow]:
-    """All rows of a split's CSV.
+    """Read all rows of a split's CSV.
 
     Raises:
         ValueError: If columns or names are missing, or there is no row; with the line and the column.
@@ -141,7 +141,7 @@ def read_table(path: Path) -> list[PolSESSRow]:
 
 
 def _count_speakers(columns: Sequence[str]) -> int:
-    """The last speaker that a column is about; two where there is none."""
+    """Number of the last speaker with a column; two if there is none."""
     named = {n: {f"speaker{n}File", f"reverbForSpeaker{n}"} for n in range(1, MAX_SPEAKERS + 1)}
     numbers = [n for n, names in named.items() if names & set(columns)]
     return max(numbers, default=2)

@@ -1,4 +1,4 @@
-"""Is a PolSESS corpus what it should be? Sums of layers, duplicates, leakage, damaged files."""
+"""Checks of a PolSESS corpus: sums of layers, duplicates, leakage between splits, damaged files."""
 
 from polsess.data.polsess.audit.corpus import audit_polsess
 from polsess.data.polsess.audit.findings import AuditResult, Finding, Kind, save_findings

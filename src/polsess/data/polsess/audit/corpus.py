@@ -1,4 +1,4 @@
-"""All rows of all splits: what one row alone cannot show, duplicates and leakage."""
+"""The audit of all splits: each row, and duplicates and leakage between rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polsess.data.polsess.table import PolSESSRow, find_table, read_table
 
 _SPEECH = tuple(f"speech{n}OryginalPath" for n in range(1, MAX_SPEAKERS + 1))
 _FEW, _FEW_HEADERS = 500, 50_000
-"""Rows that are not worth starting processes for."""
+"""Numbers of rows below which one process is faster, with samples and for headers alone."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def audit_polsess(
     on_start: Callable[[int], None] = lambda _: None,
     on_row: Callable[[], None] = lambda: None,
 ) -> AuditResult:
-    """Look at every row of a corpus.
+    """Check every row of a corpus.
 
     Args:
-        root: The folder that holds the splits.
-        headers_only: Leaves the samples alone: no sums, no silence, no duplicate audio.
-        num_workers: Processes that read files.
+        root: Folder with the splits.
+        headers_only: Whether to skip the samples: no sums, no silence, no duplicate audio.
+        num_workers: Number of processes that read files.
         on_start: Called once with the number of rows.
         on_row: Called after every row.
 
@@ -136,7 +136,7 @@ def _slots(entries: Sequence[_Entry]) -> Iterable[Finding]:
 
 
 def _leaks(entries: Sequence[_Entry]) -> Iterable[Finding]:
-    """Source files, and speakers, of more than one split; each is reported once per further split."""
+    """Source files and speakers in more than one split, each once per further split."""
     seen: dict[tuple[Kind, str], dict[str, _Entry]] = {}
     for entry in entries:
         used = [(Kind.LEAKED_SOURCE, source) for source, _ in entry.row.sources.values()]

@@ -1,4 +1,4 @@
-"""What can be wrong with a corpus, and how bad that is."""
+"""Findings of an audit and their severity."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
     @property
     def broken(self) -> bool:
-        """Whether a corpus with this is wrong; the others are worth knowing."""
+        """Whether a corpus with this finding is broken; the others are warnings."""
         return self not in _WARNINGS
 
 
@@ -48,12 +48,12 @@ _COLUMNS = ("severity", "kind", "split", "row", "file", "detail")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found."""
+    """One finding."""
 
     kind: Kind
     split: str
     row: int | None
-    """The line of the split's CSV; None where it is not about a row."""
+    """Line of the split's CSV; None if the finding is not about a row."""
     file: str
     detail: str
 
@@ -65,22 +65,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Everything found in a corpus."""
+    """All findings in a corpus."""
 
     findings: Sequence[Finding]
     num_rows: dict[str, int]
     """Rows by split."""
     num_files: int
     largest_residual: int | None
-    """Of all sound mixtures, in steps of 16 bits; None if only headers were looked at."""
+    """Largest difference of a mixture from its layers in steps of 16 bits; None if only headers were read."""
 
     @property
     def broken(self) -> bool:
-        """Whether anything is wrong."""
+        """Whether any finding means a broken corpus."""
         return any(finding.kind.broken for finding in self.findings)
 
     def table(self) -> str:
-        """A Markdown table of what was found, the broken first, with the first of each kind."""
+        """Markdown table of the findings by kind, the broken first, with the first example of each."""
         counts = Counter((finding.kind, finding.split) for finding in self.findings)
         first = {(one.kind, one.split): one for one in reversed(self.findings)}
         rows = []
@@ -92,7 +92,7 @@ class AuditResult:
         return markdown(("", "what", "split", "count", "first"), rows) if rows else "Nothing found."
 
     def summary(self) -> str:
-        """One line on what was looked at and what came out."""
+        """One line with the numbers of rows, files and findings."""
         rows = ", ".join(f"{split} {count}" for split, count in self.num_rows.items())
         broken = sum(finding.kind.broken for finding in self.findings)
         text = f"Rows: {rows}; files: {self.num_files}; "

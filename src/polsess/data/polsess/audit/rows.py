@@ -1,4 +1,4 @@
-"""One row of a corpus: its headers, and whether the mixture is the sum of its layers."""
+"""Check of one row: headers, and the mixture against the sum of its layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polsess.data.polsess.layers import FOLDERS, speaker_files
 from polsess.data.polsess.table import REVERB_COLUMNS, PolSESSRow
 
 MAX_RESIDUAL = 4
-"""Eight files, each rounded to half a step of 16 bits."""
+"""Largest residual in steps of 16 bits: eight files, each rounded to half a step."""
 _FULL = 2**15 - 1
 _LIMITER = 0.998 * 2**15
 """The original generator limits the sum of the speakers to 0.999 after the speakers were saved."""
@@ -26,10 +26,10 @@ PcmSamples = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class RowTask:
-    """What is looked at."""
+    """A row to check."""
 
     folder: Path
-    """Of the split."""
+    """Folder of the split."""
     split: str
     row: PolSESSRow
     headers_only: bool
@@ -37,15 +37,15 @@ class RowTask:
 
 @dataclass
 class RowReport:
-    """What was seen."""
+    """Findings and measurements of a row."""
 
     findings: list[Finding] = field(default_factory=list)
     rate: int | None = None
-    """Of the mixture, in Hz."""
+    """Rate of the mixture in Hz."""
     hashes: dict[str, bytes] = field(default_factory=dict)
-    """Of the samples of each layer that was read."""
+    """Hashes of the samples by column, for each layer that was read."""
     residual: int | None = None
-    """Of the mixture if it is the sum of its layers, in steps of 16 bits."""
+    """Difference between the mixture and its layers in steps of 16 bits, if it is their sum."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Form:
 
 
 def check_row(task: RowTask) -> RowReport:
-    """Look at the files of a row."""
+    """Check the files of a row."""
     report = RowReport()
     forms = {column: form for column in task.row.files if (form := _check_header(task, column, report))}
     mix = forms.get("mixFile")
@@ -119,7 +119,7 @@ def _check_samples(task: RowTask, report: RowReport, *, whole: bool) -> None:
 
 
 def _check_sum(task: RowTask, report: RowReport, layers: dict[str, PcmSamples]) -> None:
-    """Compare a mixture with the sum of its layers; what a limiter did is named and excused."""
+    """Compare a mixture with the sum of its layers; differences by a limiter are warnings."""
     mixture = layers["mixFile"]
     residual = np.abs(mixture - sum(samples for column, samples in layers.items() if column != "mixFile"))
     wrong = residual > MAX_RESIDUAL

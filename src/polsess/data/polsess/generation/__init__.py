@@ -1,4 +1,4 @@
-"""Makes PolSESS corpora from folders of speech, scenes and events."""
+"""Generator of PolSESS corpora from folders of speech, scenes and events."""
 
 from polsess.data.polsess.generation.ingredients import Ingredients, collect_ingredients
 from polsess.data.polsess.generation.run import Generated, generate_split

@@ -1,4 +1,4 @@
-"""What the conversations of each split are drawn from, collected from places on disk."""
+"""The recordings that conversations of each split are drawn from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polsess.data.sources import SourceFile, drop_repeated, list_sources, split_
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Everything that the conversations of a split are drawn from."""
+    """Recordings and settings of a split."""
 
     config: GenerationConfig
     speech: Sequence[SourceFile]
@@ -23,10 +23,10 @@ class Ingredients:
     events: Sequence[SourceFile]
     table: SceneTable
     rooms: Rooms | None
-    """Measured rooms instead of the plate."""
+    """Measured rooms; None for the plate."""
 
     def events_in(self, scene: str) -> dict[str, list[SourceFile]]:
-        """Recordings by label of what may happen in a scene."""
+        """Recordings of the events that may happen in a scene, by label."""
         labels = sorted({label.strip() for one in self.events for label in one.label.split(",")})
         allowed = [label for label in labels if label and self.table.allows(scene, label)]
         return {label: found for label in allowed if (found := self._events_with(label))}
@@ -49,22 +49,22 @@ def collect_ingredients(
     rirs: Path | None = None,
     on_repeated: Callable[[str], None] = lambda _: None,
 ) -> dict[Split, Ingredients]:
-    """What the splits are made of; unless the original rules are asked for, they share nothing.
+    """Collect the recordings of each split; splits share none unless the original rules apply.
 
     Args:
         config: The corpus's settings.
-        splits: Those wanted.
+        splits: Wanted splits.
         speech: Folder or CSV of recordings of one speaker each.
         scenes: Folder or CSV of backgrounds.
         events: Folder or CSV of short sounds.
-        table: A table of scenes of your own.
-        rirs: Impulse responses instead of the plate; where they have splits, each split has its own.
+        table: Table of scenes; None for the one of the package.
+        rirs: Impulse responses instead of the plate; where they have splits, each split uses its own.
         on_repeated: Called with a line for every file that is left out because another sounds the same.
 
     Raises:
         FileNotFoundError: If a place is missing.
         ValueError: If there is too little in it, or a source is given for two splits.
-        ConfigError: If the table cannot be read.
+        ConfigError: If the table of scenes cannot be read.
     """
     found = {
         name: list_sources(place, speech=name == "speech", min_seconds=config.seconds)

@@ -1,4 +1,4 @@
-"""One conversation: what is drawn, how loud it is, what is stored.
+"""One conversation: drawing its sources, setting levels, adding rooms and storing layers.
 
 Shapes: T samples.
 """
@@ -28,14 +28,14 @@ Choice = TypeVar("Choice")
 _LIMIT = 0.999
 _CLIPPED = 0.9999
 _SPEECH_FLOOR_DB, _NOISE_FLOOR_DB = -50.0, -75.0
-"""Crops below are silent."""
+"""Levels below which a crop counts as silent."""
 _EDGE_SECONDS = 0.005
 _ALPHABET = np.array(list(string.ascii_lowercase + string.digits))
 _MAX_DRAWS = 1000
 
 
 class Redraw(Exception):
-    """A draw cannot be used; the message counts as its reason."""
+    """A draw is not usable; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Item:
     layers: dict[str, NDArray[np.int16]]
     """Samples ``[T]`` by column of the CSV, the mixture too."""
     cells: Cells
-    """The CSV's row."""
+    """Row of the CSV."""
     redrawn: tuple[str, ...]
-    """Why earlier draws were dropped."""
+    """Reasons why earlier draws were dropped."""
 
 
 class Mixer:
-    """Makes any item of a split from its own random numbers."""
+    """Makes the items of a split, each from its own random numbers."""
 
     def __init__(self, ingredients: Ingredients) -> None:
         self.parts, self.config = ingredients, ingredients.config
@@ -61,10 +61,10 @@ class Mixer:
         }
 
     def make(self, random: Random) -> Item:
-        """Draw until a conversation can be used.
+        """Draw until a conversation is usable.
 
         Raises:
-            ValueError: If none of very many draws can.
+            ValueError: If none of a thousand draws is usable.
         """
         reasons: list[str] = []
         while len(reasons) < _MAX_DRAWS:
@@ -121,7 +121,7 @@ class Mixer:
         return np.clip(sound, -_LIMIT, _LIMIT)
 
     def _level(self, random: Random, sounds: Mapping[str, Samples], cells: Cells) -> dict[str, Samples]:
-        """The dry layers: speaker 1 and the event as they are, the others and the scene by drawn levels."""
+        """Dry layers: speaker 1 and the event unchanged, the others and the scene at drawn levels."""
         low, high = self.config.ssr_range_db
         levels = [int(random.integers(low, high + 1)) for _ in range(self.config.speakers - 1)]
         first, *others = voices = self._take_turns([sounds[name] for name in sounds if name[:6] == "speech"])
@@ -149,7 +149,7 @@ class Mixer:
         return np.clip(samples, -_LIMIT, _LIMIT)
 
     def _take_turns(self, voices: list[Samples]) -> list[Samples]:
-        """With a partial overlap, everybody speaks for a part of the time, one after the other."""
+        """Window the voices so that they follow each other with the configured overlap."""
         if self.config.overlap == 1.0:
             return voices
         total, count = len(voices[0]), len(voices)
@@ -180,7 +180,7 @@ class Mixer:
         return {name: np.clip(each, -_LIMIT, _LIMIT) for name, each in zip(names, wet, strict=True)}
 
     def _plate(self, random: Random, dry: list[Samples], ranges: ReverbRanges, cells: Cells) -> list[Samples]:
-        """One room; the speakers stand at similar distances, the event anywhere."""
+        """Draw a plate: speakers at similar distances, the event at any."""
         low, high = ranges.pre_delay
         shift = random.random() * (high - low)
         first = low + shift
@@ -201,7 +201,7 @@ class Mixer:
         return [reverb.apply(each, round(delay * rate)) for each, delay in zip(dry, delays, strict=True)]
 
     def _store(self, layers: dict[str, Samples]) -> dict[str, NDArray[np.int16]]:
-        """Everything in 16 bits; the mixture is the sum of what is stored, unlike the original's."""
+        """Round all layers to 16 bits; unlike the original's, the mixture is the sum of these."""
         speech = layers.pop("speech")
         stored = {name: _quantize(samples) for name, samples in layers.items()}
         others = [samples for name, samples in layers.items() if not name.startswith("speaker")]
@@ -227,7 +227,7 @@ def _quantize(samples: Samples) -> NDArray[np.int16]:
 
 
 def _names(random: Random, speakers: int, *, indoor: bool) -> Cells:
-    """Random names of the files of an item."""
+    """Random file names of an item."""
     names = ["".join(random.choice(_ALPHABET, 16)) for _ in range(speakers + 3)]
     *voices, scene, event, room = names
     cells: Cells = {

@@ -1,4 +1,4 @@
-"""A whole split: items in parallel, a journal to resume from, the CSV at the end."""
+"""Generating a split: items in parallel, a journal for resuming, the CSV at the end."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _JOURNAL = ".generation.jsonl"
 
 @dataclass(frozen=True)
 class Generated:
-    """What came out."""
+    """Result of generating a split."""
 
     table: Path
-    """The CSV."""
+    """CSV of the split."""
     num_resumed: int
-    """Items that an earlier, interrupted run had made."""
+    """Number of items that an interrupted run had made before."""
     redrawn: dict[str, int]
-    """Dropped draws of this run by reason."""
+    """Number of dropped draws of this run by reason."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Made:
 
 
 class _Worker:
-    """What a process holds."""
+    """State of a worker process."""
 
     def __init__(self, ingredients: Ingredients, folder: Path, split: Split) -> None:
         self.mixer, self.folder, self.split = Mixer(ingredients), folder, split
@@ -82,14 +82,14 @@ def generate_split(
     num_workers: int = 1,
     on_item: Callable[[], None] = lambda: None,
 ) -> Generated:
-    """Make one split of a corpus, or the rest of one that was interrupted.
+    """Generate one split of a corpus, or the rest of one that was interrupted.
 
     Args:
-        root: The corpus's folder.
-        split: Which part.
-        count: Items.
-        ingredients: What they are made of.
-        num_workers: Processes; their number does not change a byte.
+        root: Folder of the corpus.
+        split: Split to generate.
+        count: Number of items.
+        ingredients: Recordings and settings.
+        num_workers: Number of processes; it does not change the result.
         on_item: Called after every item.
 
     Raises:
@@ -128,7 +128,7 @@ def generate_split(
 
 
 def _digest(ingredients: Ingredients, split: Split) -> str:
-    """Changes whenever an item could."""
+    """Hash of everything that items depend on."""
     table = ingredients.table
     scenes = [(name, one.location, one.reverb, sorted(one.excludes)) for name, one in table.scenes.items()]
     kinds = [(name, sorted(labels)) for name, labels in table.events.items()]

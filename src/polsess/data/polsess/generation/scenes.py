@@ -1,4 +1,4 @@
-"""The table of scenes: which are indoors, how their rooms sound, which events may happen in them."""
+"""The table of scenes: location, rooms and possible events by class."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Range = tuple[float, float]
 
 
 class ReverbRanges(Schema):
-    """Where the parameters of a room are drawn from."""
+    """Ranges of the parameters of a room."""
 
     pre_delay: Range
-    """Seconds before the first echo."""
+    """Delay of the first echo in seconds."""
     diffusion: Range
     decay: Range
-    """A larger one is a shorter tail."""
+    """Decay of the tail; a larger one is a shorter tail."""
     damping: Range = (0.1, 0.9)
     high_cut_hz: Range = (15_000.0, 20_000.0)
 
@@ -47,9 +47,9 @@ class Scene(Schema):
 
     location: Literal["indoor", "outdoor"]
     reverb: ReverbRanges | None = None
-    """Indoors only."""
+    """Ranges of the room; only indoors."""
     excludes: frozenset[str] = Field(default=frozenset())
-    """Kinds of events that do not happen there."""
+    """Kinds of events that do not happen in the scene."""
 
     @model_validator(mode="after")
     def _check(self) -> Scene:
@@ -63,7 +63,7 @@ class SceneTable(Schema):
 
     scenes: dict[str, Scene]
     events: dict[str, frozenset[str]] = Field(default_factory=dict)
-    """Labels by kind; a label may be of several."""
+    """Labels of events by kind; a label may be in several kinds."""
 
     @model_validator(mode="after")
     def _check(self) -> SceneTable:
@@ -98,17 +98,17 @@ def normalize_label(label: str) -> str:
 
 
 def load_scenes(path: Path | None = None) -> SceneTable:
-    """Read a table of scenes; without a path, the one of this package.
+    """Read a table of scenes; None reads the one of this package.
 
     Raises:
-        ConfigError: If it is no such table.
+        ConfigError: If it is not such a table.
     """
     path = path or Path(__file__).with_name("scenes.yaml")
     return parse(SceneTable, _resolve_reverbs(read_yaml(path)), path.name)
 
 
 def _resolve_reverbs(data: Any) -> Any:
-    """Replace the names of reverbs by what they stand for; what is no such table is left to the schema."""
+    """Replace names of reverbs by their ranges; the schema reports anything that is not such a table."""
     if not isinstance(data, Mapping) or not isinstance(data.get("scenes"), Mapping):
         return data
     named = data.get("reverbs") or {}

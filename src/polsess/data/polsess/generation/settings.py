@@ -1,4 +1,4 @@
-"""What a generated corpus is like."""
+"""Settings of a generated corpus."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class GenerationConfig(Schema):
     """Length, levels and rules; the defaults are those of the original generator without its traps."""
 
     name: str = Field(pattern=r"^[\w .-]{1,100}$")
-    """Of the corpus; part of the CSV's name."""
+    """Name of the corpus, part of the CSV's name."""
     seed: int = Field(default=0, ge=0)
     """The same seed, sources and settings give the same bytes."""
     sample_rate: int = Field(default=8000, ge=1000, le=192_000)
-    """In Hz."""
+    """Rate in Hz."""
     seconds: float = Field(default=4.0, ge=0.5, le=600.0)
     """Length of every mixture."""
     speakers: int = Field(default=2, ge=1, le=MAX_SPEAKERS)
-    """In every mixture. Two is PolSESS; one and three have the same layers and columns by speaker."""
+    """Number of speakers per mixture; PolSESS has two, one and three have the same layers and columns."""
     ssr_range_db: tuple[int, int] = (-5, 5)
-    """Level of speaker 1 over each other one, whole dB, both ends included."""
+    """Level of speaker 1 over each other speaker, in whole dB with both ends."""
     scene_range_db: tuple[float, float] = (-14.0, 0.0)
-    """Level of the scene over that of all speakers."""
+    """Level of the scene over all speakers."""
     overlap: float = Field(default=1.0, ge=0.0, le=1.0)
-    """At 1 all speak all the time, at 0 one follows the other; with two, the share in which both speak."""
+    """Share of time in which two speakers overlap: 1 is all the time, 0 is one after the other."""
     compat: Literal["none", "matlab"] = "none"
     """``matlab`` keeps the rules of the original generator: pairs of one speaker, nearly silent crops, events
     chosen by a part of their label, sources of one split in another, layers that a limiter made differ from
