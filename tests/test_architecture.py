@@ -16,6 +16,7 @@ import polsess
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files", "dotted_keys", "journal"}
+    | {"folder_lock"}
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},

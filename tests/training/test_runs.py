@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.config import parse_config
+from polsess.folder_lock import locked
 from polsess.training.history import RunState, find_runs, read_run
 
 HEADER = "epoch,step,minutes_since_start,learning_rate,train_loss,val_si_snr,val_si_snri\n"
@@ -50,15 +49,17 @@ def several(experiment: dict[str, Any], tmp_path: Path) -> Path:
 
 
 def test_states(several: Path, experiment: dict[str, Any]) -> None:
-    states = {run.folder.name: run.state for run in find_runs([several])}
+    with locked(several / "young", "polsess train"):
+        states = {run.folder.name: run.state for run in find_runs([several])}
     assert states == {"small": RunState.FINISHED, "large": RunState.STOPPED, "young": RunState.RUNNING}
     failed = make_run(several / "failed", experiment, [1.0], max_epochs=9, outcome="ValueError: x")
     assert read_run(failed).state is RunState.FAILED
     early = make_run(several / "early", experiment, [2.0, 1.0, 1.0], max_epochs=9, early_stopping_patience=5)
-    assert read_run(early).state is RunState.RUNNING
-    for path in (early, *early.rglob("*")):
-        os.utime(path, (0, time.time() - 7200))
-    assert read_run(early).state is RunState.STOPPED
+    with locked(early, "polsess train"):
+        assert read_run(early).state is RunState.RUNNING
+    stopped = read_run(early)
+    assert stopped.state is RunState.STOPPED
+    assert "ended without a word" in stopped.problems[0]
 
 
 def test_a_recorded_run_is_read_without_torch(several: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from polsess.config import parse_config
+from polsess.folder_lock import FolderInUseError, locked
 from polsess.training.checkpointing import AtomicCheckpointIO
 from polsess.training.run import train
 
@@ -124,3 +125,25 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
 
 def with_epochs(experiment: dict[str, Any], number: int) -> dict[str, Any]:
     return {**experiment, "training": {**experiment["training"], "max_epochs": number}}
+
+
+def test_a_run_beside_a_living_one_is_refused_and_disturbs_nothing(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    config = parse_config(with_epochs(experiment, 1))
+    with (
+        locked(tmp_path / "run", "polsess train"),
+        pytest.raises(FolderInUseError, match="in use by polsess train on"),
+    ):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    train(config, tmp_path / "run", progress=False)
+    half = tmp_path / "run" / "checkpoints" / ".last-abc.ckpt"
+    half.write_bytes(b"what the living run is writing")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with (
+        locked(tmp_path / "run", "polsess train"),
+        pytest.raises(FolderInUseError, match="in use by polsess train on"),
+    ):
+        train(parse_config(with_epochs(experiment, 2)), tmp_path / "run", resume=True, progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files

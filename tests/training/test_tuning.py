@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import polsess.dependencies
 from polsess.cli.main import app
 from polsess.config import load_config
+from polsess.folder_lock import FolderInUseError
 from polsess.schema import ConfigError
 from polsess.training import tuning
 from polsess.training.module import SeparationModule
@@ -166,6 +167,22 @@ def test_a_signal_ends_the_search_and_it_goes_on(
     assert stopped.exit_code == 143, stopped.output
     assert "the same command goes on with the search" in stopped.output
     assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+def test_a_second_search_in_the_folder_is_refused_and_fails_no_trial(
+    space: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_training(monkeypatch)
+    settings, base = load_space(write(tmp_path, space))
+
+    def on_epoch(number: int, epoch: int, score: float) -> None:
+        del number, score
+        if epoch == 0:
+            with pytest.raises(FolderInUseError, match="in use by polsess tune"):
+                tune(settings, base, tmp_path / "out")
+
+    result = tune(settings, base, tmp_path / "out", on_epoch=on_epoch)
+    assert "failed" not in [trial.state for trial in result.trials]
 
 
 @pytest.mark.parametrize(

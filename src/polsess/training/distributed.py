@@ -45,6 +45,10 @@ def largest(trainer: lightning.Trainer, values: tuple[int, ...]) -> tuple[int, .
 
 def is_main_process() -> bool:
     """Whether this process speaks and writes for all of a run."""
+    if (
+        int(os.environ.get("NODE_RANK") or 0) > 0
+    ):  # before the trainer is made, Lightning looks at ranks alone
+        return False
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 

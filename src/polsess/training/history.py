@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +13,9 @@ from typing import Any
 
 from polsess.dotted_keys import flatten
 from polsess.files import read_json
+from polsess.folder_lock import find_owner
 
 _MAX_BYTES = 64 << 20
-_SILENCE_MINUTES = 60.0
 _ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned")
 
 
@@ -194,6 +193,8 @@ def _state(
     record: Mapping[str, Any],
     problems: list[str],
 ) -> RunState:
+    if find_owner(folder) is not None:
+        return RunState.RUNNING
     last = (_starts(record) or [{}])[-1]
     outcome = str(last.get("outcome", "running"))
     if outcome == "completed" or (outcome == "running" and _is_complete(settings, epochs)):
@@ -201,11 +202,8 @@ def _state(
     if outcome != "running":
         problems.append(_one_line(outcome))
         return RunState.STOPPED if outcome.startswith(_ON_PURPOSE) else RunState.FAILED
-    written = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-    silent = (time.time() - written) / 60 > _SILENCE_MINUTES
-    if silent:
-        problems.append(f"nothing was written for {_SILENCE_MINUTES:.0f} minutes")
-    return RunState.STOPPED if silent else RunState.RUNNING
+    problems.append("its process ended without a word; continue it with --resume")
+    return RunState.STOPPED
 
 
 def _starts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

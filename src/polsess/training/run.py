@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from polsess.config import Config
 from polsess.costs import count_parameters
 from polsess.data import Corpus, Split, create_corpus, create_loader
 from polsess.files import write_text
+from polsess.folder_lock import locked
 from polsess.models import SeparationModel, create_model
 from polsess.schema import ConfigError, suggest
 from polsess.training.callbacks import closed_after
 from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
+from polsess.training.distributed import is_main_process
 from polsess.training.failures import NonFiniteLog, loading_explained
 from polsess.training.fine_tuning import Origin, freeze, start_from
 from polsess.training.module import SeparationModule
@@ -70,13 +72,28 @@ def train(
     Raises:
         FileExistsError: If the folder holds a run and ``resume`` is not set, or a model.
         FileNotFoundError: If ``resume`` is set and there is nothing to continue.
+        FolderInUseError: If another process trains in the folder.
         ValueError: If the corpus, the weights to start from or the parts to freeze do not fit, or a resumed
             run would continue with another model, other data or another kind of step.
         TrainingStopped: If the run had to end early; the message says why and how to go on.
     """
-    last = _last_checkpoint(run_folder, resume=resume)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
+    # The other processes of the run work under the first one's lock.
+    with locked(run_folder, "polsess train") if is_main_process() else nullcontext():
+        return _train(config, run_folder, resume=resume, progress=progress, say=say, after_epoch=after_epoch)
+
+
+def _train(
+    config: Config,
+    run_folder: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Callable[[str], None],
+    after_epoch: Callable[[int, float], None] | None,
+) -> TrainingResult:
+    last = _last_checkpoint(run_folder, resume=resume)
     start = Progress.of(last) if resume else Progress()
     changes = changes_since(last, config) if resume else {}
     lightning.seed_everything(config.seed, verbose=False)

@@ -14,6 +14,7 @@ import yaml
 
 from polsess.dependencies import require
 from polsess.files import write_text
+from polsess.folder_lock import locked
 from polsess.schema import ConfigError
 from polsess.training.run import train
 from polsess.training.search_space import SearchSpace, apply
@@ -71,10 +72,22 @@ def tune(
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
         ConfigError: If the folder holds a search of other ranges or of another experiment.
+        FolderInUseError: If another process searches in the folder.
         Preempted: If a signal ended it; the trial under way is repeated next time.
         RuntimeError: If no trial came to an end.
     """
-    study = _open_study(space, base, folder)
+    with locked(folder, "polsess tune"):
+        return _tune(_open_study(space, base, folder), space, base, folder, on_trial, on_epoch)
+
+
+def _tune(
+    study: Any,
+    space: SearchSpace,
+    base: Mapping[str, Any],
+    folder: Path,
+    on_trial: Callable[[Trial, Trial | None], None],
+    on_epoch: Callable[[int, int, float], None],
+) -> TuningResult:
     while (number := len(_done(study))) < space.trials:
         trial = _run_trial(study, space, base, folder, number, on_epoch)
         best = _best(study)
