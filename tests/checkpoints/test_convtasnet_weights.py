@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model
+from polsess.checkpoints.building import build_model
 from polsess.checkpoints.formats import Converter
-from polsess.checkpoints.loading import build_model
 from polsess.checkpoints.toolkits import original
 from polsess.checkpoints.toolkits.asteroid import tasnet as asteroid
 from polsess.checkpoints.toolkits.original import model_arguments

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
+from polsess.checkpoints.building import build_model
 from polsess.checkpoints.formats import Converter
-from polsess.checkpoints.loading import build_model
 from polsess.checkpoints.toolkits import original
 from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
 from polsess.checkpoints.toolkits.speechbrain import reader as speechbrain

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from polsess.audio import write_audio
 from polsess.checkpoints import Published, list_published, save_model
-from polsess.checkpoints.catalogue import CATALOGUE
+from polsess.checkpoints.catalogue import catalogue
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
 from polsess.data import parse_corpus_config
@@ -39,10 +39,10 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     save_model(create_model("blstm", preset="tiny"), tmp_path / "weights")
     benchmark = replace(BENCHMARKS["wsj0-2mix"], num_utterances=3)
     monkeypatch.setattr(verification, "BENCHMARKS", {**BENCHMARKS, "wsj0-2mix": benchmark})
-    entry = replace(CATALOGUE["speechbrain/sepformer-wsj02mix"], hub_id="nobody/tiny-wsj02mix", score=0.0)
-    entry = replace(entry, model_type="tinynet")
+    changes = {"hub_id": "nobody/tiny-wsj02mix", "score": 0.0, "model_type": "tinynet"}
+    entry = catalogue()["speechbrain/sepformer-wsj02mix"].model_copy(update=changes)
     first = verify(entry, write_wsj0(tmp_path / "wsj0"), model=str(tmp_path / "weights"), device="cpu")
-    entry = replace(entry, score=round(first.measured.mean, 1))
+    entry = entry.model_copy(update={"score": round(first.measured.mean, 1)})
     monkeypatch.setattr(verification, "list_published", lambda: [*list_published(), entry])
     return entry
 
@@ -75,7 +75,7 @@ def test_the_published_score_is_found_again(fake: Published, tmp_path: Path) -> 
 
 
 def test_another_score_fails(fake: Published, tmp_path: Path) -> None:
-    other = replace(fake, score=float(fake.score or 0) + 0.3)
+    other = fake.model_copy(update={"score": float(fake.score or 0) + 0.3})
     found = verify(other, tmp_path / "wsj0", model=str(tmp_path / "weights"), device="cpu")
     assert not found.deviations
     assert found.difference == pytest.approx(-0.3, abs=0.06)

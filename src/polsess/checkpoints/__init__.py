@@ -3,13 +3,13 @@
 Formats of other toolkits are in ``toolkits``, our own in ``native``.
 """
 
+from polsess.checkpoints.building import check_state
 from polsess.checkpoints.catalogue import Published, list_published
 from polsess.checkpoints.conversion import convert_checkpoint
 from polsess.checkpoints.formats import Checkpoint, Converted
 from polsess.checkpoints.loading import (
     BUNDLED_MODELS,
     DEFAULT_MODEL,
-    check_state,
     load_model,
     read_checkpoint,
 )

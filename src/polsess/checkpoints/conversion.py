@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from polsess.checkpoints.building import build_model
 from polsess.checkpoints.hub import is_hub_id
-from polsess.checkpoints.loading import build_model, read_checkpoint
+from polsess.checkpoints.loading import read_checkpoint
 from polsess.checkpoints.native import save_model
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polsess.checkpoints.catalogue import CATALOGUE
+from polsess.checkpoints.catalogue import catalogue
 from polsess.checkpoints.native import CONFIG, WEIGHTS
 from polsess.checkpoints.unpickling import CheckpointError
 
@@ -40,7 +40,7 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
     """
     from huggingface_hub import hf_hub_download  # slow to import
 
-    entry = CATALOGUE.get(hub_id)
+    entry = catalogue().get(hub_id)
     files = entry.files if entry else (CONFIG, WEIGHTS)
     wanted = revision or (entry.revision if entry else None) or "main"
     folder = _download(hf_hub_download, hub_id, files[0], wanted).parent
@@ -79,7 +79,7 @@ def _download(download: Callable[..., str], hub_id: str, name: str, revision: st
 
 
 def _no_file(hub_id: str, name: str, where: str) -> str:
-    if hub_id in CATALOGUE:
+    if hub_id in catalogue():
         return f"{where}: the hub holds no {name}; the publication has changed."
     return (
         f"{where}: holds no {name}. Ids that the catalogue does not list must be models saved by this "

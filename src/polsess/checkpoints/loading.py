@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from polsess.checkpoints.building import build_model
 from polsess.checkpoints.formats import Checkpoint, Reader
 from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.toolkits import READERS
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
-from polsess.models import ModelConfig, SeparationModel, get_model_class, parse_model_config
+from polsess.models import SeparationModel, parse_model_config
 from polsess.schema import ConfigError, suggest
 
 DEFAULT_MODEL = "default"
@@ -91,18 +91,6 @@ def load_model(
     return build_model(checkpoint.config, checkpoint.state, str(source)).to(device).eval()
 
 
-def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel:
-    """A model with these weights.
-
-    Raises:
-        CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
-    """
-    check_state(config, state, where)
-    model = get_model_class(config.model_type).from_config(config)
-    model.load_state_dict(dict(state))
-    return model
-
-
 def _local(source: str | Path) -> Path:
     """Where files are: a bundled model's folder, the best checkpoint of a run's folder, else the source."""
     if source in BUNDLED_MODELS:
@@ -126,32 +114,3 @@ def _recognise(files: WeightFiles) -> Reader:
     hints = [hint for reader in READERS if (hint := reader.near_miss(files))]
     known = f"not a checkpoint of a known format. Known: {', '.join(reader.format for reader in READERS)}."
     raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
-
-
-def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> None:
-    """See that tensors are those of a configuration.
-
-    Raises:
-        CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
-    """
-    with torch.device("meta"):  # a lying configuration is found out before it costs memory
-        expected = get_model_class(config.model_type).from_config(config).state_dict()
-    missing = [key for key in expected if key not in state]
-    if missing:
-        raise CheckpointError(f"{where}: {_some(missing)} missing; the configuration asks for it.")
-    extra = [key for key in state if key not in expected]
-    if extra:
-        raise CheckpointError(f"{where}: {_some(extra)} unknown; the configuration has no place for it.")
-    for key, value in state.items():
-        shape, asked = list(value.shape), list(expected[key].shape)
-        if shape != asked:
-            raise CheckpointError(f"{where}: {key} is {shape}, the configuration asks for {asked}.")
-        if expected[key].is_floating_point() and not value.is_floating_point():
-            raise CheckpointError(f"{where}: {key} is {value.dtype}, expected floating-point weights.")
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise CheckpointError(f"{where}: {key} holds NaN or infinite values; the training had failed.")
-
-
-def _some(keys: list[str]) -> str:
-    rest = f" and {len(keys) - 1} more tensors are" if len(keys) > 1 else " is"
-    return f"{keys[0]}{rest}"

@@ -16,7 +16,7 @@ import torch
 
 from polsess.audio import Samples, read_audio, write_audio
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
-from polsess.checkpoints.loading import build_model
+from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.data.corpora.folder import find_sound, list_items
