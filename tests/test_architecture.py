@@ -17,7 +17,8 @@ PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files", "dotted_keys", "journal"}
     | {"folder_lock"}
-    | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"},
+    | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
+    | {"processes", "measurement", "workers"},
     {"data", "models", "losses", "metrics"},
     {"checkpoints", "costs"},
     {"config"},

@@ -37,4 +37,3 @@ def test_facts_are_there() -> None:
     assert machine.installed_version("torch")
     assert machine.installed_version("no-such-package") is None
     assert machine.processor_name()
-    assert machine.num_processors() >= 1

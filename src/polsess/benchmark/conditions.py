@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from polsess.benchmark.results import Conditions
-from polsess.machine import installed_version, memory_gib, num_processors, processor_name
+from polsess.machine import installed_version, memory_gib, processor_name
 from polsess.models.layers.kernels import load_kernel
+from polsess.processes import num_processors
 
 
 def current_conditions(device: str) -> Conditions:

@@ -35,9 +35,9 @@ def audit(
     workers: Workers = None,
 ) -> None:
     """Check a PolSESS corpus for faults; the exit code is 1 if something is broken."""
-    from polsess.data.parallel import default_workers
     from polsess.data.polsess.audit import audit_polsess, save_findings
     from polsess.files import check_target
+    from polsess.processes import num_processors
 
     terminal: Terminal = context.obj
     if out is not None:
@@ -47,7 +47,7 @@ def audit(
         result = audit_polsess(
             root,
             headers_only=headers,
-            num_workers=workers or default_workers(),
+            num_workers=workers or num_processors(),
             on_start=lambda count: progress.update(bar, total=count),
             on_row=lambda: progress.advance(bar),
         )
@@ -102,8 +102,8 @@ def generate(
 ) -> None:
     """Generate a PolSESS corpus from recordings; an interrupted run continues."""
     from polsess.data.base import Split
-    from polsess.data.parallel import default_workers
     from polsess.data.polsess.generation import GenerationConfig, collect_ingredients, generate_split
+    from polsess.processes import num_processors
     from polsess.schema import parse
 
     terminal: Terminal = context.obj
@@ -128,7 +128,7 @@ def generate(
                 split,
                 count,
                 ingredients[split],
-                num_workers=workers or default_workers(),
+                num_workers=workers or num_processors(),
                 on_item=lambda progress=progress, bar=bar: progress.advance(bar),  # type: ignore[misc]
             )
         dropped = ", ".join(f"{reason} {times}" for reason, times in sorted(made.redrawn.items())) or "none"
@@ -160,11 +160,11 @@ def bench(
     from polsess.config import load_config
     from polsess.data import Split, create_corpus
     from polsess.data.loader import measure_loading
-    from polsess.data.parallel import default_workers
+    from polsess.processes import num_processors
 
     experiment = load_config(config, [*max_bad_override(max_bad), *(overrides or [])])
     corpus = create_corpus(experiment.data.corpus, Split.TRAIN, experiment.task, experiment.seed)
     context.obj.note(f"{len(corpus)} items in the training split, batches of {experiment.data.batch_size}.")
     typer.echo("workers  items/s")
-    for count in workers or sorted({0, 1, default_workers()}):
+    for count in workers or sorted({0, 1, num_processors()}):
         typer.echo(f"{count:7}  {measure_loading(corpus, experiment.data, count, items):7.1f}")

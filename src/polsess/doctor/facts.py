@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from polsess.dependencies import is_installed, list_extras
-from polsess.machine import installed_version, memory_gib, num_processors
+from polsess.machine import installed_version, memory_gib
 from polsess.models.layers.kernels import load_kernel
+from polsess.processes import num_processors
 
 _REQUIRED = ("torch", "numpy", "soundfile", "soxr", "pydantic", "PyYAML", "safetensors", "huggingface_hub")
 _OFF = {"off", "0", "no", "false"}

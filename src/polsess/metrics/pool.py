@@ -7,7 +7,6 @@ not the run.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 from collections import deque
@@ -15,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -24,6 +22,7 @@ import torch
 from polsess.audio import Samples
 from polsess.metrics.predictors import PredictorConfig
 from polsess.metrics.scores import PACKAGES, Scores, columns_of, score_utterance
+from polsess.processes import create_pool, num_processors
 
 TagT = TypeVar("TagT")
 _MIN_UTTERANCES = 16
@@ -150,7 +149,7 @@ def default_workers(metrics: tuple[str, ...], num_utterances: int) -> int:
     """A process per core; none where starting them takes longer than the metrics."""
     if set(metrics) <= {"si_snr"} or num_utterances < _MIN_UTTERANCES:
         return 0
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return num_processors()
 
 
 def _is_done(future: Future[Scores] | None) -> bool:
@@ -158,19 +157,7 @@ def _is_done(future: Future[Scores] | None) -> bool:
 
 
 def _create_executor(num_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(num_workers, mp_context=_context(), initializer=_start_worker)
-
-
-def _context() -> BaseContext:
-    """How workers begin: never as a copy of this process, which holds threads of torch and perhaps a GPU.
-
-    Where the system can, they are copies of a clean process that has imported torch once for all of them.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *_PRELOADED])
-    return context
+    return create_pool(num_workers, [__name__, *_PRELOADED], _start_worker)
 
 
 def _start_worker() -> None:

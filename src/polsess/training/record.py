@@ -21,7 +21,8 @@ from polsess.data import Corpus
 from polsess.dependencies import list_extras
 from polsess.dotted_keys import flatten
 from polsess.files import read_json, write_text
-from polsess.machine import code_commit, installed_version, memory_gib, num_processors, processor_name
+from polsess.machine import code_commit, installed_version, memory_gib, processor_name
+from polsess.processes import num_processors
 from polsess.schema import ConfigError
 
 RECORD = "environment.json"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polsess.data.base import Split
-from polsess.data.parallel import map_parallel
 from polsess.data.polsess.audit.findings import AuditResult, Finding, Kind
 from polsess.data.polsess.audit.rows import RowReport, RowTask, check_row
 from polsess.data.polsess.layers import FOLDERS, MAX_SPEAKERS, speaker_files
 from polsess.data.polsess.table import PolSESSRow, find_table, read_table
+from polsess.processes import map_parallel
 
 _SPEECH = tuple(f"speech{n}OryginalPath" for n in range(1, MAX_SPEAKERS + 1))
 _FEW, _FEW_HEADERS = 500, 50_000
