@@ -7,7 +7,7 @@ import pytest
 
 from polsess.config import explain_config, load_config, parse_config
 from polsess.models import create_model, list_models, list_presets
-from polsess.schema import ConfigError
+from polsess.schema import ConfigError, Schema
 from polsess.tasks import Task
 from polsess.yaml_files import parse_yaml
 
@@ -65,6 +65,23 @@ def test_many_mistakes_are_counted() -> None:
         parse_config({**EXPERIMENT, **{f"key{n}": 1 for n in range(30)}})
     assert len(str(told.value).splitlines()) == 9
     assert str(told.value).endswith("... and 22 mistakes more.")
+
+
+def test_the_string_below_a_field_describes_it() -> None:
+    class Node(Schema):
+        width: int = 3
+        """How wide it is,
+        in samples."""
+        depth: int = 1
+
+    class Leaf(Node):
+        depth: int = 2
+        """How deep."""
+
+    fields = Leaf.model_json_schema()["properties"]
+    assert fields["width"]["description"] == "How wide it is,\nin samples."
+    assert fields["depth"]["description"] == "How deep."
+    assert "description" not in Node.model_json_schema()["properties"]["depth"]
 
 
 @pytest.mark.parametrize(("task", "sources"), [("ES", 1), ("EB", 1), ("SB", 2)])

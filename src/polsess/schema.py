@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import itertools
 import json
+import textwrap
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
 SchemaT = TypeVar("SchemaT", bound="Schema")
 
@@ -26,8 +31,35 @@ class Schema(BaseModel):
         extra="forbid",
         strict=True,
         protected_namespaces=(),
-        use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The JSON schema, in which the string below an attribute describes it.
+
+        Pydantic's ``use_attribute_docstrings`` reads the source of every class when it is imported.
+        """
+        document = handler.resolve_ref_schema(handler(core_schema))
+        for owner in reversed(cls.__mro__):
+            if issubclass(owner, Schema) and owner is not Schema:
+                for name, text in _attribute_docstrings(owner).items():
+                    document["properties"][name]["description"] = text
+        return document
+
+
+def _attribute_docstrings(owner: type) -> dict[str, str]:
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    except (OSError, TypeError):  # a class that was typed at a prompt has no source
+        return {}
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            texts[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(below.value))
+    return texts
 
 
 def parse(schema: type[SchemaT], data: Any, where: str = "") -> SchemaT:
