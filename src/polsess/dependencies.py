@@ -9,14 +9,12 @@ from types import ModuleType
 _EXTRAS = {
     "lightning": "train",
     "tensorboard": "train",
-    "torchmetrics": "eval",
     "pystoi": "eval",
     "pesq": "pesq",
     "pyarrow": "parquet",
     "matplotlib": "plots",
     "onnx": "export",
     "onnxruntime": "export",
-    "gradio": "demo",
     "wandb": "wandb",
     "optuna": "hpo",
 }
@@ -25,6 +23,11 @@ _EXTRAS = {
 def list_extras() -> dict[str, str]:
     """The optional packages and the extra of ``polsess-separation`` that installs each."""
     return dict(_EXTRAS)
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra; it is run in the folder of the project's repository."""
+    return f"pip install -e '.[{extra}]'"
 
 
 def is_installed(package: str) -> bool:
@@ -42,9 +45,6 @@ def require(package: str, purpose: str) -> ModuleType:
     Raises:
         ModuleNotFoundError: If it is not installed; the message holds the pip command.
     """
-    extra = _EXTRAS[package]
     if not is_installed(package):
-        raise ModuleNotFoundError(
-            f"{purpose} needs {package}. Run: pip install 'polsess-separation[{extra}]'"
-        )
+        raise ModuleNotFoundError(f"{purpose} needs {package}. Run: {install_command(_EXTRAS[package])}")
     return importlib.import_module(package)

@@ -62,7 +62,7 @@ def test_a_healthy_machine_needs_nothing() -> None:
         (
             {"optional": {**HEALTHY.optional, "pesq": None}},
             "absent",
-            "pip install 'polsess-separation[pesq]'",
+            "pip install -e '.[pesq]'",
         ),
     ],
 )

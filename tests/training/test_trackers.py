@@ -47,10 +47,7 @@ def test_a_missing_tracker_names_its_extra_before_anything_starts(
     ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 1
-    assert (
-        "training.trackers: [wandb] needs wandb. Run: pip install 'polsess-separation[wandb]'"
-        in result.output
-    )
+    assert "training.trackers: [wandb] needs wandb. Run: pip install -e '.[wandb]'" in result.output
     assert not (tmp_path / "run" / "checkpoints").exists()
     unknown = CliRunner().invoke(app, [*command[:3], "training.trackers=[mlflow]"])
     assert unknown.exit_code == 2

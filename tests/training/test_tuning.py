@@ -227,7 +227,7 @@ def test_a_missing_optuna_names_its_extra(
     monkeypatch.setattr(polsess.dependencies, "is_installed", lambda package: package != "optuna")
     result = CliRunner().invoke(app, ["tune", str(write(tmp_path, space))])
     assert result.exit_code == 1
-    assert "pip install 'polsess-separation[hpo]'" in result.output
+    assert "pip install -e '.[hpo]'" in result.output
 
 
 def test_scores_that_are_not_finite_fail_their_trial_only(

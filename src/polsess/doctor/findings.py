@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from polsess.dependencies import list_extras
+from polsess.dependencies import install_command, list_extras
 from polsess.doctor.facts import Facts
 
 Level = Literal["broken", "slow", "absent"]
@@ -57,8 +57,8 @@ def _packages(facts: Facts) -> Iterator[Finding]:
     for extra in sorted(set(list_extras().values())):
         absent = [name for name, of in list_extras().items() if of == extra and facts.optional[name] is None]
         if absent:
-            remedy = f"pip install 'polsess-separation[{extra}]'"
-            yield Finding("absent", f"Optional packages of '{extra}': {', '.join(absent)}.", remedy)
+            message = f"Optional packages of '{extra}': {', '.join(absent)}."
+            yield Finding("absent", message, install_command(extra))
 
 
 def _accelerators(facts: Facts) -> Iterator[Finding]:
