@@ -15,7 +15,7 @@ from polsess.checkpoints import load_model
 from polsess.checkpoints.formats import Converter
 from polsess.models import SeparationModel
 
-ABSOLUTE, RELATIVE = 3e-6, 1e-5
+ABSOLUTE, RELATIVE = 1e-5, 1e-5  # processors differ by 6e-6 of the largest value
 
 
 def assert_parity(
