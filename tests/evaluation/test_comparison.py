@@ -32,7 +32,7 @@ def evaluation(name: str, effect: float, seed: int = 0, count: int = 40, rate: i
             Scores(dict.fromkeys(COLUMNS, (float(value),)), {}, (0,)),
             1.0,
             "d",
-            {"speakers": f"{index // 2}-x"},
+            {"speakers": f"{index // 2}-x{index // 2}"},
         )
         for index, value in enumerate(values)
     )
@@ -59,7 +59,7 @@ def test_verdicts_on_every_pair() -> None:
 
 def test_too_few_utterances_are_said_so() -> None:
     few = [Contender(name, (evaluation(name, effect, count=6),)) for name, effect in (("a", 0), ("bb", 9))]
-    assert "no difference shown (3 independent utterances are too few)" in report(compare(few))
+    assert "no difference shown (3 independent speakers or utterances are too few)" in report(compare(few))
 
 
 def test_runs_of_a_system_are_averaged_by_utterance() -> None:

@@ -66,7 +66,7 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
                 known = suggest(column, list(run.columns), "It has")
                 raise ConfigError(f"{contender.name}: no score '{column}'.{known}")
     aligned = _align(contenders, common)
-    clusters = [row.cluster for row in aligned[0].runs[0].rows]
+    clusters = [row.clusters for row in aligned[0].runs[0].rows]
     pairs = list(combinations(aligned, 2))
     differences = correct_after_holm(
         [paired_difference(first.values(column), second.values(column), clusters) for first, second in pairs]
@@ -98,8 +98,8 @@ def report(comparison: Comparison, num_examples: int = 5) -> str:
         markdown(*systems_table(comparison)),
         markdown(*pairs_table(comparison)),
         "\n".join(f"- {each.verdict(a.name, b.name, unit)}" for a, b, each in comparison.pairs),
-        "p: Wilcoxon's signed-rank test, corrected after Holm; intervals: bootstrap. Both count the pairs of "
-        f"speakers, where the data names them. {_seeds_note(comparison)}",
+        "Intervals (95 %) and p (t-test, corrected after Holm) allow for speakers that recur in other "
+        f"utterances, where the data names them. {_seeds_note(comparison)}",
     ]
     for first, second, _ in comparison.pairs:
         table = markdown(*extremes_table(comparison.column, first, second, num_examples))

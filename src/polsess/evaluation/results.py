@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ import torch
 from polsess.data import Example
 from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
 
-_SPEAKER_KEYS = ("speakers", "speaker1", "speaker2")
+_SPEAKER_KEY = re.compile(r"speakers|speaker\d+")
 _MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
 
 
@@ -62,10 +63,20 @@ class Row:
         return self.failure or self.scores.reasons.get(column, "")
 
     @property
-    def cluster(self) -> str:
-        """The group that the utterance is drawn with: its speakers, in any order, where they are known."""
-        names = [str(self.metadata[key]) for key in _SPEAKER_KEYS if key in self.metadata]
-        return "-".join(sorted("-".join(names).split("-"))) or self.identifier
+    def speakers(self) -> tuple[str, ...]:
+        """The speakers in the mixture, as far as the conditions name them."""
+        names = [
+            name
+            for key, value in self.metadata.items()
+            if _SPEAKER_KEY.fullmatch(key)
+            for name in (str(value).split("-") if key == "speakers" else [_without_decimals(value)])
+        ]
+        return tuple(name for name in names if name not in ("", "unknown"))
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """What makes the utterance depend on others: its speakers, where they are known, else nothing."""
+        return self.speakers or (self.identifier,)
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class Evaluation:
         """Mean, median, interval and failures of one score."""
         return summarise(
             self.values(column),
-            [row.cluster for row in self.rows],
+            [row.clusters for row in self.rows],
             [row.reason(column) for row in self.rows],
         )
 
@@ -154,7 +165,8 @@ class Evaluation:
 
     def condition_keys(self) -> list[str]:
         """The conditions that split the utterances into more than one and not too many groups."""
-        keys = dict.fromkeys(key for row in self.rows for key in row.metadata if key not in _SPEAKER_KEYS)
+        every = dict.fromkeys(key for row in self.rows for key in row.metadata)
+        keys = [key for key in every if not _SPEAKER_KEY.fullmatch(key)]
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
         return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
 
@@ -170,6 +182,11 @@ def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{each['name']}_{output}" for each in settings.get("predictors", ()) for output in each["outputs"]
     )
+
+
+def _without_decimals(value: str | float) -> str:
+    """A name; numbers that a table was read as are whole again."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _condition(row: Row, key: str) -> str | float | None:

@@ -245,6 +245,8 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "interval_95": [_number(summary.low), _number(summary.high)],
         "count": summary.count,
         "clusters": summary.num_clusters,
+        "degrees_of_freedom": _number(summary.degrees),
+        **({"caution": summary.caution} if summary.caution else {}),
         "failures": dict(summary.failures),
     }
 

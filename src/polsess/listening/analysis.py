@@ -111,7 +111,7 @@ def analyse(ratings: Sequence[Rating], key: Key) -> Analysis:
         for condition in key.conditions:
             found = [each for each in counted if (each.scale, each.condition) == (scale, condition)]
             if found:
-                values, listeners = [each.value for each in found], [each.listener for each in found]
+                values, listeners = [each.value for each in found], [(each.listener,) for each in found]
                 summaries[scale, condition] = summarise(values, listeners)
     return Analysis(key, tuple(ratings), screening, summaries, tuple(_pairs(counted, summaries, key)))
 
@@ -162,7 +162,7 @@ def _pair(scale: str, first: str, second: str, table: dict[tuple[str, str, str],
     if not places:
         return None
     one, other = (np.array([[table[name, *place] for place in places]]) for name in (first, second))
-    difference = paired_difference(one, other, [listener for listener, _ in places])
+    difference = paired_difference(one, other, [(listener,) for listener, _ in places])
     counts = int((one > other).sum()), int((one == other).sum()), int((one < other).sum())
     return Pair(scale, first, second, difference, counts)
 

@@ -1,6 +1,6 @@
 """Scores of separated and enhanced speech, and what a set of them says."""
 
-from polsess.metrics.comparison import Difference, correct_after_holm, paired_difference
+from polsess.metrics.paired_test import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, check_predictor, parse_predictor
 from polsess.metrics.scores import (
@@ -16,7 +16,7 @@ from polsess.metrics.scores import (
     title_of,
     unit_of,
 )
-from polsess.metrics.summary import Summary, bootstrap_interval, failure_rate, summarise
+from polsess.metrics.summary import Summary, failure_rate, summarise
 
 __all__ = [
     "METRICS",
@@ -27,7 +27,6 @@ __all__ = [
     "Scores",
     "Summary",
     "UndefinedScoreError",
-    "bootstrap_interval",
     "check_predictor",
     "columns_of",
     "correct_after_holm",

@@ -139,7 +139,7 @@ class SpeechClips(Corpus):
         scene = self.surroundings.surround(random, voices)
         mixture = scene.voices.sum(0) + scene.noise
         factor = np.float32(peak_factor(mixture))
-        metadata: dict[str, str | float] = {"speakers": "-".join(names)}
+        metadata: dict[str, str | float] = {"speakers": "-".join(name.replace("-", "_") for name in names)}
         metadata["sexes"] = "".join(clip.sex for clip in clips)
         if len(levels) > 1:
             metadata["ssr_db"] = round(float(-levels[1]), 2)
