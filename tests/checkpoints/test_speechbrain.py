@@ -93,7 +93,7 @@ def test_anchors_stand_for_references(tmp_path: Path) -> None:
         ("sample_rate: 8000", "rate: 8000", "'sample_rate' is missing"),
         ("N: 20", "N: 21", "asks for"),
         ("X: 3", "X: 4", "missing"),
-        ("X: 3", "X: three", "not of the form that speechbrain files have .TypeError"),
+        ("X: 3", "X: three", "hyperparams.yaml: a value is of a wrong kind"),
         ("R: 2", "R: !apply:os.system [ls]", "'!apply:os.system' is not read"),
     ],
 )

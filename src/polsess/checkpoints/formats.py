@@ -6,8 +6,9 @@ the tensors of one network to a converter; foreign key names and argument names 
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -111,6 +112,26 @@ def register_reader(reader_class: type[Reader]) -> type[Reader]:
     READERS.append(reader_class())
     READERS.sort(key=lambda reader: (reader.rank, reader.format))
     return reader_class
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Name the file in the errors of a converter.
+
+    Args:
+        where: The file.
+
+    Raises:
+        CheckpointError: If the block raises one, misses a key, or meets a value of a wrong kind.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{where}: a value is of a wrong kind: {error}.") from None
 
 
 class Converters(dict[str, Converter]):

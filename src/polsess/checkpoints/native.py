@@ -111,19 +111,16 @@ class NativeReader(Reader):
     rank = 0
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         named = files.main in (None, CONFIG, WEIGHTS)
         return named and files.has(CONFIG, WEIGHTS) and is_native_config(files.json(CONFIG))
 
     def near_miss(self, files: WeightFiles) -> str | None:
-        """See the base class."""
         if files.main in (None, CONFIG, WEIGHTS) and files.has(CONFIG) != files.has(WEIGHTS):
             there, missing = (CONFIG, WEIGHTS) if files.has(CONFIG) else (WEIGHTS, CONFIG)
             return f"{there} is there, {missing} is missing; a model folder needs both."
         return None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class."""
         where, content = files.folder / CONFIG, files.json(CONFIG)
         if config is not None:
             raise CheckpointError(f"{where}: holds the configuration; leave config out.")
@@ -178,11 +175,9 @@ class TrainingReader(Reader):
     format = "training"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         return len(self._names(files)) > 0
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class."""
         names = self._names(files)
         if len(names) > 1:
             raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")

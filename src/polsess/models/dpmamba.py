@@ -49,8 +49,8 @@ class DPMamba(DualPathMasking):
         "tiny": {"num_filters": 16, "d_model": 12, "chunk_size": 20, "num_blocks": 2, "num_states": 4},
         "xs": {"num_filters": 128, "d_model": 128},
         "s": {},
-        "m": {"num_blocks": 16},
-        "l": {"num_filters": 512, "d_model": 512, "num_blocks": 16},
+        "m": {"num_blocks": 16, "skip_around_intra": True},
+        "l": {"num_filters": 512, "d_model": 512, "num_blocks": 16, "skip_around_intra": True},
     }
     amp_dtype = torch.bfloat16
     supports_compile = False

@@ -1,4 +1,8 @@
-"""The published tensors of MossFormer2 by our names, and the sizes that they imply."""
+"""MossFormer2 as its authors publish it: on the Hugging Face hub, in ClearerVoice-Studio and on ModelScope.
+
+One graph in four layouts: one file or three parts beside ``config.json``; ``last_best_checkpoint`` naming a
+training state; one flat file beside ``configuration.json``. Sizes are read from the tensors.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 from polsess.models.layers.rotary import inverse_frequencies
@@ -179,11 +183,9 @@ class ClearerVoiceReader(Reader):
     format = "clearervoice"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         return _single_file(files) is not None or _is_three_parts(files)
 
     def near_miss(self, files: WeightFiles) -> str | None:
-        """See the base class."""
         if files.main in (None, POINTER) and files.has(POINTER):
             name = _pointed(files)
             if name is None or not files.has(name):
@@ -192,7 +194,7 @@ class ClearerVoiceReader(Reader):
         return None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class; ``config`` may say only what no tensor shows."""
+        """Read and convert; ``config`` may say only what no tensor shows."""
         given = dict(config or {})
         if not given.keys() <= _UNTOLD | {"model_type"}:
             known = ", ".join(sorted(_UNTOLD))
@@ -205,12 +207,8 @@ class ClearerVoiceReader(Reader):
                 f"{where}: config.json is missing; say whether the network masks or maps, "
                 "config={'output_mode': 'mask'} or 'map'."
             )
-        try:
+        with naming(where):
             converted = convert_mossformer2(arguments, state)
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
-        except CheckpointError as error:
-            raise CheckpointError(f"{where}: {error}") from None
         notes: dict[str, Any] = {key: arguments[key] for key in ("config_name", "type") if key in arguments}
         return Converted({**converted.model, **given, "model_type": "mossformer2"}, converted.state, notes)
 

@@ -1,4 +1,7 @@
-"""SPMamba's arguments and tensors under Look2Hear's names."""
+"""Look2Hear's SPMamba: ``best_model.pth`` or a Lightning checkpoint, with ``conf.yml`` where it was kept.
+
+The files are recognised by their tensors, since the class name in them is not reliable.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
 from polsess.checkpoints.toolkits.espnet.tfgridnet import count_heads, take_attention
 from polsess.checkpoints.translation import Arguments, rename, take
 from polsess.checkpoints.unpickling import CheckpointError
@@ -163,13 +166,12 @@ class Look2HearReader(Reader):
     format = "look2hear"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         if _is_release(files):
             return bool(_members(files.path, *_NAMES))
         return bool(_find(files))
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class; ``config`` may say only what no tensor shows."""
+        """Read and convert; ``config`` may say only what no tensor shows."""
         if not _is_release(files):
             return _read(files, config)
         with tempfile.TemporaryDirectory() as folder:
@@ -191,10 +193,8 @@ def _read(files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
         told = ", ".join(sorted(given.keys() - untold - {"model_type"}))
         raise CheckpointError(f"{where}: tells {told} itself; leave it out of config.")
     state = state_of(_tensors(content), where)
-    try:
+    with naming(where):
         converted = convert_spmamba(_arguments(conf, where), state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from None
     notes: dict[str, Any] = {
         key: content[key] for key in ("model_name", "epoch", "global_step") if key in content
     }

@@ -1,4 +1,7 @@
-"""Sizes and tensors of Mamba-TasNet and DPMamba from the authors' names."""
+"""Mamba-TasNet and DPMamba as their authors share them: SpeechBrain's three files with classes of their own.
+
+Sizes are read from the tensors; the run's ``hyperparams.yaml`` holds what no tensor shows.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,22 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
 from polsess.checkpoints.toolkits.speechbrain.dual_path import DUAL_PATH_RULES
-from polsess.checkpoints.translation import Rule, join_gates, rename, take, without_unit_dimensions
+from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams
+from polsess.checkpoints.toolkits.speechbrain.inner_models import arguments_of
+from polsess.checkpoints.toolkits.speechbrain.reader import (
+    HYPERPARAMS,
+    PARTS,
+    hyperparams_name,
+    network_arguments,
+)
+from polsess.checkpoints.translation import Arguments, Rule, join_gates, rename, take, without_unit_dimensions
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, unwrapped
 
 _MAMBA_TASNET = "mamba_net.layers.0.mixer.A_b_log"
 _DPMAMBA = "dual_mdl.0.intra_mdl.layers.0.mixer.A_b_log"
-PUBLISHED = {"chunk_size": 250, "skip_around_intra": False}
-"""What no tensor of DPMamba shows, as published."""
 
 
 def architecture(masknet: Mapping[str, Any]) -> str | None:
@@ -75,7 +84,7 @@ def convert_dpmamba(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -
     for path in ("intra", "inter"):
         rules += _stack(rf"masknet\.dual_mdl\.(?P<block>\d+)\.{path}_mdl", rf"blocks.\g<block>.{path}")
     renamed = join_gates(without_unit_dimensions(rename(state, rules, "DPMamba")), "DPMamba")
-    return Converted({"model_type": "dpmamba", **model, **PUBLISHED, **arguments}, renamed)
+    return Converted({"model_type": "dpmamba", **model, **arguments}, renamed)
 
 
 def _stack(theirs: str, ours: str) -> list[Rule]:
@@ -124,25 +133,26 @@ def _ratio(state: Mapping[str, Tensor], key: str) -> int:
     return outputs // inputs
 
 
-PARTS = ("encoder", "masknet", "decoder")
 _FILES = [f"{part}.ckpt" for part in PARTS]
 _CONVERTERS = {"mambatasnet": convert_mamba_tasnet, "dpmamba": convert_dpmamba}
-_UNTOLD = {"mambatasnet": {"sample_rate"}, "dpmamba": {"sample_rate", *PUBLISHED}}
+_NOT_IN_TENSORS = {
+    "mambatasnet": {"sample_rate"},
+    "dpmamba": {"sample_rate", "chunk_size", "skip_around_intra"},
+}
 
 
 @register_reader
 class MambaTasNetReader(Reader):
     """``encoder.ckpt``, ``masknet.ckpt`` and ``decoder.ckpt`` with bidirectional Mamba layers.
 
-    The classes in the run's YAML are not ones that SpeechBrain has, so sizes come from the tensors. What no
-    tensor shows is as published unless ``config`` says otherwise.
+    They lie beside the ``hyperparams.yaml`` of the run, or two folders below it. Without that file ``config``
+    gives what no tensor shows; the rate is 8 kHz and chunks have 250 frames, as in every published file.
     """
 
     format = "mamba-tasnet"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
-        if files.main not in (None, *_FILES) or not files.has(*_FILES):
+        if files.main not in (None, HYPERPARAMS, *_FILES) or not files.has(*_FILES):
             return False
         content = files.torch_file("masknet.ckpt")
         if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
@@ -150,16 +160,65 @@ class MambaTasNetReader(Reader):
         return architecture(unwrapped(content)) is not None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class; ``config`` may say only what no tensor shows."""
         parts = {part: state_of(files.torch_file(f"{part}.ckpt"), f"{part}.ckpt") for part in PARTS}
         name = architecture(parts["masknet"])
         assert name is not None
-        given = {key: value for key, value in (config or {}).items() if key != "model_type"}
-        if not given.keys() <= _UNTOLD[name]:
-            known = ", ".join(sorted(_UNTOLD[name]))
-            raise CheckpointError(f"{files.path}: the tensors tell all but {known}; leave the rest out.")
         state = {f"{part}.{key}": value for part in PARTS for key, value in parts[part].items()}
-        try:
-            return _CONVERTERS[name](given, state)
-        except CheckpointError as error:
-            raise CheckpointError(f"{files.path}: {error}") from None
+        with naming(str(files.path)):
+            return _CONVERTERS[name](_arguments(files, name, config), state)
+
+
+def _arguments(files: WeightFiles, name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What no tensor shows: from the YAML of the run, or from ``config`` where there is none."""
+    given = {key: value for key, value in (config or {}).items() if key != "model_type"}
+    if (yaml := hyperparams_name(files)) is not None:
+        if given:
+            raise CheckpointError(f"{yaml} holds the configuration; leave config out.")
+        arguments = network_arguments(Hyperparams(files.yaml(yaml), yaml), yaml)
+        return {"sample_rate": arguments["sample_rate"], **_READERS[name](arguments["masknet"])}
+    if not given.keys() <= _NOT_IN_TENSORS[name]:
+        known = ", ".join(sorted(_NOT_IN_TENSORS[name]))
+        raise CheckpointError(f"config may give only {known}; the tensors show the rest.")
+    if name == "dpmamba" and "skip_around_intra" not in given:
+        raise CheckpointError(
+            f"{HYPERPARAMS} of the run is missing, and no tensor shows whether DPMamba adds the input of the "
+            "layer within chunks to its output; pass config={'skip_around_intra': True} for the published "
+            "sizes M and L, False for XS and S."
+        )
+    return {"chunk_size": 250, **given} if name == "dpmamba" else given
+
+
+def _read_mamba_tasnet(masknet: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = Arguments(masknet, "MaskNet")
+    for argument, value in (("norm_type", "gLN"), ("causal", False), ("mask_nonlinear", "relu")):
+        arguments.expect(argument, value)
+    arguments.ignore("enc_dim", "bot_dim", "n_spk")
+    _expect_bidirectional_mamba(arguments)
+    return {}
+
+
+def _read_dpmamba(masknet: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = Arguments(masknet, "Dual_Path_Model")
+    found = {
+        "chunk_size": arguments.take("K", default=200),
+        "skip_around_intra": arguments.take("skip_around_intra", default=True),
+    }
+    for path in ("intra_model", "inter_model"):
+        _expect_bidirectional_mamba(arguments_of(arguments.take(path), "MambaBlocksSequential", path))
+    arguments.expect("norm", "ln")
+    arguments.expect("linear_layer_after_inter_intra", False)
+    arguments.expect("use_global_pos_enc", False)
+    arguments.ignore("num_spks", "in_channels", "out_channels", "num_layers", "max_length")
+    arguments.finish()
+    return found
+
+
+def _expect_bidirectional_mamba(stack: Arguments) -> None:
+    for argument, value in (("bidirectional", True), ("rms_norm", True), ("use_simple_block", False)):
+        stack.expect(argument, value)
+    stack.ignore("n_mamba", "d_model", "d_state", "expand", "d_conv")  # the tensors show them
+    stack.ignore("fused_add_norm", "residual_in_fp32")  # they change the speed alone
+    stack.finish()
+
+
+_READERS = {"mambatasnet": _read_mamba_tasnet, "dpmamba": _read_dpmamba}

@@ -1,4 +1,7 @@
-"""Recognising and reading the original trainer's files of every year."""
+"""The original polsess_separation trainer: one ``.pt`` file with ``model_state_dict`` and ``config``.
+
+Its networks are SpeechBrain's modules under the names of a wrapper, always at 8 kHz.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
 from polsess.checkpoints.toolkits.speechbrain import convtasnet, dual_path, resource_efficient
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
 from polsess.checkpoints.translation import Arguments
@@ -26,11 +29,9 @@ class OriginalReader(Reader):
     format = "original"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         return len(_names(files)) > 0
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class."""
         names = _names(files)
         if len(names) > 1:
             raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
@@ -38,10 +39,8 @@ class OriginalReader(Reader):
         model_type, arguments = model_arguments(_config_of(content, config, where), where)
         state = state_of(content["model_state_dict"], where)
         convert = CONVERTERS.find(model_type, where)
-        try:
+        with naming(where):
             converted = convert(arguments, state)
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
         return Converted(converted.model, converted.state, _notes(content), _task(content))
 
 

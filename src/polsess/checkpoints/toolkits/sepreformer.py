@@ -1,4 +1,7 @@
-"""The trainer's tensors of SepReformer by our names, and the sizes that they imply."""
+"""SepReformer as its authors' trainer writes it: ``epoch.NNNN.pth`` with ``configs.yaml``.
+
+Sizes are read from the tensors; the YAML gives what no tensor shows.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
@@ -151,21 +154,16 @@ class SepReformerReader(Reader):
     format = "sepreformer"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         return _weights(files) is not None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class; ``config`` may say what no tensor shows, where ``configs.yaml`` is missing."""
+        """Read and convert; ``config`` may say what no tensor shows, where ``configs.yaml`` is missing."""
         name = _weights(files)
         assert name is not None
         where, content = str(files.folder / name), files.torch_dict(name)
         state = state_of(content["model_state_dict"], where)
-        try:
+        with naming(where):
             converted = convert_sepreformer({**_arguments(files), **_given(files, config)}, state)
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
-        except CheckpointError as error:
-            raise CheckpointError(f"{where}: {error}") from None
         keys = ("epoch", "train_loss", "valid_loss")
         notes: dict[str, Any] = {
             key: content[key] for key in keys if isinstance(content.get(key), int | float)

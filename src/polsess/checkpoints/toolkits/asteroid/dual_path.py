@@ -1,4 +1,4 @@
-"""Asteroid's ``DPRNNTasNet``."""
+"""Asteroid's ``DPRNNTasNet`` and ``DPTNet``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognising and reading Asteroid's files."""
+"""Asteroid's files, and the filterbank and last stage that its networks share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
 from polsess.checkpoints.translation import Arguments, Rule
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
@@ -30,11 +30,9 @@ class AsteroidReader(Reader):
     format = "asteroid"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         return self._find(files) is not None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class."""
         name = self._find(files)
         assert name is not None
         where, content = str(files.folder / name), files.torch_dict(name)
@@ -45,21 +43,12 @@ class AsteroidReader(Reader):
             raise CheckpointError(f"{where}: model_args must be a mapping, got {type(arguments).__name__}.")
         convert = CONVERTERS.find(str(content["model_name"]), where)
         state: dict[str, Tensor] = state_of(content["state_dict"], where)
-        try:
+        with naming(where):
             converted = convert(arguments, state)
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
-        except CheckpointError:
-            raise
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(
-                f"{where}: an argument in model_args is of a wrong kind: {error}."
-            ) from None
         notes = {key: content[key] for key in _PROVENANCE if key in content}
         return Converted(converted.model, converted.state, notes)
 
     def near_miss(self, files: WeightFiles) -> str | None:
-        """See the base class."""
         for name in _names(files):
             if is_asteroid(files.torch_file(name)):
                 model_name = str(files.torch_dict(name)["model_name"])

@@ -1,4 +1,4 @@
-"""Asteroid's ``ConvTasNet``."""
+"""Asteroid's ``ConvTasNet`` and ``LSTMTasNet``."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
 
@@ -27,14 +27,13 @@ class ESPnetReader(Reader):
     format = "espnet"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
         if not files.has(CONFIG) or ((files.main or CONFIG) != CONFIG and not files.candidates("*.pth")):
             return False
         config = files.yaml(CONFIG)
         return isinstance(config, dict) and isinstance(config.get("separator"), str) and "encoder" in config
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class; ``config`` may say only the sample rate, which trainers seldom set."""
+        """Read and convert; ``config`` may say only the sample rate, which trainers seldom set."""
         given = dict(config or {})
         if not given.keys() <= _UNTOLD | {"model_type"}:
             raise CheckpointError(f"{files.path}: {CONFIG} tells all but sample_rate; leave the rest out.")
@@ -43,10 +42,8 @@ class ESPnetReader(Reader):
         converter = CONVERTERS.find(experiment["separator"], where)
         name = _weights(files)
         state = _separator(state_of(files.torch_file(name), str(files.folder / name)), name)
-        try:
+        with naming(f"{where}, {name}"):
             converted = converter(_arguments(experiment), state)
-        except CheckpointError as error:
-            raise CheckpointError(f"{where}, {name}: {error}") from None
         rate = given.get("sample_rate", experiment.get("sample_rate", _DEFAULT_SAMPLE_RATE))
         notes = {"separator": experiment["separator"], "file": name}
         return Converted({**converted.model, "sample_rate": rate}, converted.state, notes)

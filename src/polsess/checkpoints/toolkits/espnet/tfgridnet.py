@@ -1,4 +1,7 @@
-"""ESPnet's ``TFGridNet`` and ``TFGridNetV2``, which hold their own transform."""
+"""ESPnet's ``TFGridNet`` and ``TFGridNetV2``, which hold their own transform.
+
+SPMamba took over the blocks of version 1, which keep every attention head apart, with their names.
+"""
 
 from __future__ import annotations
 

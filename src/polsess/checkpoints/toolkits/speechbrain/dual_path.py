@@ -1,4 +1,4 @@
-"""SpeechBrain's ``dual_path.Dual_Path_Model`` with transformer blocks: SepFormer."""
+"""SpeechBrain's ``dual_path.Dual_Path_Model``: SepFormer with transformers, DPRNN with recurrent networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognising and reading SpeechBrain's folders, published or of a training."""
+"""SpeechBrain's folders, published or of a training, and the filterbank that its networks share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Converters, Reader, register_reader
+from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams, Instance
 from polsess.checkpoints.translation import Arguments
 from polsess.checkpoints.unpickling import CheckpointError
@@ -22,6 +22,7 @@ arguments as the file gives them; an inner model is an ``Instance``. ``state`` h
 files under ``encoder.``, ``masknet.`` and ``decoder.``.
 """
 
+HYPERPARAMS = "hyperparams.yaml"
 PARTS = ("encoder", "masknet", "decoder")
 _INNER = ("intra_model", "seg_model")
 _FILES = [f"{part}.ckpt" for part in PARTS]
@@ -37,25 +38,22 @@ class SpeechBrainReader(Reader):
     format = "speechbrain"
 
     def recognises(self, files: WeightFiles) -> bool:
-        """See the base class."""
-        named = files.main in (None, "hyperparams.yaml", *_FILES)
-        return named and files.has(*_FILES) and _hyperparams_name(files) is not None
+        named = files.main in (None, HYPERPARAMS, *_FILES)
+        return named and files.has(*_FILES) and hyperparams_name(files) is not None
 
     def near_miss(self, files: WeightFiles) -> str | None:
-        """See the base class."""
         runs = sorted(files.folder.glob("save/CKPT+*"))
         if files.main is None and runs:
             return f"a SpeechBrain run; name one checkpoint, e.g. {runs[-1]}."
         if files.main in (None, *_FILES) and files.has(*_FILES):
             return "looks like SpeechBrain, but hyperparams.yaml is missing beside the three .ckpt files."
-        if files.main in (None, "hyperparams.yaml") and files.has("hyperparams.yaml"):
+        if files.main in (None, HYPERPARAMS) and files.has(HYPERPARAMS):
             missing = ", ".join(name for name in _FILES if not files.has(name))
             return f"looks like SpeechBrain, but {missing} is missing beside hyperparams.yaml."
         return None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """See the base class."""
-        name = _hyperparams_name(files)
+        name = hyperparams_name(files)
         assert name is not None
         where = str(files.folder / name)
         if config is not None:
@@ -64,10 +62,8 @@ class SpeechBrainReader(Reader):
         arguments = network_arguments(hyperparams, where)
         state = {f"{part}.{key}": value for part in PARTS for key, value in _part_state(files, part).items()}
         convert = CONVERTERS.find(_network_name(hyperparams), where)
-        try:
+        with naming(where):
             return convert(arguments, state)
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
 
 
 def network_arguments(hyperparams: Hyperparams, where: str) -> dict[str, Any]:
@@ -95,10 +91,11 @@ def _part_state(files: WeightFiles, part: str) -> dict[str, Tensor]:
     return state_of(files.torch_file(name), str(files.folder / name))
 
 
-def _hyperparams_name(files: WeightFiles) -> str | None:
-    names = ["hyperparams.yaml"]
+def hyperparams_name(files: WeightFiles) -> str | None:
+    """The YAML of a run: beside the weights, or two folders above a ``CKPT+...``; None without one."""
+    names = [HYPERPARAMS]
     if files.folder.name.startswith("CKPT+"):
-        names.append("../../hyperparams.yaml")
+        names.append(f"../../{HYPERPARAMS}")
     return next((name for name in names if files.has(name)), None)
 
 
