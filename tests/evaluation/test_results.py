@@ -131,6 +131,70 @@ def test_foreign_files_are_refused(tmp_path: Path, name: str, text: str, message
         read_evaluation(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("settings.system", ["a"], "summary.json.settings.system: Input should be a valid string"),
+        ("settings.metrics", "si_snr", "settings.metrics"),
+        ("settings.sample_rate", 10**300, "settings.sample_rate"),
+        ("settings.predictors", [{"name": []}], "settings.predictors"),
+        ("settings.versions", {"torch": [1]}, "settings.versions"),
+        ("origin", [], "origin"),
+        ("origin.macs_per_second", ["1"], "origin.macs_per_second"),
+        ("num_utterances", 3, "scores.csv: holds 2 of 3 utterances; evaluate again with --overwrite"),
+        ("list_hash", "0", "scores.csv: holds other utterances than summary.json"),
+    ],
+)
+def test_hostile_summaries_are_refused(tmp_path: Path, path: str, value: object, message: str) -> None:
+    result = evaluation(row("1", 1.0), row("2", 2.0))
+    EvaluationFolder(tmp_path, result.settings).finish(result)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    part = summary
+    *parents, key = path.split(".")
+    for name in parents:
+        part = part[name]
+    part[key] = value
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ValueError, match=message):
+        read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("permutation", "1 1", "'1 1' is not a permutation"),
+        ("permutation", "0 1", "'0 1' is not a permutation"),
+        ("reasons", "[1]", "expected reasons as a mapping"),
+        ("reasons", '{"si_snr": [2]}', "expected reasons as a mapping"),
+        ("si_snr_1", "much", "could not convert string to float"),
+        ("identifier", "2", "the utterance '2' comes twice"),
+        ("identifier", "x" * 200_000, "field larger than field limit"),
+    ],
+)
+def test_hostile_tables_are_refused(tmp_path: Path, column: str, cell: str, message: str) -> None:
+    result = evaluation(row("1", 1.0), row("2", 2.0))
+    EvaluationFolder(tmp_path, result.settings).finish(result)
+    table = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    table[0][column] = cell
+    with (tmp_path / "scores.csv").open("w") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+    with pytest.raises(ValueError, match=r"scores\.csv: .*" + message):
+        read_evaluation(tmp_path)
+
+
+def test_a_table_that_was_cut_is_not_continued(tmp_path: Path) -> None:
+    """A cut at the end of a line leaves a valid table of fewer utterances."""
+    result = evaluation(row("1", 1.0), row("2", 2.0))
+    folder = EvaluationFolder(tmp_path, result.settings)
+    folder.finish(result)
+    table = tmp_path / "scores.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match="holds 1 of 2 utterances"):
+        folder.restore()
+
+
 @pytest.mark.parametrize("text", ["[\n", '{"system": "a"}\n{"identifier": "1"}\n', '{}\n"text"\n'])
 def test_a_damaged_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal.jsonl").write_text(text)
@@ -174,7 +238,7 @@ def test_parquet_holds_what_csv_does(tmp_path: Path) -> None:
 def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = evaluation(row("1", 1.0))
     monkeypatch.setattr("polsess.dependencies.is_installed", lambda _: False)
-    with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*polsess-separation\[parquet\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*pip install -e"):
         EvaluationFolder(tmp_path, result.settings).finish(result, "parquet")
 
 

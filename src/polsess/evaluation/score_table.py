@@ -67,7 +67,9 @@ def read_table(path: Path, columns: Collection[str] = tuple(SCORES)) -> tuple[Ro
     """
     try:
         return tuple(_from_cells(cells, columns) for cells in _read_cells(path))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path}: not a table of scores (no column {error}).") from None
+    except (ValueError, TypeError, AttributeError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: not a table of scores ({error}).") from None
 
 
@@ -135,6 +137,8 @@ def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, float | str | Non
 
 def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
     permutation = tuple(int(word) - 1 for word in cells["permutation"].split())
+    if len(set(permutation)) < len(permutation) or any(index < 0 for index in permutation):
+        raise ValueError(f"{cells['identifier']}: '{cells['permutation']}' is not a permutation")
     suffixes = [f"_{number}" for number in range(1, len(permutation) + 1)] if len(permutation) > 1 else [""]
     values = {
         column: tuple(_value(cells[column + suffix]) for suffix in suffixes)
@@ -148,6 +152,8 @@ def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
     }
     metadata = {key: _condition(value) for key, value in cells.items() if key not in known and value != ""}
     reasons = json.loads(cells["reasons"]) if cells["reasons"] else {}
+    if not isinstance(reasons, dict) or not all(isinstance(each, str) for each in reasons.values()):
+        raise ValueError(f"{cells['identifier']}: expected reasons as a mapping of columns to words")
     return Row(
         identifier=cells["identifier"],
         scores=Scores(values, reasons, permutation),

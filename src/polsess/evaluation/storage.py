@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from polsess.audio import Samples
 from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
@@ -22,6 +24,7 @@ from polsess.files import read_json, write_text
 from polsess.inference import pick_device
 from polsess.journal import Journal
 from polsess.metrics import SCORES, Summary, failure_rate
+from polsess.schema import Schema, parse
 from polsess.tasks import Task
 
 JOURNAL = "journal.jsonl"
@@ -107,16 +110,65 @@ def read_evaluation(folder: Path) -> Evaluation:
     settings = summary.get("settings")
     if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
         raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
+    checked = parse(_Summary, summary, str(folder / SUMMARY))
     if (table := find_table(folder)) is None:
         raise FileNotFoundError(f"{folder}: no scores.csv or scores.parquet beside its {SUMMARY}.")
-    origin = summary.get("origin")
-    return Evaluation(
-        settings["system"],
-        tuple(settings["metrics"]),
-        read_table(table, (*SCORES, *columns_of_predictors(settings))),
-        settings,
-        origin if isinstance(origin, dict) else {},
-    )
+    rows = read_table(table, (*SCORES, *columns_of_predictors(settings)))
+    origin = {key: value for key, value in checked.origin if value is not None}
+    try:
+        evaluation = Evaluation(checked.settings.system, checked.settings.metrics, rows, settings, origin)
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}") from None
+    if checked.num_utterances not in (None, len(rows)):
+        raise ValueError(
+            f"{table}: holds {len(rows)} of {checked.num_utterances} utterances; evaluate again with "
+            "--overwrite."
+        )
+    if checked.list_hash not in (None, evaluation.list_hash):
+        raise ValueError(
+            f"{table}: holds other utterances than {SUMMARY} was made from; evaluate again with --overwrite."
+        )
+    return evaluation
+
+
+class _Stored(Schema):
+    """Part of a summary that somebody else may have written; keys of other versions are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Predictor(_Stored):
+    name: str
+    outputs: tuple[str, ...]
+
+
+class _Settings(_Stored):
+    system: str
+    metrics: tuple[str, ...]
+    identity: str = ""
+    corpus: dict[str, Any] = Field(default_factory=dict)
+    split: Split = Split.TEST
+    task: Task = Task.SB
+    seed: int = 0
+    sample_rate: int = Field(default=8000, ge=1, le=768_000)
+    predictors: tuple[_Predictor, ...] = ()
+    pesq_mode: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class _Origin(_Stored):
+    model: str | None = None
+    parameters: int | None = Field(default=None, ge=0)
+    macs_per_second: float | None = Field(default=None, ge=0)
+    estimates: str | None = None
+    system: str | None = None
+
+
+class _Summary(_Stored):
+    settings: _Settings
+    origin: _Origin = _Origin()
+    num_utterances: int | None = None
+    list_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +220,13 @@ class SavedEvaluation:
         if self._system is None:
             self._system = self._open_system()
         estimates = self._system.estimate(example)
-        ordered = estimates[list(row.scores.permutation)] if row.scores.permutation else estimates
+        chosen = list(row.scores.permutation) or list(range(len(example.references)))
+        if len(chosen) != len(example.references) or max(chosen) >= len(estimates):
+            raise ValueError(
+                f"{identifier}: the permutation of its {len(example.references)} references names "
+                f"{len(chosen)} of {len(estimates)} estimates; evaluate again with --overwrite."
+            )
+        ordered = estimates[chosen]
         rate = int(self.evaluation.settings["sample_rate"])
         return UtteranceSounds(row, example.mixture.numpy(), example.references.numpy(), ordered, rate)
 
@@ -181,6 +239,10 @@ class SavedEvaluation:
     def _example(self, index: int) -> Example:
         if self._corpus is None:
             settings = self.evaluation.settings
+            if missing := {"corpus", "split", "task", "seed", "sample_rate"} - settings.keys():
+                raise ValueError(
+                    f"{self.folder / SUMMARY}: settings.{min(missing)}: missing; evaluate again."
+                )
             config = parse_corpus_config(settings["corpus"], f"{self.folder}: corpus")
             self._corpus = create_corpus(
                 config, Split(settings["split"]), Task(settings["task"]), settings["seed"]
