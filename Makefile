@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help demo test check slow clean
+.PHONY: help demo test check slow release-check clean
 
 help:
-	@echo "make demo   separate real recordings with the default model: sounds, a picture, scores"
-	@echo "make test   the whole test suite"
-	@echo "make check  ruff, ruff format, mypy strict"
-	@echo "make slow   the long evidence that is not part of make test"
-	@echo "make clean  remove the environment and what the commands wrote"
+	@echo "make demo           separate real recordings with the default model: sounds, a picture, scores"
+	@echo "make test           the whole test suite"
+	@echo "make check          ruff, ruff format, mypy strict"
+	@echo "make slow           the long evidence that is not part of make test"
+	@echo "make release-check  compare generated documents and stored facts with the code"
+	@echo "make clean          remove the environment and what the commands wrote"
 
 demo: .venv/.installed
 	$(BIN)/polsess demo --out demo
@@ -25,6 +26,9 @@ check: .venv/.developing
 
 slow: .venv/.developing
 	$(BIN)/python -m pytest -q -m slow
+
+release-check: .venv/.developing
+	$(BIN)/python -m pytest -q -m release
 
 clean:
 	rm -rf .venv demo separated .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Every example runs, and every model has one."""
+"""Every example runs, and every model of a release has one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def test_it_runs_and_says_what_it_did(
     assert len(path.read_text().splitlines()) <= 40
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_has_an_example(name: str) -> None:
     assert f"{get_model_class(name).__module__.rsplit('.', 1)[-1]}.py" in {path.name for path in EXAMPLES}

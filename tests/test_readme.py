@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from polsess.models import create_model, list_models
 
+pytestmark = pytest.mark.release
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 

@@ -20,6 +20,7 @@ STORE = ROOT / "docs/benchmarks"
 HINT = "run: python benchmarks/store.py"
 
 
+@pytest.mark.release
 def test_the_documents_are_generated_from_the_stored_results() -> None:
     models, peers = (read_result(STORE / f"{name}.json") for name in ("models", "peers"))
     document = (ROOT / "docs/BENCHMARKS.md").read_text()

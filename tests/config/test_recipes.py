@@ -71,5 +71,6 @@ def test_one_step_of_every_experiment(path: Path, corpus: dict[str, Any], tmp_pa
     assert float(row["gradient_norm"]) > 0
 
 
+@pytest.mark.release
 def test_every_model_has_a_recipe() -> None:
     assert {path.stem.split("_")[0] for path in CONFIGS} == set(list_models())

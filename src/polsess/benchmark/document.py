@@ -13,7 +13,7 @@ from polsess.benchmark.outputs import render
 from polsess.benchmark.results import ModelResult, Result
 from polsess.benchmark.summary import costs
 from polsess.benchmark.workers.networks import PEERS
-from polsess.overview import LITERATURE, Architecture, Literature, list_architectures
+from polsess.overview import Architecture, Literature, list_architectures, read_literature
 from polsess.text_tables import markdown
 
 README_SECONDS = 4.0
@@ -61,7 +61,7 @@ def _readme_table(models: Result) -> str:
 
 def _readme_row(architecture: Architecture, model: ModelResult | None) -> tuple[str, ...]:
     cost = costs(model, "inference").get(README_SECONDS) if model else None
-    paper = LITERATURE.get(architecture.name, Literature("")).paper or "paper"
+    paper = read_literature().get(architecture.name, Literature()).paper or "paper"
     return (
         f"`{architecture.name}`",
         architecture.title.partition(":")[0],

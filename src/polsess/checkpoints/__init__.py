@@ -3,18 +3,23 @@
 Formats of other toolkits are in ``toolkits``, our own in ``native``.
 """
 
-from polsess.checkpoints.building import check_state
-from polsess.checkpoints.catalogue import Published, list_published
-from polsess.checkpoints.conversion import convert_checkpoint
-from polsess.checkpoints.formats import Checkpoint, Converted
-from polsess.checkpoints.loading import (
-    BUNDLED_MODELS,
-    DEFAULT_MODEL,
-    load_model,
-    read_checkpoint,
-)
-from polsess.checkpoints.native import save_model
-from polsess.checkpoints.unpickling import CheckpointError
+from typing import TYPE_CHECKING
+
+from polsess.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from polsess.checkpoints.building import check_state
+    from polsess.checkpoints.catalogue import Published, list_published
+    from polsess.checkpoints.conversion import convert_checkpoint
+    from polsess.checkpoints.formats import Checkpoint, Converted
+    from polsess.checkpoints.loading import (
+        BUNDLED_MODELS,
+        DEFAULT_MODEL,
+        load_model,
+        read_checkpoint,
+    )
+    from polsess.checkpoints.native import save_model
+    from polsess.checkpoints.unpickling import CheckpointError
 
 __all__ = [
     "BUNDLED_MODELS",
@@ -30,3 +35,22 @@ __all__ = [
     "read_checkpoint",
     "save_model",
 ]
+
+# The list of published weights is printed without importing torch.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BUNDLED_MODELS": "polsess.checkpoints.loading",
+        "DEFAULT_MODEL": "polsess.checkpoints.loading",
+        "Checkpoint": "polsess.checkpoints.formats",
+        "CheckpointError": "polsess.checkpoints.unpickling",
+        "Converted": "polsess.checkpoints.formats",
+        "Published": "polsess.checkpoints.catalogue",
+        "check_state": "polsess.checkpoints.building",
+        "convert_checkpoint": "polsess.checkpoints.conversion",
+        "list_published": "polsess.checkpoints.catalogue",
+        "load_model": "polsess.checkpoints.loading",
+        "read_checkpoint": "polsess.checkpoints.loading",
+        "save_model": "polsess.checkpoints.native",
+    },
+)

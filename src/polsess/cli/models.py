@@ -24,7 +24,7 @@ def models(
         typer.Argument(metavar="[NAME]", help="An architecture, or a published model's id on the hub."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print data for programs.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print what is docs/MODELS.md.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
 ) -> None:
     """List architectures with their sizes, and published weights with licence and score."""
     import json
@@ -32,11 +32,8 @@ def models(
     from polsess import overview
     from polsess.cli.terminal import ExitCode, Failure, create_page
 
-    if as_markdown and (as_json or name):
-        raise Failure("--markdown prints the whole document: leave out NAME and --json.", ExitCode.USAGE)
     if as_markdown:
-        typer.echo(overview.render_markdown(), nl=False)
-        return
+        raise Failure("--markdown is gone: read docs/MODELS.md, or take --json.", ExitCode.USAGE)
     architectures, published = overview.select(name)
     if as_json:
         records = {

@@ -1,19 +1,28 @@
-"""What there is to choose from: architectures, their sizes, published weights, the literature's scores."""
+"""Architectures with their sizes, published weights, and the scores that the literature reports."""
 
-from polsess.overview.architectures import Architecture, Preset, describe_model, list_architectures
-from polsess.overview.document import format_causality, format_macs, format_size, render_markdown
-from polsess.overview.literature import LITERATURE, Literature, Score
-from polsess.overview.model_facts import GoldenError
-from polsess.overview.records import checkpoint_record, model_record
-from polsess.overview.selection import published_scores, select
+from polsess.overview.architectures import (
+    Architecture,
+    GoldenError,
+    Preset,
+    architecture_sources,
+    describe_model,
+    format_causality,
+    format_macs,
+    format_size,
+    list_architectures,
+    source_digest,
+    stored_architectures,
+)
+from polsess.overview.literature import Literature, Score, published_scores, read_literature
+from polsess.overview.selection import checkpoint_record, model_record, select
 
 __all__ = [
-    "LITERATURE",
     "Architecture",
     "GoldenError",
     "Literature",
     "Preset",
     "Score",
+    "architecture_sources",
     "checkpoint_record",
     "describe_model",
     "format_causality",
@@ -22,6 +31,8 @@ __all__ = [
     "list_architectures",
     "model_record",
     "published_scores",
-    "render_markdown",
+    "read_literature",
     "select",
+    "source_digest",
+    "stored_architectures",
 ]

@@ -1,35 +1,32 @@
-"""Facts about architectures that the registry and the classes themselves know; nothing is written by hand."""
+"""Facts about architectures, without importing one: they are stored with the source that they were taken of.
+
+``architectures.json`` holds them. An architecture that is not in it, or whose file has changed since, is
+measured: a new one shows up by itself. ``benchmarks/model_facts.py`` stores all of them.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.util
+import json
 import re
-import sys
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-import torch
-
-from polsess.models import (
-    SeparationModel,
-    create_model,
-    get_model_class,
-    list_models,
-    list_presets,
-    parse_model_config,
-)
-from polsess.overview.model_facts import GoldenError, golden_errors, macs_per_second
-
-_LINK = re.compile(r"https?://[^\s)]+[^\s).,;]")
+_REGISTERED = re.compile(r"^@register_model\(\"(\w+)\"", re.M)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration and what becomes of it.
+    """A named configuration and its size.
 
     Attributes:
         name: As ``create_model(..., preset=name)`` takes it; ``default`` is no preset at all.
-        parameters: How many numbers are trained.
-        macs_per_second: Multiply-accumulates per second of audio at its rate; None if not counted yet.
+        parameters: Number of trained parameters.
+        macs_per_second: Multiply-accumulates per second of audio at its rate.
         num_sources: C.
         sample_rate: In Hz.
         causal: Whether estimates need no future beyond ``look_ahead_samples``.
@@ -38,7 +35,7 @@ class Preset:
 
     name: str
     parameters: int
-    macs_per_second: int | None
+    macs_per_second: int
     num_sources: int
     sample_rate: int
     causal: bool
@@ -46,20 +43,34 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class GoldenError:
+    """Distance of the estimates from those of the reference implementation, with its weights.
+
+    Attributes:
+        reference: Whose code.
+        relative: Norm of the difference over the norm of the reference's estimates, float32, the largest of
+            all golden cases.
+    """
+
+    reference: str
+    relative: float
+
+
+@dataclass(frozen=True)
 class Architecture:
     """One registered model.
 
     Attributes:
-        name: What users write.
+        name: As users write it.
         title: The first sentence of its module.
-        about: The paragraphs that follow there: papers and what differs from them.
+        about: The paragraphs that follow there: papers, and differences from them.
         papers: The links within, the architecture's own first.
         precision: The reduced precision for training, or ``float32``.
         supports_compile: Whether ``torch.compile`` handles it.
         can_be_causal: Whether some configuration is causal.
         default: The published size that no preset needs to be named for.
         presets: All others, without the one for tests.
-        golden_errors: How far its estimates are from its references'.
+        golden_errors: Distances from its references.
     """
 
     name: str
@@ -71,63 +82,85 @@ class Architecture:
     can_be_causal: bool
     default: Preset
     presets: tuple[Preset, ...]
-    golden_errors: tuple[GoldenError, ...]
+    golden_errors: tuple[GoldenError, ...] = ()
 
 
 def list_architectures() -> list[Architecture]:
-    """Every registered architecture, by name."""
-    return [describe_model(name) for name in list_models()]
+    """Every architecture of this package, by name."""
+    return [describe_model(name) for name in sorted(architecture_sources())]
 
 
 def describe_model(name: str) -> Architecture:
-    """What is known of an architecture without its weights.
+    """Facts about an architecture, without its weights.
 
     Raises:
         ConfigError: If there is none of that name.
     """
-    model_class = get_model_class(name)
-    title, *about = _paragraphs(sys.modules[model_class.__module__].__doc__ or name)
-    dtype = model_class.amp_dtype
+    stored = stored_architectures().get(name)
+    path = architecture_sources().get(name)
+    if stored and path and stored["source"] == source_digest(path):
+        return _parse(stored["architecture"])
+    from polsess.overview.measuring import measure_architecture  # imports torch and every model
+
+    return measure_architecture(name, _golden_errors(stored["architecture"]) if stored else ())
+
+
+@functools.cache
+def architecture_sources() -> dict[str, Path]:
+    """The file of every architecture of this package, by the name under which it registers itself."""
+    spec = importlib.util.find_spec("polsess.models")  # finds the folder without importing it
+    folders = (spec and spec.submodule_search_locations) or []
+    paths = [path for folder in folders for path in Path(folder).glob("*.py")]
+    return {name: path for path in paths for name in _REGISTERED.findall(path.read_text("utf-8"))}
+
+
+@functools.cache
+def stored_architectures() -> dict[str, dict[str, Any]]:
+    """Digest of the source and facts of every stored architecture, by name."""
+    text = (files("polsess.overview") / "architectures.json").read_text("utf-8")
+    stored: dict[str, dict[str, Any]] = json.loads(text)
+    return stored
+
+
+def source_digest(path: Path) -> str:
+    """Changes with the text of a file, not with the line breaks of an operating system."""
+    return hashlib.sha256(path.read_text("utf-8").encode()).hexdigest()
+
+
+def format_size(parameters: int) -> str:
+    """Millions with two digits: ``5.05 M``."""
+    return f"{parameters / 1e6:.2f} M"
+
+
+def format_macs(macs_per_second: int) -> str:
+    """Thousand millions per second of audio with three digits: ``4.97``."""
+    return f"{macs_per_second / 1e9:.3g}"
+
+
+def format_causality(architecture: Architecture) -> str:
+    """The ready configurations that are causal, and how far they look ahead."""
+    if not architecture.can_be_causal:
+        return "no"
+    ready = [
+        f"{each.name} ({each.look_ahead_samples} samples ahead)"
+        for each in (architecture.default, *architecture.presets)
+        if each.causal
+    ]
+    return ", ".join(ready) or "by configuration"
+
+
+def _parse(facts: dict[str, Any]) -> Architecture:
     return Architecture(
-        name=name,
-        title=title.removesuffix("."),
-        about=tuple(about),
-        papers=tuple(dict.fromkeys(_LINK.findall(" ".join([title, *about])))),
-        precision="float32" if dtype is None else str(dtype).removeprefix("torch."),
-        supports_compile=model_class.supports_compile,
-        can_be_causal=model_class.causal is not SeparationModel.causal,
-        default=_measure(name, None),
-        presets=tuple(_measure(name, preset) for preset in list_presets(name) if preset != "tiny"),
-        golden_errors=golden_errors(name),
+        **facts
+        | {
+            "about": tuple(facts["about"]),
+            "papers": tuple(facts["papers"]),
+            "default": Preset(**facts["default"]),
+            "presets": tuple(Preset(**preset) for preset in facts["presets"]),
+            "golden_errors": _golden_errors(facts),
+        }
     )
 
 
-def _paragraphs(docstring: str) -> list[str]:
-    """The sentences of a module's docstring, one text per paragraph, without the legend of shapes."""
-    blocks = [" ".join(block.split()) for block in docstring.split("\n\n")]
-    return [block for block in blocks if block and not block.startswith("Shapes:")]
-
-
-def _measure(name: str, preset: str | None) -> Preset:
-    chosen = {"preset": preset} if preset else {}
-    config = parse_model_config({"model_type": name, **chosen})
-    parameters, causal, look_ahead = _build(name, config.model_dump_json())
-    label = preset or "default"
-    return Preset(
-        label,
-        parameters,
-        macs_per_second(name, label),
-        config.num_sources,
-        config.sample_rate,
-        causal,
-        look_ahead,
-    )
-
-
-@functools.lru_cache(maxsize=256)  # presets that differ in name only are built once
-def _build(name: str, config_json: str) -> tuple[int, bool, int | None]:
-    config = get_model_class(name).config_class.model_validate_json(config_json)
-    with torch.device("meta"):  # shapes without memory
-        model = create_model(config)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    return size, model.causal, model.look_ahead_samples
+def _golden_errors(facts: dict[str, Any]) -> tuple[GoldenError, ...]:
+    return tuple(GoldenError(**each) for each in facts["golden_errors"])

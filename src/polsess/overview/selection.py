@@ -1,11 +1,13 @@
-"""From what a user names to the architectures and publications that are meant."""
+"""Architectures and publications that a user names, and both as plain data."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from polsess.checkpoints import Published, list_published
-from polsess.models import ModelConfig, list_presets, parse_model_config
 from polsess.overview.architectures import Architecture, describe_model, list_architectures
-from polsess.overview.literature import LITERATURE, Score
+from polsess.overview.literature import read_literature
 from polsess.schema import ConfigError, suggest
 
 
@@ -27,31 +29,28 @@ def select(name: str | None = None) -> tuple[list[Architecture], list[Published]
     return [describe_model(name)], [entry for entry in published if entry.model_type == name]
 
 
-def published_scores(name: str, corpus: str) -> list[Score]:
-    """What the literature reports of one configuration on the corpus or the same data under another name.
-
-    Args:
-        name: ``MODEL`` or ``MODEL:PRESET``.
-        corpus: E.g. ``WSJ0-2mix``.
-
-    Returns:
-        Scores whose size is that of the configuration; none for models that are not registered.
-    """
-    model, _, preset = name.partition(":")
-    if model not in LITERATURE:
-        return []
-    wanted = _configuration(model, preset or "default")
-    return [
-        score
-        for score in LITERATURE[model].scores
-        if corpus in score.corpus and _configuration(model, score.preset or score.size) == wanted
-    ]
+def model_record(architecture: Architecture) -> dict[str, Any]:
+    """An architecture with its sizes and what the literature reports of it, as plain data."""
+    literature = read_literature().get(architecture.name)
+    return {**asdict(architecture), "literature": literature.model_dump() if literature else None}
 
 
-def _configuration(model: str, preset: str) -> ModelConfig | None:
-    """None where there is no such preset."""
-    if preset == "default":
-        return parse_model_config({"model_type": model})
-    if preset not in list_presets(model):
-        return None
-    return parse_model_config({"model_type": model, "preset": preset})
+def checkpoint_record(entry: Published) -> dict[str, Any]:
+    """A publication as plain data; the score is an improvement of SI-SDR in dB as its page states it."""
+    return {
+        "id": entry.hub_id,
+        "page": entry.page,
+        "format": entry.format,
+        "files": list(entry.files),
+        "architecture": entry.model_type,
+        "task": entry.task,
+        "sample_rate": entry.sample_rate,
+        "num_sources": entry.num_sources,
+        "training_data": entry.corpus,
+        "license": entry.license,
+        "license_notes": list(entry.license_notes),
+        "si_sdr_improvement_db": entry.score,
+        "score_conditions": entry.conditions or None,
+        "score_source": entry.page if entry.score is not None else None,
+        "revision": entry.revision,
+    }
