@@ -50,7 +50,7 @@ def test_every_container_is_read_whole_and_in_part(tmp_path: Path, kind: str) ->
     samples, rate = read_audio(path)
     assert (rate, samples.shape, samples.dtype) == (16000, (2, 16000), torch.float32)
     part, _ = read_audio(path, start=5000, num_samples=700)
-    tolerance = 1e-2 if kind in ("opus", "mp3") else 0  # their decoders warm up after a seek
+    tolerance = 1e-2 if kind == "opus" else 1e-6  # its decoder warms up after a seek
     torch.testing.assert_close(part, samples[:, 5000:5700], rtol=0, atol=tolerance)
     info = read_audio_info(path)
     assert (info.num_samples, info.num_channels, info.duration_seconds) == (16000, 2, 1.0)
@@ -153,7 +153,10 @@ def wav(
         (wav(encoding=0x55), "encoding 0x0055"),
     ],
 )
-def test_wav_headers_that_cannot_be_true(tmp_path: Path, content: bytes, cause: str) -> None:
+def test_wav_headers_that_cannot_be_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, cause: str
+) -> None:
+    monkeypatch.setenv("PATH", "")  # without ffmpeg, which reads ADPCM
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     refused(path, cause)

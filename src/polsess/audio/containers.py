@@ -1,25 +1,32 @@
-"""What must hold before a decoder sees a sound file: a known container, whole, with a plain encoding.
+"""Checks before a decoder sees a sound file: a known container, whole, with a plain encoding.
 
-libsndfile reads the first half of a truncated file without a word and starts decoders that have known holes,
-so sizes are compared and encodings listed here first.
+libsndfile reads the first half of a truncated file without an error and starts decoders with known holes, so
+sizes are compared and encodings are listed here first.
 """
 
 from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from polsess.audio.ffmpeg import demuxer_of, find_ffmpeg
+from polsess.audio.streams import Content, Refusal, Stream, find_streams, looks_like_mp3
+
 _MAX_CHUNKS = 10_000
-_UNKNOWN_LENGTHS = {0xFFFFFFFF, 0x7FFFFFFF}
+_PLACEHOLDERS = (2**31, 2**32, 2**63, 2**64)
+"""Lengths near these are written by programs that do not know the length, e.g. 0x7FFFF000 and 0xFFFFFFFF."""
+_PLACEHOLDER_MARGIN = 4096
 _WAV_ENCODINGS = {1, 3, 6, 7}  # PCM, float, A-law, mu-law
+_FFMPEG_ENCODINGS = {2, 0x11, 0x31, 0x45, 0x50, 0x55, 0xFF}  # ADPCM, GSM, G.726, MPEG, AAC
+_OGG_OTHERS = (b"Speex   ", b"\x7fFLAC", b"\x80theora")
+_OGG_HEADER = 256
 _EXTENSIBLE = 0xFFFE
 _AIFC_ENCODINGS = {b"NONE", b"sowt", b"twos", b"in24", b"in32", b"raw "}
 _AIFC_ENCODINGS |= {b"fl32", b"FL32", b"fl64", b"FL64", b"alaw", b"ALAW", b"ulaw", b"ULAW"}
-_OGG_LAST_PAGE = 4
-_MAX_OGG_PAGE = 65_307
 
 
 class AudioError(ValueError):
@@ -31,8 +38,18 @@ class AudioError(ValueError):
         self.cause = cause
 
 
-def check_container(path: Path) -> None:
-    """Refuse what is no sound file, is cut off, or is encoded in a way that is not decoded here.
+@dataclass(frozen=True)
+class Layout:
+    """How a file is to be decoded."""
+
+    streams: Sequence[Stream] = ()
+    """Streams to be decoded one after the other; none for the file as it is."""
+    demuxer: str | None = None
+    """ffmpeg's name of the kind of file; None where libsndfile decodes it."""
+
+
+def check_container(path: Path) -> Layout:
+    """Refuse a file that is no sound file, is cut off, or has an encoding that nothing decodes.
 
     Raises:
         AudioError: With the cause.
@@ -46,14 +63,14 @@ def check_container(path: Path) -> None:
         if status.st_size == 0:
             raise AudioError(path, "is empty.")
         with path.open("rb") as file:
-            _check_content(file, status.st_size)
+            return _check_content(file, status.st_size)
     except FileNotFoundError:
         raise AudioError(path, "there is no such file.") from None
     except PermissionError:
         raise AudioError(path, "cannot be read: permission denied.") from None
     except OSError as error:
         raise AudioError(path, f"cannot be read: {error.strerror or error}.") from None
-    except _Refusal as refusal:
+    except Refusal as refusal:
         raise AudioError(path, str(refusal)) from None
     except ValueError as error:
         if isinstance(error, AudioError):
@@ -61,29 +78,23 @@ def check_container(path: Path) -> None:
         raise AudioError(repr(str(path)), f"is no file name: {error}.") from None
 
 
-class _Refusal(Exception):
-    """A cause for which the file's name is still to be added."""
-
-
-def _check_content(file: BinaryIO, size: int) -> None:
+def _check_content(file: BinaryIO, size: int) -> Layout:
     magic = file.read(40)
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64") and magic[8:12] == b"WAVE":
-        _check_wav(file, size, ">" if magic[:4] == b"RIFX" else "<")
-    elif magic[:4] == b"riff" and magic[24:28] == b"wave":
-        _check_data(file, {name[:4]: place for name, *place in _w64_chunks(file, size)}, size, "<")
-    elif magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
-        _check_aiff(file, size)
-    elif magic[:4] == b"OggS":
-        _check_ogg(file, size)
-    elif magic[:4] != b"fLaC" and not _looks_like_mp3(magic):
-        raise _Refusal(f"is not a WAV, FLAC, OGG, MP3 or AIFF file; it starts with {magic[:12]!r}.")
-
-
-def _looks_like_mp3(magic: bytes) -> bool:
-    if magic[:3] == b"ID3":
-        return True
-    # Eleven sync bits, then a version and a layer that are not the reserved ones.
-    return magic[0] == 0xFF and magic[1] & 0xE0 == 0xE0 and magic[1] & 0x18 != 0x08 and magic[1] & 0x06 != 0
+        return _check_wav(file, size, ">" if magic[:4] == b"RIFX" else "<")
+    if magic[:4] == b"riff" and magic[24:28] == b"wave":
+        return _check_data(
+            file, {name[:4]: place for name, *place in _w64_chunks(file, size)}, size, "<", "w64"
+        )
+    if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
+        return _check_aiff(file, size)
+    if magic[:4] == b"OggS" and any(name in file.read(_OGG_HEADER) for name in _OGG_OTHERS):
+        return Layout(demuxer="ogg")
+    if (demuxer := demuxer_of(magic)) is not None:
+        return Layout(demuxer=demuxer)
+    if magic[:4] in (b"OggS", b"fLaC") or looks_like_mp3(magic):
+        return Layout(find_streams(Content(file)))
+    raise Refusal(f"is not a WAV, FLAC, OGG, MP3 or AIFF file; it starts with {magic[:12]!r}.")
 
 
 def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
@@ -99,7 +110,7 @@ def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int,
         position += 8 + length + length % 2
         if position >= size:
             return
-    raise _Refusal(f"has more than {_MAX_CHUNKS} chunks.")
+    raise Refusal(f"has more than {_MAX_CHUNKS} chunks.")
 
 
 def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
@@ -111,48 +122,49 @@ def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
             return
         name, length = struct.unpack("<16sQ", header)  # the length counts the header
         if length < 24:
-            raise _Refusal("is damaged: a chunk is shorter than its header.")
+            raise Refusal("is damaged: a chunk is shorter than its header.")
         yield name, position + 24, length - 24
         position += (length + 7) // 8 * 8
         if position >= size:
             return
-    raise _Refusal(f"has more than {_MAX_CHUNKS} chunks.")
+    raise Refusal(f"has more than {_MAX_CHUNKS} chunks.")
 
 
-def _check_wav(file: BinaryIO, size: int, order: str) -> None:
+def _check_wav(file: BinaryIO, size: int, order: str) -> Layout:
     found: dict[bytes, list[int]] = {}
     for name, place, length in _chunks(file, size, order):
         if name == b"data" and b"ds64" in found:  # RF64 keeps the true length there
             file.seek(found[b"ds64"][0] + 8)
             length = int.from_bytes(file.read(8), "little")
-        elif name == b"data" and length in _UNKNOWN_LENGTHS:
-            raise _Refusal(
-                "does not say how long it is, as programs write that cannot rewind; convert it first, "
-                "e.g. with ffmpeg."
-            )
         found.setdefault(name, [place, length])
         if name == b"data":
             break
-    _check_data(file, found, size, order)
+    return _check_data(file, found, size, order, "wav")
 
 
-def _check_data(file: BinaryIO, found: dict[bytes, list[int]], size: int, order: str) -> None:
+def _check_data(file: BinaryIO, found: dict[bytes, list[int]], size: int, order: str, demuxer: str) -> Layout:
     """Check the ``fmt`` and ``data`` chunks of a WAV or W64 file."""
     if b"fmt " not in found:
-        raise _Refusal("is damaged or cut off: it has no format header.")
+        raise Refusal("is damaged or cut off: it has no format header.")
     file.seek(found[b"fmt "][0])
     header = file.read(26)
     if len(header) < 16:
-        raise _Refusal("is cut off inside its header.")
+        raise Refusal("is cut off inside its header.")
     encoding = struct.unpack(f"{order}H", header[:2])[0]
     if encoding == _EXTENSIBLE and len(header) == 26:
         encoding = struct.unpack(f"{order}H", header[24:26])[0]
-    if encoding not in _WAV_ENCODINGS:
-        raise _Refusal(f"has the WAV encoding {encoding:#06x}; only PCM, float, A-law and mu-law are read.")
-    _check_length(found.get(b"data"), size)
+    _check_length(file, found.get(b"data"), size, order)
+    if encoding in _WAV_ENCODINGS:
+        return Layout()
+    if encoding in _FFMPEG_ENCODINGS and find_ffmpeg():
+        return Layout(demuxer=demuxer)
+    remedy = " without ffmpeg" if encoding in _FFMPEG_ENCODINGS else ""
+    raise Refusal(
+        f"has the WAV encoding {encoding:#06x}; only PCM, float, A-law and mu-law are read{remedy}."
+    )
 
 
-def _check_aiff(file: BinaryIO, size: int) -> None:
+def _check_aiff(file: BinaryIO, size: int) -> Layout:
     found: dict[bytes, list[int]] = {}
     for name, *place in _chunks(file, size, ">"):
         found.setdefault(name, place)
@@ -160,24 +172,34 @@ def _check_aiff(file: BinaryIO, size: int) -> None:
     if file.read(4) == b"AIFC" and b"COMM" in found:
         file.seek(found[b"COMM"][0] + 18)
         if (encoding := file.read(4)) not in _AIFC_ENCODINGS:
-            raise _Refusal(f"has the AIFF encoding {encoding!r}, which is not read.")
-    _check_length(found.get(b"SSND"), size)
+            raise Refusal(f"has the AIFF encoding {encoding!r}, which is not read.")
+    _check_length(file, found.get(b"SSND"), size, ">")
+    return Layout()
 
 
-def _check_length(data: list[int] | None, size: int) -> None:
+def _check_length(file: BinaryIO, data: list[int] | None, size: int, order: str) -> None:
+    """Compare the length in a header with the size of the file."""
     if data is None:
-        raise _Refusal("holds a header but no sound.")
+        raise Refusal("holds a header but no sound.")
     place, length = data
-    if place + length > size:
-        missing = place + length - size
-        raise _Refusal(f"is cut off: {missing} of {length} bytes of sound are missing.")
+    missing = place + length - size
+    unfinished = missing > 0 and any(
+        -_PLACEHOLDER_MARGIN <= length - value <= _PLACEHOLDER_MARGIN for value in _PLACEHOLDERS
+    )
+    if unfinished or (length == 0 and place < size and not _is_chunk(file, place, size, order)):
+        raise Refusal(
+            "does not say how long it is: the program that wrote it could not go back, or ended too early; "
+            "convert it first, e.g. with ffmpeg."
+        )
+    if missing > 0:
+        raise Refusal(f"is cut off: {missing} of {length} bytes of sound are missing.")
 
 
-def _check_ogg(file: BinaryIO, size: int) -> None:
-    file.seek(max(0, size - 2 * _MAX_OGG_PAGE))
-    tail = file.read()
-    place = tail.rfind(b"OggS")
-    page = tail[place:] if place >= 0 else b""
-    complete = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-    if not complete or not page[5] & _OGG_LAST_PAGE:
-        raise _Refusal("is cut off: its last OGG page is not the end of the stream.")
+def _is_chunk(file: BinaryIO, place: int, size: int, order: str) -> bool:
+    """Whether the header of a chunk that fits into the file is at a place."""
+    file.seek(place)
+    header = file.read(8)
+    if len(header) < 8:
+        return False
+    name, length = struct.unpack(f"{order}4sI", header)
+    return name.isalnum() and place + 8 + length <= size
