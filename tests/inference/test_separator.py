@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import polsess
 from polsess.audio import AudioError, AudioFormat, read_audio, resample, write_audio
 from polsess.checkpoints import CheckpointError, save_model
 from polsess.inference import SeparationError, Separator, pick_device
@@ -270,11 +269,11 @@ def test_a_result_saves_itself(tmp_path: Path) -> None:
 
 def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(create_model("blstm", preset="tiny"), tmp_path / "assets" / "models" / "default")
-    monkeypatch.setattr(polsess, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("polsess.checkpoints.loading.package_files", lambda _: tmp_path)
     separator = Separator.from_pretrained(device="cpu", segment_seconds=1.0)
     assert separator.names == ("speaker1", "speaker2")
     assert Separator.from_pretrained(tmp_path / "assets" / "models" / "default").model.model_type == "blstm"
-    monkeypatch.setattr(polsess, "__file__", str(tmp_path / "nowhere" / "__init__.py"))
+    monkeypatch.setattr("polsess.checkpoints.loading.package_files", lambda _: tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="holds no model of that name"):
         Separator.from_pretrained()
     with pytest.raises(CheckpointError):

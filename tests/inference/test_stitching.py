@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polsess.inference.segments import SegmentPlan, cut
-from polsess.inference.speaker_order import in_order_of_onset, order_stretches
-from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
-from polsess.inference.spool import Spool
-from polsess.inference.stitching import Stitcher
+from polsess.inference.speakers import CepstralFrames, SpeakerProfile, in_order_of_onset, order_stretches
+from polsess.inference.stitching import Spool, Stitcher
 from tests.inference.oracle import voice
 
 RATE = 8000

@@ -1,8 +1,7 @@
 """Running models on recordings: any rate, any length, any number of channels."""
 
 from polsess.devices import pick_device
-from polsess.inference.outputs import output_paths, source_names
-from polsess.inference.results import SeparatedFile, Separation
+from polsess.inference.outputs import SeparatedFile, Separation, output_paths, source_names
 from polsess.inference.separator import SeparationError, Separator
 
 __all__ = [

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polsess.audio import AUDIO_SUFFIXES, AudioError, AudioFormat, ClipMode
-from polsess.inference.outputs import DEFAULT_PATTERN, output_paths
-from polsess.inference.results import SeparatedFile
+from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths
 from polsess.inference.separator import Separator
 
 
@@ -19,22 +18,22 @@ class Job:
 
     source: Path
     track: str
-    """The name of its outputs: no other job's, with the sub-folder below the folder that was named."""
+    """Unique name of its outputs, with the sub-folders below the folder that was given."""
 
 
 def find_jobs(inputs: Iterable[Path], out: Path) -> tuple[list[Job], list[str]]:
-    """The recordings that some files and folders stand for.
+    """Find the recordings in files and folders.
 
     Folders are searched with their sub-folders; hidden files and the output folder are passed over. A file
-    that is named twice is one job. Where two files would have outputs of one name, the later one's get a
-    number.
+    that is given twice is one job. Where two files would have outputs of one name, those of the later one get
+    a number.
 
     Args:
         inputs: Files and folders.
         out: The output folder.
 
     Returns:
-        The jobs, and a line for every input that cannot be one.
+        The jobs, and a message for every input without a recording.
     """
     jobs: list[Job] = []
     problems: list[str] = []
@@ -68,7 +67,7 @@ def _sounds(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _unused(track: str, taken: set[str]) -> str:
-    """The name, or with a number behind it if it is taken; some file systems do not tell a from A."""
+    """The name, followed by a number if it is taken; some file systems do not distinguish a from A."""
     candidate, number = track, 1
     while candidate.casefold() in taken:
         number += 1
@@ -79,7 +78,7 @@ def _unused(track: str, taken: set[str]) -> str:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where outputs go and how they are stored."""
+    """Folder, names and format of the outputs."""
 
     folder: Path
     pattern: str = DEFAULT_PATTERN
@@ -89,7 +88,7 @@ class OutputOptions:
 
 
 Outcome = SeparatedFile | Exception
-"""What became of a job."""
+"""Result of a job, or the error that ended it."""
 
 
 def separate_jobs(
@@ -101,10 +100,10 @@ def separate_jobs(
     """Separate one recording after the other; one that fails does not stop the others.
 
     Args:
-        separator: Does it.
-        jobs: What to separate.
-        options: Where the outputs go. No input is ever overwritten.
-        progress: Is told the place of the job and the share of it that is done.
+        separator: Separates each recording.
+        jobs: Recordings to separate.
+        options: Folder, names and format of the outputs. No input is ever overwritten.
+        progress: Called with the index of the job and the share of it that is done.
     """
     sources = {Path(os.path.realpath(job.source)) for job in jobs}
     for index, job in enumerate(jobs):

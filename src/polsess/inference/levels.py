@@ -3,8 +3,8 @@
 A network trained on a scale-invariant loss returns its estimates at any level, even with the sign turned. The
 gains g that make ``sum_i g_i * source_i`` best resemble the mixture undo that; with one source this is the
 projection of the mixture on the estimate. They are found once for the whole recording, because gains per
-segment would pump. Where least squares has no say (a silent output, or two outputs alike) the gains lean
-towards the one gain common to all.
+segment would pump. Where least squares is undetermined (a silent output, or two outputs alike) the gains lean
+towards one gain common to all.
 
 Shapes: C sources, K channels, T samples, L frames.
 """
@@ -22,16 +22,16 @@ _RIDGE = 1e-3
 _SILENT = 1e-12
 _FRAME_SECONDS = 0.02
 _AUDIBLE_DB, _CLEAR_DB = -30.0, -18.0
-"""Below the loud speech of a recording: what can be heard at all, and what is heard whatever the noise."""
+"""Relative to loud speech: the lowest level that is audible, and the highest that steady noise can have."""
 _ABOVE_NOISE_DB = 6.0
 _LEAKAGE_DB = -6.0
-"""A voice this far below another one in the same frame may be what the network left of that one."""
+"""A voice this far below another one in the same frame may be leakage of that one."""
 _ONSET_FRAMES = 10
-"""A voice is heard once it was active in so many frames: a click is no voice."""
+"""A voice has begun once it was active in so many frames: a click is no voice."""
 
 
 class LevelStatistics:
-    """Sums over a recording that arrives block by block; everything about levels follows from them.
+    """Statistics of a recording that arrives block by block: gains, matching of channels and onsets follow.
 
     Args:
         num_sources: C.
@@ -46,7 +46,7 @@ class LevelStatistics:
         self._energies = torch.zeros(num_channels, num_sources, 0)
 
     def add(self, sources: Tensor, mixture: Tensor) -> None:
-        """Take a block.
+        """Add a block.
 
         Args:
             sources: Estimates ``[C, K, n]``.
@@ -60,14 +60,14 @@ class LevelStatistics:
         self._energies = torch.cat([self._energies, energies.float()], -1)
 
     def __iadd__(self, other: LevelStatistics) -> Self:
-        """Take everything that the other took."""
+        """Add the blocks of the other."""
         self._gram += other._gram
         self._cross += other._cross
         self._energies = torch.cat([self._energies, other._energies], -1)
         return self
 
     def in_order(self, orders: Sequence[tuple[int, ...]]) -> LevelStatistics:
-        """As if the sources of every channel had come in another order.
+        """The statistics with the sources of every channel in another order.
 
         Args:
             orders: For each channel, the old place of each source.
@@ -82,10 +82,10 @@ class LevelStatistics:
         return sorted_
 
     def matching_channels(self) -> list[tuple[int, ...]]:
-        """For each channel, which of its sources goes with each source of the first channel.
+        """For each channel, the source that matches each source of the first channel.
 
-        Speakers are recognised by when they speak, so that neither the delay nor the level between
-        microphones matters.
+        Speakers are matched by when they speak, so that neither the delay nor the level between microphones
+        matters.
         """
         envelopes = self._energies.double().sqrt()
         products = envelopes[:1] @ envelopes.mT  # first channel against each
@@ -102,13 +102,13 @@ class LevelStatistics:
 
     @property
     def num_frames(self) -> int:
-        """L: frames of 20 ms that were taken."""
+        """L: number of frames of 20 ms."""
         return self._energies.shape[-1]
 
     def onsets(self) -> list[int]:
         """For each source, the frame in which its voice has clearly begun; L if it never does.
 
-        A frame counts where the voice is above the steady noise of its output, and not so far below another
+        A voice is active in a frame that is above the steady noise of its output and not so far below another
         voice that it may be leakage. The gains decide how loud the outputs are.
         """
         energy = (self._energies * self.gains().float().square().T.unsqueeze(-1)).sum(0)  # [C, L]

@@ -1,23 +1,109 @@
-"""The files of separated speakers: their names, and writing all of them or none."""
+"""Results of a separation: sources in memory or in files, their names, and writing all of them or none."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from polsess.audio import AudioError, AudioFormat, AudioWriter, ClipMode, peak_gain
+from polsess.audio import AudioError, AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain
 from polsess.files import atomic_path
 
 DEFAULT_PATTERN = "{track}_{speaker}.{ext}"
 _FIELDS = {"track", "speaker", "ext"}
 
 
+@dataclass(frozen=True)
+class Separation:
+    """The speakers of one recording, in memory."""
+
+    sources: Tensor
+    """``[C, T]``, or ``[C, channels, T]`` where each channel was separated; float32 at the input's rate and
+    length, each at its level in the mixture."""
+    sample_rate: int
+    """In Hz; the input's."""
+    names: tuple[str, ...]
+    """Names of the sources: speaker1, speaker2 ..., or speech."""
+    elapsed_seconds: float
+    """Seconds that the separation took."""
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of computing per second of sound; below 1 is faster than real time."""
+        return self.elapsed_seconds * self.sample_rate / self.sources.shape[-1]
+
+    def save(
+        self,
+        folder: Path | str,
+        track: str = "separated",
+        *,
+        pattern: str = DEFAULT_PATTERN,
+        container: Container = "wav",
+        bits: Bits | None = None,
+        clip_mode: ClipMode = "rescale",
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write one file per source, all of them or none.
+
+        Args:
+            folder: Folder to write to; made if needed.
+            track: Name to put for ``{track}`` in the pattern.
+            pattern: Names of the files.
+            container: wav, flac, ogg or mp3.
+            bits: 16, 24 or 32f.
+            clip_mode: Treatment of samples beyond full scale; ``"rescale"`` makes all sources quieter by one
+                factor.
+            overwrite: Whether existing files may be replaced.
+
+        Returns:
+            The paths, in the order of the sources.
+
+        Raises:
+            AudioError: If a file exists or cannot be written.
+            ValueError: If an option cannot be met.
+        """
+        paths = output_paths(Path(folder), pattern, track, self.names, container)
+        sources = self.sources if self.sources.ndim == 3 else self.sources.unsqueeze(1)
+        num_samples = sources.shape[-1]
+        audio_format = AudioFormat(container, bits)
+        write_sources(
+            paths, lambda: iter([sources]), self.sample_rate, num_samples, audio_format, clip_mode, overwrite
+        )
+        return paths
+
+
+@dataclass(frozen=True)
+class SeparatedFile:
+    """The speakers of one recording, written to files."""
+
+    paths: tuple[Path, ...]
+    """One per source."""
+    sample_rate: int
+    """In Hz; the input's."""
+    num_samples: int
+    """Per channel; the input's."""
+    peak_gain: float
+    """The factor by which all sources were made quieter to avoid clipping; 1 if there was no need."""
+    elapsed_seconds: float
+    """Seconds that the separation took."""
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the recording in seconds."""
+        return self.num_samples / self.sample_rate
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of computing per second of sound."""
+        return self.elapsed_seconds / self.duration_seconds
+
+
 def source_names(num_sources: int) -> tuple[str, ...]:
-    """What the outputs are called: ``speech`` for one, else ``speaker1``, ``speaker2`` ..."""
+    """Names of the outputs: ``speech`` for one, else ``speaker1``, ``speaker2`` ..."""
     return ("speech",) if num_sources == 1 else tuple(f"speaker{i + 1}" for i in range(num_sources))
 
 
@@ -67,11 +153,11 @@ def write_sources(
 
     Args:
         paths: C of them.
-        blocks: Gives the sources from the start, ``[C, K, n]`` per block; called once or twice.
+        blocks: Returns the sources from the start, ``[C, K, n]`` per block; called once or twice.
         sample_rate: In Hz.
         num_samples: Samples of all blocks together.
-        audio_format: How to store them.
-        clip_mode: What to do with samples beyond full scale.
+        audio_format: Format of the files.
+        clip_mode: Treatment of samples beyond full scale.
         overwrite: Whether existing files may be replaced.
 
     Returns:

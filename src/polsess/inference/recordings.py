@@ -1,4 +1,4 @@
-"""Where the sound comes from: a file read block by block, or samples in memory, behind one interface."""
+"""Input of a separation: a file read block by block, or samples in memory, behind one interface."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from polsess.audio import AudioReader, StreamResampler
 
 Channels = Literal["mix", "each"]
-"""What to do with several channels: separate their mean, or each by itself."""
+"""Treatment of several channels: separate their mean, or each by itself."""
 
 _BLOCK_SECONDS = 30.0
 _TARGET_RMS = 2.0**-5
@@ -47,7 +47,7 @@ class Recording(ABC):
             yield stream.push(block * gain, last=taken >= self.num_samples)
 
     def working_gain(self, channels: Channels) -> float:
-        """A power of two that brings the sound to a usual level, so that quiet recordings fare as well.
+        """A power of two that brings the sound to a usual level, so that a quiet recording is no harder.
 
         Reading everything once also finds a damaged file before hours are spent on its first half.
         """
@@ -67,7 +67,7 @@ class Recording(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
 
 
 class FileRecording(Recording):
@@ -87,7 +87,6 @@ class FileRecording(Recording):
         return self._reader.blocks(block_samples)
 
     def close(self) -> None:
-        """Close the file."""
         self._reader.close()
 
 
@@ -108,4 +107,4 @@ class TensorRecording(Recording):
         yield from self._samples.split(block_samples, dim=1)
 
     def close(self) -> None:
-        """Nothing is open."""
+        pass

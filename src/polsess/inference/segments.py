@@ -22,12 +22,12 @@ class Segment:
     keep: int
     """The first sample that is used."""
     stop: int
-    """Behind the last."""
+    """One past the last sample."""
 
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """How a recording is cut.
+    """Positions of the segments of a recording.
 
     All segments are equally long; the last one begins earlier and drops what is more than the overlap.
 
@@ -54,7 +54,7 @@ class SegmentPlan:
     def balanced(cls, num_samples: int, longest: int, overlap: int) -> SegmentPlan:
         """As few segments as possible, none longer than ``longest``, and those as short as they may be.
 
-        The network then sees no more samples than it must: ``T + (segments - 1) * O``.
+        The network then processes as few samples as possible: ``T + (segments - 1) * O``.
         """
         count = len(cls(num_samples, longest, overlap))
         shortest = -(-(num_samples + (count - 1) * overlap) // count)
@@ -76,7 +76,7 @@ def cut(plan: SegmentPlan, blocks: Iterable[Tensor]) -> Iterator[tuple[Segment, 
     """The segments of a recording that arrives in blocks of any length.
 
     Args:
-        plan: Where to cut.
+        plan: Positions of the segments.
         blocks: ``[..., n]`` tensors, T samples in all.
     """
     buffer, offset, stream = torch.empty(0), 0, iter(blocks)

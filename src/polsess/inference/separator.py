@@ -1,7 +1,7 @@
 """From a recording of any rate, length and number of channels to its speakers.
 
 The recording is read twice: once to check it and to measure its level, once to separate it. The estimates are
-put aside; when all are there, their gains are known, and they are resampled and handed out.
+put aside until the gains are known; then they are resampled and returned.
 
 Shapes: B batch, C sources, K channels, T samples.
 """
@@ -21,16 +21,14 @@ from torch import Tensor
 from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
 from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.devices import pick_device
-from polsess.inference.outputs import source_names, write_sources
+from polsess.inference.outputs import SeparatedFile, Separation, source_names, write_sources
 from polsess.inference.recordings import Channels, FileRecording, Recording, TensorRecording
-from polsess.inference.results import SeparatedFile, Separation
 from polsess.inference.segments import Segment, SegmentPlan, cut
-from polsess.inference.spool import Spool
-from polsess.inference.stitching import JoinedEstimates, Stitcher
+from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
 from polsess.models import SeparationModel
 
 Progress = Callable[[float], None]
-"""Is told the share that is done, 0 to 1."""
+"""Called with the share that is done, 0 to 1."""
 
 _SPOOL_BYTES = 2**26
 _BLOCK = 2**18
@@ -46,13 +44,13 @@ class Separator:
     Args:
         model: Any registered model; it is moved to the device and put in evaluation mode.
         device: ``"auto"`` for CUDA, else Apple's MPS, else the CPU; or a device's name.
-        segment_seconds: The longest piece that the network sees at once; None for the whole recording.
-        overlap: The share of a segment, 0 to 0.5, that it has in common with the next one.
+        segment_seconds: Longest piece per pass through the network; None for the whole recording.
+        overlap: Share of a segment, 0 to 0.5, in common with the next one.
         channels: ``"mix"`` separates the mean of the channels, ``"each"`` each by itself.
         batch_size: Pieces per pass through the network; None for 8 on CUDA, else 1.
 
     Raises:
-        ValueError: If an option is out of range or the device is not there.
+        ValueError: If an option is out of range or there is no such device.
 
     Examples:
         >>> separator = Separator.from_pretrained()  # doctest: +SKIP
@@ -92,8 +90,8 @@ class Separator:
         """Load a model and make a separator of it.
 
         Args:
-            model: A folder, a file or a hub id as ``polsess.checkpoints.load_model`` takes; ``"default"`` is
-                the small model that comes with the package.
+            model: A folder, a file or a hub id, as for ``polsess.checkpoints.load_model``; ``"default"`` is
+                the small model of the package.
             device: As in the class.
             **options: The other options of the class.
 
@@ -104,7 +102,7 @@ class Separator:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the sources are called."""
+        """Names of the sources."""
         return source_names(self.model.output_sources)
 
     def separate(
@@ -118,8 +116,8 @@ class Separator:
 
         Args:
             audio: Samples ``[T]`` or ``[channels, T]``, or a sound file.
-            sample_rate: Rate of the samples in Hz; a file knows its own.
-            progress: Is told how far it is.
+            sample_rate: Rate of the samples in Hz; None for a file.
+            progress: Called with the share that is done.
 
         Raises:
             ValueError: If the samples have another shape or are not finite, or the rate is missing.
@@ -148,10 +146,10 @@ class Separator:
         Args:
             source: A sound file.
             targets: One path per source, see ``names``.
-            audio_format: How to store them; None for 16-bit WAV.
-            clip_mode: What to do with samples beyond full scale.
+            audio_format: Format of the files; None for 16-bit WAV.
+            clip_mode: Treatment of samples beyond full scale.
             overwrite: Whether existing files may be replaced. The source itself never is.
-            progress: Is told how far it is.
+            progress: Called with the share that is done.
 
         Raises:
             AudioError: If the source cannot be used or a target not be written.
@@ -178,7 +176,7 @@ class Separator:
         return SeparatedFile(tuple(targets), recording.sample_rate, recording.num_samples, gain, elapsed)
 
     def _check_targets(self, source: Path, targets: Sequence[Path], overwrite: bool) -> None:
-        """Find out before the work whether its results can be kept."""
+        """Check before the work that its results can be written."""
         if len(targets) != self.model.output_sources:
             raise ValueError(f"targets: expected {self.model.output_sources} paths, got {len(targets)}.")
         for target in targets:
@@ -232,9 +230,9 @@ class Separator:
     ) -> Iterator[tuple[Segment, Tensor, Tensor]]:
         rows = torch.cat([mixture for _, mixture in waiting])  # [B, n]
         estimates = rows.new_zeros(len(rows), self.model.output_sources, rows.shape[-1])
-        heard = rows.any(dim=1).nonzero().squeeze(1)  # digital silence needs no network
-        for first in range(0, len(heard), self._batch_size):
-            batch = heard[first : first + self._batch_size]
+        audible = rows.any(dim=1).nonzero().squeeze(1)  # digital silence needs no network
+        for first in range(0, len(audible), self._batch_size):
+            batch = audible[first : first + self._batch_size]
             estimates[batch] = self._run(rows[batch])
         for row in range(len(rows)):
             if not estimates[row].isfinite().all():

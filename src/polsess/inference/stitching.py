@@ -1,9 +1,10 @@
 """Joining the estimates of overlapping segments, every speaker kept on one output.
 
 A network returns the speakers of each segment in an order of its own. Neighbouring segments are matched on
-their overlap and cross-faded. Where the overlap tells nothing, because nobody speaks there, a new stretch
-begins; when the whole recording has been heard, the voices of all stretches are compared and each stretch is
-put in order. So the order survives pauses of any length, which no rule on neighbours can do.
+their overlap and cross-faded. Where the overlap does not decide, because nobody speaks there, a new stretch
+begins; at the end of the recording the voices of all stretches are compared and each stretch is put in order.
+So the order survives pauses of any length, which no rule on neighbours can do. The first speaker is the one
+who begins first.
 
 Shapes: C sources, K channels, O samples of overlap.
 """
@@ -12,21 +13,69 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polsess.inference.levels import LevelStatistics
-from polsess.inference.speaker_order import Order, in_order_of_onset, order_stretches, two_best_orders
-from polsess.inference.speaker_profile import CepstralFrames, SpeakerProfile
-from polsess.inference.spool import Spool
+from polsess.inference.speakers import (
+    CepstralFrames,
+    Order,
+    SpeakerProfile,
+    in_order_of_onset,
+    order_stretches,
+    two_best_orders,
+)
 
 _MIN_SPEECH_SHARE = 0.03
-"""Of an overlap: with less speech it tells nothing about the order."""
+"""An overlap with a smaller share of speech does not decide the order."""
 _MIN_MARGIN = 0.2
-"""By how much the best order must beat the next, in shares of the overlap's energy."""
+"""Lead of the best order over the next that decides, in shares of the overlap's energy."""
+
+
+class Spool:
+    """Float32 samples of several rows, appended at the end and read from the start.
+
+    Args:
+        num_rows: R.
+        memory_bytes: Above this the samples move to disk; 0 keeps them in memory whatever their number.
+        folder: Folder of the file, which has no name there and vanishes with the process.
+    """
+
+    def __init__(self, num_rows: int, memory_bytes: int = 0, folder: Path | None = None) -> None:
+        self._rows = num_rows
+        self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes, dir=str(folder) if folder else None)  # noqa: SIM115
+
+    def append(self, block: Tensor) -> None:
+        """Add ``[R, n]`` at the end."""
+        self._file.write(block.T.contiguous().numpy().tobytes())
+
+    def rewind(self) -> None:
+        """Go back to the first sample."""
+        self._file.seek(0)
+
+    def read(self, num_samples: int) -> Tensor:
+        """The next samples, ``[R, num_samples]``."""
+        content = bytearray(self._file.read(num_samples * self._rows * 4))
+        samples = torch.from_numpy(np.frombuffer(content, dtype=np.float32).reshape(-1, self._rows))
+        if len(samples) != num_samples:
+            raise OSError(f"{num_samples - len(samples)} samples that were put aside are gone.")
+        return samples.T
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
 
 
 @dataclass
@@ -35,16 +84,16 @@ class Stretch:
 
     levels: LevelStatistics
     voices: list[list[SpeakerProfile]]
-    """What was heard on each output of each channel, K lists of C."""
+    """The profile of each output of each channel, K lists of C."""
     num_samples: int = field(default=0)
     """Samples put aside for it, with the fades to its neighbours."""
 
 
 class Stitcher:
-    """Takes the estimates of successive segments and puts them aside, joined as far as that is certain.
+    """Joins the estimates of successive segments as far as the order is certain, and puts them aside.
 
     Args:
-        spool: Where the samples go, C * K rows.
+        spool: Receives the samples, C * K rows.
         num_sources: C.
         num_channels: K; each channel is separated by itself and has an order of its own.
         overlap: Samples that neighbours share.
@@ -66,7 +115,7 @@ class Stitcher:
         """Add a segment.
 
         Args:
-            estimates: ``[C, K, n]``, beginning with the O samples that the segment before ended with.
+            estimates: ``[C, K, n]``, beginning with the last O samples of the segment before.
             mixture: ``[K, n]``.
             last: Whether the recording ends here.
         """
@@ -82,7 +131,7 @@ class Stitcher:
             estimates = _in_order(estimates, orders)
             faded = torch.lerp(self._tail, estimates[..., : self._overlap], self._fade)
             estimates = torch.cat([faded, estimates[..., self._overlap :]], -1)
-        self._listen(estimates)
+        self._profile(estimates)
         end = estimates.shape[-1] - (0 if last else self._overlap)
         self._stretches[-1].levels.add(estimates[..., :end], mixture[:, :end])
         self._put(faded[..., :end])
@@ -90,7 +139,7 @@ class Stitcher:
         self._tail = estimates[..., end:]
 
     def finish(self) -> JoinedEstimates:
-        """Decide the order of all stretches, now that everything has been heard."""
+        """Decide the order of all stretches after the last segment."""
         num_channels = self._shape[1]
         voices = [[stretch.voices[k] for stretch in self._stretches] for k in range(num_channels)]
         by_channel = [order_stretches(each) for each in voices]
@@ -125,8 +174,8 @@ class Stitcher:
         self._spool.append(samples.flatten(0, 1))
         self._stretches[-1].num_samples += samples.shape[-1]
 
-    def _listen(self, estimates: Tensor) -> None:
-        """Remember the voices and how loud speech is."""
+    def _profile(self, estimates: Tensor) -> None:
+        """Add to the profiles of the voices and to the level of speech."""
         if len(estimates) == 1:
             return
         for channel, voices in zip(estimates.unbind(1), self._stretches[-1].voices, strict=True):
@@ -134,8 +183,8 @@ class Stitcher:
             self._loud_level = max(self._loud_level, frames.loud_level())
             self._threshold = frames.speech_threshold(self._loud_level)
             speech = frames.speech(self._threshold)
-            for voice, cepstra, heard in zip(voices, frames.cepstra, speech, strict=True):
-                voice.add(cepstra[heard])
+            for voice, cepstra, spoken in zip(voices, frames.cepstra, speech, strict=True):
+                voice.add(cepstra[spoken])
 
     def _orders(self, head: Tensor) -> list[Order] | None:
         """Per channel the order that continues the segment before, or None if that is not certain."""
@@ -161,7 +210,7 @@ class Stitcher:
 
 @dataclass(frozen=True)
 class JoinedEstimates:
-    """The estimates of a recording that were put aside, and what makes them its sources."""
+    """The estimates of a recording, with the orders and gains that make them its sources."""
 
     spool: Spool
     shape: tuple[int, int]
