@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -42,6 +43,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove what killed processes left of writing a file; no other process may be writing it now."""
+    for path in target.parent.glob(f".{glob.escape(target.stem[:16])}-*{target.suffix}"):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import list_models
+from polsess.training.history import RunState, read_run
 from polsess.training.module import SeparationModule
-from polsess.training.run import create_trained_model, train
+from polsess.training.run import TrainingResult, create_trained_model, train
 from polsess.training.signals import Preempted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -59,6 +61,15 @@ def assert_equal(one: Any, two: Any) -> None:
         assert one == two
 
 
+def epochs(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv`` without the time."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["minutes_since_start"]
+    return rows
+
+
 def run_in_pieces(
     experiment: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, cuts: list[int]
 ) -> None:
@@ -95,8 +106,7 @@ def test_stopped_at_three_points(
     train(parse_config(experiment), tmp_path / "through", progress=False)
     run_in_pieces(experiment, tmp_path / "pieces", monkeypatch, [1, 4, 7])
     assert_equal(final_state(tmp_path / "pieces"), final_state(tmp_path / "through"))
-    tables = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("through", "pieces")]
-    assert len(tables[0]) == len(tables[1])
+    assert epochs(tmp_path / "pieces") == epochs(tmp_path / "through")
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -181,27 +191,32 @@ def test_a_run_that_has_ended_early_stays_ended(experiment: dict[str, Any], tmp_
     assert_equal(final_state(tmp_path / "run"), before)
 
 
-def test_when_time_is_up_the_rest_of_the_epoch_is_left_for_the_next_start(
-    experiment: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_time_limit_changes_nothing_but_the_end(
+    experiment: dict[str, Any], tmp_path: Path, accumulated: int
 ) -> None:
     """Every start has the time of its own; one after no time at all does a single step."""
-    limited = with_training(experiment, max_epochs=2, max_minutes=1e-9, accumulate_batches=2)
-    first = train(parse_config(limited), tmp_path / "run", progress=False)
-    assert first.epochs == 0
-    assert first.best_checkpoint.is_file()
-    assert final_state(tmp_path / "run")["polsess_progress"] == {"epoch": 0, "batches": 2, "steps": 1}
-    second = train(parse_config(limited), tmp_path / "run", resume=True, progress=False)
-    assert second.epochs == 1
-    assert final_state(tmp_path / "run")["polsess_progress"] == {"epoch": 1, "batches": 0, "steps": 2}
-    train(
-        parse_config(with_training(limited, max_minutes=None)),
-        tmp_path / "run",
-        resume=True,
-        progress=False,
+    optimizer = {"learning_rate": 0.5, "plateau_patience": 0}
+    experiment = with_training(
+        experiment,
+        max_epochs=3,
+        optimizer=optimizer,
+        early_stopping_patience=2,
+        accumulate_batches=accumulated,
     )
-    train(parse_config(with_training(limited, max_minutes=None)), tmp_path / "through", progress=False)
-    one, two = (final_state(tmp_path / part)["state_dict"] for part in ("through", "run"))
-    assert_equal(one, two)
+    limited = parse_config(with_training(experiment, max_minutes=1e-9))
+    first = train(limited, tmp_path / "run", progress=False)
+    assert (first.complete, first.epochs, first.best_checkpoint) == (False, 0, None)
+    assert final_state(tmp_path / "run")["polsess_progress"]["steps"] == 1
+    assert read_run(tmp_path / "run").state is RunState.STOPPED
+    ends: list[TrainingResult] = []
+    while not ends or not ends[-1].complete:
+        ends.append(train(limited, tmp_path / "run", resume=True, progress=False))
+    whole = train(parse_config(experiment), tmp_path / "through", progress=False)
+    assert (ends[-1].epochs, ends[-1].best_score) == (whole.epochs, whole.best_score)
+    assert_equal(final_state(tmp_path / "run"), final_state(tmp_path / "through"))
+    assert epochs(tmp_path / "run") == epochs(tmp_path / "through")
+    assert read_run(tmp_path / "run").state is RunState.FINISHED
 
 
 def test_running_means_are_saved_between_steps(

@@ -109,7 +109,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
         monkeypatch.setattr(Path, "replace", full(Path.replace))
     try:
         with pytest.raises(
-            OSError, match=r"last.ckpt: the checkpoint could not be written \(.*continue with --res"
+            OSError, match=r"(last|best).ckpt: the checkpoint could not be written \(.*continue with --res"
         ):
             train(parse_config(with_epochs(experiment, 3)), tmp_path / "run", resume=True, progress=False)
     finally:

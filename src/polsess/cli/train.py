@@ -104,18 +104,26 @@ def train(
             _requeue(stopped.received.name, terminal)
         raise typer.Exit(128 + stopped.received) from None
     if is_main_process():
-        _print_result(terminal, result)
+        _print_result(terminal, result, experiment.training.max_epochs)
 
 
-def _print_result(terminal: Terminal, result: TrainingResult) -> None:
+def _print_result(terminal: Terminal, result: TrainingResult, max_epochs: int) -> None:
     folder = result.run_folder
-    terminal.note(
+    lines = [
         f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
-        f"Best weights: {result.best_checkpoint}\n"
-        f"Logs: {folder}/metrics.csv, or: tensorboard --logdir {folder}"
-    )
+        f"Best weights: {result.best_checkpoint}"
+        if result.best_checkpoint
+        else "Nothing has been validated yet.",
+        f"Logs: {folder}/metrics.csv, or: tensorboard --logdir {folder}",
+    ]
+    if not result.complete:
+        lines.append(
+            f"Stopped after {result.epochs} of {max_epochs} epochs: training.max_minutes is over; go on with "
+            "--resume."
+        )
     if result.skipped_steps:
-        terminal.note(f"{result.skipped_steps} steps were left out: see {folder}/non_finite.jsonl")
+        lines.append(f"{result.skipped_steps} steps were left out: see {folder}/non_finite.jsonl")
+    terminal.note("\n".join(lines))
 
 
 def _print_dry_run(experiment: Config) -> None:

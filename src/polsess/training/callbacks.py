@@ -7,7 +7,7 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,34 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from polsess.config import TrainingConfig
 from polsess.dependencies import require
 from polsess.files import write_text
+from polsess.schema import ConfigError
 from polsess.training.distributed import is_main_process
 from polsess.training.module import MONITOR
 
+Row = dict[str, str]
+"""One epoch: text by column."""
 _RUN_ID = "wandb.id"
 
 
 class EpochTable(lightning.Callback):
-    """Keeps ``metrics.csv``: one row per epoch, rows of earlier starts of the run included.
+    """Keeps ``metrics.csv``: one row per epoch, those of earlier starts of the run included.
+
+    The rows are also in every checkpoint, so that a resumed run does not depend on the file.
 
     Args:
         path: The file; it is replaced atomically after every epoch.
+        rows: Those of the epochs before.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Sequence[Row] = ()) -> None:
         self.path = path
+        self.rows = list(rows)
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Append the epoch's means."""
         del pl_module
         metrics = trainer.callback_metrics  # averages over processes: all of them must ask
-        if not trainer.is_global_zero:
-            return
         values = {
             name.removesuffix("_epoch"): f"{float(value):.4f}"
             for name, value in sorted(metrics.items())
@@ -53,14 +58,54 @@ class EpochTable(lightning.Callback):
             "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.3g}",
             **values,
         }
-        rows = [old for old in self._rows() if int(old["epoch"]) < trainer.current_epoch]
-        write_text(self.path, _as_csv([*rows, row]))
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_text(self.path, _as_csv(self.rows))
 
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the rows."""
+        del trainer, pl_module
+        checkpoint["polsess_epochs"] = self.rows
+
+
+def restore_table(path: Path, content: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
+    """Take the rows of a run's epochs from its checkpoint, and mend ``metrics.csv`` where it has others.
+
+    Args:
+        path: The file.
+        content: The content of the checkpoint. Those of the first release hold no rows; then the file counts.
+
+    Returns:
+        The rows, and remarks for the user.
+
+    Raises:
+        ConfigError: If the checkpoint holds no rows and the file is damaged.
+    """
+    before = int(content["polsess_progress"]["epoch"])
+    try:
+        found = _read_table(path)
+    except ValueError as error:
+        if "polsess_epochs" not in content:
+            raise ConfigError(f"{path}: {error}; move it away to go on without it.") from None
+        found = []
+    rows: list[Row] = content.get("polsess_epochs", found[:before])
+    if found[: len(rows)] == rows:
+        return rows, []
+    if is_main_process():
+        write_text(path, _as_csv(rows))
+    return rows, [f"{path} was not as the run had left it; its {len(rows)} epochs are restored."]
+
+
+def _read_table(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
+    if [row.get("epoch") for row in rows] != [str(number) for number in range(len(rows))]:
+        raise ValueError("its rows are not those of consecutive epochs")
+    return rows
 
 
 class AfterEpoch(lightning.Callback):

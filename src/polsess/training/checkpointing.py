@@ -1,7 +1,7 @@
 """When and how a run's checkpoints are written, and where a resumed run starts.
 
 Lightning writes its checkpoints before the epoch's bookkeeping is complete; ours are written after it, whole
-or not at all, and know how many batches of the epoch are done.
+or not at all, and record how many batches of the epoch are done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import struct
 import time
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,20 @@ from polsess.training.module import MONITOR, SeparationModule
 from polsess.training.signals import Preempted, StopSignals
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, EOFError, struct.error, zlib.error, ValueError, OverflowError),
+    *(NotImplementedError, RuntimeError, KeyError),
+)
+"""The errors of Python's reader of archives for bytes that it does not expect."""
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint is not what was written; the message names the file and what is still whole."""
+
+
+class TimeIsUp(Exception):
+    """The run has used its ``max_minutes``; its last checkpoint holds everything."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -56,6 +74,55 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return content
 
 
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a run, after comparing all its content with the checksums in it.
+
+    Raises:
+        DamagedCheckpointError: If it is damaged, or its weights are not finite.
+        OSError: If it cannot be read.
+    """
+    try:
+        return _read_whole(path)
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error} {_what_is_whole(path)}") from error.__cause__
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # the CRC-32 of every record, which torch writes but does not check
+    except _DAMAGE as error:
+        raise DamagedCheckpointError(f"{path}: damaged, or not a checkpoint ({error}).") from error
+    if damaged is not None:
+        raise DamagedCheckpointError(f"{path}: damaged, its part {damaged!r} does not match its checksum.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a foreign archive holds
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise DamagedCheckpointError(f"{path}: not a checkpoint of polsess train ({reason}).") from error
+    if not isinstance(content, dict) or "polsess_progress" not in content:
+        raise DamagedCheckpointError(f"{path}: not a checkpoint of polsess train.")
+    for name, value in content["state_dict"].items():
+        if not value.isfinite().all():
+            raise DamagedCheckpointError(f"{path}: the weights {name.removeprefix('model.')} are not finite.")
+    return content
+
+
+def _what_is_whole(damaged: Path) -> str:
+    """What else of the run can be used."""
+    best = damaged.with_name(BEST)
+    if damaged.name != BEST and best.is_file():
+        try:
+            progress = Progress.of(_read_whole(best))
+        except DamagedCheckpointError:
+            return f"{best.name} beside it is damaged, too: begin a new run."
+        return (
+            f"{best.name} beside it is whole (epochs: {progress.epoch}): remove {damaged.name}, and --resume "
+            "continues from there."
+        )
+    return "No other checkpoint of the run is left: begin a new run."
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where a run is."""
@@ -68,15 +135,8 @@ class Progress:
     """Steps of the whole run."""
 
     @classmethod
-    def of(cls, checkpoint: Path) -> Progress:
-        """Read it from a checkpoint of ours.
-
-        Raises:
-            ValueError: If the file is none.
-        """
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        if "polsess_progress" not in content:
-            raise ValueError(f"{checkpoint}: not a checkpoint of polsess train.")
+    def of(cls, content: Mapping[str, Any]) -> Progress:
+        """Take it from the content of a checkpoint."""
         return cls(**content["polsess_progress"])
 
     def set_loops(self, trainer: lightning.Trainer) -> None:
@@ -94,16 +154,34 @@ def _set_counters(tracker: Any, value: int) -> None:
     tracker.ready = tracker.started = tracker.processed = tracker.completed = value
 
 
+def best_score_in(folder: Path) -> float:
+    """The validation score of the weights in ``best.ckpt``, in dB; minus infinity without a whole one."""
+    path = folder / BEST
+    if not path.is_file():
+        return -math.inf
+    try:
+        content = _read_whole(path)
+    except DamagedCheckpointError:
+        return -math.inf
+    return best_score_of(content)
+
+
+def best_score_of(content: Mapping[str, Any]) -> float:
+    """The best validation score up to a checkpoint, in dB."""
+    return float(content["callbacks"][Checkpoints.__qualname__]["best_score"])
+
+
 class Checkpoints(Checkpoint):
     """Writes ``last.ckpt`` after every epoch, every few minutes and on a signal; ``best.ckpt`` on a new best.
 
     Args:
         folder: Where they go.
         every_minutes: Time between two within an epoch.
-        max_minutes: After these the run is validated at the next step boundary and ends; None never ends it.
+        max_minutes: After these the run is saved at the next step boundary and ends; None never ends it.
         signals: Asked at every step boundary.
         patience: Validations without a new best before the run ends; None never ends it.
         progress: Where the run starts.
+        kept_score: Score of the best weights that a resumed run has.
     """
 
     def __init__(
@@ -114,6 +192,7 @@ class Checkpoints(Checkpoint):
         signals: StopSignals,
         patience: int | None,
         progress: Progress,
+        kept_score: float = -math.inf,
     ) -> None:
         self.folder = folder
         self.every_minutes = every_minutes
@@ -121,6 +200,7 @@ class Checkpoints(Checkpoint):
         self.signals = signals
         self.patience = patience
         self.progress = progress
+        self.kept_score = kept_score
         self.best_score = -math.inf
         self.bad_validations = 0
         self._saved = self._started = time.monotonic()
@@ -133,8 +213,6 @@ class Checkpoints(Checkpoint):
         self.signals.install()
         self._started = time.monotonic()
         self._end_if_hopeless(trainer)  # it had ended already
-        if trainer.is_global_zero:
-            self._sweep()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
@@ -147,42 +225,39 @@ class Checkpoints(Checkpoint):
             return  # a group of batches is under way, or the epoch's own save follows
         due = time.monotonic() - self._saved >= 60 * self.every_minutes
         number, save, over = largest(trainer, (self._received(), int(due), self._is_over()))
-        if number or save:
+        if number or save or over:
             self._save(trainer, Progress(trainer.current_epoch, done, trainer.global_step))
-        self._end_if_asked(number)
-        trainer.should_stop = trainer.should_stop or bool(over)
+        self._end_if_asked(number, over)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take note of the score."""
+        """Note the score; one that is not finite is never the best."""
         del pl_module
         if trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics[MONITOR])
-        self._is_best = score > self.best_score
-        self.best_score = max(score, self.best_score)
+        self._is_best = math.isfinite(score) and score > self.best_score
+        if self._is_best:
+            self.best_score = score
         self.bad_validations = 0 if self._is_best else self.bad_validations + 1
         self._end_if_hopeless(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the epoch, or how much of it there was time for; Lightning calls us after all others."""
+        """Save the epoch; Lightning calls us after all others."""
         del pl_module
-        epoch, done = trainer.current_epoch, _batches_done(trainer)
-        whole = done == trainer.num_training_batches
-        self._save(trainer, Progress(epoch + whole, 0 if whole else done, trainer.global_step))
-        if self._is_best and trainer.is_global_zero:
-            with atomic_path(self.folder / BEST) as temporary:
-                shutil.copyfile(self.folder / LAST, temporary)
+        self._save(
+            trainer, Progress(trainer.current_epoch + 1, 0, trainer.global_step), is_best=self._is_best
+        )
+        finished = trainer.should_stop or self.progress.epoch >= (trainer.max_epochs or math.inf)
         number, over = largest(trainer, (self._received(), self._is_over()))
-        self._end_if_asked(number)
-        trainer.should_stop = trainer.should_stop or bool(over)
+        self._end_if_asked(number, over and not finished)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and how long ago it was."""
         return {"best_score": self.best_score, "bad_validations": self.bad_validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where a run was."""
-        self.best_score = state_dict["best_score"]
+        """Continue where a run was; a best score counts only if its weights are there."""
+        self.best_score = min(state_dict["best_score"], self.kept_score)
         self.bad_validations = state_dict["bad_validations"]
 
     def on_save_checkpoint(
@@ -192,12 +267,6 @@ class Checkpoints(Checkpoint):
         del trainer, pl_module
         checkpoint["polsess_progress"] = asdict(self.progress)
         del checkpoint["loops"]
-
-    def _sweep(self) -> None:
-        """Remove the halves of checkpoints that a killed process left."""
-        for name in (BEST, LAST):
-            for half in self.folder.glob(f".{Path(name).stem}-*.ckpt"):
-                half.unlink(missing_ok=True)
 
     def _received(self) -> int:
         return int(self.signals.received or 0)
@@ -209,14 +278,21 @@ class Checkpoints(Checkpoint):
         if self.patience is not None and self.bad_validations >= self.patience:
             trainer.should_stop = True
 
-    def _save(self, trainer: lightning.Trainer, progress: Progress) -> None:
+    def _save(self, trainer: lightning.Trainer, progress: Progress, *, is_best: bool = False) -> None:
+        """The best first: after a kill between the two, the epoch is done again and finds the same best."""
         self.progress = progress
-        trainer.save_checkpoint(self.folder / LAST)
+        best, last = self.folder / BEST, self.folder / LAST
+        trainer.save_checkpoint(best if is_best else last)
+        if is_best and trainer.is_global_zero:
+            with atomic_path(last) as temporary:
+                shutil.copyfile(best, temporary)
         self._saved = time.monotonic()
 
-    def _end_if_asked(self, number: int) -> None:
+    def _end_if_asked(self, number: int, over: int) -> None:
         if number:
             raise Preempted(signal.Signals(number), self.folder / LAST)
+        if over:
+            raise TimeIsUp
 
 
 def _batches_done(trainer: lightning.Trainer) -> int:

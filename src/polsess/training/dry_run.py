@@ -21,7 +21,7 @@ from polsess.losses import SeparationLoss
 from polsess.models import SeparationModel
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
-from polsess.training.run import create_trained_model, open_corpora
+from polsess.training.run import check_batches, create_trained_model, open_corpora
 from polsess.training.trainer import reduces_precision
 
 _STEPS = 3
@@ -93,6 +93,7 @@ def rehearse(config: Config) -> DryRun:
     torch.manual_seed(config.seed)
     model, origin = create_trained_model(config)
     train_corpus, val_corpus = open_corpora(config)
+    check_batches(len(train_corpus), config)
     device = pick_device(config.training.device)
     timed = list(_draw(config, train_corpus))
     batches = [batch for batch, _ in timed]
@@ -101,7 +102,7 @@ def rehearse(config: Config) -> DryRun:
     model.to(device)
     step_seconds = _time_steps(model, config, batches, device)
     validated, validation_seconds = _time_validation(model, config, val_corpus, device)
-    processes = config.training.devices * config.training.num_nodes
+    processes = config.training.num_processes
     data = [
         SplitSize(corpus.split, len(corpus), len(corpus) * _seconds_of(drawn, config) / 3600)
         for corpus, drawn in ((train_corpus, batches), (val_corpus, validated))
@@ -115,7 +116,7 @@ def rehearse(config: Config) -> DryRun:
         device=str(device),
         batch=(config.data.batch_size, max(batch.mixture.shape[1] for batch in batches)),
         sample_rate=model.sample_rate,
-        steps_per_epoch=len(train_corpus) // processes // config.data.batch_size,
+        steps_per_epoch=check_batches(len(train_corpus), config),
         step_seconds=step_seconds,
         loading_seconds=sum(seconds for _, seconds in timed) / len(timed),
         num_workers=config.data.num_workers,
@@ -131,11 +132,6 @@ def _draw(config: Config, corpus: Corpus) -> Iterator[tuple[Batch, float]]:
     """The first batches of the run and the seconds that each took to prepare."""
     here = config.data.model_copy(update={"num_workers": 0})
     loader = create_loader(corpus, here, training=True)
-    if len(loader) == 0:
-        raise ValueError(
-            f"data: {len(corpus)} training examples make no batch of {config.data.batch_size}; lower "
-            "data.batch_size."
-        )
     start = time.perf_counter()
     for batch in islice(loader, _STEPS + 1):
         yield batch, time.perf_counter() - start

@@ -38,33 +38,37 @@ class NonFiniteLog:
         self.run_config = run_config
         self.count = 0
 
-    def add(self, model: nn.Module, records: list[dict[str, Any]]) -> None:
+    def add(self, model: nn.Module, records: list[dict[str, Any]], share_of_epoch: float) -> None:
         """Note a step that is left out; all processes do so together.
 
         Args:
             model: The network; its weights are stored if the run ends here.
             records: The description of each process's batch. Where a loss was not finite, the other
                 processes have only received its gradient.
+            share_of_epoch: Steps of this epoch that were left out, this one included, of all its steps.
 
         Raises:
-            TrainingStopped: If this is one too many; a file to reproduce it has then been written.
+            TrainingStopped: If the run's limit is exceeded, or more than half of the epoch is left out; a
+                file to reproduce the step has then been written.
         """
         self.count += 1
         records = [each for each in records if each["what"].startswith("loss")] or records
         if is_main_process():
             Journal(self.folder / "non_finite.jsonl").append(*records)
         if self.count > self.limit:
-            self._stop(model, records[0])
+            self._stop(model, records[0], f"{self.count} steps were left out (limit {self.limit})")
+        if share_of_epoch > 0.5:
+            self._stop(model, records[0], f"{share_of_epoch:.0%} of the epoch's steps were left out")
 
-    def _stop(self, model: nn.Module, record: dict[str, Any]) -> None:
+    def _stop(self, model: nn.Module, record: dict[str, Any], reason: str) -> None:
         replay = self.folder / "replay.pt"
         if is_main_process():
             content = {"record": record, "config": dict(self.run_config), "model": model.state_dict()}
             with atomic_path(replay) as temporary:
                 torch.save(content, temporary)
         raise TrainingStopped(
-            f"{self.count} steps were left out because the loss or gradient was not finite (limit "
-            f"{self.limit}); first in {record['first_module']}. Reproduce it: polsess train --replay {replay}"
+            f"{reason} because the loss or gradient was not finite; first in {record['first_module']}. Try a "
+            f"smaller training.optimizer.learning_rate. Reproduce it: polsess train --replay {replay}"
         )
 
 

@@ -16,7 +16,7 @@ from polsess.files import read_json
 from polsess.folder_lock import find_owner
 
 _MAX_BYTES = 64 << 20
-_ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned")
+_ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned", "TimeIsUp")
 
 
 class RunState(StrEnum):
@@ -105,6 +105,7 @@ def read_run(folder: Path) -> PastRun:
     settings = dict(flatten(config))
     epochs = _read_epochs(folder / "metrics.csv", problems)
     record = _read_json(folder / "environment.json", problems, needed=False)
+    _check_number(epochs, record, problems)
     num_parameters = _num_parameters(record, config.get("model"), problems)
     state = RunState.DAMAGED if problems else _state(folder, settings, epochs, record, problems)
     return PastRun(folder, state, settings, epochs, num_parameters, problems, _resumed_in(record))
@@ -144,11 +145,14 @@ def _read_json(path: Path, problems: list[str], *, needed: bool) -> dict[str, An
 def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
     if not path.is_file():
         return []  # the first epoch is not done yet
-    epochs = []
+    epochs: list[Epoch] = []
     try:
         for line, row in enumerate(csv.DictReader(_text(path).splitlines()), start=2):
             try:
-                epochs.append(_epoch(row))
+                epoch = _epoch(row)
+                if epoch.number != len(epochs):
+                    raise ValueError(f"epoch {epoch.number} follows {len(epochs)} epochs")
+                epochs.append(epoch)
             except (KeyError, ValueError, TypeError) as error:
                 problems.append(f"{path.name}: line {line} cannot be read ({_one_line(error)})")
     except (csv.Error, ValueError, OSError) as error:
@@ -164,6 +168,15 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
         score=float(row["val_si_snri"]),
         loss=float(row["train_loss"]),
     )
+
+
+def _check_number(epochs: Sequence[Epoch], record: Mapping[str, Any], problems: list[str]) -> None:
+    """See that the table has the epochs that the last start had done when it ended."""
+    done = (_starts(record) or [{}])[-1].get("epochs")
+    if isinstance(done, int) and len(epochs) < done and not problems:
+        problems.append(
+            f"metrics.csv: {len(epochs)} epochs, but {done} were done; --resume restores the others"
+        )
 
 
 def _num_parameters(record: Mapping[str, Any], model: Any, problems: list[str]) -> int | None:

@@ -10,7 +10,7 @@ Shapes: B batch, C sources, T samples.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lightning
@@ -36,6 +36,24 @@ from polsess.training.schedule import LearningRate
 
 MONITOR = "val_si_snri"
 """What decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
+
+
+@dataclass(frozen=True)
+class EpochSums:
+    """Sums over the batches of an epoch up to now; they are in every checkpoint."""
+
+    epoch: int = 0
+    loss: float = 0.0
+    """Of all examples, in negative dB."""
+    examples: int = 0
+    steps: int = 0
+    """Steps that were due."""
+    skipped_steps: int = 0
+    """Those of them that were left out."""
+
+    def with_batch(self, mean_loss: float, num_examples: int) -> EpochSums:
+        """With a batch more."""
+        return replace(self, loss=self.loss + mean_loss * num_examples, examples=self.examples + num_examples)
 
 
 class SeparationModule(lightning.LightningModule):
@@ -67,6 +85,7 @@ class SeparationModule(lightning.LightningModule):
         self.origin: Origin | None = None
         self.frozen_norms = frozen_norms(model)
         self.scores: dict[int, tuple[str, float, float]] = {}
+        self.sums = EpochSums()
         self._group: list[tuple[int, Batch]] = []  # the batches of this step, numbered within the epoch
         self._fault: tuple[str, int, Batch] | None = None  # the first bad batch of the step
         self._statistics = RunningStatistics()
@@ -85,6 +104,8 @@ class SeparationModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the gradient of a batch; step when the group of accumulated batches is complete."""
+        if self.sums.epoch != self.current_epoch:
+            self.sums = EpochSums(self.current_epoch)
         for norm in self.frozen_norms:
             norm.eval()
         group = self.config.accumulate_batches
@@ -97,7 +118,8 @@ class SeparationModule(lightning.LightningModule):
         loss = self._add_gradient(1 / size)
         count = len(batch.mixture) if loss.isfinite() else 0  # a step that is left out has no loss
         loss = loss.nan_to_num(0.0)
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, batch_size=count, sync_dist=True)
+        self.log("train_loss_step", loss, prog_bar=True, batch_size=count, sync_dist=True)
+        self.sums = self.sums.with_batch(float(loss), count)
         if (batch_idx + 1) % group == 0 or batch_idx + 1 == total:
             self._step()
 
@@ -156,14 +178,21 @@ class SeparationModule(lightning.LightningModule):
         self.log("learning_rate", rate, batch_size=1)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        self.sums = replace(self.sums, steps=self.sums.steps + 1)
         if norm.isfinite():
             optimizer.step()
         else:
-            what, index, batch = self._fault or (f"gradient norm {norm.item()}", *self._group[-1])
-            self.non_finite.add(self.model, gather(self._describe(what, index, batch)))
-            self._fault = None
-            self._statistics.restore()
+            self._skip_step(norm)
         optimizer.zero_grad(set_to_none=True)
+
+    def _skip_step(self, norm: Tensor) -> None:
+        what, index, batch = self._fault or (f"gradient norm {norm.item()}", *self._group[-1])
+        self._fault = None
+        self._statistics.restore()
+        self.sums = replace(self.sums, skipped_steps=self.sums.skipped_steps + 1)
+        steps = -(-int(self.trainer.num_training_batches) // self.config.accumulate_batches)
+        records = gather(self._describe(what, index, batch))
+        self.non_finite.add(self.model, records, share_of_epoch=self.sums.skipped_steps / steps)
 
     def _describe(self, what: str, batch_idx: int, batch: Batch) -> dict[str, Any]:
         """The record of a batch in which something was not finite."""
@@ -195,7 +224,10 @@ class SeparationModule(lightning.LightningModule):
             self.scores[batch.keys[row][1]] = (stratum, score.item(), (score.mean() - baseline).item())
 
     def on_validation_epoch_end(self) -> None:
-        """Means over utterances, per stratum where asked for; every process sees them all."""
+        """Means over utterances, per stratum where asked for, and of the epoch's loss, over all processes."""
+        sums = gather(self.sums)
+        loss = sum(each.loss for each in sums) / max(1, sum(each.examples for each in sums))
+        self.log("train_loss_epoch", loss)
         scores = {index: score for part in gather(self.scores) for index, score in part.items()}
         by_stratum: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for _, (stratum, score, improvement) in sorted(scores.items()):
@@ -216,6 +248,7 @@ class SeparationModule(lightning.LightningModule):
             "learning_rate": self.learning_rate.state_dict() if self.learning_rate else {},
             "num_micro_batches": self.num_micro_batches,
             "skipped_steps": self.non_finite.count,
+            "epoch_sums": asdict(self.sums),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +258,7 @@ class SeparationModule(lightning.LightningModule):
         self.origin = Origin(**origin) if origin else None
         self.num_micro_batches = state["num_micro_batches"]
         self.non_finite.count = state["skipped_steps"]
+        self.sums = EpochSums(**state.get("epoch_sums", {}))
         self._restored = state
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

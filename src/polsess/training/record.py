@@ -90,22 +90,25 @@ class RunRecord:
         return []
 
     @contextmanager
-    def start(self, **facts: Any) -> Iterator[None]:
+    def start(self, **facts: Any) -> Iterator[dict[str, Any]]:
         """Write an entry down, and how it ended when the block is left.
 
         Args:
             **facts: What else to write, plain data.
+
+        Yields:
+            The entry; ``outcome`` may be set if the run ends neither completed nor with an error.
         """
         entry = {"started": _now(), "ended": None, "outcome": "running", **facts, **describe_environment()}
         self.starts.append(entry)
         self._write()
         try:
-            yield
+            yield entry
         except BaseException as error:
-            with suppress(OSError):  # on a disk that is full the run's own error is the one to tell
+            with suppress(OSError):  # on a disk that is full the run's own error is the one to report
                 self._end(entry, f"{type(error).__name__}: {error}")
             raise
-        self._end(entry, "completed")
+        self._end(entry, "completed" if entry["outcome"] == "running" else entry["outcome"])
 
     def _end(self, entry: dict[str, Any], outcome: str) -> None:
         entry |= {"ended": _now(), "outcome": outcome}
@@ -157,12 +160,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def changes_since(checkpoint: Path, config: Config) -> dict[str, list[Any]]:
+def changes_since(before: Mapping[str, Any], config: Config, run_folder: Path) -> dict[str, list[Any]]:
     """What differs from the configuration that a run was stopped with.
 
     Args:
-        checkpoint: The run's last.
+        before: That configuration, plain data.
         config: The configuration to resume with.
+        run_folder: The run, for the message.
 
     Returns:
         Old and new value by key. Places of files do not count: the data's fingerprint is compared.
@@ -170,8 +174,7 @@ def changes_since(checkpoint: Path, config: Config) -> dict[str, list[Any]]:
     Raises:
         ConfigError: If a change does not fit the state of the run.
     """
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    before = dict(flatten(content["polsess_config"]))
+    before = dict(flatten(before))
     now = dict(flatten(json.loads(config.model_dump_json())))
     places = {key for key, value in flatten(config.model_dump()) if isinstance(value, Path)}
     keys = [*before, *(key for key in now if key not in before and _opens_section(key, before))]
@@ -187,7 +190,7 @@ def changes_since(checkpoint: Path, config: Config) -> dict[str, list[Any]]:
         each = ", ".join(f"{key} was {changed[key][0]!r}, is {changed[key][1]!r}" for key in fixed)
         raise ConfigError(
             f"{each}: a run cannot be resumed with another. Set it back, or begin a new run from its weights "
-            f"with --init {checkpoint.parent.parent}."
+            f"with --init {run_folder}."
         )
     return changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -16,19 +17,28 @@ from torch.utils.data import DataLoader
 from polsess.config import Config
 from polsess.costs import count_parameters
 from polsess.data import Corpus, Split, create_corpus, create_loader
-from polsess.files import write_text
+from polsess.files import remove_unfinished, write_text
 from polsess.folder_lock import locked
 from polsess.models import SeparationModel, create_model
 from polsess.schema import ConfigError, suggest
-from polsess.training.callbacks import closed_after
-from polsess.training.checkpointing import BEST, LAST, Checkpoints, Progress
+from polsess.training.callbacks import closed_after, restore_table
+from polsess.training.checkpointing import (
+    BEST,
+    LAST,
+    Checkpoints,
+    Progress,
+    TimeIsUp,
+    best_score_in,
+    best_score_of,
+    read_run_checkpoint,
+)
 from polsess.training.distributed import is_main_process
-from polsess.training.failures import NonFiniteLog, loading_explained
+from polsess.training.failures import NonFiniteLog, TrainingStopped, loading_explained
 from polsess.training.fine_tuning import Origin, freeze, start_from
 from polsess.training.module import SeparationModule
 from polsess.training.record import RunRecord, changes_since, describe_data
 from polsess.training.signals import StopSignals
-from polsess.training.trainer import CHECKPOINTS, create_trainer
+from polsess.training.trainer import CHECKPOINTS, METRICS, Start, create_trainer
 
 _LOOKED_AT = 8
 """Examples of which some must have the key of ``training.validation_strata``."""
@@ -39,14 +49,16 @@ class TrainingResult:
     """What a run came to."""
 
     run_folder: Path
-    best_checkpoint: Path
-    """The checkpoint with the best validation score."""
+    best_checkpoint: Path | None
+    """The checkpoint with the best validation score; None if time was up before the first validation."""
     best_score: float
-    """Its mean SI-SNR improvement on the validation split, in dB."""
+    """Its mean SI-SNR improvement on the validation split in dB; minus infinity without it."""
     epochs: int
     """Epochs completed, those before a resume included."""
     skipped_steps: int
     """Steps left out because the loss or the gradient was not finite; see ``non_finite.jsonl``."""
+    complete: bool = True
+    """Whether the run is over; else ``max_minutes`` ended it, and it can be resumed."""
 
 
 def train(
@@ -94,13 +106,14 @@ def _train(
     after_epoch: Callable[[int, float], None] | None,
 ) -> TrainingResult:
     last = _last_checkpoint(run_folder, resume=resume)
-    start = Progress.of(last) if resume else Progress()
-    changes = changes_since(last, config) if resume else {}
+    if is_main_process():
+        _sweep(run_folder)
+    start = _resumed(last, config, run_folder) if resume else Start()
     lightning.seed_everything(config.seed, verbose=False)
     module, signals = _create_module(config, run_folder, resume=resume), StopSignals()
     corpora = open_corpora(config)
     record, data = RunRecord(run_folder), describe_data(corpora)
-    remarks = record.check_data(data) if resume else []
+    remarks = [*start.remarks, *(record.check_data(data) if resume else [])]
     trainer = create_trainer(
         config.training,
         module.model,
@@ -111,37 +124,77 @@ def _train(
         progress_bar=progress,
         after_epoch=after_epoch,
     )
-    loaders = _create_loaders(corpora, config, trainer, start)
+    loaders = _create_loaders(corpora, config, trainer, start.progress)
     with ExitStack() as run:
+        entry: dict[str, Any] = {}
         if trainer.is_global_zero:
-            for line in (*_beginning(module), *remarks, *_changed(changes)):
+            for line in (*_beginning(module), *remarks, *_changed(start.changes)):
                 say(line)
             write_text(run_folder / "config.json", config.model_dump_json(indent=2) + "\n")
             started = record.start(
-                resumed_at=asdict(start) if resume else None,
-                changes=changes,
+                resumed_at=asdict(start.progress) if resume else None,
+                changes=start.changes,
                 data=data,
                 started_from=module.origin and asdict(module.origin),
                 parameters=count_parameters(module.model).total,
             )
-            run.enter_context(started)
+            entry = run.enter_context(started)
         run.enter_context(loading_explained(last))
         run.enter_context(warnings.catch_warnings())
         run.enter_context(signals.listening())
         run.enter_context(closed_after(trainer.loggers))
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(
-            module,
-            train_dataloaders=loaders[0],
-            val_dataloaders=loaders[1],
-            ckpt_path=last if resume else None,
-            weights_only=True,
-        )
-    result = _result(run_folder, trainer, module)
-    if resume and trainer.is_global_zero and trainer.global_step == start.steps:
+        complete = _fit(trainer, module, loaders, last if resume else None, entry)
+        result = _result(run_folder, trainer, module, complete=complete)
+        if not complete:
+            entry["outcome"] = f"TimeIsUp: training.max_minutes ended it after {result.epochs} epochs"
+    if resume and trainer.is_global_zero and trainer.global_step == start.progress.steps:
         say(f"Nothing was left to train: the run had ended (epochs: {result.epochs}).")
     return result
+
+
+def _fit(
+    trainer: lightning.Trainer,
+    module: SeparationModule,
+    loaders: Sequence[DataLoader[Any]],
+    checkpoint: Path | None,
+    entry: dict[str, Any],
+) -> bool:
+    """Train to the end, or until time is up; returns whether it was the end."""
+    try:
+        trainer.fit(module, loaders[0], loaders[1], ckpt_path=checkpoint, weights_only=True)
+    except TimeIsUp:
+        return False
+    finally:
+        entry["epochs"] = _checkpoints(trainer).progress.epoch
+    return True
+
+
+def _resumed(last: Path, config: Config, run_folder: Path) -> Start:
+    """What a resumed run goes on from, and what the user should know of it."""
+    content = read_run_checkpoint(last)
+    changes = changes_since(content["polsess_config"], config, run_folder)
+    rows, remarks = restore_table(run_folder / METRICS, content)
+    kept, known = best_score_in(last.parent), best_score_of(content)
+    if kept < known:
+        state = "missing or damaged" if kept == -math.inf else f"of an earlier best, {kept:.2f} dB"
+        remarks.append(
+            f"{last.parent / BEST} is {state}: the weights of the best validation ({known:.2f} dB) are lost, "
+            "and the best from here on is kept."
+        )
+    return Start(Progress.of(content), rows, kept, changes, remarks)
+
+
+def _sweep(run_folder: Path) -> None:
+    """Remove the halves of files that killed processes left."""
+    names = ("config.json", "environment.json", "lock.json", METRICS, "replay.pt")
+    for target in (*(run_folder / name for name in names), *_checkpoint_files(run_folder)):
+        remove_unfinished(target)
+
+
+def _checkpoint_files(run_folder: Path) -> tuple[Path, Path]:
+    return run_folder / CHECKPOINTS / LAST, run_folder / CHECKPOINTS / BEST
 
 
 def _create_loaders(
@@ -149,6 +202,7 @@ def _create_loaders(
 ) -> list[DataLoader[Any]]:
     """Of this process: training from where the run stopped, validation from its beginning."""
     rank, world_size = trainer.global_rank, trainer.world_size
+    check_batches(len(corpora[0]), config)
     return [
         create_loader(corpus, config.data, training=training, rank=rank, world_size=world_size, resume_at=at)
         for corpus, training, at in zip(
@@ -157,24 +211,41 @@ def _create_loaders(
     ]
 
 
-def _result(run_folder: Path, trainer: lightning.Trainer, module: SeparationModule) -> TrainingResult:
+def _checkpoints(trainer: lightning.Trainer) -> Checkpoints:
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, Checkpoints)
+    return checkpoints
+
+
+def _result(
+    run_folder: Path, trainer: lightning.Trainer, module: SeparationModule, *, complete: bool
+) -> TrainingResult:
+    """Of the files as they are: the score is that of the weights in ``best.ckpt``."""
+    checkpoints, best = _checkpoints(trainer), run_folder / CHECKPOINTS / BEST
+    # The folder of another machine may show the file later.
+    score = best_score_in(best.parent) if trainer.is_global_zero else checkpoints.best_score
+    if complete and not math.isfinite(score):
+        raise TrainingStopped(
+            f"{run_folder}: there are no best weights: no validation had a finite score, or {BEST} is gone. "
+            "Begin a new run, with a smaller training.optimizer.learning_rate if the loss was not finite."
+        )
     return TrainingResult(
         run_folder=run_folder,
-        best_checkpoint=run_folder / CHECKPOINTS / BEST,
-        best_score=checkpoints.best_score,
+        best_checkpoint=best if math.isfinite(score) else None,
+        best_score=score,
         epochs=checkpoints.progress.epoch,
         skipped_steps=module.non_finite.count,
+        complete=complete,
     )
 
 
 def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
-    """The checkpoint that a resumed run continues from; a new run must not have it."""
-    last = run_folder / CHECKPOINTS / LAST
-    if resume and not last.is_file():
+    """The checkpoint that a resumed run continues from; a new run must not have one."""
+    last, best = _checkpoint_files(run_folder)
+    found = next((path for path in (last, best) if path.is_file()), None)
+    if resume and found is None:
         raise FileNotFoundError(f"{last}: nothing to resume; start without --resume.")
-    if not resume and last.exists():
+    if not resume and found is not None:
         raise FileExistsError(
             f"{run_folder} holds a run already; continue it with --resume or choose another."
         )
@@ -182,7 +253,7 @@ def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
         raise FileExistsError(
             f"{run_folder} holds a model, whose config.json a run would replace; choose another."
         )
-    return last
+    return found or last
 
 
 def _create_module(config: Config, run_folder: Path, *, resume: bool) -> SeparationModule:
@@ -206,6 +277,23 @@ def _beginning(module: SeparationModule) -> list[str]:
 def _changed(changes: Mapping[str, list[Any]]) -> list[str]:
     each = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in changes.items())
     return [f"Changed since the run was stopped: {each}."] if changes else []
+
+
+def check_batches(num_examples: int, config: Config) -> int:
+    """The steps of an epoch before accumulation.
+
+    Raises:
+        ConfigError: If the training examples make no batch.
+    """
+    batch_size, processes = config.data.batch_size, config.training.num_processes
+    batches = num_examples // processes // batch_size
+    if batches == 0:
+        each = f" for each of {processes} processes" if processes > 1 else ""
+        raise ConfigError(
+            f"data.batch_size: {num_examples} training examples make no batch of {batch_size}{each}; lower "
+            "data.batch_size."
+        )
+    return batches
 
 
 def create_trained_model(config: Config, *, resume: bool = False) -> tuple[SeparationModel, Origin | None]:

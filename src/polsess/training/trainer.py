@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,29 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
 from polsess.models import SeparationModel
-from polsess.training.callbacks import AfterEpoch, EpochTable, create_loggers
+from polsess.training.callbacks import AfterEpoch, EpochTable, Row, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
 from polsess.training.distributed import create_strategy
 from polsess.training.signals import StopSignals
 
 CHECKPOINTS = "checkpoints"
 """The folder of a run that holds ``best.ckpt`` and ``last.ckpt``."""
+METRICS = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run goes on from; of a new one, nothing."""
+
+    progress: Progress = field(default_factory=Progress)
+    rows: Sequence[Row] = ()
+    """Of ``metrics.csv``."""
+    best_score: float = -math.inf
+    """Of the weights in ``best.ckpt``, in dB."""
+    changes: Mapping[str, list[Any]] = field(default_factory=dict)
+    """What differs from the configuration before: old and new value by key."""
+    remarks: Sequence[str] = ()
+    """What the user should know of it."""
 
 
 def create_trainer(
@@ -27,7 +45,7 @@ def create_trainer(
     model: SeparationModel,
     run_folder: Path,
     signals: StopSignals,
-    start: Progress,
+    start: Start,
     *,
     run_config: dict[str, Any],
     progress_bar: bool = True,
@@ -46,14 +64,15 @@ def create_trainer(
         after_epoch: Told every epoch and its validation score.
     """
     chosen: list[lightning.Callback] = [
-        EpochTable(run_folder / "metrics.csv"),
+        EpochTable(run_folder / METRICS, start.rows),
         Checkpoints(
             run_folder / CHECKPOINTS,
             config.checkpoint_minutes,
             config.max_minutes,
             signals,
             config.early_stopping_patience,
-            start,
+            start.progress,
+            start.best_score,
         ),
     ]
     if config.ema_decay is not None:
