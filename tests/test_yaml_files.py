@@ -45,6 +45,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
 )
 
+MERGES = "\n".join(
+    ["m0: &m0 {a: 1, b: 2}"] + [f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}]}}" for i in range(1, 40)]
+)
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -64,6 +68,8 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("{[1]: 2}", "line 1: a key must be text"),
         ("--- 1\n--- 2", "but found another document"),
         ("a: *missing", "undefined alias"),
+        (MERGES, "merge keys expand to more than"),
+        ("a: &a {<<: *a}", "recursion|merge keys"),
     ],
 )
 @pytest.mark.parametrize("read", [read_yaml, read_tagged_yaml])

@@ -55,6 +55,18 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the pairs of merge keys into the node, counted beforehand: merges of merges multiply."""
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(part, yaml.MappingNode):
+                        self.flatten_mapping(part)
+                        self.num_nodes += len(part.value)
+                    if self.num_nodes > 2 * MAX_NODES:
+                        raise YamlError(f"merge keys expand to more than {MAX_NODES} nodes")
+        super().flatten_mapping(node)
+
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
         if not isinstance(node, yaml.MappingNode):
             raise YamlError(f"line {node.start_mark.line + 1}: expected a mapping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
@@ -10,12 +11,14 @@ import torch
 
 from polsess.checkpoints import CheckpointError
 from polsess.checkpoints.building import build_model, check_state
-from polsess.models import create_model, list_models, parse_model_config
+from polsess.models import SeparationModel, create_model, list_models, parse_model_config
+from polsess.schema import ConfigError
 
+MODELS: dict[str, SeparationModel] = {}
 CHECK_EVERY_ARCHITECTURE = """
 import sys
 from polsess.checkpoints import check_state
-from polsess.models import create_model, list_models
+from polsess.models import SeparationModel, create_model, list_models
 
 for name in list_models():
     model = create_model(name, preset="tiny")
@@ -59,3 +62,36 @@ def test_claims_beyond_the_tensors_cost_no_memory(name: str, claim: dict[str, in
     config = parse_model_config({"model_type": name, "preset": "tiny", **claim})
     with pytest.raises(CheckpointError, match=r"^file: the configuration asks for (many|a network many)"):
         check_state(config, state, "file")
+
+
+def sizes() -> list[tuple[str, str]]:
+    configs = {name: parse_model_config({"model_type": name, "preset": "tiny"}) for name in list_models()}
+    return [
+        (name, field)
+        for name, config in configs.items()
+        for field, value in config.model_dump().items()
+        if isinstance(value, int) and not isinstance(value, bool) and field != "sample_rate"
+    ]
+
+
+@pytest.mark.parametrize("size", [1 << 16, 10**9, 10**30])
+@pytest.mark.parametrize(("name", "field"), sizes())
+def test_a_size_that_is_not_that_of_the_tensors_takes_neither_time_nor_memory(
+    name: str, field: str, size: int
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reason = refusal(name, field, size)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert reason.startswith(("file: ", "model")) or (not reason and size == 1 << 16)  # e.g. of chunks
+    assert grown < 1_000_000  # KiB
+
+
+def refusal(name: str, field: str, size: int) -> str:
+    """Why the tiny model with one other size is refused; nothing if it is not."""
+    model = MODELS.setdefault(name, create_model(name, preset="tiny"))
+    try:
+        config = parse_model_config({"model_type": name, "preset": "tiny", field: size})
+        check_state(config, model.state_dict(), "file")
+    except (ConfigError, CheckpointError) as error:
+        return str(error)
+    return ""

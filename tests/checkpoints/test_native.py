@@ -216,3 +216,25 @@ def test_our_training_checkpoints_load(model: SeparationModel, tmp_path: Path) -
     assert (checkpoint.format, checkpoint.task, checkpoint.provenance["epoch"]) == ("training", "SB", 3)
     mixture = torch.randn(1, 300)
     assert torch.equal(load_model(tmp_path / "epoch=3.ckpt")(mixture), model(mixture))
+
+
+def test_a_tensor_given_twice_is_refused(model: SeparationModel, tmp_path: Path) -> None:
+    folder = save_model(model, tmp_path / "model")
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].rstrip()
+    name, entry = next(iter(json.loads(header).items()))
+    twice = b"{" + json.dumps(name).encode() + b":" + json.dumps(entry).encode() + b"," + header[1:]
+    path.write_bytes(len(twice).to_bytes(8, "little") + twice + content[8 + size :])
+    edit(folder, weights={"file": path.name, "sha256": sha256(path)})
+    with pytest.raises(CheckpointError, match="is given twice"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("rate", [0, 300_000_000, 1e300, True])
+def test_a_rate_that_no_audio_has_is_refused(model: SeparationModel, tmp_path: Path, rate: float) -> None:
+    folder = save_model(model, tmp_path / "model")
+    edit(folder, model={**model.config.model_dump(mode="json"), "sample_rate": rate})
+    with pytest.raises(CheckpointError, match=r"model\.sample_rate: "):
+        load_model(folder)

@@ -61,6 +61,9 @@ def test_circles_and_explosions_end(tmp_path: Path) -> None:
     lines = ["a0: [x, x]"] + [f"a{i}: [!ref <a{i - 1}>, !ref <a{i - 1}>]" for i in range(1, 40)]
     with pytest.raises(CheckpointError, match="more than 10000 references"):
         print(hyperparams(tmp_path, "\n".join(lines))["a39"])
+    texts = [f"a: {'x' * 60_000}", "b: [" + ", ".join(["!ref <a><a><a>"] * 900) + "]"]
+    with pytest.raises(CheckpointError, match="references expand to more than"):
+        print(hyperparams(tmp_path, "\n".join(texts))["b"])
     with pytest.raises(CheckpointError, match="expected a mapping"):
         hyperparams(tmp_path, "[1]")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import pickle
 import random
+import resource
 import subprocess
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +144,43 @@ def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(3).to_sparse()}, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match="sparse"):
         read_torch_file(tmp_path / "m.pt")
+
+
+def doubled(word: Any, times: int) -> Any:
+    for _ in range(times):
+        word = Gadget(codecs.encode, word, "hex")
+    return word
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        Gadget(bytearray, 4_000_000_000),
+        Gadget(np.dtype, "V4000000000"),
+        Gadget(np._core.multiarray.scalar, np.dtype("V2000000000"), b""),  # type: ignore[attr-defined]
+        doubled(b"x", 33),
+        Gadget(torch.Tensor, 1 << 33),
+        torch.zeros(3, device="meta"),
+    ],
+    ids=["bytearray", "void", "scalar", "codec", "tensor", "meta"],
+)
+def test_small_files_take_little_memory(content: Any, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(torch_bytes({"x": content}, _use_new_zipfile_serialization=zipped))
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=r"refused|sparse or quantised|claim more bytes"):
+        read_torch_file(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert max(1024 * grown, tracemalloc.get_traced_memory()[1]) < 300_000_000
+    tracemalloc.stop()
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="neither a file nor a folder"):
+        load_model(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize(

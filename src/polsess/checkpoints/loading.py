@@ -103,6 +103,8 @@ def _local(source: str | Path) -> Path:
     if not Path(source).exists():
         known = suggest(str(source), list(BUNDLED_MODELS), "Models that come with polsess")
         raise CheckpointError(f"{source}: no such file or folder.{known}")
+    if not Path(source).is_file() and not Path(source).is_dir():
+        raise CheckpointError(f"{source}: neither a file nor a folder (a pipe or a device).")
     best = Path(source) / "checkpoints" / "best.ckpt"
     return best if best.is_file() else Path(source)
 

@@ -1,14 +1,17 @@
 """Reading torch files as hostile input: the archive is inspected, then only tensors and plain data built.
 
-No code of a file runs: ``weights_only=True`` always, with the few extra names that published files hold.
+No code of a file runs: ``weights_only=True`` always, with the few extra names that published files hold. Nor
+may a small file take much memory: what could build more than the file's own size is refused beforehand.
 """
 
 from __future__ import annotations
 
+import pickletools
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from pickle import UnpicklingError
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,22 +20,41 @@ from torch.torch_version import TorchVersion
 
 MAX_BYTES = 8 << 30
 MAX_ENTRIES = 100_000
-MAX_PICKLE_BYTES = 64 << 20
+MAX_PICKLE_BYTES = 16 << 20
 _OLD_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """A protocol-2 pickle of torch's magic number, the start of files from before torch 1.6."""
-
-# numpy.float64 scores (named differently before numpy 2) and the version that torch >= 1.10 stores.
-_SAFE_GLOBALS: list[Any] = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
-    np.dtype,
-    np.dtypes.Float64DType,
-    TorchVersion,
-]
 
 
 class CheckpointError(ValueError):
     """Weights cannot be used; the message says which file, what was expected and what came."""
+
+
+def _float64(name: Any, *_: Any) -> np.dtype[Any]:
+    """The dtype of a stored score. Any other might describe a scalar of gigabytes."""
+    if name != "f8":
+        raise UnpicklingError("only scores of 64 bits are read")
+    return np.dtype("f8")
+
+
+def _score(dtype: Any, data: Any) -> Any:
+    if not isinstance(dtype, np.dtype) or dtype != np.float64 or not isinstance(data, bytes):
+        raise UnpicklingError("only scores of 64 bits are read")
+    return np.frombuffer(data, np.float64, 1)[0]
+
+
+# numpy.float64 scores (named differently before numpy 2) and the version that torch >= 1.10 stores.
+_SAFE_GLOBALS: list[Any] = [
+    (_score, "numpy.core.multiarray.scalar"),
+    (_score, "numpy._core.multiarray.scalar"),
+    (_float64, "numpy.dtype"),
+    np.dtypes.Float64DType,
+    TorchVersion,
+]
+_BYTE_CODECS = {
+    *("base64", "base_64", "bz2", "hex", "quopri", "quotedprintable", "quoted_printable", "uu", "zip", "zlib")
+}
+"""Codecs that make longer bytes of bytes; torch lets a pickle encode with any codec, as often as it likes."""
+_PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, torch.Size, np.float64, type(None))
 
 
 def read_torch_file(path: Path) -> Any:
@@ -51,18 +73,22 @@ def read_torch_file(path: Path) -> Any:
         raise CheckpointError(f"{path}: {size} bytes; at most {MAX_BYTES} are read.")
     if start.startswith(b"PK"):
         _inspect_archive(path, size)
-    elif start != _OLD_START:
+    elif start == _OLD_START:
+        with path.open("rb") as file:
+            for _ in range(4):  # magic number, protocol, machine, content
+                _inspect_pickle(file, path)
+    else:
         raise CheckpointError(f"{path}: not a file of torch.save (it starts with {start[:8]!r}).")
-    return _load(path)
+    return _load(path, size)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, size: int) -> Any:
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged input
         raise CheckpointError(f"{path}: {_reason(error)}") from None
-    _check_tensors(content, path)
+    _check_content(content, path, size)
     return content
 
 
@@ -70,12 +96,39 @@ def _inspect_archive(path: Path, size: int) -> None:
     """Refuse an archive that torch did not write: compressed, nested, overlapping or escaping entries."""
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            reason = _archive_fault(archive.infolist(), size)
+            if reason:
+                raise CheckpointError(f"{path}: refused, {reason}.")
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(name) as file:
+                _inspect_pickle(file, path)
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise CheckpointError(f"{path}: a damaged zip archive ({error}).") from None
-    reason = _archive_fault(entries, size)
-    if reason:
-        raise CheckpointError(f"{path}: refused, {reason}.")
+
+
+def _inspect_pickle(file: IO[bytes], path: Path) -> None:
+    """Refuse what torch allows although it builds more bytes than it is written with."""
+    words: set[str] = set()
+    start, too_large = file.tell(), False
+    try:
+        for _, argument, position in pickletools.genops(file):
+            too_large = (position or 0) - start > MAX_PICKLE_BYTES
+            if too_large:
+                break
+            if isinstance(argument, str) and len(argument) < 40:
+                words |= {argument, *argument.split(" ")}
+    except Exception as error:  # the bytes are arbitrary
+        raise CheckpointError(f"{path}: damaged ({' '.join(str(error).split())[:160]}).") from None
+    if too_large:
+        raise CheckpointError(f"{path}: refused, its structure is too large.")
+    multiplying = {"bytearray"} | (_BYTE_CODECS if "encode" in words else set())
+    if found := multiplying & {word.lower().replace("-", "_").removesuffix("_codec") for word in words}:
+        name = min(found)
+        raise CheckpointError(
+            f"{path}: refused, it asks to build '{name}'; only tensors and plain data are read."
+        )
 
 
 def _archive_fault(entries: list[zipfile.ZipInfo], size: int) -> str | None:
@@ -102,25 +155,33 @@ def _archive_fault(entries: list[zipfile.ZipInfo], size: int) -> str | None:
     return None
 
 
-def _check_tensors(content: Any, path: Path) -> None:
-    """Refuse views that claim more elements than are stored: copying one would exhaust the memory."""
-    stack, seen = [content], 0
+def _check_content(content: Any, path: Path, size: int) -> None:
+    """Refuse other things than dense tensors and plain data, and tensors that claim more than is stored."""
+    stack, seen, storages = [content], 0, {}
     while stack:
         value = stack.pop()
         seen += 1
         if isinstance(value, Tensor):
-            if value.layout is not torch.strided or value.is_quantized:
-                raise CheckpointError(
-                    f"{path}: holds a sparse or quantised tensor; only dense ones are read."
-                )
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise CheckpointError(f"{path}: a tensor claims {list(value.shape)}, more than is stored.")
+            _check_tensor(value, path)
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         elif isinstance(value, dict):
-            stack += value.values()
+            stack += [*value, *value.values()]
         elif isinstance(value, list | tuple | set):
             stack += value
+        elif not isinstance(value, _PLAIN):
+            raise CheckpointError(f"{path}: holds a {type(value).__name__}; only plain data is read.")
         if seen > 10 * MAX_ENTRIES:
             raise CheckpointError(f"{path}: refused, its structure is too large.")
+    if sum(storages.values()) > size:
+        raise CheckpointError(f"{path}: its tensors claim more bytes than the file has.")
+
+
+def _check_tensor(value: Tensor, path: Path) -> None:
+    dense = value.layout is torch.strided and not value.is_quantized and not value.is_nested
+    if not dense or value.device.type != "cpu" or type(value) not in (Tensor, torch.nn.Parameter):
+        raise CheckpointError(f"{path}: holds a sparse or quantised tensor; only dense ones are read.")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: a tensor claims {list(value.shape)}, more than is stored.")
 
 
 def _reason(error: Exception) -> str:

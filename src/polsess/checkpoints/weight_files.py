@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polsess.checkpoints.unpickling import CheckpointError, read_torch_file
-from polsess.files import read_json
+from polsess.files import parse_json, read_json
 from polsess.schema import ConfigError
 from polsess.yaml_files import read_tagged_yaml
 
 T = TypeVar("T")
+MAX_HEADER_BYTES = 16 << 20
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
 """What compiled and data-parallel networks, in either order, put before every name."""
 
@@ -129,9 +130,22 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    _check_header(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from None
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that gives a name twice: of its two tensors, each library takes another."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > MAX_HEADER_BYTES:
+                raise CheckpointError(f"{path}: not a whole safetensors file (a header of {size} bytes).")
+            parse_json(file.read(size), f"{path}, header")
+    except (ConfigError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from None
 
 

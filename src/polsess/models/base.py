@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.schema import Schema, parse
+
+MAX_SIZE = 1 << 16
+MAX_SAMPLE_RATE = 768_000
 
 
 class ModelConfig(Schema):
@@ -24,8 +27,19 @@ class ModelConfig(Schema):
     """The name under which the model is registered."""
     num_sources: int = Field(default=2, ge=1)
     """C, the number of estimates. The task decides it in a training configuration."""
-    sample_rate: int = Field(default=8000, ge=1)
+    sample_rate: int = Field(default=8000, ge=1, le=MAX_SAMPLE_RATE)
     """The rate in Hz of the audio that the model was made for."""
+
+    @field_validator("*")
+    @classmethod
+    def _bound(cls, value: Any, info: ValidationInfo) -> Any:
+        """No size of a network is larger than any of the field by far; a file may claim anything."""
+        sizes = value if isinstance(value, tuple) else (value,)
+        if info.field_name != "sample_rate" and any(
+            isinstance(each, int) and each > MAX_SIZE for each in sizes
+        ):
+            raise ValueError(f"at most {MAX_SIZE}, got {value!r:.40}")
+        return value
 
 
 class SeparationModel(nn.Module, ABC):

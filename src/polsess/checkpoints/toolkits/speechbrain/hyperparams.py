@@ -16,6 +16,7 @@ from polsess.checkpoints.unpickling import CheckpointError
 from polsess.yaml_files import Tagged
 
 MAX_REFERENCES = 10_000
+MAX_CHARACTERS = 1 << 20
 _WHOLE = re.compile(r"<([^<>]+)>")
 _OPERATORS = {
     ast.Add: operator.add,
@@ -61,6 +62,7 @@ class Hyperparams:
         self._data = data
         self._where = where
         self._budget = MAX_REFERENCES
+        self._characters = MAX_CHARACTERS
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -115,7 +117,13 @@ class Hyperparams:
         if len(parts) == 1 and text.strip() == f"<{parts[0]}>":
             return self._look_up(parts[0], trail)
         values = {f"<{part}>": self._look_up(part, trail) for part in parts}
-        filled = _WHOLE.sub(lambda match: str(values[match.group()]), text)
+        words = {part: str(value) for part, value in values.items()}
+        self._characters -= len(text) + sum(len(words[f"<{part}>"]) for part in parts)
+        if self._characters < 0:
+            raise CheckpointError(
+                f"{self._where}: references expand to more than {MAX_CHARACTERS} characters."
+            )
+        filled = _WHOLE.sub(lambda match: words[match.group()], text)
         if values and all(isinstance(value, int | float) for value in values.values()):
             return _calculate(filled, f"{self._where}: {text}")
         return filled
