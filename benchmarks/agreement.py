@@ -1,26 +1,38 @@
-"""How well two runs of `polsess benchmark` agree on ratios; exit code 1 beyond the tolerance.
+"""How well two runs of the benchmark agree on ratios; exit code 1 beyond the tolerance.
 
     python benchmarks/agreement.py FIRST/results.json SECOND/results.json [--tolerance 0.1]
 
-Of models, every CPU time and memory is divided by the median over the models of its own run, so that a
-machine that is slower as a whole changes nothing. Of peers, the ratios themselves are compared.
+Both files are of `polsess benchmark` or both of `benchmarks/against.py`. Every CPU time and memory of a model
+is divided by the median over the models of its own run, so that a machine that is slower as a whole changes
+nothing. Ratios to other toolkits are compared as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.peers.results import PeersResult, ratios, read_peers
 from polsess.benchmark import Result, read_result
-from polsess.benchmark.summary import costs, ratios
+from polsess.benchmark.summary import costs
 
 Figures = dict[tuple[str, str], float]
 
 
+def read_figures(path: Path) -> Figures:
+    """Figures of a result file, by the kind of measurement and the name of the network."""
+    if path.is_file() and "peers" in json.loads(path.read_text(encoding="utf-8")):
+        return peer_figures(read_peers(path))
+    return relative_figures(read_result(path))
+
+
 def relative_figures(result: Result) -> Figures:
-    """By what was measured and of which network."""
+    """Costs of models over the median of their run."""
     found: Figures = {}
     for model in result.models:
         for mode in result.settings.modes:
@@ -31,10 +43,16 @@ def relative_figures(result: Result) -> Figures:
     for what in {what for what, _ in found}:
         middle = statistics.median(value for (other, _), value in found.items() if other == what)
         found |= {key: value / middle for key, value in found.items() if key[0] == what}
-    for peer in result.peers:
-        for ratio in ratios(peer, result.settings):
-            found[f"ratio, {ratio.mode} {ratio.seconds:g} s", peer.name] = ratio.times.median
     return found
+
+
+def peer_figures(result: PeersResult) -> Figures:
+    """Ratios to other toolkits."""
+    return {
+        (f"ratio, {ratio.mode} {ratio.seconds:g} s", peer.name): ratio.times.median
+        for peer in result.peers
+        for ratio in ratios(peer, result.settings)
+    }
 
 
 def main() -> None:
@@ -44,7 +62,7 @@ def main() -> None:
     parser.add_argument("second", type=Path)
     parser.add_argument("--tolerance", type=float, default=0.1)
     options = parser.parse_args()
-    first, second = (relative_figures(read_result(path)) for path in (options.first, options.second))
+    first, second = (read_figures(path) for path in (options.first, options.second))
     common = sorted(first.keys() & second.keys())
     if not common:
         sys.exit("The two runs have nothing in common.")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.checkpoints.toolkits.clearervoice import convert_mossformer2
+from polsess.measurement import measure
 from polsess.models import SeparationModel, create_model
 from polsess.models.layers.depthwise import DepthwiseConv
 
@@ -76,10 +76,8 @@ def published(folder: Path, blocks: int) -> nn.Module:
 
 
 def cpu_seconds(forward: Forward, mixture: Tensor) -> float:
-    """What one pass costs."""
-    start = time.process_time()
-    forward(mixture)
-    return time.process_time() - start
+    """CPU seconds of one pass."""
+    return measure(lambda: forward(mixture), mixture.device).cpu[0]
 
 
 def compare(name: str, slow: Forward, fast: Forward, mixture: Tensor, rounds: int) -> None:

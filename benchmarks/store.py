@@ -1,38 +1,112 @@
-"""Put results of `polsess benchmark` into docs/benchmarks and generate the documents that show them.
+"""Put results into docs/benchmarks and generate the parts of documents that show them.
 
     python benchmarks/store.py [--models FOLDER] [--peers FOLDER]
 
-FOLDER is what `polsess benchmark -o` and `polsess benchmark --against ... -o` wrote. With neither, the
-documents are generated anew from what is stored.
+The folders are those that `polsess benchmark -o` and `python benchmarks/against.py -o` wrote. Without
+options, the documents are generated anew from the stored results. A generated part begins with
+``<!-- generated: NAME ... -->`` and ends with ``<!-- end of NAME -->``; all other text is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from polsess.benchmark import RESULT, draw_pareto, read_result, write_result
-from polsess.benchmark.document import benchmark_parts, fill, readme_parts
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.peers.networks import PEERS
+from benchmarks.peers.results import PeersResult, read_peers
+from benchmarks.peers.results import render as render_peers
+from polsess.benchmark import RESULT, Result, draw_pareto, read_result, render, write_result
+from polsess.benchmark.results import ModelResult
+from polsess.benchmark.summary import costs
 from polsess.files import write_text
+from polsess.overview import Architecture, Literature, list_architectures, read_literature
+from polsess.text_tables import markdown
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "docs/benchmarks"
+README_SECONDS = 4.0
+
+
+def benchmark_parts(models: Result, peers: PeersResult) -> dict[str, str]:
+    """Generated parts of docs/BENCHMARKS.md."""
+    return {"models": render(models), "peers": render_peers(peers), "networks": _networks()}
+
+
+def readme_parts(models: Result) -> dict[str, str]:
+    """Generated parts of README.md."""
+    return {"models": _readme_table(models)}
+
+
+def fill(document: str, parts: Mapping[str, str]) -> str:
+    """Return the document with its generated parts replaced.
+
+    Raises:
+        ValueError: If a part has no place in the document.
+    """
+    for name, text in parts.items():
+        pattern = re.compile(
+            rf"(<!-- generated: {name}\b[^\n]*-->\n)(?:.*?\n)??(<!-- end of {name} -->)", re.S
+        )
+        document, count = pattern.subn(lambda found, text=text: found[1] + text + found[2], document)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"document: expected one part '{name}' between its marks, found {count}.")
+    return document
+
+
+def _networks() -> str:
+    rows = [(f"`{name}`", peer.about) for name, peer in PEERS.items()]
+    return markdown(("network", "what it is"), rows) + "\n"
+
+
+def _readme_table(models: Result) -> str:
+    measured = {model.name: model for model in models.models}
+    header = ("name", "architecture", "parameters", "GMAC/s", "RTF", "memory MB", "paper")
+    rule = ("---", "---", "---:", "---:", "---:", "---:", "---")
+    rows = [_readme_row(each, measured.get(each.name)) for each in list_architectures()]
+    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))
+    return f"{lines}\n{_readme_legend(models)}"
+
+
+def _readme_row(architecture: Architecture, model: ModelResult | None) -> tuple[str, ...]:
+    cost = costs(model, "inference").get(README_SECONDS) if model else None
+    paper = read_literature().get(architecture.name, Literature()).paper or "paper"
+    return (
+        f"`{architecture.name}`",
+        architecture.title.partition(":")[0],
+        f"{architecture.default.parameters / 1e6:.2f} M",
+        f"{model.facts.macs_per_second / 1e9:.2f}" if model and model.facts else "-",
+        f"{cost.realtime_factor:.2f}" if cost else "-",
+        f"{cost.grown_bytes / 1e6:.0f}" if cost and cost.grown_bytes is not None else "-",
+        f"[{paper}]({architecture.papers[0]})" if architecture.papers else "",
+    )
+
+
+def _readme_legend(models: Result) -> str:
+    conditions, settings = models.conditions, models.settings
+    place = f"{conditions.processor}, {conditions.date}, load average {conditions.load_before} at the start"
+    return (
+        "Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: time per second of "
+        f"audio; memory: above the process at rest; both of {README_SECONDS:g} s, "
+        f"{settings.threads} thread(s) of {place}. Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
+    )
 
 
 def main() -> None:
     """Store, then generate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name in ("models", "peers"):
-        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="Folder of polsess benchmark.")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="Folder of benchmarks/against.py.")
     options = parser.parse_args()
-    for name in ("models", "peers"):
-        folder = getattr(options, name)
-        if folder is not None:
-            result = read_result(folder / RESULT)
-            if not getattr(result, name):
-                parser.error(f"--{name} {folder}: holds no results of {name}.")
-            write_result(result, STORE / f"{name}.json")
-    models, peers = (read_result(STORE / f"{name}.json") for name in ("models", "peers"))
+    if options.models is not None:
+        write_result(read_result(options.models / RESULT), STORE / "models.json")
+    if options.peers is not None:
+        write_result(read_peers(options.peers / RESULT), STORE / "peers.json")
+    models, peers = read_result(STORE / "models.json"), read_peers(STORE / "peers.json")
     for path, parts in (
         (ROOT / "docs/BENCHMARKS.md", benchmark_parts(models, peers)),
         (ROOT / "README.md", readme_parts(models)),

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.measurement import measure
 from polsess.models import SeparationModel, create_model
 from polsess.models.layers.tf_grid import FrameAttention, GridPath, HeadFeatures
 
@@ -93,10 +93,8 @@ def as_the_reference(model: SeparationModel) -> SeparationModel:
 
 
 def cpu_seconds(model: SeparationModel, mixture: Tensor) -> float:
-    """What one pass costs."""
-    start = time.process_time()
-    model(mixture)
-    return time.process_time() - start
+    """CPU seconds of one pass."""
+    return measure(lambda: model(mixture), mixture.device).cpu[0]
 
 
 @torch.inference_mode()

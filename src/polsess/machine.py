@@ -1,7 +1,8 @@
-"""What a result depends on beside the program: machine, packages, and the commit of the code."""
+"""Facts that a result depends on besides the program: machine, packages, and the commit of the code."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _GIT_SECONDS = 10
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def installed_version(package: str) -> str | None:
@@ -21,17 +23,37 @@ def installed_version(package: str) -> str | None:
 
 
 def processor_name() -> str:
-    """As the system names it."""
-    table = Path("/proc/cpuinfo")
-    if table.exists():
-        for line in table.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Name of the processor as the system gives it."""
+    name = _processor_facts().get("model name", "")
+    return name or platform.processor() or platform.machine()
+
+
+def _processor_facts() -> dict[str, str]:
+    """Facts of the last processor that the system lists; empty where it lists none."""
+    if not _PROCESSORS.exists():
+        return {}
+    lines = (line.partition(":") for line in _PROCESSORS.read_text().splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def processor_details() -> str:
+    """The name with family, model and vector instructions, which differ among processors of one name."""
+    if not _PROCESSORS.exists():
+        return processor_name()
+    facts = _processor_facts()
+    flags = facts.get("flags", "").split()
+    wide = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
+    numbers = f"family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
+    return f"{processor_name()} ({numbers}, {wide})"
+
+
+def load_average() -> float | None:
+    """Load average of the last minute; None where the system does not report it."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def memory_gib(kind: str = "MemTotal") -> float | None:
-    """Physical memory, all or ``MemAvailable``; None where the system does not tell."""
+    """Physical memory, all or ``MemAvailable``; None where the system does not report it."""
     table = Path("/proc/meminfo")
     if not table.exists():
         return None

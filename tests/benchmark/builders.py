@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polsess.benchmark.results import Conditions, Facts, ModelResult, PeerResult, Result, Settings, Timing
+from benchmarks.peers.results import PeerResult, PeersResult
+from polsess.benchmark.results import Conditions, Facts, ModelResult, Result, Settings, Timing
 
 CONDITIONS = Conditions(
     date="2026-11-22 12:00 UTC",
@@ -47,6 +48,12 @@ def model_result(name: str, *timings: Timing) -> ModelResult:
     return ModelResult(name=name, facts=facts, load_seconds=(0.5, 0.25, 0.125), timings=timings)
 
 
-def result(*models: ModelResult, peers: tuple[PeerResult, ...] = ()) -> Result:
-    settings = Settings(seconds=(1.0, 4.0), modes=("inference",))
-    return Result(conditions=CONDITIONS, settings=settings, models=models, peers=peers)
+SETTINGS = Settings(seconds=(1.0, 4.0), modes=("inference",))
+
+
+def result(*models: ModelResult) -> Result:
+    return Result(conditions=CONDITIONS, settings=SETTINGS, models=models)
+
+
+def peers_result(*peers: PeerResult) -> PeersResult:
+    return PeersResult(conditions=CONDITIONS, settings=SETTINGS, peers=peers)

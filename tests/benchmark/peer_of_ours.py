@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polsess.benchmark.workers.measuring import Bench, serve
 from polsess.checkpoints import load_model
+from polsess.measurement import Bench
+from polsess.workers import serve
 
 
 class Peer(nn.Module):

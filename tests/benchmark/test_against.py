@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from polsess.benchmark import Settings, benchmark_peers, render, select_peers
-from polsess.benchmark.against import ORDER, Comparison, compare_peer
-from polsess.benchmark.results import PeerResult
-from polsess.benchmark.summary import ratios
-from polsess.benchmark.workers.networks import PEERS
+from benchmarks.peers.comparison import ORDER, Comparison, benchmark_peers, compare_peer, select_peers
+from benchmarks.peers.networks import PEERS
+from benchmarks.peers.results import PeerResult, ratios, read_peers, render, write_outputs
+from polsess.benchmark import Settings
 from polsess.checkpoints import save_model
 from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
 from polsess.checkpoints.toolkits.speechbrain.reader import CONVERTERS as SPEECHBRAIN
 from polsess.models import create_model, list_models
 from polsess.schema import ConfigError
-from tests.benchmark.builders import result
+from tests.benchmark.builders import SETTINGS as MADE_UP
+from tests.benchmark.builders import peers_result, timing
 
 STAND_IN = Path(__file__).with_name("peer_of_ours.py")
 SETTINGS = Settings(seconds=(0.1,), modes=("inference",), rounds=2, budget_seconds=60.0)
@@ -51,7 +51,7 @@ def test_a_wrong_peer_is_refused_a_ratio(tmp_path: Path) -> None:
     assert found.ours == found.theirs == ()
     assert found.agreement is not None
     assert found.agreement.si_snr_db > 70  # which forgives the level
-    text = render(result(peers=(found,)))
+    text = render(peers_result(found))
     assert "refused: the outputs differ" in text
 
 
@@ -83,3 +83,20 @@ def test_every_peer_has_a_converter_and_an_architecture() -> None:
         assert peer.converter in converters, name
         assert peer.model_type in list_models(), name
         assert name.endswith(f"/{peer.toolkit}")
+
+
+def test_ratios_are_made_round_by_round() -> None:
+    ours = (timing(4.0, 1.0, 100), timing(4.0, 2.0, 100, 2))
+    theirs = (timing(4.0, 2.0, 300), timing(4.0, 6.0, 300, 2))
+    (ratio,) = ratios(PeerResult(name="x", ours=ours, theirs=theirs), MADE_UP)
+    assert ratio.times.median == 2.5  # of 2 and 3
+    assert (ratio.clock, ratio.memory) == ("cpu", 3.0)
+    assert ratios(PeerResult(name="x", ours=ours, theirs=theirs, refused="differs"), MADE_UP) == []
+
+
+def test_the_files_of_a_comparison(tmp_path: Path) -> None:
+    made = peers_result(PeerResult(name="x", ours=(timing(4.0, 1.0),), theirs=(timing(4.0, 2.0),)))
+    write_outputs(made, tmp_path)
+    assert read_peers(tmp_path / "results.json") == made
+    assert "times_median" in (tmp_path / "results.csv").read_text()
+    assert "2.00" in (tmp_path / "results.md").read_text()

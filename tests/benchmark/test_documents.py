@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.peers.results import read_peers
+from benchmarks.store import benchmark_parts, fill, readme_parts
 from polsess.benchmark import draw_pareto, read_result
-from polsess.benchmark.document import benchmark_parts, fill, readme_parts
 from polsess.benchmark.pareto import Point, pareto_front, points
 from polsess.cli.main import app
 from polsess.models import list_models
@@ -22,7 +23,7 @@ HINT = "run: python benchmarks/store.py"
 
 @pytest.mark.release
 def test_the_documents_are_generated_from_the_stored_results() -> None:
-    models, peers = (read_result(STORE / f"{name}.json") for name in ("models", "peers"))
+    models, peers = read_result(STORE / "models.json"), read_peers(STORE / "peers.json")
     document = (ROOT / "docs/BENCHMARKS.md").read_text()
     assert document == fill(document, benchmark_parts(models, peers)), HINT
     readme = (ROOT / "README.md").read_text()
@@ -79,16 +80,20 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     assert not draw_pareto(result(model_result("blstm", timing(4.0, 1.0))), tmp_path / "none.png")
 
 
-def test_the_command_refuses_what_does_not_go_together(tmp_path: Path) -> None:
+def test_the_command_refuses_removed_options_and_bad_values(tmp_path: Path) -> None:
     def run(*words: str) -> tuple[int, str]:
         done = CliRunner().invoke(app, ["benchmark", *words, "-o", str(tmp_path)])
         return done.exit_code, done.output
 
-    assert run("--against", "asteroid", "--preset", "tiny") == (
+    assert run("--against", "asteroid") == (
         2,
-        "error: --against takes the toolkits' configurations: leave out -m and --preset.\n",
+        "error: --against was removed; in the source folder of polsess, use: "
+        "python benchmarks/against.py --against asteroid\n",
     )
-    assert run("--peer-python", "python")[1] == "error: --peer-python is for --against TOOLKIT.\n"
+    assert "use: python benchmarks/against.py --python p3" in run("--peer-python", "p3")[1]
+    code, message = run("--allocator", "as_shipped")
+    assert code == 2
+    assert "use tuned or default" in message
     assert run("--seconds", "4,x")[1] == "error: --seconds: expected numbers such as 1,4,30, got '4,x'.\n"
     assert run("nobody")[0] == 2
     assert "benchmark.allocator" in run("skim", "--allocator", "mine")[1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from polsess.benchmark import parse_variants, read_result, render, write_result
-from polsess.benchmark.journal import Plan, Visit, open_journal
-from polsess.benchmark.results import PeerResult, Settings, Skip
-from polsess.benchmark.spread import growth_exponent, percentile, spread
-from polsess.benchmark.summary import costs, memory_exponent, ratios
+from polsess.benchmark.journal import Journal, Plan, Step, Visit
+from polsess.benchmark.results import Settings, Skip
+from polsess.benchmark.summary import costs, memory_exponent, percentile, spread
 from polsess.benchmark.tables import full_table
+from polsess.measurement import growth_exponent
 from polsess.models import list_models
 from polsess.schema import ConfigError
 from polsess.text_tables import comma_separated
@@ -48,17 +48,8 @@ def test_costs_join_the_rounds() -> None:
     assert list(costs(model, "inference")) == [1.0, 4.0]
 
 
-def test_ratios_are_made_round_by_round() -> None:
-    ours = (timing(4.0, 1.0, 100), timing(4.0, 2.0, 100, 2))
-    theirs = (timing(4.0, 2.0, 300), timing(4.0, 6.0, 300, 2))
-    (ratio,) = ratios(PeerResult(name="x", ours=ours, theirs=theirs), result().settings)
-    assert ratio.times.median == 2.5  # of 2 and 3
-    assert (ratio.clock, ratio.memory) == ("cpu", 3.0)
-    assert ratios(PeerResult(name="x", ours=ours, theirs=theirs, refused="differs"), result().settings) == []
-
-
 def test_a_result_file_comes_back(tmp_path: Path) -> None:
-    made = result(model_result("dprnn", timing(4.0, 1.25, 400)), peers=(PeerResult(name="x", refused="y"),))
+    made = result(model_result("dprnn", timing(4.0, 1.25, 400)))
     write_result(made, tmp_path / "results.json")
     assert read_result(tmp_path / "results.json") == made
 
@@ -82,26 +73,26 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: str, message: str) -
 
 def test_a_journal_goes_on_where_it_stopped(tmp_path: Path) -> None:
     plan = Plan(settings=Settings(rounds=2), names=("dprnn", "skim"))
-    journal = open_journal(plan, tmp_path)
+    journal = Journal(plan, tmp_path)
     visit = Visit(name="dprnn", round=1, spent_seconds=2.0, timings=(timing(1.0, 0.5),))
-    journal.add(visit=visit)
+    journal.add(Step(visit=visit))
     with journal.path.open("a") as file:
         file.write('{"visit": {"name"')  # killed in the middle of a line
-    again = open_journal(plan, tmp_path)
+    again = Journal(plan, tmp_path)
     assert again.visits("dprnn") == [visit]
     assert again.visits("skim") == []
-    again.add(visit=visit.model_copy(update={"round": 2}))
-    assert len(open_journal(plan, tmp_path).visits("dprnn")) == 2
+    again.add(Step(visit=visit.model_copy(update={"round": 2})))
+    assert len(Journal(plan, tmp_path).visits("dprnn")) == 2
     other = Plan(settings=Settings(rounds=3), names=("dprnn", "skim"))
     with pytest.raises(ConfigError, match="other models or settings"):
-        open_journal(other, tmp_path)
-    assert open_journal(other, tmp_path, overwrite=True).visits("dprnn") == []
+        Journal(other, tmp_path)
+    assert Journal(other, tmp_path, overwrite=True).visits("dprnn") == []
 
 
 def test_a_finished_run_is_not_written_over(tmp_path: Path) -> None:
     write_result(result(), tmp_path / "results.json")
     with pytest.raises(ConfigError, match="finished run"):
-        open_journal(Plan(settings=Settings(), names=()), tmp_path)
+        Journal(Plan(settings=Settings(), names=()), tmp_path)
 
 
 def test_tables_show_everything_or_the_reason() -> None:

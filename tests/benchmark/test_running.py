@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from polsess.benchmark import Settings, benchmark_models, parse_variants, read_result
-from polsess.benchmark.process import Worker, WorkerError
 from polsess.benchmark.running import interleave
-from polsess.benchmark.visiting import Case, expected_bytes, expected_seconds
+from polsess.benchmark.visits import Case, expected_bytes, expected_seconds
+from polsess.workers import Worker, WorkerError
 from tests.benchmark.builders import timing
 
 QUICK = Settings(seconds=(0.05, 0.1), rounds=1, training_seconds=0.1, budget_seconds=60.0)

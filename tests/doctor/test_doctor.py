@@ -13,6 +13,7 @@ import polsess.doctor
 from polsess.cli.main import app
 from polsess.dependencies import list_extras
 from polsess.doctor import Facts, gather_facts, judge
+from polsess.doctor.prediction import Run, _extrapolate
 
 HEALTHY = Facts(
     python="3.12.1",
@@ -66,7 +67,7 @@ def test_a_healthy_machine_needs_nothing() -> None:
         ),
     ],
 )
-def test_each_trouble_has_its_remedy(change: dict[str, object], level: str, remedy: str | None) -> None:
+def test_each_finding_has_its_remedy(change: dict[str, object], level: str, remedy: str | None) -> None:
     (finding,) = judge(replace(HEALTHY, **change))  # type: ignore[arg-type]
     assert (finding.level, finding.remedy) == (level, remedy)
 
@@ -77,7 +78,7 @@ def test_malicious_packages_come_first() -> None:
     assert "malicious" in judge(facts)[0].message
 
 
-def test_a_kernel_that_does_not_build_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_build_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = judge(replace(HEALTHY, kernels_work=False))
     assert "load_kernel" in (finding.remedy or "")
     monkeypatch.setenv("POLSESS_KERNELS", "off")
@@ -89,7 +90,7 @@ def test_a_kernel_that_does_not_build_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert None not in facts.required.values()
 
 
-def test_the_exit_code_tells_whether_something_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_shows_whether_something_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polsess.doctor, "gather_facts", lambda: replace(HEALTHY, threads=1))
     slow = CliRunner().invoke(app, ["doctor"])
     assert slow.exit_code == 0
@@ -102,18 +103,33 @@ def test_the_exit_code_tells_whether_something_fails(monkeypatch: pytest.MonkeyP
     assert record["facts"]["cuda_devices"] == ["NVIDIA H200"]
 
 
-def test_a_prediction_stands_beside_what_was_measured() -> None:
-    command = ["doctor", "--predict", "blstm:small", "--seconds", "1", "--device", "cpu"]
-    told = CliRunner().invoke(app, [*command, "--measure"])
-    assert told.exit_code == 0, told.output
-    first, time, memory = told.stdout.splitlines()
-    assert first == "blstm:small, 1 s of audio on cpu, 1 thread(s):"
+def test_a_prediction_and_the_measured_run() -> None:
+    command = ["doctor", "--predict", "blstm:small", "--seconds", "8", "--device", "cpu"]
+    shown = CliRunner().invoke(app, [*command, "--measure"])
+    assert shown.exit_code == 0, shown.output
+    first, time, memory, lengths = shown.stdout.splitlines()
+    assert first == "blstm:small, 8 s of audio on cpu, 1 thread(s):"
     assert re.fullmatch(r"  time    \S+ s, \S+ of real time; measured \S+ s, [+-]\d+ %", time)
-    parts = r"weights 9 MiB, activations \d+ MiB, libraries \d+ MiB"
-    assert re.fullmatch(rf"  memory  \d+ MiB: {parts}(; measured \d+ MiB, [+-]\d+ %)?", memory)
-    record = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    assert record["time"]["seconds"] > 0
+    parts = r"process with the model \d+ MiB, run \d+ MiB"
+    assert re.fullmatch(rf"  memory  \d+ MiB: {parts}(; measured \d+ MiB(, [+-]\d+ %)?)?", memory)
+    assert re.fullmatch(r"  measured on 0.5 s and \S+ s, extrapolated", lengths)
+    assert "2 of 5: first run" in shown.stderr
+    assert "5 of 5: running 8 s of audio" in shown.stderr
+
+
+def test_a_short_mixture_is_measured_itself() -> None:
+    command = ["doctor", "--predict", "blstm:small", "--seconds", "0.25", "--device", "cpu", "--json"]
+    record = json.loads(CliRunner().invoke(app, command).stdout)
+    assert record["predicted"] == record["samples"][0]
+    assert record["predicted"]["seconds"] > 0
     assert record["measured"] is None
+
+
+def test_time_grows_as_the_arithmetic_and_memory_as_between_the_runs() -> None:
+    samples = [Run(1.0, 2.0, 100), Run(2.0, 3.0, 400)]
+    assert _extrapolate(lambda seconds: round(seconds**2), samples, 4.0) == Run(4.0, 12.0, 1600)
+    assert _extrapolate(round, [Run(1.0, 2.0, None)], 4.0) == Run(4.0, 8.0, None)
+    assert _extrapolate(round, samples, 2.0) is samples[1]
 
 
 def test_bad_predictions_say_what_is_wrong() -> None:

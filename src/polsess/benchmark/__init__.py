@@ -1,12 +1,10 @@
-"""What models cost on a machine, and how that compares with other toolkits and with published quality."""
+"""Measured costs of models on a machine: arithmetic, time, memory and training steps."""
 
-from polsess.benchmark.against import benchmark_peers, select_peers
 from polsess.benchmark.journal import RESULT
-from polsess.benchmark.outputs import DOCUMENT, PICTURE, TABLE, render
 from polsess.benchmark.pareto import draw_pareto
 from polsess.benchmark.results import Result, Settings, read_result, write_result
-from polsess.benchmark.running import benchmark_models
-from polsess.benchmark.variants import Variant, parse_variants
+from polsess.benchmark.running import Variant, benchmark_models, parse_variants
+from polsess.benchmark.tables import DOCUMENT, PICTURE, TABLE, render
 
 __all__ = [
     "DOCUMENT",
@@ -17,11 +15,9 @@ __all__ = [
     "Settings",
     "Variant",
     "benchmark_models",
-    "benchmark_peers",
     "draw_pareto",
     "parse_variants",
     "read_result",
     "render",
-    "select_peers",
     "write_result",
 ]

@@ -1,31 +1,35 @@
-"""What a run has done so far, a line of JSON per step, so that an interrupted run goes on."""
+"""The journal of a run, so that an interrupted run continues: the plan, the conditions, then each step."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+import datetime
+import platform
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from polsess.benchmark.conditions import current_conditions
-from polsess.benchmark.results import Conditions, Facts, PeerResult, Settings, Skip, Timing
-from polsess.files import write_text
+import torch
+
+from polsess.benchmark.results import Conditions, Facts, Settings, Skip, Timing
+from polsess.journal import Journal as Lines
+from polsess.machine import installed_version, load_average, memory_gib, processor_details
+from polsess.models.layers.kernels import load_kernel
+from polsess.processes import num_processors
 from polsess.schema import ConfigError, Schema, parse
 
 JOURNAL, RESULT = "journal.jsonl", "results.json"
 
+EntryT = TypeVar("EntryT", bound=Schema)
+
 
 class Plan(Schema):
-    """The first line: what is measured; a journal of another plan is not continued."""
+    """First line of the journal; a journal of another plan is not continued."""
 
     settings: Settings
     names: tuple[str, ...]
-    against: tuple[str, ...] = ()
 
 
 class Visit(Schema):
-    """One round of one model; ``spent_seconds`` of passes alone."""
+    """One round of one model; ``spent_seconds`` are those of the passes alone."""
 
     name: str
     round: int
@@ -36,98 +40,110 @@ class Visit(Schema):
 
 
 class Preparation(Schema):
-    """What a model is, or why it cannot be measured."""
+    """Facts of a model, or the reason why it cannot be measured."""
 
     name: str
     facts: Facts | None = None
     failure: str = ""
 
 
-class Entry(Schema):
-    """One line after the first two; exactly one field is there."""
+class Step(Schema):
+    """One line after the first two; exactly one field is set."""
 
     preparation: Preparation | None = None
     visit: Visit | None = None
-    peer: PeerResult | None = None
 
 
-class Journal:
-    """The lines of a run.
+class StepJournal(Generic[EntryT]):
+    """The lines of a run in a folder: those of an interrupted run, or new ones.
 
     Args:
-        path: The file.
-        plan: What is to be measured.
-        conditions: Those of now; a run that is continued keeps those of its start.
+        plan: Plan of this run.
+        entry_type: Schema of a step.
+        folder: Folder of the run.
+        overwrite: Whether to remove another run from the folder.
+
+    Attributes:
+        conditions: Conditions of the start; a run that is continued keeps them.
+        entries: Steps that are done.
 
     Raises:
-        ConfigError: If the file belongs to another plan or is damaged.
+        ConfigError: If the folder holds another run or a finished one, or the file is damaged.
     """
 
-    def __init__(self, path: Path, plan: Plan, conditions: Conditions) -> None:
-        self.path, self.plan, self.conditions = path, plan, conditions
-        self.entries: list[Entry] = []
-        if path.is_file():
-            self._restore()
+    def __init__(self, plan: Plan, entry_type: type[EntryT], folder: Path, *, overwrite: bool) -> None:
+        path, finished = folder / JOURNAL, folder / RESULT
+        if overwrite:
+            for each in (path, finished):
+                each.unlink(missing_ok=True)
+        elif finished.is_file() and not path.is_file():
+            raise ConfigError(
+                f"{finished}: is a finished run. Choose another folder with -o, or pass --overwrite."
+            )
+        self.path, self.plan = path, plan
+        self._lines = Lines(path)
+        try:
+            lines = self._lines.restore()
+        except ValueError:
+            raise ConfigError(f"{path}: damaged; start anew with --overwrite.") from None
+        if len(lines) < 2:
+            self.conditions = current_conditions(plan.settings.device)
+            self._lines.remove()
+            self._lines.append(*(each.model_dump(mode="json") for each in (plan, self.conditions)))
         else:
-            write_text(path, _line(plan) + _line(conditions))
+            if parse(Plan, lines[0], str(path)) != plan:
+                raise ConfigError(
+                    f"{path}: belongs to a run with other models or settings. "
+                    "Choose another folder with -o, or pass --overwrite."
+                )
+            self.conditions = parse(Conditions, lines[1], str(path))
+        self.entries = [parse(entry_type, line, str(path)) for line in lines[2:]]
 
-    def add(self, **entry: Any) -> None:
-        """Write a step and hand it to the system, so that a killed process loses nothing."""
-        added = Entry(**entry)
-        self.entries.append(added)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(added))
-            file.flush()
-            os.fsync(file.fileno())
+    def add(self, entry: EntryT) -> None:
+        """Write a step to disk, so that a killed process loses none."""
+        self.entries.append(entry)
+        self._lines.append(entry.model_dump(mode="json"))
+
+
+class Journal(StepJournal[Step]):
+    """The steps of a run of models.
+
+    Args:
+        plan: Plan of this run.
+        folder: Folder of the run.
+        overwrite: Whether to remove another run from the folder.
+
+    Raises:
+        ConfigError: If the folder holds another run or a finished one, or the file is damaged.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, *, overwrite: bool = False) -> None:
+        super().__init__(plan, Step, folder, overwrite=overwrite)
 
     def visits(self, name: str) -> list[Visit]:
-        """Of one model, in their order."""
-        return [entry.visit for entry in self.entries if entry.visit and entry.visit.name == name]
+        """Return the visits of a model in their order."""
+        return [each.visit for each in self.entries if each.visit and each.visit.name == name]
 
     def preparation(self, name: str) -> Preparation | None:
-        """Of one model; None before it."""
+        """Return the preparation of a model; None before it."""
         found = [each.preparation for each in self.entries if each.preparation]
         return next((each for each in found if each.name == name), None)
 
-    def peers(self) -> Iterator[PeerResult]:
-        """Those that are done."""
-        return (entry.peer for entry in self.entries if entry.peer)
 
-    def _restore(self) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # an unfinished line has no end
-        try:
-            plan, conditions, *entries = [json.loads(line) for line in whole.splitlines()]
-        except ValueError:
-            raise ConfigError(f"{self.path}: damaged; start anew with --overwrite.") from None
-        if parse(Plan, plan, str(self.path)) != self.plan:
-            raise ConfigError(
-                f"{self.path}: belongs to a run with other models or settings. "
-                "Choose another folder with -o, or pass --overwrite."
-            )
-        self.conditions = parse(Conditions, conditions, str(self.path))
-        self.entries = [parse(Entry, entry, str(self.path)) for entry in entries]
-        if whole != text:
-            write_text(self.path, whole)
-
-
-def open_journal(plan: Plan, folder: Path, *, overwrite: bool = False) -> Journal:
-    """The journal of a run in a folder: that of an interrupted one, or a new one.
-
-    Raises:
-        ConfigError: If the folder holds another run, or a finished one.
-    """
-    path = folder / JOURNAL
-    finished = folder / RESULT
-    if overwrite:
-        for name in (path, finished):
-            name.unlink(missing_ok=True)
-    elif finished.is_file() and not path.is_file():
-        raise ConfigError(
-            f"{finished}: is a finished run. Choose another folder with -o, or pass --overwrite."
-        )
-    return Journal(path, plan, current_conditions(plan.settings.device))
-
-
-def _line(data: Schema) -> str:
-    return data.model_dump_json() + "\n"
+def current_conditions(device: str) -> Conditions:
+    """Return the conditions of this machine, now."""
+    kind = torch.device(device).type
+    name = f"{kind}: {torch.cuda.get_device_name(torch.device(device))}" if kind == "cuda" else kind
+    return Conditions(
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        processor=processor_details(),
+        num_processors=num_processors(),
+        memory_gib=memory_gib(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        polsess=installed_version("polsess-separation") or "from source",
+        device=name,
+        kernels=load_kernel("mamba") is not None,
+        load_before=load_average(),
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from polsess.files import write_text
 from polsess.schema import ConfigError, Schema, parse
 
 Mode = Literal["inference", "training"]
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 class Settings(Schema):
@@ -32,8 +33,8 @@ class Settings(Schema):
     """What the passes of a model may take in all rounds; what does not fit is recorded as left out."""
     threads: int = Field(default=1, ge=1)
     device: str = "cpu"
-    allocator: Literal["tuned", "default", "as_shipped"] = "tuned"
-    """``as_shipped``: tuned for ours, default for peers."""
+    allocator: Literal["tuned", "default"] = "tuned"
+    """See ``polsess.allocator``."""
 
 
 class Conditions(Schema):
@@ -110,40 +111,13 @@ class ModelResult(Schema):
     skips: tuple[Skip, ...] = ()
 
 
-class Agreement(Schema):
-    """How far our estimate is from the peer's on the same weights and the same mixture."""
-
-    seconds: float
-    max_error: float
-    relative_error: float
-    si_snr_db: float
-
-
-class PeerResult(Schema):
-    """One network of another toolkit and ours with its weights.
-
-    ``ours`` and ``theirs`` have a timing per round, of two passes each, in the order ours, theirs,
-    theirs, ours. ``refused`` says why there is no ratio.
-    """
-
-    name: str
-    toolkit_version: str = ""
-    peer_torch: str = ""
-    agreement: Agreement | None = None
-    refused: str = ""
-    ours: tuple[Timing, ...] = ()
-    theirs: tuple[Timing, ...] = ()
-    skips: tuple[Skip, ...] = ()
-
-
 class Result(Schema):
-    """A run of the benchmark: of models, or of peers."""
+    """A run of the benchmark."""
 
     format_version: Literal[1] = 1
     conditions: Conditions
     settings: Settings
     models: tuple[ModelResult, ...] = ()
-    peers: tuple[PeerResult, ...] = ()
 
 
 def read_result(path: Path) -> Result:
@@ -151,20 +125,33 @@ def read_result(path: Path) -> Result:
 
     Raises:
         FileNotFoundError: If there is none.
-        ConfigError: If it is not what this library writes.
+        ConfigError: If it is no result of the benchmark.
+    """
+    return read_result_of(Result, path, "polsess benchmark -o FOLDER")
+
+
+def read_result_of(kind: type[SchemaT], path: Path, command: str) -> SchemaT:
+    """Read a result file of one kind.
+
+    Args:
+        kind: Schema of the file.
+        path: The file.
+        command: Command that writes such files, for messages.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ConfigError: If its content does not fit the schema.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such result file; `polsess benchmark -o FOLDER` writes one.")
+        raise FileNotFoundError(f"{path}: no such result file; `{command}` writes one.")
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise ConfigError(
-            f"{path}: not readable as JSON; expected a result of `polsess benchmark`."
-        ) from None
-    return parse(Result, data, str(path))
+        raise ConfigError(f"{path}: not readable as JSON; expected a result of `{command}`.") from None
+    return parse(kind, data, str(path))
 
 
-def write_result(result: Result, path: Path) -> None:
+def write_result(result: Schema, path: Path) -> None:
     """Write a result file."""
     write_text(path, json.dumps(_rounded(result.model_dump(mode="json"))) + "\n")
 

@@ -4,19 +4,63 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from polsess.benchmark.conditions import load_average
-from polsess.benchmark.journal import Journal, Plan, Preparation, Visit, open_journal
-from polsess.benchmark.outputs import write_outputs
-from polsess.benchmark.process import OURS, Worker, WorkerError
+from polsess.benchmark.journal import Journal, Plan, Preparation, Step, Visit
 from polsess.benchmark.results import ModelResult, Result, Settings, Skip
-from polsess.benchmark.variants import Variant
-from polsess.benchmark.visiting import ours_allocator, visit_model
-from polsess.schema import parse
+from polsess.benchmark.tables import write_outputs
+from polsess.benchmark.visits import PROCESS, visit_model
+from polsess.machine import load_average
+from polsess.models import list_models, parse_model_config
+from polsess.schema import ConfigError, parse
+from polsess.workers import Worker, WorkerError
 
 Progress = Callable[[int, int, str], None]
-"""Steps done, steps in all, what comes next."""
+"""Receives the number of steps done, the number of all steps, and a description of the next one."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model of the registry with fresh weights (``config``), or one with its own (``source``)."""
+
+    name: str
+    config: dict[str, Any] | None = None
+    source: str | None = None
+
+
+def parse_variants(
+    names: Sequence[str], preset: str | None = None, sources: Sequence[str] = ()
+) -> list[Variant]:
+    """What to measure.
+
+    Args:
+        names: ``MODEL`` or ``MODEL:PRESET``; with none of these and no sources, every registered model.
+        preset: For all names that have none of their own.
+        sources: Weights in any format.
+
+    Raises:
+        ConfigError: If a model or preset is unknown, or a name comes twice.
+    """
+    chosen = list(names) or ([] if sources else list_models())
+    variants = [_from_registry(name, preset) for name in chosen]
+    variants += [Variant(Path(source).name or source, source=source) for source in sources]
+    seen = [variant.name for variant in variants]
+    for name in seen:
+        if seen.count(name) > 1:
+            raise ConfigError(f"{name}: named twice; name every model once.")
+    return variants
+
+
+def _from_registry(name: str, preset: str | None) -> Variant:
+    model, _, own = name.partition(":")
+    data: dict[str, Any] = {"model_type": model}
+    if own or preset:
+        data["preset"] = own or preset
+    config = parse_model_config(data, name)
+    label = f"{model}:{data['preset']}" if "preset" in data else model
+    return Variant(label, config=config.model_dump(mode="json"))
 
 
 def run_models(
@@ -35,7 +79,7 @@ def run_models(
             preparation = _prepare(by_name[name], folder, settings, journal)
             if not preparation.failure:
                 visit = visit_model(name, folder, settings, round_number, journal.visits(name))
-                journal.add(visit=visit)
+                journal.add(Step(visit=visit))
     progress(len(steps), len(steps), "done")
     conditions = journal.conditions.model_copy(update={"load_after": load_average()})
     models = tuple(_collect(variant, journal) for variant in variants)
@@ -60,7 +104,7 @@ def benchmark_models(
         overwrite: Forget what the folder holds of another run.
     """
     plan = Plan(settings=settings, names=tuple(variant.name for variant in variants))
-    journal = open_journal(plan, folder, overwrite=overwrite)
+    journal = Journal(plan, folder, overwrite=overwrite)
     result = run_models(variants, settings, journal, progress)
     write_outputs(result, folder)
     return result
@@ -80,13 +124,13 @@ def _prepare(variant: Variant, folder: Path, settings: Settings, journal: Journa
         return known
     preparation = Preparation(name=variant.name)
     try:
-        with Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)) as worker:
+        with Worker(PROCESS, threads=settings.threads, allocator=settings.allocator) as worker:
             facts = worker.ask("prepare", config=variant.config, source=variant.source, folder=str(folder))
         preparation = parse(Preparation, {"name": variant.name, "facts": facts})
     except WorkerError as error:
         preparation = Preparation(name=variant.name, failure=str(error))
     if known is None:
-        journal.add(preparation=preparation)
+        journal.add(Step(preparation=preparation))
     return preparation
 
 

@@ -1,13 +1,47 @@
-"""What the observations of a result come to: medians over all rounds, ratios round by round."""
+"""Summary of the observations of a result: medians between quartiles over all rounds, and growth."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polsess.benchmark.results import Mode, ModelResult, PeerResult, Settings, Timing
-from polsess.benchmark.spread import Spread, growth_exponent, percentile, spread
-from polsess.benchmark.visiting import grown_bytes
+from polsess.benchmark.results import Mode, ModelResult, Timing
+from polsess.measurement import growth_exponent
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median between its quartiles, of ``count`` values."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles, interpolated.
+
+    Raises:
+        ValueError: If there are no values.
+    """
+    return Spread(percentile(values, 50), percentile(values, 25), percentile(values, 75), len(values))
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Interpolated between the two nearest values.
+
+    Raises:
+        ValueError: If there are no values.
+    """
+    if not values:
+        raise ValueError("values: expected at least one.")
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 @dataclass(frozen=True)
@@ -29,26 +63,6 @@ class Cost:
     realtime_factor: float
     peak_bytes: float | None
     grown_bytes: float | None
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A peer's time over ours, of one mode and length, by the clock that ``clock`` names.
-
-    Attributes:
-        times: Over the rounds; above 1 we are faster.
-        ours: Median seconds of a pass.
-        theirs: Likewise.
-        memory: Their growth of memory over ours; None where it was not told or nothing grew.
-    """
-
-    mode: Mode
-    seconds: float
-    clock: str
-    times: Spread
-    ours: float
-    theirs: float
-    memory: float | None
 
 
 def costs(model: ModelResult, mode: Mode) -> dict[float, Cost]:
@@ -81,34 +95,10 @@ def time_exponent(model: ModelResult) -> float | None:
     return growth_exponent({seconds: cost.cpu.median for seconds, cost in costs(model, "inference").items()})
 
 
-def ratios(peer: PeerResult, settings: Settings) -> list[Ratio]:
-    """Of every mode and length that was measured; none for a peer that was refused."""
-    if peer.refused:
-        return []
-    # CPU seconds of one thread are less disturbed by what else the machine does.
-    clock = "cpu" if settings.device == "cpu" and settings.threads == 1 else "wall"
-    measured = dict.fromkeys((timing.mode, timing.seconds) for timing in peer.ours)
-    return [_ratio(peer, mode, seconds, clock) for mode, seconds in measured]
-
-
-def _ratio(peer: PeerResult, mode: Mode, seconds: float, clock: str) -> Ratio:
-    ours, theirs = (
-        [timing for timing in side if timing.mode == mode and timing.seconds == seconds]
-        for side in (peer.ours, peer.theirs)
-    )
-    rounds = zip(ours, theirs, strict=True)
-    quotients = [sum(_clock(other, clock)) / sum(_clock(own, clock)) for own, other in rounds]
-    grown, their_grown = (grown_bytes(side).get(seconds) for side in (ours, theirs))
-    return Ratio(
-        mode=mode,
-        seconds=seconds,
-        clock=clock,
-        times=spread(quotients),
-        ours=percentile([each for timing in ours for each in _clock(timing, clock)], 50),
-        theirs=percentile([each for timing in theirs for each in _clock(timing, clock)], 50),
-        memory=their_grown / grown if grown and their_grown else None,
-    )
-
-
-def _clock(timing: Timing, clock: str) -> tuple[float, ...]:
-    return timing.cpu if clock == "cpu" else timing.wall
+def grown_bytes(timings: Sequence[Timing]) -> dict[float, float]:
+    """The median growth of memory above the resting process, by length."""
+    found: dict[float, list[float]] = {}
+    for timing in timings:
+        if timing.peak_bytes is not None and timing.rest_bytes is not None:
+            found.setdefault(timing.seconds, []).append(timing.peak_bytes - timing.rest_bytes)
+    return {seconds: percentile(values, 50) for seconds, values in found.items()}

@@ -1,16 +1,21 @@
-"""The tables of a result, as header and rows of text; ``polsess.text_tables`` draws them."""
+"""The tables of a result and the files that a finished run writes: JSON, CSV, Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from polsess.benchmark.results import Facts, ModelResult, PeerResult, Result
-from polsess.benchmark.spread import Spread
-from polsess.benchmark.summary import Cost, costs, memory_exponent, ratios, time_exponent
-from polsess.text_tables import markdown
+from polsess.benchmark.journal import JOURNAL, RESULT
+from polsess.benchmark.results import Conditions, Facts, ModelResult, Result, Settings, Skip, write_result
+from polsess.benchmark.summary import Cost, Spread, costs, memory_exponent, time_exponent
+from polsess.files import write_text
+from polsess.text_tables import comma_separated, markdown
 
-_NONE = "-"
+TABLE, DOCUMENT, PICTURE = "results.csv", "results.md", "pareto.png"
+
+MISSING = "-"
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,47 @@ class Table:
         return f"### {self.title}\n\n{body}\n"
 
 
+def write_outputs(result: Result, folder: Path) -> None:
+    """Write the files of a finished run and remove its journal."""
+    table = full_table(result)
+    write_result(result, folder / RESULT)
+    write_text(folder / TABLE, comma_separated(table.header, table.rows))
+    write_text(folder / DOCUMENT, render(result))
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def render(result: Result) -> str:
+    """Return conditions and tables in Markdown, ending with a newline."""
+    return render_tables(result.conditions, result.settings, tables(result))
+
+
+def render_tables(conditions: Conditions, settings: Settings, chosen: Sequence[Table]) -> str:
+    """Return the conditions as a list, then the tables; in Markdown, ending with a newline."""
+    head = "\n".join(f"- {line}" for line in describe_conditions(conditions, settings))
+    return "\n".join([head + "\n", *(table.markdown() for table in chosen)])
+
+
+def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]:
+    """In sentences."""
+    load = "not told"
+    if conditions.load_before is not None and conditions.load_after is not None:
+        load = f"{conditions.load_before:.1f} before, {conditions.load_after:.1f} after"
+    memory = "" if conditions.memory_gib is None else f", {conditions.memory_gib:.0f} GiB"
+    kernels = "in use where a model has one" if conditions.kernels else "not in use"
+    return [
+        f"Machine: {conditions.processor}, {conditions.num_processors} processors{memory}, "
+        f"{conditions.system}; device {conditions.device}.",
+        f"Date: {conditions.date}; load average {load}.",
+        f"Software: polsess {conditions.polsess}, PyTorch {conditions.torch}, Python {conditions.python}; "
+        f"C++ kernels {kernels}.",
+        f"Settings: {settings.threads} thread(s), float32, batch 1, allocator {settings.allocator}, "
+        f"{settings.rounds} round(s), at most {settings.budget_seconds:g} s per network.",
+    ]
+
+
 def tables(result: Result) -> list[Table]:
-    """Every table that has something to show."""
+    """Return every table that has something to show."""
     found = [sizes_table(result), time_table(result), memory_table(result), training_table(result)]
-    found = found if result.models else []
-    if result.peers:
-        found += [peers_table(result), agreement_table(result)]
     left_out = left_out_table(result)
     return [*found, left_out] if left_out.rows else found
 
@@ -46,7 +86,7 @@ def sizes_table(result: Result) -> Table:
         facts = model.facts
         if facts is None:
             continue
-        load = _time(_median(model.load_seconds)) if model.load_seconds else _NONE
+        load = seconds_text(_median(model.load_seconds)) if model.load_seconds else MISSING
         by_kind = (_giga(facts.macs_by_kind.get(kind, 0.0)) for kind in kinds)
         rows.append(
             (
@@ -72,7 +112,7 @@ def time_table(result: Result) -> Table:
     for model in result.models:
         found, exponent = costs(model, "inference"), time_exponent(model)
         cells = [cell for seconds in result.settings.seconds for cell in _time_cells(found.get(seconds))]
-        rows.append((f"`{model.name}`", *cells, _optional(exponent)))
+        rows.append((f"`{model.name}`", *cells, optional_text(exponent)))
     return Table("Inference: time", (*header, "growth of CPU time"), tuple(rows))
 
 
@@ -85,7 +125,7 @@ def memory_table(result: Result) -> Table:
     for model in result.models:
         found = costs(model, "inference")
         cells = [cell for seconds in result.settings.seconds for cell in _memory_cells(found.get(seconds))]
-        rows.append((f"`{model.name}`", *cells, _optional(memory_exponent(model))))
+        rows.append((f"`{model.name}`", *cells, optional_text(memory_exponent(model))))
     return Table("Inference: memory", (*header, "exponent"), tuple(rows))
 
 
@@ -96,72 +136,36 @@ def training_table(result: Result) -> Table:
     rows = []
     for model in result.models:
         for cost in costs(model, "training").values():
-            times = (_time(cost.latency.median), _range(cost.latency), _time(cost.cpu.median))
+            times = (
+                seconds_text(cost.latency.median),
+                range_text(cost.latency),
+                seconds_text(cost.cpu.median),
+            )
             rows.append((f"`{model.name}`", *times, str(cost.latency.count), *_memory_cells(cost)))
     title = f"Training: a step of {settings.training_batch} x {settings.training_seconds:g} s"
     return Table(title, header, tuple(rows))
 
 
-def peers_table(result: Result) -> Table:
-    """How many times as fast as the peer."""
-    header = (
-        "network",
-        "what",
-        "times as fast",
-        "quartiles",
-        "peer s",
-        "ours s",
-        "peer / our memory",
-        "rounds",
-    )
-    rows = []
-    for peer in result.peers:
-        for ratio in ratios(peer, result.settings):
-            rows.append(
-                (
-                    f"`{peer.name}`",
-                    f"{ratio.mode}, {ratio.seconds:g} s",
-                    f"{ratio.times.median:.2f}",
-                    _range(ratio.times),
-                    _time(ratio.theirs),
-                    _time(ratio.ours),
-                    _optional(ratio.memory),
-                    str(ratio.times.count),
-                )
-            )
-    return Table("Against other toolkits", header, tuple(rows))
-
-
-def agreement_table(result: Result) -> Table:
-    """How equal the outputs are; a network that is not has no ratio."""
-    header = ("network", "largest error", "relative error", "SI-SNR dB of ours re theirs", "verdict")
-    rows = []
-    for peer in result.peers:
-        found = peer.agreement
-        numbers = (_NONE, _NONE, _NONE)
-        if found:
-            numbers = (f"{found.max_error:.0e}", f"{found.relative_error:.0e}", f"{found.si_snr_db:.0f}")
-        rows.append((f"`{peer.name}`", *numbers, f"refused: {peer.refused}" if peer.refused else "equal"))
-    return Table("Agreement of the outputs", header, tuple(rows))
-
-
 def left_out_table(result: Result) -> Table:
-    """What was not measured, and why."""
+    """Measurements that are missing, with their reasons."""
     rows = [(f"`{model.name}`", "everything", model.failure) for model in result.models if model.failure]
-    measured: list[ModelResult | PeerResult] = [*result.models, *result.peers]
-    for each in measured:
-        rows += [(f"`{each.name}`", f"{skip.mode}, {skip.seconds:g} s", skip.reason) for skip in each.skips]
+    rows += [row for model in result.models for row in skip_rows(model.name, model.skips)]
     return Table("Left out", ("model", "what", "reason"), tuple(rows))
 
 
+def skip_rows(name: str, skips: Sequence[Skip]) -> list[tuple[str, str, str]]:
+    """A row for every measurement of a model that is missing."""
+    return [(f"`{name}`", f"{skip.mode}, {skip.seconds:g} s", skip.reason) for skip in skips]
+
+
 def full_table(result: Result) -> Table:
-    """Every figure in plain units for other programs: a row per model, or per ratio to a peer."""
+    """Every figure in plain units for other programs, a row per model."""
     rows = [_figures(model, result) for model in result.models]
-    rows += [
-        {"network": peer.name, **_flat(asdict(ratio)), "refused": peer.refused}
-        for peer in result.peers
-        for ratio in ratios(peer, result.settings)
-    ]
+    return table_of_figures(rows)
+
+
+def table_of_figures(rows: Sequence[Mapping[str, object]]) -> Table:
+    """A table with a column for every key of the rows."""
     header = tuple(dict.fromkeys(key for row in rows for key in row))
     cells = tuple(tuple(_text(row.get(key)) for key in header) for row in rows)
     return Table("All figures", header, cells)
@@ -175,13 +179,13 @@ def _figures(model: ModelResult, result: Result) -> dict[str, object]:
     found |= {"time_exponent": time_exponent(model), "memory_exponent": memory_exponent(model)}
     for mode in result.settings.modes:
         for seconds, cost in costs(model, mode).items():
-            figures = _flat(asdict(cost))
+            figures = flat(asdict(cost))
             found |= {f"{mode}_{seconds:g}s_{figure}": value for figure, value in figures.items()}
     skips = [f"{skip.mode} {skip.seconds:g} s: {skip.reason}" for skip in model.skips]
     return found | {"left_out": "; ".join([*([model.failure] if model.failure else []), *skips])}
 
 
-def _flat(figures: dict[str, Any]) -> dict[str, object]:
+def flat(figures: dict[str, Any]) -> dict[str, object]:
     """``{"latency": {"median": 1}}`` to ``{"latency_median": 1}``."""
     flat: dict[str, object] = {}
     for key, value in figures.items():
@@ -211,21 +215,27 @@ def _kinds(result: Result) -> list[str]:
 
 def _time_cells(cost: Cost | None) -> tuple[str, ...]:
     if cost is None:
-        return (_NONE,) * 4
-    latency = f"{_time(cost.latency.median)} ({_time(cost.p95)})"
-    return latency, _range(cost.latency), _time(cost.realtime_factor), _time(cost.cpu.median)
+        return (MISSING,) * 4
+    latency = f"{seconds_text(cost.latency.median)} ({seconds_text(cost.p95)})"
+    return (
+        latency,
+        range_text(cost.latency),
+        seconds_text(cost.realtime_factor),
+        seconds_text(cost.cpu.median),
+    )
 
 
 def _memory_cells(cost: Cost | None) -> tuple[str, ...]:
     values = (cost.peak_bytes, cost.grown_bytes) if cost else (None, None)
-    return tuple(_NONE if value is None else f"{value / 1e6:.0f}" for value in values)
+    return tuple(MISSING if value is None else f"{value / 1e6:.0f}" for value in values)
 
 
-def _range(values: Spread) -> str:
-    return f"{_time(values.low)}-{_time(values.high)}"
+def range_text(values: Spread) -> str:
+    """Quartiles of a spread, for a table."""
+    return f"{seconds_text(values.low)}-{seconds_text(values.high)}"
 
 
-def _time(value: float) -> str:
+def seconds_text(value: float) -> str:
     """Three digits, for times and ratios from milliseconds to minutes."""
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
@@ -234,8 +244,9 @@ def _giga(macs: float) -> str:
     return f"{macs / 1e9:.2f}"
 
 
-def _optional(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2f}"
+def optional_text(value: float | None) -> str:
+    """Two decimals, or a dash for a value that is missing."""
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`polsess benchmark`: what models cost, and how fast other toolkits are with the same weights."""
+"""`polsess benchmark`: measured costs of models."""
 
 from __future__ import annotations
 
@@ -14,41 +14,38 @@ if TYPE_CHECKING:
 
 _Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[MODEL[:PRESET]]...", help="Registered models; all of them if left out."),
+    typer.Argument(metavar="[MODEL[:PRESET]]...", help="Registered models [default: all of them]."),
 ]
 _Sources = Annotated[
-    list[str] | None, typer.Option("-m", "--model", help="Weights in any format. Repeatable.")
+    list[str] | None,
+    typer.Option("-m", "--model", help="Weights of your own, in any supported format. Repeatable."),
 ]
-_Preset = Annotated[str | None, typer.Option("--preset", help="For every MODEL that names none.")]
-_Against = Annotated[
-    str | None,
-    typer.Option("--against", help="speechbrain,asteroid: compare with the toolkits' own code instead."),
+_Preset = Annotated[str | None, typer.Option("--preset", help="Preset of every MODEL that names none.")]
+_Against = Annotated[str | None, typer.Option("--against", hidden=True)]
+_Python = Annotated[str | None, typer.Option("--peer-python", hidden=True)]
+_Seconds = Annotated[str, typer.Option("--seconds", help="Lengths of the mixtures in seconds, with commas.")]
+_Modes = Annotated[str, typer.Option("--modes", help="Modes to measure: inference, training, or both.")]
+_TrainingSeconds = Annotated[
+    float, typer.Option("--training-seconds", help="Length of the mixtures of a training step, in seconds.")
 ]
-_Python = Annotated[
-    Path | None,
-    typer.Option("--peer-python", help="The Python of the environment that has them; this one if left out."),
-]
-_Seconds = Annotated[
-    str | None,
-    typer.Option("--seconds", help="Lengths of mixtures, e.g. 1,4,30 [default: 1,4,30; peers: 4]."),
-]
-_Modes = Annotated[str, typer.Option("--modes", help="inference,training or one of them.")]
-_TrainingSeconds = Annotated[float, typer.Option("--training-seconds", help="Length in a training step.")]
 _Batch = Annotated[int, typer.Option("--training-batch", min=1, help="Mixtures in a training step.")]
-_Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often every model is visited in turn.")]
-_Budget = Annotated[float, typer.Option("--budget-seconds", help="For one model in all rounds.")]
-_Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")]
-_Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
+_Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds; each measures every model.")]
+_Budget = Annotated[
+    float, typer.Option("--budget-seconds", help="Time limit for each model in all rounds, in seconds.")
+]
+_Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads of torch.")]
+_Device = Annotated[str, typer.Option("--device", help="Device to run on: auto, cpu, cuda or mps.")]
 _Allocator = Annotated[
-    str, typer.Option("--allocator", help="tuned, default, or as_shipped: tuned for ours, default for peers.")
+    str, typer.Option("--allocator", help="Memory allocator on a CPU: tuned (as all commands) or default.")
 ]
 _Out = Annotated[
-    Path, typer.Option("-o", "--out", help="Receives results.json, results.csv, results.md, pareto.png.")
+    Path,
+    typer.Option("-o", "--out", help="Folder for results.json, results.csv, results.md and pareto.png."),
 ]
-_Quick = Annotated[bool, typer.Option("--quick", help="1 and 4 s, one round, at most 20 s per model.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew, forget old results.")]
+_Quick = Annotated[bool, typer.Option("--quick", help="Measure 1 and 4 s, one round, 20 s per model.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew and remove older results.")]
 _Plot = Annotated[
-    bool, typer.Option("--plot", help="Insist on the picture, published quality against measured cost.")
+    bool, typer.Option("--plot", help="Fail if the picture of quality over cost cannot be drawn.")
 ]
 
 
@@ -64,7 +61,7 @@ def benchmark(
     preset: _Preset = None,
     against: _Against = None,
     peer_python: _Python = None,
-    seconds: _Seconds = None,
+    seconds: _Seconds = "1,4,30",
     modes: _Modes = "inference,training",
     training_seconds: _TrainingSeconds = 1.0,
     training_batch: _Batch = 1,
@@ -78,22 +75,21 @@ def benchmark(
     overwrite: _Overwrite = False,
     plot: _Plot = False,
 ) -> None:
-    """Measure parameters, arithmetic, latency, memory, training steps; an interrupted run goes on.
+    """Measure parameters, arithmetic, latency, memory and training steps; an interrupted run continues.
 
-    Every model runs in fresh processes, all in turn, round after round.
+    Every model runs in fresh processes, and all models are measured in each round.
 
-    Examples: `polsess benchmark --quick`, `polsess benchmark convtasnet dptnet:paper -m my_model`,
-    `polsess benchmark --against speechbrain,asteroid --peer-python ../peers/bin/python`.
+    Examples: `polsess benchmark --quick`, `polsess benchmark convtasnet dptnet:paper -m my_model`.
     """
+    _refuse_deleted(against, peer_python, allocator)
     from polsess import benchmark as run
-    from polsess.inference import pick_device
+    from polsess.devices import pick_device
     from polsess.schema import parse
 
-    lengths = seconds or ("4" if against else "1,4" if quick else "1,4,30")
     settings = parse(
         run.Settings,
         {
-            "seconds": _numbers(lengths),
+            "seconds": _numbers("1,4" if quick and seconds == "1,4,30" else seconds),
             "training_seconds": training_seconds,
             "training_batch": training_batch,
             "modes": modes.split(","),
@@ -105,13 +101,8 @@ def benchmark(
         },
         "benchmark",
     )
-    if against and (sources or preset):
-        raise Failure(
-            "--against takes the toolkits' configurations: leave out -m and --preset.", ExitCode.USAGE
-        )
-    if peer_python and not against:
-        raise Failure("--peer-python is for --against TOOLKIT.", ExitCode.USAGE)
     terminal: Terminal = context.obj
+    variants = run.parse_variants(models or [], preset, sources or [])
     with terminal.progress() as progress:
         bar = progress.add_task("benchmark", total=None)
 
@@ -120,15 +111,21 @@ def benchmark(
             if not terminal.interactive:
                 terminal.note(f"{done} of {total}: {what}")
 
-        if against:
-            toolkits = against.split(",")
-            result = run.benchmark_peers(
-                models or [], toolkits, settings, out, report, python=peer_python, overwrite=overwrite
-            )
-        else:
-            variants = run.parse_variants(models or [], preset, sources or [])
-            result = run.benchmark_models(variants, settings, out, report, overwrite=overwrite)
+        result = run.benchmark_models(variants, settings, out, report, overwrite=overwrite)
     _show(terminal, result, out, plot=plot)
+
+
+def _refuse_deleted(against: str | None, peer_python: str | None, allocator: str) -> None:
+    script = "in the source folder of polsess, use: python benchmarks/against.py"
+    if against is not None:
+        raise Failure(f"--against was removed; {script} --against {against}", ExitCode.USAGE)
+    if peer_python is not None:
+        raise Failure(f"--peer-python was removed; {script} --python {peer_python}", ExitCode.USAGE)
+    if allocator == "as_shipped":
+        raise Failure(
+            "--allocator as_shipped was removed; use tuned or default, which both sides of a comparison get.",
+            ExitCode.USAGE,
+        )
 
 
 def _numbers(text: str) -> list[float]:
@@ -150,8 +147,6 @@ def _show(terminal: Terminal, result: Result, out: Path, *, plot: bool) -> None:
         else:
             terminal.note("No picture: no published score is known for any of these models.")
     terminal.note(f"Written to {out}: {', '.join(files)}")
-    failed = [each.name for each in result.models if each.failure] + [
-        p.name for p in result.peers if p.refused
-    ]
+    failed = [each.name for each in result.models if each.failure]
     if failed:
         raise Failure(f"Not measured: {', '.join(failed)}; the tables say why.")

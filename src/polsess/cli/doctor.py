@@ -1,8 +1,7 @@
-"""`polsess doctor`: what this machine has, and what to mend."""
+"""`polsess doctor`: facts of this machine, what to mend, and the costs of a model here."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,20 +19,22 @@ def doctor(
     context: typer.Context,
     predicted: Annotated[
         str | None,
-        typer.Option(
-            "--predict", metavar="MODEL[:PRESET]", help="Predict time and memory of a model instead."
-        ),
+        typer.Option("--predict", metavar="MODEL[:PRESET]", help="Model whose time and memory to predict."),
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of audio, for --predict.")] = 10.0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda, for --predict.")] = "auto",
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="Length of the mixture, for --predict.")
+    ] = 10.0,
+    device: Annotated[
+        str, typer.Option("--device", help="Device: auto, cpu, cuda or mps, for --predict.")
+    ] = "auto",
     measure: Annotated[
-        bool, typer.Option("--measure", help="Run it as well, in a process of its own.")
+        bool, typer.Option("--measure", help="Run the whole length as well, for --predict.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print data for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Say what fails (exit code 1) or will be slow on this machine, and the command that mends it.
+    """Report what fails (exit code 1) or will be slow on this machine, with the command that mends it.
 
-    With --predict: how long a model will take here, and how much memory.
+    With --predict: the time and memory that a model will take here, from two short runs.
 
     \b
     Examples:
@@ -56,14 +57,24 @@ def _predict(
     import json
     from dataclasses import asdict
 
-    from polsess.allocator import tune_allocator
-    from polsess.doctor import describe_outlook, predict
-    from polsess.inference import pick_device
+    from polsess.cli.terminal import Failure
+    from polsess.devices import pick_device
+    from polsess.doctor import describe_prediction, predict
+    from polsess.workers import WorkerError
 
-    tune_allocator()
-    with terminal.console.status(f"Rehearsing {name}") if terminal.interactive else nullcontext():
-        outlook = predict(name, seconds, str(pick_device(device)), measure=measure)
-    typer.echo(json.dumps(asdict(outlook), indent=2) if as_json else "\n".join(describe_outlook(outlook)))
+    with terminal.progress() as progress:
+        bar = progress.add_task(name, total=None)
+
+        def report(done: int, total: int, what: str) -> None:
+            progress.update(bar, completed=done, total=total, description=f"{name}: {what}")
+            if not terminal.interactive and done < total:
+                terminal.note(f"{done + 1} of {total}: {what}")
+
+        try:
+            found = predict(name, seconds, str(pick_device(device)), measure=measure, progress=report)
+        except WorkerError as error:
+            raise Failure(f"{name}: {error}") from None
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(describe_prediction(found)))
 
 
 def _examine(as_json: bool) -> None:

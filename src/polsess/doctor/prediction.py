@@ -1,91 +1,171 @@
-"""How long a model will take on this machine and how much memory, and whether that was right."""
+"""Time and memory of an inference on this machine, extrapolated from two short runs in another process."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from polsess.costs import (
-    MemoryPrediction,
-    RunMeasurement,
-    TimePrediction,
-    measure_run,
-    predict_memory,
-    predict_time,
-)
+from polsess.costs import count_macs
+from polsess.measurement import expected_growth
 from polsess.models import create_model, parse_model_config
+from polsess.schema import ConfigError
+from polsess.workers import Worker
+
+PROCESS = (sys.executable, "-m", "polsess.costs.process")
+WARM_UP_SECONDS = 0.05
+SHORT_SECONDS, LONG_SECONDS = 0.5, 4.0
+"""Audio of the first run, and at most of the second."""
+BUDGET_SECONDS = 2.0
+"""Time of the second run, as far as the first one foresees it."""
+
+Progress = Callable[[int, int, str], None]
+"""Receives the number of steps done, the number of all steps, and a description of the next one."""
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """A prediction for one model, length and device.
+class Run:
+    """One run, measured or extrapolated.
 
     Attributes:
-        model: As it was asked for.
-        seconds: Of audio.
-        device: Where.
-        num_threads: Of a CPU.
-        time: The prediction.
-        memory: The prediction for a CPU; None elsewhere.
-        measured: What a fresh process then took, if that was asked for.
+        audio_seconds: Length of the mixture.
+        seconds: Time by the clock.
+        grown_bytes: Memory above the process at rest; None where the system does not report it.
+    """
+
+    audio_seconds: float
+    seconds: float
+    grown_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Costs of one model, length and device.
+
+    Attributes:
+        model: Name as it was given.
+        device: Device of the runs.
+        num_threads: Threads of a CPU.
+        rest_bytes: Memory of the process with the model, after a first short run.
+        samples: The runs that were measured for the prediction, the shortest first.
+        predicted: The run that was asked for.
+        measured: The same run as it really was; None unless that was asked for.
     """
 
     model: str
-    seconds: float
     device: str
     num_threads: int
-    time: TimePrediction
-    memory: MemoryPrediction | None
-    measured: RunMeasurement | None
+    rest_bytes: int | None
+    samples: tuple[Run, ...]
+    predicted: Run
+    measured: Run | None
 
 
-def predict(name: str, seconds: float, device: str = "cpu", *, measure: bool = False) -> Outlook:
-    """Predict an inference.
+def predict(
+    name: str,
+    seconds: float,
+    device: str = "cpu",
+    *,
+    measure: bool = False,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Predict an inference on a whole mixture.
+
+    Time is extrapolated by the multiply-accumulates of the lengths, memory by its growth between the two
+    runs, at least in proportion to the length. A mixture that is short enough is simply measured.
 
     Args:
         name: ``MODEL`` or ``MODEL:PRESET``.
-        seconds: Of audio.
-        device: ``cpu`` or ``cuda``.
-        measure: Whether to run it as well, in a process of its own.
+        seconds: Length of the mixture.
+        device: Device, e.g. ``cpu`` or ``cuda``.
+        measure: Whether to run that length as well, however long it takes.
+        progress: Receives every step.
 
     Raises:
-        ConfigError: If there is no such model or preset.
-        ValueError: If the device or the length cannot be predicted for.
-        RuntimeError: If the measured run failed.
+        ConfigError: If there is no such model or preset, or the length is less than a sample.
+        WorkerError: If the process failed; the message is the reason.
     """
+    report = progress or (lambda *_: None)
     model_type, _, preset = name.partition(":")
     config = parse_model_config({"model_type": model_type} | ({"preset": preset} if preset else {}), name)
+    if round(seconds * config.sample_rate) < 1:
+        raise ConfigError(f"seconds: expected at least one sample at {config.sample_rate} Hz, got {seconds}.")
+    threads, total = torch.get_num_threads(), 4 + measure
+    report(0, total, "starting a process")
+    with Worker(PROCESS, threads=threads) as worker:
+        worker.ask("load", config=config.model_dump(mode="json"), threads=threads, device=device)
+        report(1, total, "first run")
+        rest = worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+        samples = [_run(worker, min(SHORT_SECONDS, seconds), rest)]
+        report(2, total, "second run")
+        longer = min(seconds, LONG_SECONDS, _affordable_seconds(samples[0]))
+        if longer > samples[0].audio_seconds:
+            samples.append(_run(worker, longer, rest))
+        report(3, total, "counting the arithmetic")
+        predicted = _extrapolate(_arithmetic(config), samples, seconds)
+        measured = None
+        if measure:
+            report(4, total, f"running {seconds:g} s of audio")
+            measured = _run(worker, seconds, rest)
+    report(total, total, "done")
+    return Prediction(name, device, threads, rest, tuple(samples), predicted, measured)
+
+
+def _run(worker: Worker, seconds: float, rest_bytes: int | None) -> Run:
+    answer = worker.ask("infer", seconds=seconds, passes=1)
+    peak = answer["peak_bytes"]
+    grown = None if peak is None or rest_bytes is None else max(0, peak - rest_bytes)
+    return Run(seconds, answer["wall"][0], grown)
+
+
+def _affordable_seconds(first: Run) -> float:
+    return first.audio_seconds * BUDGET_SECONDS / first.seconds
+
+
+def _arithmetic(config: Any) -> Callable[[float], int]:
     with torch.device("meta"):
         model = create_model(config)
-    threads = torch.get_num_threads()
-    time = predict_time(model, seconds, device)
-    memory = predict_memory(model, seconds) if torch.device(device).type == "cpu" else None
-    measured = measure_run(config, seconds, device, num_threads=threads) if measure else None
-    return Outlook(name, seconds, device, threads, time, memory, measured)
+    return lambda seconds: count_macs(model, seconds).total
 
 
-def describe_outlook(outlook: Outlook) -> list[str]:
-    """The prediction in words, one line for time and one for memory."""
-    time, memory, measured = outlook.time, outlook.memory, outlook.measured
-    where = f"{outlook.num_threads} thread(s)" if outlook.device == "cpu" else "one device"
+def _extrapolate(macs_of: Callable[[float], int], samples: list[Run], seconds: float) -> Run:
+    longest = samples[-1]
+    if longest.audio_seconds == seconds:
+        return longest
+    time = longest.seconds * macs_of(seconds) / macs_of(longest.audio_seconds)
+    grown = {each.audio_seconds: float(each.grown_bytes) for each in samples if each.grown_bytes is not None}
+    expected = expected_growth(grown, seconds)
+    return Run(seconds, time, None if expected is None else round(expected))
+
+
+def describe_prediction(prediction: Prediction) -> list[str]:
+    """Return the prediction as text, a line for time and a line for memory."""
+    predicted, measured, rest = prediction.predicted, prediction.measured, prediction.rest_bytes
+    where = f", {prediction.num_threads} thread(s)" if prediction.device == "cpu" else ""
+    factor = predicted.seconds / predicted.audio_seconds
     lines = [
-        f"{outlook.model}, {outlook.seconds:g} s of audio on {outlook.device}, {where}:",
-        f"  time    {time.seconds:.3g} s, {time.real_time_factor:.3g} of real time"
-        + (_against(time.seconds, measured.seconds, f"{measured.seconds:.3g} s") if measured else ""),
+        f"{prediction.model}, {predicted.audio_seconds:g} s of audio on {prediction.device}{where}:",
+        f"  time    {predicted.seconds:.3g} s, {factor:.3g} of real time"
+        + (_against(predicted.seconds, measured.seconds, f"{measured.seconds:.3g} s") if measured else ""),
     ]
-    if memory is not None:
-        peak = measured.peak if measured else None
+    if rest is not None and predicted.grown_bytes is not None:
+        grown = measured.grown_bytes if measured else None
         lines.append(
-            f"  memory  {_mib(memory.peak)}: weights {_mib(memory.weights)}, "
-            f"activations {_mib(memory.activations)}, libraries {_mib(memory.libraries)}"
-            + ("" if peak is None else _against(memory.peak, peak, _mib(peak)))
+            f"  memory  {_mib(rest + predicted.grown_bytes)}: process with the model {_mib(rest)}, "
+            f"run {_mib(predicted.grown_bytes)}"
+            + ("" if grown is None else _against(predicted.grown_bytes, grown, _mib(grown)))
         )
+    lengths = " and ".join(f"{each.audio_seconds:.2g} s" for each in prediction.samples)
+    lines.append(f"  measured on {lengths}" + ("" if predicted in prediction.samples else ", extrapolated"))
     return lines
 
 
 def _against(predicted: float, measured: float, text: str) -> str:
-    return f"; measured {text}, {100 * (measured / predicted - 1):+.0f} %"
+    change = f", {100 * (measured / predicted - 1):+.0f} %" if predicted else ""
+    return f"; measured {text}{change}"
 
 
 def _mib(size: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +16,7 @@ from polsess.costs import count_macs, count_parameters, weights_bytes
 from polsess.data import Batch, Corpus, Split, create_loader
 from polsess.devices import pick_device
 from polsess.losses import SeparationLoss
+from polsess.measurement import measure, peak_bytes, wait_for
 from polsess.models import SeparationModel
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
@@ -121,7 +120,7 @@ def rehearse(config: Config) -> DryRun:
         loading_seconds=sum(seconds for _, seconds in timed) / len(timed),
         num_workers=config.data.num_workers,
         validation_seconds=validation_seconds / processes,
-        memory_bytes=_peak_memory(device),
+        memory_bytes=peak_bytes(device),
         max_epochs=config.training.max_epochs,
         data=tuple(data),
         origin=origin,
@@ -145,10 +144,10 @@ def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], de
     model.train()
     for norm in frozen_norms(model):
         norm.eval()
-    seconds = []
-    for batch in [batches[0], *batches][: _STEPS + 1]:
-        start = time.perf_counter()
-        there = batch.to(device)
+    given = iter([batches[0], *batches][: _STEPS + 1])
+
+    def step() -> None:
+        there = next(given).to(device)
         with _autocast(model, config, device):
             estimates, auxiliary = model.forward_with_auxiliary(there.mixture)
             value: Tensor = loss(estimates, there.references, auxiliary)
@@ -156,9 +155,8 @@ def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], de
         nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()
-        _wait(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+
+    return min(measure(step, device, min(len(batches), _STEPS) + 1).wall[1:])
 
 
 def _time_validation(
@@ -172,7 +170,7 @@ def _time_validation(
         for batch in islice(loader, _VALIDATED):
             model(batch.mixture.to(device), batch.lengths.to(device))
             drawn.append(batch)
-    _wait(device)
+    wait_for(device)
     return drawn, (time.perf_counter() - start) / len(drawn) * len(loader)
 
 
@@ -184,18 +182,3 @@ def _seconds_of(batches: list[Batch], config: Config) -> float:
     """The mean length of examples."""
     lengths = torch.cat([batch.lengths for batch in batches]).float()
     return float(lengths.mean()) / config.model.sample_rate
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if device.type != "cpu" or sys.platform == "win32":
-        return None
-    usage = importlib.import_module("resource")  # not on Windows
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(usage.getrusage(usage.RUSAGE_SELF).ru_maxrss) * unit

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.benchmark.workers.networks import PEERS, SAMPLE_RATE, Part
+from benchmarks.peers.networks import PEERS, SAMPLE_RATE, Part
 from polsess.checkpoints.building import build_model
 from polsess.checkpoints.toolkits.asteroid.reader import CONVERTERS as ASTEROID
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance

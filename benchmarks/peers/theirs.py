@@ -1,25 +1,29 @@
-"""The process that holds a peer's network; run as a file by the Python that has the toolkit.
+"""The process that runs a peer's network; the Python that has the toolkit runs this file.
 
-``PYTHON peer.py`` puts this folder first on the path: the two modules beside it are all that is needed.
+Of this project it imports only what needs torch and the standard library alone.
 """
 
 from __future__ import annotations
 
-import runpy
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Bench, serve  # type: ignore[import-not-found]
-from networks import PEERS, SAMPLE_RATE, build_network  # type: ignore[import-not-found]
 
-_ALLOCATOR = Path(__file__).parents[2] / "allocator.py"
+sys.path.append(str(Path(__file__).parents[2]))
+sys.path.append(str(Path(__file__).parents[2] / "src"))
+
+from benchmarks.peers.networks import PEERS, SAMPLE_RATE, build_network
+from polsess.allocator import tune_allocator
+from polsess.measurement import Bench
+from polsess.workers import serve
 
 
 class Session:
-    """What one process is asked to do."""
+    """One network and the requests that it answers; ``polsess.measurement.Bench`` explains the passes."""
 
     bench: Any = None
 
@@ -42,15 +46,15 @@ class Session:
         }
 
     def estimate(self, request: dict[str, Any]) -> Any:
-        """See ``Bench``."""
+        """Pass the request on."""
         return self.bench.estimate(request)
 
     def infer(self, request: dict[str, Any]) -> Any:
-        """See ``Bench``."""
+        """Pass the request on."""
         return self.bench.infer(request)
 
     def train(self, request: dict[str, Any]) -> Any:
-        """See ``Bench``."""
+        """Pass the request on."""
         return self.bench.train(request)
 
 
@@ -62,7 +66,7 @@ def _version(toolkit: str) -> str:
 
 
 if __name__ == "__main__":
-    runpy.run_path(str(_ALLOCATOR))["tune_allocator"]()
+    tune_allocator()
     session = Session()
     commands = (session.load, session.estimate, session.infer, session.train)
     serve({each.__name__: each for each in commands})

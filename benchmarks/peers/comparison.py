@@ -1,4 +1,4 @@
-"""The benchmark against other toolkits: the same weights, outputs compared first, passes interleaved."""
+"""Comparison with other toolkits: the same weights, outputs compared first, passes interleaved."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from polsess.benchmark.conditions import load_average
-from polsess.benchmark.journal import Journal, Plan, open_journal
-from polsess.benchmark.outputs import write_outputs
-from polsess.benchmark.process import OURS, PEER_SCRIPT, Worker, WorkerError
-from polsess.benchmark.results import Agreement, PeerResult, Result, Settings, Skip, Timing
+from benchmarks.peers.networks import PEERS
+from benchmarks.peers.results import Agreement, PeerResult, PeersResult, write_outputs
+from polsess.benchmark.journal import Plan, StepJournal
+from polsess.benchmark.results import Settings, Skip, Timing
 from polsess.benchmark.running import Progress
-from polsess.benchmark.visiting import (
-    WARM_UP_SECONDS,
-    Case,
-    ask_to_run,
-    cases,
-    expected_seconds,
-    ours_allocator,
-)
-from polsess.benchmark.workers.networks import PEERS
+from polsess.benchmark.visits import WARM_UP_SECONDS, Case, ask_to_run, cases, expected_seconds
+from polsess.machine import load_average
 from polsess.schema import ConfigError, suggest
+from polsess.workers import Worker, WorkerError
 
+OURS = (sys.executable, str(Path(__file__).with_name("ours.py")))
+THEIRS = Path(__file__).with_name("theirs.py")
 AGREEMENT_SECONDS = 1.0
 MAX_RELATIVE_ERROR = 1e-4
 ORDER = ("ours", "theirs", "theirs", "ours")
@@ -34,7 +29,7 @@ _TIMEOUT_SECONDS = 600.0
 
 
 def select_peers(names: Sequence[str], toolkits: Sequence[str]) -> list[str]:
-    """The peers' networks of some architectures (all with no names) in some toolkits.
+    """Select the peers' networks of some architectures in some toolkits; without names, all of them.
 
     Raises:
         ConfigError: If a toolkit is unknown or a name has no counterpart there.
@@ -61,59 +56,50 @@ def benchmark_peers(
     *,
     python: Path | None = None,
     overwrite: bool = False,
-) -> Result:
-    """Compare with other toolkits, or go on where an interrupted run stopped; write the files of ``outputs``.
+) -> PeersResult:
+    """Compare with other toolkits, or continue an interrupted run, and write the result files.
 
     Args:
         names: Architectures or keys of ``PEERS``; all of them if empty.
-        toolkits: Whose code.
-        settings: How; ``device`` and ``threads`` are those of both sides.
-        folder: Receives the files.
-        progress: Told of every step.
-        python: The interpreter of the environment that has the toolkits; this one if left out.
-        overwrite: Forget what the folder holds of another run.
+        toolkits: Names of the toolkits.
+        settings: Settings of both sides.
+        folder: Folder that receives the files.
+        progress: Receives every step.
+        python: Interpreter of the environment that has the toolkits; this one if left out.
+        overwrite: Whether to remove another run from the folder.
 
     Raises:
         ConfigError: If a toolkit or a name is unknown.
         FileNotFoundError: If there is no such interpreter.
     """
     if python is not None and not python.is_file():
-        raise FileNotFoundError(f"--peer-python {python}: no such file; name the Python of an environment.")
+        raise FileNotFoundError(f"--python {python}: no such file; name the Python of an environment.")
     chosen = select_peers(names, toolkits)
-    plan = Plan(settings=settings, names=tuple(chosen), against=tuple(toolkits))
-    journal = open_journal(plan, folder, overwrite=overwrite)
-    command = (str(python or sys.executable), str(PEER_SCRIPT))
-    result = run_peers(chosen, settings, command, journal, progress)
+    plan = Plan(settings=settings, names=tuple(chosen))
+    journal = StepJournal(plan, PeerResult, folder, overwrite=overwrite)
+    command = (str(python or sys.executable), str(THEIRS))
+    done = {peer.name for peer in journal.entries}
+    for index, name in enumerate(chosen):
+        progress(index, len(chosen), name)
+        if name not in done:
+            journal.add(compare_peer(name, settings, command))
+    progress(len(chosen), len(chosen), "done")
+    conditions = journal.conditions.model_copy(update={"load_after": load_average()})
+    found = {peer.name: peer for peer in journal.entries}
+    result = PeersResult(
+        conditions=conditions, settings=settings, peers=tuple(found[name] for name in chosen)
+    )
     write_outputs(result, folder)
     return result
 
 
-def run_peers(
-    names: Sequence[str],
-    settings: Settings,
-    peer_command: Sequence[str],
-    journal: Journal,
-    progress: Progress,
-) -> Result:
-    """Compare what the journal does not hold yet, and put everything together."""
-    done = {peer.name for peer in journal.peers()}
-    for index, name in enumerate(names):
-        progress(index, len(names), name)
-        if name not in done:
-            journal.add(peer=compare_peer(name, settings, peer_command))
-    progress(len(names), len(names), "done")
-    conditions = journal.conditions.model_copy(update={"load_after": load_average()})
-    found = {peer.name: peer for peer in journal.peers()}
-    return Result(conditions=conditions, settings=settings, peers=tuple(found[name] for name in names))
-
-
 def compare_peer(name: str, settings: Settings, peer_command: Sequence[str]) -> PeerResult:
-    """One network: refused unless both give the same.
+    """Compare one network; there are no times unless both sides give the same outputs.
 
     Args:
         name: A key of ``PEERS``.
-        settings: What to measure.
-        peer_command: Runs the peer's worker.
+        settings: Lengths, modes and limits of the measurement.
+        peer_command: Command that runs the peer's process.
     """
     comparison = Comparison(name, settings, peer_command)
     try:
@@ -125,7 +111,7 @@ def compare_peer(name: str, settings: Settings, peer_command: Sequence[str]) -> 
 
 
 class Comparison:
-    """Both sides of one network, in two processes that take turns."""
+    """Both sides of one network, in two processes that alternate."""
 
     def __init__(self, name: str, settings: Settings, peer_command: Sequence[str]) -> None:
         self.name, self.settings, self.peer_command = name, settings, peer_command
@@ -153,7 +139,7 @@ class Comparison:
                     self._measure(sides, case, rest)
 
     def result(self) -> PeerResult:
-        """What was found."""
+        """Return the result so far."""
         return PeerResult(
             name=self.name,
             toolkit_version=self.loaded.get("version", ""),
@@ -167,20 +153,19 @@ class Comparison:
 
     def _start(self, stack: ExitStack, workplace: Path) -> dict[str, Worker]:
         settings, state, folder = self.settings, workplace / "state.pt", workplace / "ours"
-        allocator = "tuned" if settings.allocator == "tuned" else "default"
         both: dict[str, Any] = {"threads": settings.threads, "device": settings.device}
-        theirs = Worker(self.peer_command, threads=settings.threads, allocator=allocator)
+        theirs = Worker(self.peer_command, threads=settings.threads, allocator=settings.allocator)
         stack.enter_context(theirs)
         self.loaded = theirs.ask("load", name=self.name, state=str(state), **both)
         if not folder.exists():
-            with Worker(OURS, threads=settings.threads) as converter:  # its memory is not ours to show
+            with Worker(OURS, threads=settings.threads) as converter:  # its memory must not count as ours
                 converter.ask("convert", name=self.name, state=str(state), folder=str(folder))
-        ours = stack.enter_context(Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)))
+        ours = stack.enter_context(Worker(OURS, threads=settings.threads, allocator=settings.allocator))
         ours.ask("load", folder=str(folder), **both)
         return {"ours": ours, "theirs": theirs}
 
     def _compare_outputs(self, sides: dict[str, Worker], workplace: Path) -> None:
-        """A fast wrong answer is no answer."""
+        """Refuse a ratio if the outputs differ."""
         file = str(workplace / "estimate.pt")
         sides["theirs"].ask("estimate", seconds=AGREEMENT_SECONDS, file=file)
         found = sides["ours"].ask("agree", file=file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from polsess.benchmark.journal import Visit
-from polsess.benchmark.process import OURS, Worker, WorkerError
 from polsess.benchmark.results import Mode, Settings, Skip, Timing
-from polsess.benchmark.spread import growth_exponent, percentile
+from polsess.benchmark.summary import grown_bytes, percentile
+from polsess.measurement import expected_growth
+from polsess.workers import Worker, WorkerError
+
+PROCESS = (sys.executable, "-m", "polsess.benchmark.process")
 
 WARM_UP_SECONDS = 0.05
 LONG_SECONDS = 5.0  # a pass as long as that is not repeated within a visit
@@ -76,7 +80,7 @@ def visit_model(
     visitor = _Visitor(settings, round_number, left)
     for mode in settings.modes:
         known = [timing for visit in earlier for timing in visit.timings if timing.mode == mode]
-        with Worker(OURS, threads=settings.threads, allocator=ours_allocator(settings)) as worker:
+        with Worker(PROCESS, threads=settings.threads, allocator=settings.allocator) as worker:
             visitor.measure(worker, mode, folder, known)
     return Visit(
         name=name,
@@ -86,11 +90,6 @@ def visit_model(
         timings=tuple(visitor.timings),
         skips=tuple(visitor.skips),
     )
-
-
-def ours_allocator(settings: Settings) -> str:
-    """The allocator of our side."""
-    return "default" if settings.allocator == "default" else "tuned"
 
 
 @dataclass
@@ -190,19 +189,4 @@ def expected_seconds(case: Case, timings: Sequence[Timing]) -> float | None:
 
 def expected_bytes(case: Case, timings: Sequence[Timing]) -> float | None:
     """Memory that a pass takes above the resting process, by the growth seen at shorter lengths."""
-    grown = grown_bytes(timings)
-    shorter = {seconds: value for seconds, value in grown.items() if seconds <= case.seconds and value > 0}
-    if not shorter:
-        return None
-    longest = max(shorter)
-    exponent = max(1.0, growth_exponent(shorter) or 1.0)
-    return shorter[longest] * (case.seconds / longest) ** exponent
-
-
-def grown_bytes(timings: Sequence[Timing]) -> dict[float, float]:
-    """The median growth of memory above the resting process, by length."""
-    found: dict[float, list[float]] = {}
-    for timing in timings:
-        if timing.peak_bytes is not None and timing.rest_bytes is not None:
-            found.setdefault(timing.seconds, []).append(timing.peak_bytes - timing.rest_bytes)
-    return {seconds: percentile(values, 50) for seconds, values in found.items()}
+    return expected_growth(grown_bytes(timings), case.seconds)
