@@ -18,7 +18,7 @@ from polsess.checkpoints import list_published
 from polsess.checkpoints.formats import READERS
 from polsess.cli.main import app
 from polsess.models import list_models, list_presets
-from polsess.overview import architectures, describe_model, read_literature, select
+from polsess.overview import describe_model, read_literature, select, stored_architectures
 from polsess.overview.measuring import measure_architecture
 from polsess.schema import ConfigError
 
@@ -69,13 +69,13 @@ def test_an_architecture_is_measured_when_its_file_has_changed_or_is_not_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stored = describe_model("skim")
-    facts = architectures.stored_architectures()["skim"]
+    facts = stored_architectures()["skim"]
     wrong = {**facts["architecture"], "title": "a title that the file no longer has"}
     monkeypatch.setitem(facts, "architecture", wrong)
     assert describe_model("skim").title == wrong["title"]  # the file is the stored one: nothing is measured
     monkeypatch.setitem(facts, "source", "")
     assert describe_model("skim") == stored
-    monkeypatch.delitem(architectures.stored_architectures(), "skim")
+    monkeypatch.delitem(stored_architectures(), "skim")
     assert describe_model("skim") == replace(stored, golden_errors=())
 
 

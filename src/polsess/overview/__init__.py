@@ -4,17 +4,19 @@ from polsess.overview.architectures import (
     Architecture,
     GoldenError,
     Preset,
-    architecture_sources,
-    describe_model,
     format_causality,
     format_macs,
     format_size,
+)
+from polsess.overview.literature import Literature, Score, published_scores, read_literature
+from polsess.overview.selection import checkpoint_record, model_record, select
+from polsess.overview.stored_facts import (
+    architecture_sources,
+    describe_model,
     list_architectures,
     source_digest,
     stored_architectures,
 )
-from polsess.overview.literature import Literature, Score, published_scores, read_literature
-from polsess.overview.selection import checkpoint_record, model_record, select
 
 __all__ = [
     "Architecture",

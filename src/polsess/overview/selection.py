@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from polsess.checkpoints import Published, list_published
-from polsess.overview.architectures import Architecture, describe_model, list_architectures
+from polsess.overview.architectures import Architecture
 from polsess.overview.literature import read_literature
+from polsess.overview.stored_facts import describe_model, list_architectures
 from polsess.schema import ConfigError, suggest
 
 
