@@ -20,6 +20,7 @@ from torch import Tensor
 from polsess.registry import Registry
 from polsess.schema import Schema
 from polsess.tasks import Task
+from polsess.timelines import Timeline
 
 
 class Split(StrEnum):
@@ -45,6 +46,8 @@ class Example:
     """Unique within the split; names the rows of result tables."""
     metadata: dict[str, str | float] = field(default_factory=dict)
     """Conditions to stratify by, e.g. the speakers and the ratio of their levels."""
+    timeline: Timeline = ()
+    """Who talks when, where the corpus knows it."""
 
 
 class CorpusConfig(Schema):

@@ -94,7 +94,7 @@ class SpeechClips(Corpus):
                 f"data.corpus: clean mixtures are what task {task} asks for; add noise, or rooms with target "
                 "dry, of probability 1."
             )
-        clips = _list_clips(config.metadata, split)
+        clips = list_clips(config.metadata, split)
         self.clips_of: dict[str, list[Clip]] = {}
         for clip in clips:
             self.clips_of.setdefault(clip.speaker, []).append(clip)
@@ -104,7 +104,7 @@ class SpeechClips(Corpus):
                 f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a mixture needs "
                 f"{config.num_speakers}."
             )
-        self.audio = {clip.path: _load(clip.path, config.sample_rate) for clip in clips}
+        self.audio = {clip.path: load_clip(clip.path, config.sample_rate) for clip in clips}
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The clips of each speaker, noise and rooms."""
@@ -171,7 +171,8 @@ class SpeechClips(Corpus):
         return (voices * (gain * peak_factor(gain * voices.sum(0)))).astype(np.float32)
 
 
-def _list_clips(place: Path, split: Split) -> list[Clip]:
+def list_clips(place: Path, split: Split) -> list[Clip]:
+    """The clips of one split: of a CSV, or of a folder with one sub-folder per speaker."""
     if not place.is_dir():
         return _read_metadata(place, split)
     sources = split_sources(list_sources(place, speech=True), split, by_label=True, strict=True)
@@ -203,7 +204,8 @@ def _locate(metadata: Path, name: str, row: int) -> Path:
     raise FileNotFoundError(f"{metadata}, row {row}: no file '{name}' beside it or beside its folder.")
 
 
-def _load(path: Path, sample_rate: int) -> Samples:
+def load_clip(path: Path, sample_rate: int) -> Samples:
+    """The mean of a clip's channels at a rate in Hz, ``[T]``."""
     audio, rate = read_audio(path)
     samples: Samples = resample(audio.mean(0), rate, sample_rate).numpy()
     return samples

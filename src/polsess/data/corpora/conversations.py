@@ -1,0 +1,458 @@
+"""Conversations made of single-speaker clips: voices take turns, pause, interrupt and say "mhm".
+
+Every item is planned first (who talks from when to when), then filled with speech. The statistics of turns
+and pauses follow what is measured on real talk (AMI, NOTSOFAR, AISHELL-4: pauses with a median of 0.2 to
+0.7 s, about half of the changes of speaker overlap, 36 to 48 % of the overlaps last less than half a second).
+
+Shapes: S speakers, C references, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from polsess.audio import Samples
+from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
+from polsess.data.corpora.speech_clips import Clip, list_clips, load_clip
+from polsess.data.mixing import (
+    Range,
+    change_speed,
+    check_range,
+    colour,
+    draw_speed,
+    peak_factor,
+    rms,
+)
+from polsess.data.surroundings import NoiseConfig, RoomConfig, Surrounded, Surroundings
+from polsess.schema import Schema
+from polsess.tasks import Task
+from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
+
+_FRAME_SECONDS = 0.01
+_SPEECH_RANGE_DB = 30.0
+"""Frames this far below the loud ones of a clip are pauses."""
+_JOIN_SECONDS = 0.2
+"""Shorter gaps within one speaker's talk belong to it."""
+_FADE_SECONDS = 0.01
+_SEARCH_STEPS = 12
+_MOST_BY_TURNS = 0.4
+"""Overlap that conversations with turns reach; beyond it each voice talks by itself."""
+_LONGEST_TURN_SECONDS = 20.0
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class TurnConfig(Schema):
+    """How long people talk and pause: log-normal lengths, by their median and the spread of the logarithm."""
+
+    median_seconds: float = Field(default=2.5, gt=0)
+    """Median length of a turn."""
+    spread: float = Field(default=0.8, ge=0, le=2)
+    """Standard deviation of the natural logarithm of a turn's length."""
+    pause_median_seconds: float = Field(default=0.4, gt=0)
+    """Median length of the pauses between turns that do not overlap."""
+    pause_spread: float = Field(default=1.0, ge=0, le=2)
+    """Standard deviation of the natural logarithm of a pause's length."""
+    change_probability: float = Field(default=0.8, ge=0, le=1)
+    """Probability that another speaker takes the next turn."""
+    backchannel_rate: float = Field(default=6.0, ge=0)
+    """Listeners' short words ("mhm") per minute of talk, at most; fewer where little overlap is wanted."""
+    backchannel_seconds: Range = (0.25, 0.9)
+    """Their lengths, uniform."""
+
+
+class ConversationsConfig(CorpusConfig):
+    """Where the clips are and how the conversations go."""
+
+    corpus_type: Literal["conversations"] = "conversations"
+    segment_seconds: float | None = Field(default=8.0, gt=0)
+    """Length of training examples, which begin anywhere in a conversation; null for whole ones."""
+    metadata: Path
+    """The CSV that lists the clips, or a folder of them; as of the corpus ``speech_clips``."""
+    num_speakers: int = Field(default=2, ge=1, le=8)
+    """References of an item, and the most voices in it; references beyond the voices are silent."""
+    voice_shares: tuple[float, ...] = ()
+    """Shares of items with 0, 1, 2, ... voices, e.g. [0.05, 0.25, 0.7]; empty for all voices in each."""
+    overlap_range: Range = (0.0, 0.4)
+    """Time in which several talk over time in which anybody does, uniform; at 1 all talk throughout."""
+    full_overlap_probability: float = Field(default=0.0, ge=0, le=1)
+    """Share of the items in which all voices talk throughout, whatever ``overlap_range`` says."""
+    turns: TurnConfig = TurnConfig()
+    conversation_seconds: float = Field(default=60.0, gt=0, le=7200)
+    """Length of the conversations of validation and test."""
+    level_range_db: Range = (-5.0, 5.0)
+    """The level of every voice relative to a common one, uniform in dB."""
+    turn_level_deviation_db: float = Field(default=1.5, ge=0, le=10)
+    """Standard deviation of the level of a voice from turn to turn."""
+    gain_range_db: Range = (-10.0, 0.0)
+    """Training only: a common gain of the mixture, uniform in dB."""
+    speed_range: Range = (1.0, 1.0)
+    """Training only: playing speed of every voice, uniform; pitch changes with it."""
+    equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
+    """Training only: standard deviation of a random, smooth gain over frequency, for every voice."""
+    noise: tuple[NoiseConfig, ...] = ()
+    """Noise in every split, of that split's recordings; fixed by index in validation and test."""
+    rooms: RoomConfig | None = None
+    """Rooms in every split, likewise."""
+    examples_per_epoch: int = Field(default=2000, ge=1)
+    """Training draws that make an epoch."""
+    evaluation_examples: int = Field(default=40, ge=1)
+    """Fixed conversations of validation and of test, each."""
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> ConversationsConfig:
+        check_range("overlap_range", self.overlap_range, 0, 1)
+        check_range("level_range_db", self.level_range_db, -60, 60)
+        check_range("gain_range_db", self.gain_range_db, -60, 60)
+        check_range("speed_range", self.speed_range, 0.5, 2.0)
+        check_range("turns.backchannel_seconds", self.turns.backchannel_seconds, 0.1, 5.0)
+        shares = self.voice_shares
+        if shares and (len(shares) > self.num_speakers + 1 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(
+                f"voice_shares: expected at most {self.num_speakers + 1} shares from 0 up with the sum 1 (of "
+                f"items with 0 to {self.num_speakers} voices), got {list(shares)}."
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class PlannedTurn:
+    """Who talks from when to when, in seconds; times may lie before the beginning of the item."""
+
+    voice: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One turn before it has a place."""
+
+    voice: int
+    seconds: float
+    pause: float
+    rank: float
+    """Uniform; the turn overlaps the one before if the intensity is above it."""
+    amount: float
+    """The share of the shorter of both turns by which they then overlap."""
+    backchannels: tuple[tuple[int, float, float, float], ...]
+    """Voice, place within the turn (0 to 1), length in seconds and rank of each."""
+
+
+def plan_turns(
+    random: np.random.Generator,
+    num_voices: int,
+    seconds: float,
+    overlap: float,
+    config: TurnConfig,
+    lead: float = 0.0,
+) -> list[PlannedTurn]:
+    """Who talks when in a conversation.
+
+    At most two voices talk at once, unless all talk throughout.
+
+    Args:
+        random: What is drawn from.
+        num_voices: S.
+        seconds: Length of the item.
+        overlap: Wanted time of several voices over time of any. Up to 0.4 people take turns; above that each
+            talks on without heed of the others; from 0.95 up all talk throughout.
+        config: Lengths of turns and pauses.
+        lead: How long the conversation has gone on when the item begins.
+    """
+    if num_voices == 0:
+        return []
+    if num_voices > 1 and overlap >= 0.95:
+        return [PlannedTurn(voice, 0.0, seconds) for voice in range(num_voices)]
+    if num_voices > 1 and overlap > _MOST_BY_TURNS:
+        return _talk_independently(random, num_voices, seconds, overlap, config)
+    draws = _draw_turns(random, num_voices, seconds + lead, config)
+    low, high = 0.0, 2.0
+    for _ in range(_SEARCH_STEPS if num_voices > 1 and overlap > 0 else 0):
+        middle = (low + high) / 2
+        share = _overlap_of(_lay_out(draws, middle, lead), seconds)
+        low, high = (middle, high) if share < overlap else (low, middle)
+    return [turn for turn in _lay_out(draws, low, lead) if turn.end > 0 and turn.start < seconds]
+
+
+def _talk_independently(
+    random: np.random.Generator, num_voices: int, seconds: float, overlap: float, config: TurnConfig
+) -> list[PlannedTurn]:
+    """Every voice talks and pauses by itself; two that talk a share p of the time overlap for p / (2 - p)."""
+    share = 2 * overlap / (1 + overlap)
+    turns = []
+    for voice in range(num_voices):
+        lengths = random.lognormal(np.log(config.median_seconds), config.spread, 64)
+        time = -random.uniform(0.0, config.median_seconds)
+        while time < seconds:
+            length = float(np.clip(random.choice(lengths), 0.4, _LONGEST_TURN_SECONDS))
+            turns.append(PlannedTurn(voice, time, time + length))
+            pause = random.exponential(float(lengths.mean()) * (1 - share) / share)
+            time += length + max(_JOIN_SECONDS, pause)
+    return sorted((turn for turn in turns if turn.end > 0), key=lambda turn: turn.start)
+
+
+def _draw_turns(
+    random: np.random.Generator, num_voices: int, seconds: float, config: TurnConfig
+) -> list[_Draw]:
+    """Turns that fill the time even if each lies within the one before it."""
+    weights = random.dirichlet(np.full(num_voices, 5.0))
+    voice, filled = int(random.integers(num_voices)), 0.0
+    draws: list[_Draw] = []
+    while filled < 2 * seconds + 1 and len(draws) < 10_000:
+        if draws and num_voices > 1 and random.random() < config.change_probability:
+            others = np.delete(np.arange(num_voices), voice)
+            voice = int(random.choice(others, p=weights[others] / weights[others].sum()))
+        length = float(
+            np.clip(
+                random.lognormal(np.log(config.median_seconds), config.spread), 0.4, _LONGEST_TURN_SECONDS
+            )
+        )
+        pause = float(
+            min(
+                random.lognormal(np.log(config.pause_median_seconds), config.pause_spread),
+                _LONGEST_PAUSE_SECONDS,
+            )
+        )
+        count = int(random.poisson(config.backchannel_rate * length / 60)) if num_voices > 1 else 0
+        backchannels = tuple(
+            (
+                int(random.choice(np.delete(np.arange(num_voices), voice))),
+                float(random.random()),
+                float(random.uniform(*config.backchannel_seconds)),
+                float(random.random()),
+            )
+            for _ in range(count)
+        )
+        draws.append(
+            _Draw(voice, length, pause, float(random.random()), float(random.beta(1.0, 2.5)), backchannels)
+        )
+        filled += length
+    return draws
+
+
+def _lay_out(draws: Sequence[_Draw], intensity: float, lead: float) -> list[PlannedTurn]:
+    """Give every turn its place; the more intense, the more of them overlap, from 1 up the further."""
+    turns: list[PlannedTurn] = []
+    free: dict[int, float] = {}  # when each voice is done
+    before: _Draw | None = None
+    end = -lead
+    for draw in draws:
+        start = end + draw.pause
+        if before is not None and before.voice != draw.voice and draw.rank < intensity:
+            amount = draw.amount + (1 - draw.amount) * max(0.0, intensity - 1)
+            start = end - amount * min(draw.seconds, before.seconds)
+        earliest = sorted(free.values())[-2] if len(free) > 1 else -np.inf  # no more than two at once
+        start = max(start, earliest, free.get(draw.voice, -np.inf) + _JOIN_SECONDS)
+        turns.append(PlannedTurn(draw.voice, start, start + draw.seconds))
+        free[draw.voice] = start + draw.seconds
+        for voice, place, length, rank in draw.backchannels:
+            begin = max(start + place * draw.seconds, free.get(voice, -np.inf) + _JOIN_SECONDS)
+            others = [time for other, time in free.items() if other not in (voice, draw.voice)]
+            if (
+                rank < intensity
+                and begin + length <= start + draw.seconds
+                and begin >= max(others, default=begin)
+            ):
+                turns.append(PlannedTurn(voice, begin, begin + length))
+                free[voice] = begin + length
+        end, before = max(end, start + draw.seconds), draw
+    return turns
+
+
+def _overlap_of(turns: Sequence[PlannedTurn], seconds: float) -> float:
+    return overlap_share(
+        tuple(
+            Turn(max(turn.start, 0.0), min(turn.end, seconds), str(turn.voice))
+            for turn in turns
+            if turn.end > 0 and turn.start < seconds
+        )
+    )
+
+
+@register_corpus("conversations", ConversationsConfig)
+class Conversations(Corpus):
+    """Conversations of the voices of one split, whose clips are held in memory."""
+
+    config: ConversationsConfig
+
+    def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
+        super().__init__(config, split, task, seed)
+        self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
+        clips = list_clips(config.metadata, split)
+        self.clips_of: dict[str, list[Clip]] = {}
+        for clip in clips:
+            self.clips_of.setdefault(clip.speaker, []).append(clip)
+        self.speakers = sorted(self.clips_of)
+        if len(self.speakers) < config.num_speakers:
+            raise ValueError(
+                f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a conversation "
+                f"needs {config.num_speakers}."
+            )
+        self.audio = {
+            clip.path: _at_full_level(load_clip(clip.path, config.sample_rate), config.sample_rate)
+            for clip in clips
+        }
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The clips of each speaker, and what surrounds them."""
+        for speaker in self.speakers:
+            for clip in self.clips_of[speaker]:
+                yield f"{speaker} {clip.path.name}", clip.path
+        yield from self.surroundings.inventory()
+
+    @property
+    def num_sources(self) -> int:
+        """C, as the task asks for."""
+        return self.task.num_sources(self.config.num_speakers)
+
+    def __len__(self) -> int:
+        training = self.split is Split.TRAIN
+        return self.config.examples_per_epoch if training else self.config.evaluation_examples
+
+    def example(self, epoch: int, index: int) -> Example:
+        config, random = self.config, self.random(epoch, index)
+        training = self.split is Split.TRAIN
+        seconds = (
+            config.segment_seconds if training and config.segment_seconds else config.conversation_seconds
+        )
+        num_voices = self._draw_count(random)
+        overlap = random.uniform(*config.overlap_range)
+        if random.random() < config.full_overlap_probability:
+            overlap = 1.0
+        lead = random.uniform(0.0, 8.0) if training else 0.0
+        turns = plan_turns(random, num_voices, seconds, overlap, config.turns, lead)
+        chosen = random.choice(len(self.speakers), max(num_voices, 1), replace=False)
+        names = [self.speakers[i] for i in chosen]
+        num_samples = round(seconds * config.sample_rate)
+        voices, timeline = self._render(random, names, turns, num_samples)
+        scene = self._surround(random, voices, silent=num_voices == 0)
+        mixture = scene.voices.sum(0) + scene.noise
+        gain = 10 ** (random.uniform(*config.gain_range_db) / 20) if training else 1.0
+        factor = np.float32(gain * peak_factor(gain * mixture))
+        speakers = np.zeros((config.num_speakers, num_samples), np.float32)
+        speakers[: len(scene.references)] = scene.references
+        metadata: dict[str, str | float] = {
+            "speakers": "-".join(names[:num_voices]) or "none",
+            "sexes": "".join(self.clips_of[name][0].sex for name in names[:num_voices]) or "-",
+            "voices": str(num_voices),
+            "overlap": round(overlap_share(timeline), 3),
+        }
+        return Example(
+            mixture=torch.from_numpy(mixture * factor),
+            references=self.task.references(torch.from_numpy(speakers * factor)),
+            identifier=f"{self.split}-{epoch if training else 0}-{index:05d}",
+            metadata=metadata | scene.metadata,
+            timeline=timeline,
+        )
+
+    def _draw_count(self, random: np.random.Generator) -> int:
+        shares = self.config.voice_shares
+        return int(random.choice(len(shares), p=shares)) if shares else self.config.num_speakers
+
+    def _render(
+        self,
+        random: np.random.Generator,
+        names: Sequence[str],
+        turns: Sequence[PlannedTurn],
+        num_samples: int,
+    ) -> tuple[Samples, Timeline]:
+        """Fill the turns with speech: voices ``[S, T]`` and when each is really heard."""
+        config, rate = self.config, self.config.sample_rate
+        voices = np.zeros((len(names), num_samples), np.float32)
+        levels = random.uniform(*config.level_range_db, len(names))
+        speeds = [
+            draw_speed(random, config.speed_range) if self.split is Split.TRAIN else 1000 for _ in names
+        ]
+        heard: list[Turn] = []
+        for turn in turns:
+            first, last = (round(time * rate) for time in (turn.start, turn.end))
+            name, level = (
+                names[turn.voice],
+                levels[turn.voice] + random.normal(0.0, config.turn_level_deviation_db),
+            )
+            speech = self._speech(random, name, last - first, speeds[turn.voice])
+            begin, end = max(first, 0), min(last, num_samples)
+            piece = speech[begin - first : end - first]
+            if len(piece) == 0:
+                continue
+            heard += [
+                Turn(begin / rate + start, begin / rate + stop, name)
+                for start, stop in find_speech(piece, rate)
+            ]
+            voices[turn.voice, begin:end] += piece * np.float32(10 ** (level / 20))
+        if self.split is Split.TRAIN and config.equaliser_db:
+            voices = np.stack([colour(voice, config.equaliser_db, random) for voice in voices])
+        return voices, sorted_timeline(heard, join_seconds=_JOIN_SECONDS)
+
+    def _speech(self, random: np.random.Generator, name: str, num_samples: int, speed: int) -> Samples:
+        """Talk of one voice, ``[num_samples]``; short clips follow each other."""
+        clips, rate = self.clips_of[name], self.config.sample_rate
+        needed = num_samples * speed // 1000 + 1
+        pieces: list[Samples] = []
+        while needed > 0:
+            audio = self.audio[clips[int(random.integers(len(clips)))].path]
+            start = int(random.integers(max(0, len(audio) - needed) + 1))
+            pieces.append(audio[start : start + needed])
+            needed -= len(pieces[-1])
+        speech = change_speed(np.concatenate(pieces), speed, rate, rate)[:num_samples]
+        speech = np.pad(speech, (0, num_samples - len(speech)))
+        fade = min(round(_FADE_SECONDS * rate), num_samples // 2)
+        ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+        speech[:fade] *= ramp
+        speech[num_samples - fade :] *= ramp[::-1]
+        return speech
+
+    def _surround(self, random: np.random.Generator, voices: Samples, *, silent: bool) -> Surrounded:
+        """Rooms and noise; an item without voices keeps the noise of one whose voice is then left out."""
+        if not silent:
+            return self.surroundings.surround(random, voices)
+        stand_in = self._speech(random, self.speakers[0], voices.shape[-1], 1000)[None]
+        scene = self.surroundings.surround(random, stand_in)
+        nothing = np.zeros_like(voices)
+        return Surrounded(nothing, nothing, scene.noise, scene.metadata)
+
+
+def find_speech(samples: Samples, sample_rate: int) -> list[tuple[float, float]]:
+    """Where one voice is heard in clean speech whose loud frames have an RMS of about 0.1.
+
+    Args:
+        samples: ``[T]``.
+        sample_rate: In Hz.
+
+    Returns:
+        Start and end of every stretch in seconds.
+    """
+    active = np.flatnonzero(_frame_rms(samples, sample_rate) > _LOUD * 10 ** (-_SPEECH_RANGE_DB / 20))
+    if len(active) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(active) * _FRAME_SECONDS > _JOIN_SECONDS)
+    starts, ends = active[np.concatenate([[0], breaks + 1])], active[np.concatenate([breaks, [-1]])] + 1
+    length = len(samples) / sample_rate
+    return [
+        (float(start * _FRAME_SECONDS), float(min(end * _FRAME_SECONDS, length)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+_LOUD = 0.1
+"""RMS that the loud frames of every clip are brought to."""
+
+
+def _at_full_level(samples: Samples, sample_rate: int) -> Samples:
+    loud = np.quantile(_frame_rms(samples, sample_rate), 0.9)
+    return samples * np.float32(_LOUD / loud) if loud > 1e-5 else samples
+
+
+def _frame_rms(samples: Samples, sample_rate: int) -> NDArray[np.float64]:
+    frame = max(1, round(_FRAME_SECONDS * sample_rate))
+    count = -(-len(samples) // frame)
+    padded = np.pad(samples, (0, count * frame - len(samples)))
+    return rms(padded.reshape(count, frame))[:, 0]

@@ -1,0 +1,168 @@
+"""Who speaks when: turns with times in seconds, and the RTTM format that the field exchanges them in.
+
+RTTM: NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan", appendix A.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FIELDS = 9
+"""Fields that an RTTM line has at least; the tenth, the look-ahead, is often left out."""
+
+
+class TimelineError(ValueError):
+    """A timeline cannot be read; the message names the file and the line."""
+
+
+@dataclass(frozen=True, order=True)
+class Turn:
+    """One stretch in which one speaker talks."""
+
+    start: float
+    """In seconds from the beginning of the recording."""
+    end: float
+    """In seconds; after the start."""
+    speaker: str
+
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.end - self.start
+
+
+Timeline = tuple[Turn, ...]
+"""The turns of one recording, by start; those of one speaker do not overlap."""
+
+
+def sorted_timeline(turns: Iterable[Turn], *, join_seconds: float = 0.0) -> Timeline:
+    """Sort turns by start and join those of one speaker that touch or overlap.
+
+    Args:
+        turns: In any order.
+        join_seconds: Pauses within one speaker's talk up to this long are closed.
+    """
+    last: dict[str, Turn] = {}
+    done: list[Turn] = []
+    for turn in sorted(turns):
+        before = last.get(turn.speaker)
+        if before is not None and turn.start <= before.end + join_seconds:
+            last[turn.speaker] = Turn(before.start, max(before.end, turn.end), turn.speaker)
+            continue
+        if before is not None:
+            done.append(before)
+        last[turn.speaker] = turn
+    return tuple(sorted([*done, *last.values()]))
+
+
+def list_speakers(timeline: Timeline) -> tuple[str, ...]:
+    """The speakers in the order in which they are first heard."""
+    return tuple(dict.fromkeys(turn.speaker for turn in timeline))
+
+
+def activity(
+    timeline: Timeline, speakers: Sequence[str], num_frames: int, hop_seconds: float
+) -> NDArray[np.bool_]:
+    """Whether each speaker talks in the middle of each frame.
+
+    Returns:
+        ``[S, L]`` for S speakers and L frames.
+    """
+    frames = np.zeros((len(speakers), num_frames), np.bool_)
+    row = {speaker: number for number, speaker in enumerate(speakers)}
+    for turn in timeline:
+        if turn.speaker in row:
+            first, last = (max(0, math.ceil(time / hop_seconds - 0.5)) for time in (turn.start, turn.end))
+            frames[row[turn.speaker], first:last] = True
+    return frames
+
+
+def turns_of(active: NDArray[np.bool_], speakers: Sequence[str], hop_seconds: float) -> Timeline:
+    """The turns in which frames are active; the counterpart of ``activity``.
+
+    Args:
+        active: ``[S, L]``.
+        speakers: S names.
+        hop_seconds: From one frame to the next.
+    """
+    turns = []
+    for speaker, row in zip(speakers, active, strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+        turns += [
+            Turn(float(start * hop_seconds), float(end * hop_seconds), speaker)
+            for start, end in edges.reshape(-1, 2)
+        ]
+    return tuple(sorted(turns))
+
+
+def overlap_share(timeline: Timeline) -> float:
+    """Time in which several talk over time in which anybody does; 0 for an empty timeline."""
+    edges = sorted([(turn.start, 1) for turn in timeline] + [(turn.end, -1) for turn in timeline])
+    speech = overlap = 0.0
+    talking, before = 0, 0.0
+    for time, change in edges:
+        speech += (time - before) * (talking >= 1)
+        overlap += (time - before) * (talking >= 2)
+        talking, before = talking + change, time
+    return overlap / speech if speech else 0.0
+
+
+def write_rttm(timeline: Timeline, recording: str) -> str:
+    """The lines of an RTTM file.
+
+    Args:
+        timeline: Turns; spaces in names become underscores, since fields are divided by them.
+        recording: The file's name in the second field.
+    """
+    name = "_".join(recording.split()) or "recording"
+    return "".join(
+        f"SPEAKER {name} 1 {turn.start:.3f} {turn.duration:.3f} <NA> <NA> "
+        f"{'_'.join(turn.speaker.split()) or 'speaker'} <NA> <NA>\n"
+        for turn in timeline
+    )
+
+
+def read_rttm(path: Path) -> dict[str, Timeline]:
+    """The timelines of an RTTM file by recording.
+
+    Args:
+        path: A text file; lines of other types than SPEAKER, empty ones and comments (``;``) are passed over.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TimelineError: If a line is wrong; the message names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise TimelineError(f"{path}: is no text in UTF-8, as RTTM is.") from None
+    turns: dict[str, list[Turn]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith(";") or fields[0] != "SPEAKER":
+            continue
+        if len(fields) < _FIELDS:
+            raise TimelineError(
+                f"{path}, line {number}: expected at least {_FIELDS} fields (SPEAKER file channel start "
+                f"duration <NA> <NA> speaker <NA>), got {len(fields)}."
+            )
+        start, duration = (_seconds(path, number, fields[index]) for index in (3, 4))
+        if duration > 0:
+            turns.setdefault(fields[1], []).append(Turn(start, start + duration, fields[7]))
+    return {recording: sorted_timeline(found) for recording, found in turns.items()}
+
+
+def _seconds(path: Path, number: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise TimelineError(f"{path}, line {number}: expected seconds from 0 up, got '{text}'.")
+    return value
