@@ -78,7 +78,8 @@ def _group(
     said = [element("p", each, class_="problem") for each in problems]
     listening = sections.section("Listen", *said, *made, note=_HOW_TO_PLAY) if made or said else Markup()
     first = group.runs[0].evaluation
-    size = f"{len(first.rows)} utterances, list {first.list_hash}, {first.settings.get('sample_rate', 'unknown')} Hz"
+    rate = first.settings.get("sample_rate", "unknown")
+    size = f"{len(first.rows)} utterances, list {first.list_hash}, {rate} Hz"
     parts = [
         element("h2", group.title),
         element("p", size, class_="note"),
