@@ -1,4 +1,4 @@
-"""Classes by name: what a configuration may call for, and nothing else."""
+"""Classes by name: only registered classes can be built from a configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Registry(dict[str, type[T]], Generic[T]):
     """A dictionary from names to classes that refuses a second owner and explains an unknown name.
 
     Args:
-        kind: What the classes are, for messages, e.g. ``"model"``.
+        kind: Kind of the classes, for messages, e.g. ``"model"``.
     """
 
     def __init__(self, kind: str) -> None:

@@ -30,7 +30,7 @@ def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
     scale = (estimate * reference).sum(-1) / (energy + _floor(energy))
     target = scale.unsqueeze(-1) * reference
     error = _energy(estimate - target)
-    # An error is small beside what the estimate holds, whose level is free.
+    # The floor follows the energy of the estimate, whose level is free.
     return _decibels(_energy(target) / (error + _floor(_energy(estimate))))
 
 
@@ -80,9 +80,9 @@ def _energy(signal: Tensor) -> Tensor:
 
 
 def _floor(energy: Tensor) -> Tensor:
-    """What is added to an energy that divides: small beside the signal's own, and beside one.
+    """Addend of an energy in a denominator: small beside the signal's own energy, and beside one.
 
-    Loud signals have the floor of other toolkits to the bit; quiet ones lose nothing to it.
+    For loud signals it is exactly that of other toolkits; quiet ones are not biased by it.
     """
     return _FLOOR * energy.detach().clamp(max=1.0) + _SILENCE
 

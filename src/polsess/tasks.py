@@ -1,4 +1,4 @@
-"""The three tasks of PolSESS and what each asks of a model.
+"""The three tasks of PolSESS: the signals that a model estimates in each.
 
 ES enhances one speaker of the conversation, EB enhances both speakers as one signal, SB separates both
 speakers. Source: the PolSESS corpus and its research report.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Task(StrEnum):
-    """What a model is asked to give back from a mixture."""
+    """Signals that a model estimates from a mixture."""
 
     ES = "ES"
     """Enhance one speaker: the first speaker alone."""
@@ -22,11 +22,11 @@ class Task(StrEnum):
     """Separate both: one estimate per speaker."""
 
     def num_sources(self, num_speakers: int = 2) -> int:
-        """The number of estimates that this task asks of a model."""
+        """Number of estimates of a model for this task."""
         return num_speakers if self is Task.SB else 1
 
     def references(self, speakers: Tensor) -> Tensor:
-        """The signals that the estimates are compared with.
+        """Reference signals of the estimates.
 
         Args:
             speakers: The clean speech of every speaker, ``[..., S, T]``.

@@ -1,4 +1,4 @@
-"""What dual-path models share, computed channels first and by loops over frames and chunks."""
+"""Parts of dual-path models, computed channels first and by loops over frames and chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered model must do. A new model is held to this without an edit here."""
+"""Contract of every registered model; a new model is tested without an edit here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tiny(name: str, **overrides: object) -> SeparationModel:
 
 
 def mixtures(batch: int, samples: int) -> Tensor:
-    """Noise with an envelope, so that neither frames nor items are alike."""
+    """Noise with an envelope, so that frames and items differ."""
     envelope = 0.3 + torch.rand(batch, samples // 50 + 1).repeat_interleave(50, 1)[:, :samples]
     return torch.randn(batch, samples) * envelope
 

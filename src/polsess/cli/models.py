@@ -1,4 +1,4 @@
-"""`polsess models`: which architectures and which published weights there are."""
+"""`polsess models`: lists of architectures and of published weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def register(app: typer.Typer) -> None:
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="An architecture, or a published model's id on the hub."),
+        typer.Argument(
+            metavar="[NAME]", help="Name of an architecture, or id of published weights on the hub."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print data for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
 ) -> None:
     """List architectures with their sizes, and published weights with licence and score."""

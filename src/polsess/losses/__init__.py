@@ -1,4 +1,4 @@
-"""What training minimises; always computed in float32 under any autocast."""
+"""Objectives of training, computed in float32 under any autocast."""
 
 from polsess.losses.mixture_invariant import (
     MixtureInvariantLoss,

@@ -1,7 +1,7 @@
 """Unsupervised training on mixtures of mixtures (MixIT).
 
-Wisdom, Tzinis, Erdogan, Weiss, Wilson, Hershey (2020), https://arxiv.org/abs/2006.12701. The network hears
-the sum of N mixtures and estimates M sources; these are dealt out to the mixtures so that the sums fit.
+Wisdom, Tzinis, Erdogan, Weiss, Wilson, Hershey (2020), https://arxiv.org/abs/2006.12701. The network
+separates the sum of N mixtures into M estimates, which are assigned to the mixtures so that their sums fit.
 
 Shapes: B batch, M estimates, N mixtures, T samples.
 """
@@ -23,7 +23,7 @@ _MAX_ASSIGNMENTS = 4096
 
 
 class MixtureInvariantLossConfig(Schema):
-    """What is added up, and how close an estimate may come before it stops to count."""
+    """Number of mixtures in the sum, and the bound of the ratio."""
 
     num_mixtures: int = Field(default=2, ge=2, le=4)
     """N, mixtures of the corpus that make one training example."""
@@ -34,7 +34,7 @@ class MixtureInvariantLossConfig(Schema):
 def mixture_invariant(
     score: Callable[[Tensor, Tensor], Tensor], estimates: Tensor, mixtures: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The mean score of the mixtures under the best dealing out of estimates.
+    """The mean score of the mixtures under the best assignment of estimates.
 
     Args:
         score: From (estimate, mixture), ``[..., T]`` each, to ``[...]``; the higher the better.

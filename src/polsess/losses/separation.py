@@ -1,4 +1,4 @@
-"""What training minimises: negative signal ratios under the best assignment of estimates to references.
+"""The training objective: negative signal ratios under the best assignment of estimates to references.
 
 Utterance-level permutation-invariant training (uPIT): Kolbaek et al. (2017), https://arxiv.org/abs/1703.06284.
 Losses are computed in float32 under any autocast.
@@ -32,11 +32,11 @@ SIGNAL_RATIOS: dict[str, SignalRatio] = {"si_snr": si_snr, "snr": snr, "sd_sdr":
 
 
 class LossConfig(Schema):
-    """Which ratio is maximised, and when an utterance is good enough."""
+    """The ratio to maximise, its bounds, and further terms."""
 
     name: Literal["si_snr", "snr", "sd_sdr", "mixit"] = "si_snr"
     """The signal ratio; SI-SNR has its means removed. ``mixit`` needs no references: mixtures are added up,
-    and the estimates must make each of them."""
+    and sums of estimates are compared with each of them."""
     mixit: MixtureInvariantLossConfig | None = None
     """Options of ``mixit``; null for its defaults."""
     discard_above_db: float | None = None
@@ -46,7 +46,7 @@ class LossConfig(Schema):
     auxiliary_weight: float = Field(default=0.4, ge=0.0, le=1.0)
     """Share of the auxiliary estimates, for models that have them."""
     spectral: SpectralLossConfig | None = None
-    """Adds the distance of magnitude spectra at several resolutions, in the order that the ratio found."""
+    """Adds the distance of magnitude spectra at several resolutions, in the best order for the ratio."""
 
     @property
     def num_mixtures(self) -> int:
@@ -118,7 +118,7 @@ class SeparationLoss:
             return (1 - weight) * loss + weight * extra
 
     def score(self, estimates: Tensor, references: Tensor) -> Tensor:
-        """The mean SI-SNR of each item in dB, ``[B]``, in the order or dealing out that is best."""
+        """The mean SI-SNR of each item in dB, ``[B]``, under the best order or assignment."""
         assign = permutation_invariant if self.mixit is None else mixture_invariant
         values, _ = assign(si_snr, estimates, references)
         return values

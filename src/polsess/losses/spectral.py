@@ -19,7 +19,7 @@ _FLOOR = (
 
 
 class SpectralLossConfig(Schema):
-    """Resolutions of the spectra and what their distance weighs."""
+    """Resolutions of the spectra and the weight of their distance."""
 
     weight: float = Field(default=1.0, gt=0)
     """dB that a distance of 1 counts as, beside the signal ratio."""

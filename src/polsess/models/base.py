@@ -21,7 +21,7 @@ MAX_SAMPLE_RATE = 768_000
 
 
 class ModelConfig(Schema):
-    """What every model's configuration holds; each model adds its own fields in its own file."""
+    """Fields of every model's configuration; each model adds its own in its own file."""
 
     model_type: str
     """The name under which the model is registered."""
@@ -46,7 +46,7 @@ class SeparationModel(nn.Module, ABC):
     """A network that estimates the sources in a single-channel mixture.
 
     A model writes one method, ``estimate_sources``; this class checks shapes, pads what is too short and
-    restores the length, so that every model behaves alike.
+    restores the length, the same way for every model.
     """
 
     config_class: ClassVar[type[ModelConfig]]

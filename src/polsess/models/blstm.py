@@ -38,8 +38,8 @@ class BLSTMConfig(ModelConfig):
     mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
     """Softmax runs over the sources, so that the masks sum to one; for a single source it is a sigmoid."""
     num_shifts: int = Field(default=1, ge=1)
-    """Outside training: frames begin at this many places within a hop, and the estimates are averaged; the
-    cost grows alike. Defossez et al. (2019), https://arxiv.org/abs/1911.13254, call it the shift trick."""
+    """Outside training: frames begin at this many places within a hop, and the estimates are averaged, at
+    as many times the cost. Defossez et al. (2019), https://arxiv.org/abs/1911.13254, the shift trick."""
 
     @model_validator(mode="after")
     def _shifts_fit(self) -> Self:

@@ -29,7 +29,7 @@ class ConvTasNetConfig(StridedFilterbankConfig):
     model_type: Literal["convtasnet"] = "convtasnet"
     num_filters: int = Field(default=512, ge=1, le=16384)
     encoder_activation: Literal["linear", "relu"] = "linear"
-    """What follows the encoder's filters."""
+    """Activation of the encoder."""
     bottleneck_channels: int = Field(default=128, ge=1, le=16384)
     """B, channels between blocks."""
     hidden_channels: int = Field(default=512, ge=1, le=16384)
@@ -207,7 +207,7 @@ class ConvBlock(nn.Module):
         self.outputs = nn.Conv1d(hidden, width + config.skip_channels, 1, bias=config.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """What the block adds to the paths.
+        """Compute the block's contributions to the residual and the skip path.
 
         Args:
             features: The residual path, ``[B, D, L]``.

@@ -28,7 +28,7 @@ class DPRNNConfig(StridedFilterbankConfig):
     model_type: Literal["dprnn"] = "dprnn"
     num_filters: int = Field(default=64, ge=1, le=16384)
     encoder_activation: Literal["linear", "relu"] = "linear"
-    """What follows the encoder's filters."""
+    """Activation of the encoder."""
     bottleneck_channels: int = Field(default=64, ge=1, le=16384)
     """H, channels between the recurrent networks."""
     bottleneck_bias: bool = True

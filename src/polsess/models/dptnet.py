@@ -47,13 +47,13 @@ class DPTNetConfig(StridedFilterbankConfig):
     num_filters: int = Field(default=64, ge=1, le=16384)
     """N; the transformers' D is N, rounded up to a multiple of the heads by a linear map."""
     encoder_activation: Literal["linear", "relu"] = "relu"
-    """What follows the encoder's filters."""
+    """Activation of the encoder."""
     num_heads: int = Field(default=4, ge=1, le=1024)
     """Attention heads."""
     hidden_size: int = Field(default=256, ge=1, le=16384)
     """Units of each direction of the LSTM in a feed-forward network."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "linear"] = "relu"
-    """What follows the LSTM."""
+    """Activation after the LSTM."""
     inter_bidirectional: bool = True
     """Whether the LSTMs across chunks also run backwards; the attention there sees all chunks in any case."""
     num_blocks: int = Field(default=6, ge=1, le=64)

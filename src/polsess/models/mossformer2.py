@@ -45,7 +45,7 @@ class MossFormer2Config(FilterbankConfig):
     attention_kernel_size: int = Field(default=17, ge=1)
     """Taps of the convolution behind each projection, odd."""
     attention_norm: Literal["scale", "layer"] = "scale"
-    """What stands before each projection of the attention block: one scale for all features, or one each."""
+    """Norm before each projection of the attention block: one scale for all features, or one each."""
     shift_tokens: bool = True
     """Whether the attention sees half of the features one frame late."""
     memory_dim: int = Field(default=256, ge=2, multiple_of=2)
@@ -118,7 +118,7 @@ class MossFormer2(FilterbankModel):
         return self._separate(mixture, None)
 
     def estimate_padded(self, mixture: Tensor, lengths: Tensor) -> Tensor:
-        """See the base class; one pass for all lengths, whose statistics and attention leave padding out."""
+        """As in the base class, in one pass: statistics and attention leave the padding out."""
         padded = self._pad_short(mixture)
         samples = lengths.to(padded.device).clamp(min=self.minimum_samples)
         num_frames = (samples - self.config.kernel_size) // self.hop_length + 1

@@ -18,7 +18,7 @@ def register_model(name: str, config_class: type[ModelConfig]) -> Callable[[type
     """Register a model class under a name.
 
     Args:
-        name: What users write: lower case, no separators, e.g. ``"convtasnet"``.
+        name: The name in configurations and commands: lower case, no separators, e.g. ``"convtasnet"``.
         config_class: Its configuration, whose ``model_type`` has this name as its only value.
 
     Raises:

@@ -28,7 +28,7 @@ class RESepFormerConfig(SegmentMaskingConfig):
 
     model_type: Literal["resepformer"] = "resepformer"
     num_blocks: int = Field(default=2, ge=1, le=256)
-    """Segment transformers; between two of them stands one memory transformer."""
+    """Segment transformers; with one memory transformer between two of them."""
     num_segment_layers: int = Field(default=8, ge=1, le=256)
     """Layers of a segment transformer."""
     num_memory_layers: int = Field(default=8, ge=1, le=256)
@@ -50,7 +50,7 @@ class RESepFormerConfig(SegmentMaskingConfig):
     skip: bool = True
     """Whether the input of each transformer is added to its output."""
     memory: Literal["mean", "none"] = "mean"
-    """What the segments tell each other: their means through a memory transformer, or nothing."""
+    """Exchange between segments: their means pass a memory transformer, or there is none."""
     causal_attention: bool = False
     """Whether frames see only earlier frames of the segment, and segments only earlier segments' memory."""
 

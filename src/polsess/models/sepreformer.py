@@ -36,7 +36,7 @@ class SepReformerConfig(StridedFilterbankConfig):
     num_heads: int = Field(default=8, ge=1)
     """H."""
     max_distance: int = Field(default=2000, ge=1)
-    """Frames at the bottom beyond which attention tells distances no longer apart."""
+    """Distance in frames at the lowest rate beyond which all distances are one to the attention."""
     local_kernel_size: int = Field(default=65, ge=1)
     """Taps of the local blocks' convolution, odd."""
     sampling_kernel_size: int = Field(default=5, ge=1)
@@ -99,7 +99,7 @@ class SepReformer(FilterbankModel):
         return self.output(self._separate(encoded)[-1][:, : encoded.shape[1]])
 
     def estimate_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """See the base class; one auxiliary estimate per stage, from the lowest frame rate up."""
+        """As in the base class; one auxiliary estimate per stage, from the lowest frame rate up."""
         encoded = self._encode(mixture)
         *stages, last = self._separate(encoded)
         auxiliary = [head(stage, encoded) for head, stage in zip(self.auxiliary, stages, strict=True)]

@@ -31,7 +31,7 @@ class SkiMConfig(SegmentMaskingConfig):
 
     model_type: Literal["skim"] = "skim"
     num_blocks: int = Field(default=4, ge=1, le=256)
-    """Segment LSTMs; between two of them stands one memory LSTM."""
+    """Segment LSTMs; with one memory LSTM between two of them."""
     hidden_size: int = Field(default=256, ge=1, le=16384)
     """H, units of each direction."""
     bidirectional: bool = True
@@ -39,8 +39,8 @@ class SkiMConfig(SegmentMaskingConfig):
     norm: TokenNormName = "gLN"
     """The normalisation after each LSTM, over its sequence (gLN) or per step (cLN)."""
     memory: Literal["hc", "h", "c", "id", "none"] = "hc"
-    """What a segment's LSTM starts with: the memory LSTMs of hidden and cell state, of one with the other
-    zero, the states as they are, or zeros."""
+    """Initial state of a segment's LSTM: from memory LSTMs of hidden and cell state, from one of them with
+    the other zero, the final states of the block before, or zeros."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the segment LSTMs' outputs dropped in training."""
 
@@ -67,7 +67,7 @@ class SegmentLSTM(nn.Module):
 
         Args:
             segments: ``[B * S, K, N]``.
-            state: What each segment starts with; None for zeros.
+            state: Initial state of each segment; None for zeros.
 
         Returns:
             ``[B * S, K, N]``, and the state at the end of each segment.
@@ -119,7 +119,7 @@ class Memory(nn.Module):
             num_segments: S.
 
         Returns:
-            What each segment starts with; None for zeros.
+            Initial state of each segment; None for zeros.
         """
         if self.kind == "none":
             return None

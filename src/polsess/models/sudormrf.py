@@ -50,7 +50,7 @@ class SuDoRMRFConfig(FilterbankConfig):
     mask_activation: MaskActivation = "relu"
     """The papers have softmax in ``original``, relu in ``improved``."""
     decoder: Literal["shared", "joint"] = "shared"
-    """One filterbank for every source (Asteroid), or one that hears the features of all (the authors)."""
+    """One filterbank for every source (Asteroid), or one that takes the features of all (the authors)."""
 
     @model_validator(mode="after")
     def _check_filters(self) -> SuDoRMRFConfig:
@@ -241,7 +241,7 @@ class FilterMixing(nn.Module):
 
 
 class JointDecoder(nn.Module):
-    """A synthesis filterbank in which every source hears the features of all."""
+    """A synthesis filterbank whose estimates depend on the features of all sources."""
 
     def __init__(self, num_sources: int, num_filters: int, kernel_size: int, stride: int) -> None:
         super().__init__()

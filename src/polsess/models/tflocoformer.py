@@ -108,7 +108,7 @@ class ConvFeedForward(nn.Module):
     Args:
         config: The model's configuration.
         hidden_size: C.
-        axis: What the convolutions run along.
+        axis: The axis of the convolutions.
     """
 
     def __init__(self, config: TFLocoformerConfig, hidden_size: int, axis: Axis) -> None:
@@ -192,7 +192,7 @@ class LocoformerPath(nn.Module):
 
     Args:
         config: The model's configuration.
-        axis: What the path runs along.
+        axis: The axis of the path.
         rotation: The rates that all paths along this axis share.
     """
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from polsess.models.layers.positional import sinusoidal_positions
 
 FeedForwardActivation = Literal["relu", "gelu"]
-"""What stands between the two linear maps of a feed-forward network."""
+"""Activation between the two linear maps of a feed-forward network."""
 
 
 class SelfAttention(nn.Module):
@@ -68,7 +68,7 @@ class FeedForward(nn.Module):
         d_model: D.
         d_ffn: Features between the two.
         dropout: Share of activations dropped in training.
-        activation: What stands between the two.
+        activation: Activation between the two.
     """
 
     def __init__(

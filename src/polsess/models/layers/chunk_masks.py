@@ -22,7 +22,7 @@ class ChunkMasks(nn.Module):
         source_channels: E.
         num_sources: C.
         num_filters: N; a linear map makes them of the gated channels. None when these are the masks already.
-        activation: What makes masks of logits.
+        activation: Activation of the masks.
         average: Whether overlapping chunks are averaged (divided by K / hop) or summed.
     """
 

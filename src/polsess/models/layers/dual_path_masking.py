@@ -1,7 +1,7 @@
 """The dual-path masking network: sequence models within and across chunks between a filterbank and its masks.
 
 Luo, Chen, Yoshioka (2020), "Dual-path RNN", https://arxiv.org/abs/1910.06379, in the form of SepFormer,
-Subakan et al. (2021), https://arxiv.org/abs/2010.13154. What runs along the two paths is the architecture's.
+Subakan et al. (2021), https://arxiv.org/abs/2010.13154. The architecture brings the two sequence models.
 
 Shapes: B batch, C sources, T samples, N filters, L frames, D features, K chunk length, S chunks.
 """
@@ -28,7 +28,7 @@ from polsess.models.layers.norms import TokenNormName, create_norm, create_token
 
 
 class DualPathConfig(FilterbankConfig):
-    """The filterbank, the chunks and the blocks; an architecture adds what runs along the paths."""
+    """The filterbank, the chunks and the blocks; an architecture adds the sizes of its sequence models."""
 
     d_model: int = Field(default=256, ge=1, le=16384)
     """D, features inside the blocks."""
@@ -113,7 +113,7 @@ class DualPathMasking(FilterbankModel):
 
     def _mask(self, frames: Tensor, encoded: Tensor) -> Tensor:
         """Masked features ``[B, C, N, L]`` from ``[B, L, D]`` and ``[B, N, L]``."""
-        # This map stands behind the overlap-add, which sums two chunks and so would add the bias twice.
+        # Published networks map before the overlap-add, which sums two chunks and so adds the bias twice.
         sources = F.linear(frames, self.to_sources.weight, 2.0 * self.to_sources.bias)
         sources = sources.unflatten(-1, (self.output_sources, -1))  # [B, L, C, D]
         output, gate = self.gated_output(sources).chunk(2, dim=-1)

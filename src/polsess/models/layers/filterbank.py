@@ -25,7 +25,7 @@ class Encoder(nn.Module):
         num_filters: N.
         kernel_size: Samples of a filter.
         stride: Samples between frames.
-        activation: What follows the convolution.
+        activation: Activation after the convolution.
         bias: Whether each filter has an offset.
         padding: Zeros on both sides of the waveform.
     """

@@ -40,7 +40,7 @@ def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
 
     Args:
         logits: ``[B, C, N, L]``.
-        activation: What makes masks of them.
+        activation: Its name.
 
     Returns:
         ``[B, C, N, L]``.

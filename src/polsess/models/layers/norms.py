@@ -18,7 +18,7 @@ NormName = Literal["gLN", "cLN", "cgLN"]
 
 
 class LayerNormalization(nn.Module):
-    """What the three have in common: an affine map per channel after centring and scaling.
+    """Base of the three: an affine map per channel after centring and scaling.
 
     Args:
         num_channels: C.

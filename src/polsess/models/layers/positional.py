@@ -1,4 +1,4 @@
-"""Sinusoidal positions: what tells a transformer where in a sequence a token stands.
+"""Sinusoidal encoding of the positions of tokens in a sequence, for transformers.
 
 Vaswani et al. (2017), "Attention is all you need", section 3.5, https://arxiv.org/abs/1706.03762.
 
@@ -27,8 +27,8 @@ def sinusoidal_positions(
     Args:
         num_positions: L, without an upper limit.
         num_features: D, even.
-        device: Where the table is made.
-        dtype: What it is rounded to.
+        device: Device of the table.
+        dtype: Precision of the table.
 
     Returns:
         ``[L, D]``.

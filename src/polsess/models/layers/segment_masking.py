@@ -1,4 +1,4 @@
-"""What RE-SepFormer and SkiM share: masks on a learned filterbank from segments that do not overlap.
+"""Masks on a learned filterbank from segments that do not overlap, for RE-SepFormer and SkiM.
 
 Della Libera et al. (2022), "Resource-efficient separation transformer", https://arxiv.org/abs/2206.09507;
 Li et al. (2022), "SkiM", https://arxiv.org/abs/2201.10800.
@@ -27,7 +27,7 @@ class SegmentMaskingConfig(FilterbankConfig):
     segment_size: int = Field(default=150, ge=1)
     """K, frames of a segment."""
     mask_activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    """What bounds the masks."""
+    """Activation of the masks."""
 
 
 class SegmentMaskingModel(FilterbankMasking):

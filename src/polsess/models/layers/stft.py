@@ -25,7 +25,7 @@ class STFT:
         n_fft: Samples of a frame; even.
         hop_length: Samples between frames, at most half a frame.
         window: Window of analysis and synthesis, periodic.
-        pad_mode: What stands before the first and after the last sample, as in ``torch.nn.functional.pad``.
+        pad_mode: Padding before the first and after the last sample, as in ``torch.nn.functional.pad``.
 
     Raises:
         ValueError: If the frames cannot be overlap-added back to the signal.

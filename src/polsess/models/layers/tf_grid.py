@@ -1,8 +1,8 @@
 """Blocks on a time-frequency grid: along frequency, along time, and full-band attention over frames.
 
 Wang et al. (2023), "TF-GridNet: Integrating full- and sub-band modeling for speech separation",
-https://arxiv.org/abs/2211.12433. What runs along the two axes is the caller's: an LSTM in TF-GridNet, a
-bidirectional Mamba in SPMamba.
+https://arxiv.org/abs/2211.12433. The caller brings the sequence models of the two axes: LSTMs in
+TF-GridNet, bidirectional Mamba layers in SPMamba.
 
 Shapes: B batch, L frames, F frequency bins, D channels; R rows that are independent sequences of S steps;
 I window size and J its stride along a sequence, W windows; H heads, E channels of a head.
@@ -163,7 +163,7 @@ class GridBlock(nn.Module):
         window_size: I.
         stride: J.
         create_sequence: Makes the sequence model of a path, see ``GridPath``.
-        out_features: What a sequence model gives.
+        out_features: Features of a sequence model's output.
         num_heads: H.
         qk_channels: E of queries and keys.
         eps: Added to the variance in the norms.
