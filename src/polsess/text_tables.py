@@ -8,6 +8,10 @@ import math
 from collections.abc import Sequence
 
 Cells = Sequence[Sequence[str]]
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 def markdown(header: Sequence[str], rows: Cells) -> str:
@@ -35,9 +39,15 @@ def markdown(header: Sequence[str], rows: Cells) -> str:
     return "\n".join([draw(lines[0]), f"|{'|'.join(rules)}|", *(draw(line) for line in lines[1:])])
 
 
+class Latex(str):
+    """A cell that is LaTeX already and is not escaped."""
+
+    __slots__ = ()
+
+
 def latex(header: Sequence[str], rows: Cells) -> str:
-    """The same table for the package booktabs."""
-    body = [" & ".join(_escape_latex(cell) for cell in line) + r" \\" for line in (header, *rows)]
+    """The same table for the package booktabs; cells are escaped unless they are ``Latex``."""
+    body = [" & ".join(escape_latex(cell) for cell in line) + r" \\" for line in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
     return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"])
@@ -60,10 +70,9 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if math.isfinite(rate) else "-"
 
 
-def _escape_latex(cell: str) -> str:
-    for character in "&%_#$":
-        cell = cell.replace(character, f"\\{character}")
-    return cell
+def escape_latex(text: str) -> str:
+    """Text as LaTeX sets it, character by character."""
+    return text if isinstance(text, Latex) else text.translate(_LATEX)
 
 
 def _escape_markdown(cell: str) -> str:
@@ -71,5 +80,6 @@ def _escape_markdown(cell: str) -> str:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether no cell of a column is a word."""
-    return all(not cell or cell[0] in "0123456789+-\N{MINUS SIGN}±<>=≤≥" for cell in cells)
+    """Whether no cell of a column is a word; a number may be in bold."""
+    starts = [cell.lstrip("*")[:1] for cell in cells]
+    return all(not start or start in "0123456789+-\N{MINUS SIGN}±<>=≤≥" for start in starts)

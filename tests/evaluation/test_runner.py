@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from polsess.audio import write_audio
 from polsess.evaluation import ModelSystem, evaluate, read_evaluation
-from polsess.evaluation.systems import distinct_names, list_systems, open_estimates
+from polsess.evaluation.systems import FolderSystem, distinct_names, list_systems, open_estimates
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from polsess.schema import ConfigError
@@ -55,10 +56,37 @@ def test_models_of_another_task_or_rate_are_refused(tmp_path: Path) -> None:
     corpus = open_folder(write_items(tmp_path))
     with pytest.raises(ConfigError, match=r"gives 1 estimate.*Pass --task ES"):
         evaluate(halves(num_sources=1), corpus)
-    with pytest.raises(ConfigError, match=r"gives 3 estimate.*Choose a model with 2"):
-        evaluate(halves(num_sources=3), corpus)
     with pytest.raises(ConfigError, match=r"16000 Hz.*corpus.sample_rate=16000"):
         evaluate(halves(sample_rate=16000), corpus)
+
+
+def test_a_model_with_more_outputs_than_references_is_scored(tmp_path: Path) -> None:
+    corpus = open_folder(write_items(tmp_path / "data"))
+    evaluation = evaluate(halves(3), corpus, metrics=FAST, folder=tmp_path / "out", save_estimates=True)
+    assert all(len(row.scores.permutation) == 2 for row in evaluation.rows)
+    level = 20 * np.log10(1 / 3)  # each output is a third of the mixture
+    assert [row.scores.unassigned_db for row in evaluation.rows] == pytest.approx([level] * 4, abs=0.01)
+    again = read_evaluation(tmp_path / "out")
+    assert again.rows[0].scores.unassigned_db == pytest.approx(level, abs=0.01)
+    saved = evaluate(FolderSystem(tmp_path / "out" / "estimates"), corpus, metrics=FAST)
+    assert {row.scores.permutation for row in saved.rows} == {(0, 1)}  # in the order of the references
+    assert saved.values("si_snr") == pytest.approx(evaluation.values("si_snr"), abs=1e-4)
+
+
+@pytest.mark.parametrize("pattern", ["{item}/mix_{name}", "{item}_{name}", "{item}/net/{name}"])
+def test_estimates_as_separate_writes_them(tmp_path: Path, pattern: str) -> None:
+    corpus = open_folder(write_items(tmp_path / "data"))
+    for index in range(4):
+        example = corpus.example(0, index)
+        for number, samples in enumerate(example.references, start=1):
+            name = pattern.format(item=example.identifier, name=f"speaker{number}")
+            write_audio(tmp_path / "separated" / f"{name}.wav", samples[None], 8000)
+    (system,) = open_estimates(tmp_path / "separated")
+    assert min(evaluate(system, corpus, metrics=FAST).values("si_snr")) > 60
+    (tmp_path / "separated" / f"{pattern.format(item='item2', name='speaker2')}.wav").unlink()
+    failures = [row.failure for row in evaluate(system, corpus, metrics=FAST).rows if row.failure]
+    assert len(failures) == 1
+    assert "1 of 2 estimates of 'item2'" in failures[0]
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:

@@ -260,9 +260,9 @@ def test_one_source_takes_plain_waveforms_and_tensors() -> None:
 
 def test_wrong_shapes_and_names_are_errors() -> None:
     references = speech_like()
-    with pytest.raises(ValueError, match=r"expected estimates and references \[C, T\]"):
+    with pytest.raises(ValueError, match=r"expected at least C estimates \[C, T\]"):
         score_utterance(references[:1], references, references.sum(0), 8000)
-    with pytest.raises(ValueError, match="expected estimates"):
+    with pytest.raises(ValueError, match="expected at least C estimates"):
         score_utterance(references, references, references.sum(0)[:-1], 8000)
     with pytest.raises(ConfigError, match="Did you mean 'pesq'"):
         score_utterance(references, references, references.sum(0), 8000, ["peqs"])
@@ -277,7 +277,7 @@ def test_a_missing_package_leaves_its_metric_out_or_says_how_to_install(
     scores = score_utterance(references, references, references.sum(0), 8000)
     assert "pesq" not in scores.values
     assert "stoi" in scores.values
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'polsess-separation\[pesq\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[pesq\]'"):
         score_utterance(references, references, references.sum(0), 8000, ["pesq"])
 
 
@@ -285,3 +285,16 @@ def test_scores_average_sources_and_keep_the_missing_missing() -> None:
     scores = Scores({"sdr": (1.0, 3.0), "pesq": (2.0, math.nan)})
     assert scores.mean("sdr") == 2.0
     assert math.isnan(scores.mean("pesq"))
+
+
+def test_of_more_estimates_than_references_the_best_are_scored() -> None:
+    references = speech_like()
+    mixture = references.sum(0)
+    estimates = np.stack([0.1 * mixture, references[1], 0.001 * mixture, references[0]])
+    scores = score_utterance(estimates, references, mixture, 8000, ["si_snr", "sdr", "sir"])
+    assert scores.permutation == (3, 1)
+    assert scores.mean("si_snr") == 100
+    assert scores.unassigned_db == pytest.approx(-20)
+    assert math.isnan(score_utterance(references, references, mixture, 8000, ["si_snr"]).unassigned_db)
+    one = score_utterance(estimates, references[1], mixture, 8000, ["si_snr"])
+    assert one.permutation == (1,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -243,7 +245,7 @@ def _note_missing_metrics(terminal: Terminal) -> None:
 
 def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], folder: Path) -> None:
     from polsess.evaluation.score_table import find_table
-    from polsess.evaluation.tables import failure_lines, strata_table, summary_table
+    from polsess.evaluation.tables import caution_lines, failure_lines, strata_table, summary_table
     from polsess.metrics import failure_rate
     from polsess.text_tables import percent
 
@@ -255,8 +257,15 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
     if "si_snri" in evaluation.columns:
         rates = [percent(failure_rate(evaluation.values("si_snri"), limit)) for limit in (0, 5)]
         typer.echo(f"SI-SNRi below 0 dB: {rates[0]} of the utterances, below 5 dB: {rates[1]}")
+    if levels := [level for row in evaluation.rows if not math.isnan(level := row.scores.unassigned_db)]:
+        typer.echo(
+            f"Outputs without a reference in {len(levels)} utterances: the loudest of each lies "
+            f"{statistics.mean(levels):.1f} dB from the mixture on average, at most {max(levels):.1f} dB."
+        )
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")
+    for line in caution_lines(evaluation):
+        typer.echo(f"Caution: {line}")
     for key in conditions:
         if not evaluation.strata(key):
             known = dict.fromkeys(name for row in evaluation.rows for name in row.metadata)

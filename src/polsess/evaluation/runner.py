@@ -12,6 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from polsess.audio import Samples
 from polsess.data import Corpus
 from polsess.dependencies import require
 from polsess.evaluation.results import Evaluation, Row, digest_of
@@ -55,8 +58,8 @@ def evaluate(
         limit: Only the first so many utterances.
         overwrite: Forget what the folder holds.
         table_format: Of the table.
-        save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order and at
-            the level of the system, as 32-bit floats.
+        save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
+            references and at the level of the system, as 32-bit floats.
         progress: Is told how far the evaluation is.
 
     Raises:
@@ -106,7 +109,7 @@ def check_fit(system: System, corpus: Corpus) -> None:
             f"{system.name} was made for {system.sample_rate} Hz, the data is read at {rate} Hz. "
             f"Read it at the model's rate: corpus.sample_rate={system.sample_rate}."
         )
-    if system.num_sources not in (None, corpus.num_sources):
+    if system.num_sources is not None and system.num_sources < corpus.num_sources:
         advice = (
             "Pass --task ES (the first speaker) or --task EB (the sum of the speakers)."
             if system.num_sources == 1
@@ -174,19 +177,27 @@ def _rows(
     if progress is not None:
         progress(indices.start, indices.stop)
     with ScorePool(*scoring) as pool:
-        jobs = (_prepare(system, corpus, index, keep) for index in indices)
-        for done, (row, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
+        jobs = (_prepare(system, corpus, index, keep is not None) for index in indices)
+        for done, ((row, estimates), scores) in enumerate(pool.map(jobs), start=indices.start + 1):
+            if keep is not None and estimates is not None:
+                rest = [index for index in range(len(estimates)) if index not in scores.permutation]
+                ordered = estimates[[*scores.permutation, *rest]]
+                write_estimates(keep, row.identifier, ordered, corpus.config.sample_rate)
             yield replace(row, scores=scores)
             if progress is not None:
                 progress(done, indices.stop)
 
 
-def _prepare(system: System, corpus: Corpus, index: int, keep: Path | None) -> Job[Row]:
-    """Read an utterance and separate it; what goes wrong is said in its row, the others go on."""
+def _prepare(system: System, corpus: Corpus, index: int, keep: bool) -> Job[tuple[Row, Samples | None]]:
+    """Read an utterance and separate it; what goes wrong is said in its row, the others go on.
+
+    The job carries the row and, where they are kept, the estimates ``[K, T]``.
+    """
     try:
         example = corpus.example(0, index)
     except (ValueError, OSError) as error:
-        return Job(Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error)), None)
+        failed = Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error))
+        return Job((failed, None), None)
     row = Row(
         identifier=example.identifier,
         scores=Scores({}),
@@ -198,12 +209,13 @@ def _prepare(system: System, corpus: Corpus, index: int, keep: Path | None) -> J
     try:
         estimates = system.estimate(example)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        return Job(replace(row, failure=_one_line(error)), None)
+        return Job((replace(row, failure=_one_line(error)), None), None)
     if not isinstance(system, FolderSystem):
         row = replace(row, separation_seconds=time.perf_counter() - start)
-    if keep is not None:
-        write_estimates(keep, example.identifier, estimates, corpus.config.sample_rate)
-    return Job(row, (estimates, example.references.numpy(), example.mixture.numpy()))
+    estimates = np.atleast_2d(estimates)
+    return Job(
+        (row, estimates if keep else None), (estimates, example.references.numpy(), example.mixture.numpy())
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from polsess.metrics import SCORES, Scores
 TableFormat = Literal["csv", "parquet"]
 TABLE = "scores"
 _FIRST = ("identifier", "seconds", "content", "permutation")
-_LAST = ("separation_seconds", "reasons", "failure")
+_LAST = ("unassigned_db", "separation_seconds", "reasons", "failure")
 _FIXED = (*_FIRST, *_LAST)
 
 Cells = Mapping[str, Any]
@@ -129,6 +129,7 @@ def _to_cells(row: Row, columns: tuple[str, ...]) -> dict[str, float | str | Non
         "seconds": _or_none(row.seconds),
         "content": row.content,
         "permutation": " ".join(str(index + 1) for index in row.scores.permutation),
+        "unassigned_db": _or_none(row.scores.unassigned_db),
         "separation_seconds": _or_none(row.separation_seconds),
         "reasons": json.dumps(dict(row.scores.reasons)) if row.scores.reasons else "",
         "failure": row.failure,
@@ -156,7 +157,7 @@ def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
         raise ValueError(f"{cells['identifier']}: expected reasons as a mapping of columns to words")
     return Row(
         identifier=cells["identifier"],
-        scores=Scores(values, reasons, permutation),
+        scores=Scores(values, reasons, permutation, unassigned_db=_value(cells.get("unassigned_db", ""))),
         seconds=_value(cells["seconds"]),
         content=cells["content"],
         metadata=metadata,

@@ -24,6 +24,7 @@ from polsess.files import read_json, write_text
 from polsess.inference import pick_device
 from polsess.journal import Journal
 from polsess.metrics import SCORES, Summary, failure_rate
+from polsess.metrics.utterance import Utterance
 from polsess.schema import Schema, parse
 from polsess.tasks import Task
 
@@ -220,14 +221,17 @@ class SavedEvaluation:
         if self._system is None:
             self._system = self._open_system()
         estimates = self._system.estimate(example)
+        rate = int(self.evaluation.settings["sample_rate"])
         chosen = list(row.scores.permutation) or list(range(len(example.references)))
+        if (self.folder / ESTIMATES).is_dir():  # in the order of the references; of the system before 1.1
+            utterance = Utterance.create(estimates, example.references, example.mixture, rate)
+            chosen = utterance.permutation
         if len(chosen) != len(example.references) or max(chosen) >= len(estimates):
             raise ValueError(
                 f"{identifier}: the permutation of its {len(example.references)} references names "
                 f"{len(chosen)} of {len(estimates)} estimates; evaluate again with --overwrite."
             )
         ordered = estimates[chosen]
-        rate = int(self.evaluation.settings["sample_rate"])
         return UtteranceSounds(row, example.mixture.numpy(), example.references.numpy(), ordered, rate)
 
     def _index(self, identifier: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from polsess.audio import Samples, read_audio, write_audio
+from polsess.audio import AUDIO_SUFFIXES, Samples, read_audio, write_audio
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
@@ -129,11 +129,14 @@ class ModelSystem:
 
 
 class FolderSystem:
-    """Estimates in files, ``<item>/<system>/s1.flac`` and so on, or ``<item>/s1.flac`` for the system ``""``.
+    """Estimates in files: of a system with a folder in every item, or as ``polsess separate`` writes them.
+
+    The files of an item are, whichever is there, ``<item>/<system>/s1`` or ``speaker1``, ``s2`` and so on;
+    ``<item>/mix_speaker1``; or ``<item>_speaker1`` beside each other. One output is also called ``speech``.
 
     Args:
-        folder: Holds a folder for each item of the corpus, by its identifier.
-        system: The folder of the estimates within each item.
+        folder: Holds the files of each item of the corpus, by its identifier.
+        system: Folder of the estimates within each item; empty for files that no such folder holds.
     """
 
     sample_rate = None
@@ -147,14 +150,13 @@ class FolderSystem:
         self.folder = folder
         self.system = system
         self.name = system or folder.name
-        self._rate: int | None = None
 
     @property
     def identity(self) -> str:
         """A digest of the files' names, sizes and times."""
         digest = hashlib.sha256()
-        for item in list_items(self.folder):
-            for path in sorted((self.folder / item / self.system).glob("s*.*")):
+        for path in sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+            if self.system in ("", path.parent.name):
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
@@ -165,10 +167,14 @@ class FolderSystem:
 
     def estimate(self, example: Example) -> Samples:
         """Read the estimates of one example; each must be as long as the mixture."""
-        folder = self.folder / example.identifier / self.system
+        paths = self._paths(example.identifier)
+        if len(paths) < len(example.references):
+            raise FileNotFoundError(
+                f"{self.folder}: {len(paths)} of {len(example.references)} estimates of "
+                f"'{example.identifier}' in it, e.g. {self._places(example.identifier)[0][0]}/s1.wav."
+            )
         signals = []
-        for number in range(1, len(example.references) + 1):
-            path = find_sound(folder, f"s{number}")
+        for path in paths:
             samples, _ = read_audio(path)
             if samples.shape != (1, len(example.mixture)):
                 raise ValueError(
@@ -178,9 +184,30 @@ class FolderSystem:
             signals.append(samples[0].numpy())
         return np.stack(signals)
 
+    def _places(self, item: str) -> list[tuple[Path, str]]:
+        """Folders and what precedes the number in the names there."""
+        inside = self.folder / item / self.system
+        return [
+            (inside, "s"),
+            (inside, "speaker"),
+            (inside, "mix_speaker"),
+            (self.folder, f"{item}_speaker"),
+        ]
+
+    def _paths(self, item: str) -> list[Path]:
+        for folder, prefix in self._places(item):
+            found: list[Path] = []
+            while path := _find(folder, f"{prefix}{len(found) + 1}"):
+                found.append(path)
+            if not found and prefix != "s" and (path := _find(folder, prefix.replace("speaker", "speech"))):
+                found.append(path)
+            if found:
+                return found
+        return []
+
 
 def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_rate: int) -> None:
-    """Write the estimates of one utterance as a ``FolderSystem`` reads them.
+    """Write the estimates of one utterance, in the order of its references, as a ``FolderSystem`` reads them.
 
     Those that are not finite are left out: no file holds them, and their scores say so.
 
@@ -223,8 +250,8 @@ def open_estimates(folder: Path, systems: Sequence[str] | None = None) -> list[S
     found = list(systems or list_systems(folder))
     if not found:
         raise ConfigError(
-            f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item. "
-            "Files beside a mixture are references."
+            f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item, or what "
+            "`polsess separate` writes. Files beside a mixture are references."
         )
     return [FolderSystem(folder, system) for system in found]
 
@@ -244,17 +271,34 @@ def _absolute(source: str) -> str:
 
 
 def list_systems(folder: Path) -> list[str]:
-    """The systems that have estimates of every item of a folder, sorted; ``""`` for files in the items."""
+    """The systems with estimates of every item, sorted; ``""`` for files that no folder of a system holds."""
     items = list_items(folder)
+    if not items and not any(folder.glob("*_speaker1.*")) and not any(folder.glob("*_speech.*")):
+        raise ConfigError(
+            f"{folder}: no estimates in it, expected <item>/<system>/s1.wav, or <item>_speaker1.wav as "
+            "`polsess separate` writes them."
+        )
     if not items:
-        raise ConfigError(f"{folder}: no folders of items in it, expected <item>/<system>/s1.flac.")
-    inside = [{""} | {path.name for path in (folder / item).iterdir() if path.is_dir()} for item in items]
-    names = sorted(set.intersection(*inside))
-    complete = [name for name in names if all(_has(folder / item / name, "s1") for item in items)]
-    # Beside folders of systems, or beside a mixture, files in the items themselves are references.
-    only_estimates = not any(_has(folder / item, "mix") for item in items)
-    return [name for name in complete if name] or (complete if only_estimates else [])
+        return [""]
+    inside = [{path.name for path in (folder / item).iterdir() if path.is_dir()} for item in items]
+    names = [
+        name
+        for name in sorted(set.intersection(*inside))
+        if all(_has(folder / item / name, ("s1", "speaker1", "speech")) for item in items)
+    ]
+    # Beside folders of systems, or beside a mixture, s1 in the items themselves is a reference.
+    are_references = bool(names) or any(_has(folder / item, ("mix",)) for item in items)
+    stems = ("mix_speaker1", "mix_speech", *(() if are_references else ("s1", "speaker1", "speech")))
+    return names or ([""] if all(_has(folder / item, stems) for item in items) else [])
 
 
-def _has(folder: Path, stem: str) -> bool:
-    return any(path.stem == stem for path in folder.iterdir())
+def _has(folder: Path, stems: tuple[str, ...]) -> bool:
+    return any(path.stem in stems for path in folder.iterdir())
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    """The sound file of a name, if there is one; several are an error."""
+    try:
+        return find_sound(folder, stem)
+    except FileNotFoundError:
+        return None

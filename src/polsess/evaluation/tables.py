@@ -24,6 +24,15 @@ def summary_table(evaluation: Evaluation) -> str:
     return markdown(header, rows)
 
 
+def caution_lines(evaluation: Evaluation) -> list[str]:
+    """Why intervals are missing or rough, e.g. ``SI-SNR, SDR: no interval, ...``."""
+    columns: dict[str, list[str]] = {}
+    for column in evaluation.columns:
+        if caution := evaluation.summary(column).caution:
+            columns.setdefault(caution, []).append(name_of(column))
+    return [f"{', '.join(names)}: {caution}" for caution, names in columns.items()]
+
+
 def strata_table(evaluation: Evaluation, key: str, column: str = "si_snri") -> str:
     """One line per group of a condition, with the rates of utterances below 0 and 5 dB (Markdown)."""
     header = [key, "mean", "95 % interval", "median", "n", "below 0 dB", "below 5 dB"]

@@ -148,6 +148,11 @@ def verify(
     corpus = create_corpus(config, Split.TEST, benchmark.task)
     source = model or published.hub_id
     system = ModelSystem(load_model(source), published.hub_id.rpartition("/")[2], pick_device(device), source)
+    if system.num_sources != corpus.num_sources:
+        raise ConfigError(
+            f"verify: {source} gives {system.num_sources} estimate(s), but {published.benchmark} has "
+            f"{corpus.num_sources} reference(s)."
+        )
     evaluation = evaluate(
         system,
         corpus,

@@ -1,8 +1,7 @@
 """From ratings to results: screening, means with intervals, paired tests.
 
-Listeners are the independent units: intervals draw them whole (``polsess.metrics.summary``), the tests rank
-one mean difference per listener (``polsess.metrics.comparison``). What is said holds for other listeners of
-the same clips.
+Listeners are the independent units of intervals and tests (``polsess.metrics.sampling_error``). The results
+hold for other listeners of the same clips.
 
 Shapes: N ratings.
 """

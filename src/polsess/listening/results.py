@@ -39,8 +39,8 @@ def report(analysis: Analysis) -> str:
     if analysis.pairs:
         parts += [markdown(*pairs_table(analysis)), "\n".join(verdict_lines(analysis))]
     parts.append(
-        "Intervals: bootstrap over listeners, 95 %. p: Wilcoxon's signed-rank test on one mean difference "
-        "per listener, corrected after Holm within a scale. Both speak of other listeners of the same clips."
+        "Intervals (95 %) and p (t-test, corrected after Holm within a scale) treat the listeners as the "
+        "independent units. Both hold for other listeners of the same clips."
     )
     return "\n\n".join(parts) + "\n"
 

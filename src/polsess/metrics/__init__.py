@@ -16,7 +16,7 @@ from polsess.metrics.scores import (
     title_of,
     unit_of,
 )
-from polsess.metrics.summary import Summary, failure_rate, summarise
+from polsess.metrics.summary import Summary, failure_rate, summarise, summarise_runs
 
 __all__ = [
     "METRICS",
@@ -38,6 +38,7 @@ __all__ = [
     "resolve_metrics",
     "score_utterance",
     "summarise",
+    "summarise_runs",
     "title_of",
     "unit_of",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from polsess.metrics.sampling_error import Clusters, SamplingError, Values, sampling_error
+from polsess.metrics.sampling_error import Clusters, Values, error_of_runs, sampling_error
 
 MIN_CLUSTERS = 6
 """A mean of fewer independent units need not be near normal: no difference counts as shown."""
@@ -92,7 +92,7 @@ def paired_difference(first: Values, second: Values, clusters: Clusters) -> Diff
     error = sampling_error(differences, [each for each, kept in zip(clusters, valid, strict=True) if kept])
     for runs in (first, second):
         if len(runs) > 1:
-            error = error + _error_of_runs(runs)
+            error = error + error_of_runs(runs)
     mean = float(differences.mean())
     return Difference(
         mean,
@@ -103,11 +103,6 @@ def paired_difference(first: Values, second: Values, clusters: Clusters) -> Diff
         num_clusters=error.num_clusters,
         share_better=float(np.mean(differences > 0)),
     )
-
-
-def _error_of_runs(runs: Values) -> SamplingError:
-    """The error that another set of as many training runs would make, from the means of these."""
-    return SamplingError(float(runs.mean(1).var(ddof=1)) / len(runs), len(runs) - 1, len(runs))
 
 
 def correct_after_holm(differences: Sequence[Difference]) -> list[Difference]:

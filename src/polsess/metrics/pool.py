@@ -110,6 +110,7 @@ class ScorePool:
                 reasons={**scores.reasons, **part.reasons},
                 permutation=part.permutation or scores.permutation,
                 seconds={**scores.seconds, **part.seconds},
+                unassigned_db=part.unassigned_db if part.permutation else scores.unassigned_db,
             )
         return scores
 

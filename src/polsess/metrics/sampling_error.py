@@ -93,6 +93,11 @@ def sampling_error(values: Values, clusters: Clusters) -> SamplingError:
     return SamplingError(max(variance, floor), degrees, num_clusters)
 
 
+def error_of_runs(values: Values) -> SamplingError:
+    """The error of the mean over training runs ``[R, N]``, R at least 2, if other seeds had been drawn."""
+    return SamplingError(float(values.mean(1).var(ddof=1)) / len(values), len(values) - 1, len(values))
+
+
 def _merge_inseparable(clusters: Clusters) -> list[tuple[int, ...]]:
     """The clusters of each utterance as numbers; clusters that have all utterances in common are one."""
     utterances: dict[Hashable, list[int]] = {}

@@ -49,6 +49,8 @@ class Scores:
     """The index of the estimate that belongs to each reference."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Processor time that each metric took."""
+    unassigned_db: float = math.nan
+    """Level of the loudest estimate beyond the number of references, against the mixture."""
 
     def mean(self, column: str) -> float:
         """The mean over the sources; not a number when a source has no value."""
@@ -66,9 +68,10 @@ def score_utterance(
     """Score the estimates of one utterance.
 
     Args:
-        estimates: ``[C, T]``, or ``[T]`` for one source; arrays or tensors, in any order, at any level.
-        references: As the estimates.
-        mixture: What the model heard, ``[T]``.
+        estimates: ``[K, T]``, or ``[T]`` for one source; arrays or tensors, in any order and at any level. Of
+            more estimates than references the best assignment is scored.
+        references: ``[C, T]`` or ``[T]``.
+        mixture: The model's input, ``[T]``.
         sample_rate: In Hz.
         metrics: Names from ``METRICS``; None for all that the installed packages can compute.
         predictors: Networks that score without a reference.
@@ -97,7 +100,7 @@ def score_utterance(
         values |= dict(zip(predictor.columns, table, strict=True))
         reasons |= dict.fromkeys(predictor.columns, "; ".join(found)) if found else {}
         seconds[predictor.name] = time.process_time() - start
-    return Scores(values, reasons, tuple(utterance.permutation), seconds)
+    return Scores(values, reasons, tuple(utterance.permutation), seconds, utterance.unassigned_db)
 
 
 def resolve_metrics(names: Iterable[str] | None) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from polsess.metrics.sampling_error import Clusters, sampling_error
+from polsess.metrics.sampling_error import Clusters, Values, error_of_runs, sampling_error
 
 _FEW_DEGREES = 8.0
 
@@ -98,6 +98,23 @@ def summarise(
         error.num_clusters,
         error.degrees,
     )
+
+
+def summarise_runs(values: Values, clusters: Clusters) -> Summary:
+    """Summarise the training runs of one system; the interval covers other seeds too if there are several.
+
+    Args:
+        values: ``[R, N]``, one row per run; utterances without a value in one of the runs are left out.
+        clusters: The clusters that each utterance belongs to.
+    """
+    valid = np.isfinite(values.sum(0))
+    summary = summarise(np.where(valid, values.mean(0), math.nan).tolist(), clusters)
+    if len(values) < 2 or not valid.any():
+        return summary
+    kept = [clusters[index] for index in np.flatnonzero(valid).tolist()]
+    error = sampling_error(values[:, valid].mean(0), kept) + error_of_runs(values[:, valid])
+    low, high = error.interval(summary.mean)
+    return replace(summary, low=low, high=high, degrees=error.degrees)
 
 
 def failure_rate(values: Sequence[float], threshold_db: float) -> float:

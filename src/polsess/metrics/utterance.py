@@ -31,10 +31,10 @@ _CONSTANT = 1e-10  # energy around the mean over energy: what rounding leaves of
 
 @dataclass(frozen=True)
 class Utterance:
-    """Estimates, references and the mixture that the model heard, with what several metrics share."""
+    """Estimates, references and the mixture of one utterance, with what several metrics share."""
 
     estimates: Signals
-    """``[C, T]``, in the model's order."""
+    """``[K, T]`` in the model's order, K at least C."""
     references: Signals
     """``[C, T]``."""
     mixture: Signals
@@ -45,20 +45,21 @@ class Utterance:
     def create(
         cls, estimates: ArrayLike, references: ArrayLike, mixture: ArrayLike, sample_rate: int
     ) -> Utterance:
-        """Take arrays or tensors, ``[C, T]`` or ``[T]`` for one source.
+        """Take arrays or tensors, ``[K, T]`` and ``[C, T]``, or ``[T]`` for one source.
 
         Raises:
-            ValueError: If the shapes do not match.
+            ValueError: If the shapes do not match or there are fewer estimates than references.
         """
         signals = [_to_float64(each) for each in (estimates, references, mixture)]
         estimated, referred = (each[None] if each.ndim == 1 else each for each in signals[:2])
-        heard = signals[2].reshape(-1) if signals[2].size == signals[2].shape[-1] else signals[2]
-        if estimated.ndim != 2 or estimated.shape != referred.shape or heard.shape != estimated.shape[1:]:
+        mixed = signals[2].reshape(-1) if signals[2].size == signals[2].shape[-1] else signals[2]
+        shapes_agree = estimated.ndim == referred.ndim == 2 and estimated.shape[1:] == referred.shape[1:]
+        if not shapes_agree or len(estimated) < len(referred) or mixed.shape != estimated.shape[1:]:
             raise ValueError(
-                "score_utterance: expected estimates and references [C, T] and a mixture [T], got "
-                f"{list(signals[0].shape)}, {list(signals[1].shape)} and {list(signals[2].shape)}."
+                "score_utterance: expected at least C estimates [C, T], references [C, T] and a mixture "
+                f"[T], got {list(signals[0].shape)}, {list(signals[1].shape)} and {list(signals[2].shape)}."
             )
-        return cls(estimated, referred, heard, sample_rate)
+        return cls(estimated, referred, mixed, sample_rate)
 
     @property
     def num_sources(self) -> int:
@@ -71,8 +72,21 @@ class Utterance:
 
         A pair without a value counts as the floor, so that the others find each other.
         """
-        scores = self._si_snr_table.nan_to_num(nan=-CEILING_DB)
-        return [int(index) for index in best_permutation(scores.unsqueeze(0))[0]]
+        scores = torch.zeros(len(self.estimates), len(self.estimates), dtype=torch.float64)
+        scores[: self.num_sources] = self._si_snr_table.nan_to_num(
+            nan=-CEILING_DB
+        )  # the rest rates all alike
+        return [int(index) for index in best_permutation(scores.unsqueeze(0))[0, : self.num_sources]]
+
+    @property
+    def unassigned_db(self) -> float:
+        """Level of the loudest estimate without a reference against the mixture; not a number without one."""
+        rest = [each for index, each in enumerate(self.estimates) if index not in self.permutation]
+        if not rest or fault_of(self.mixture) or not all(np.isfinite(each).all() for each in rest):
+            return math.nan
+        loudest = max(float(np.mean(each**2)) for each in rest)
+        ratio = loudest / float(np.mean(self.mixture**2))
+        return float(np.clip(10 * math.log10(max(ratio, 1e-300)), -CEILING_DB, CEILING_DB))
 
     def estimate(self, source: int) -> Signals:
         """The estimate that belongs to one reference, ``[T]``."""
@@ -131,7 +145,7 @@ class Utterance:
 
     @cached_property
     def _si_snr_table(self) -> Tensor:
-        """SI-SNR of estimate j as reference i, ``[C, C]``; not a number where either has a fault."""
+        """SI-SNR of estimate j as reference i, ``[C, K]``; not a number where either has a fault."""
         table = _ratio(self.estimates[None], self.references[:, None])
         rows, columns = (
             torch.tensor([bool(fault) for fault in faults])
@@ -149,7 +163,7 @@ class Utterance:
 
     @cached_property
     def _sdr_table(self) -> Tensor:
-        """SDR of the estimates and, last, of the mixture as each audible reference, ``[C, C+1]``."""
+        """SDR of the estimates and, last, of the mixture as each audible reference, ``[C, K+1]``."""
         self._require_filter_length()
         signals = torch.from_numpy(_finite(np.stack([*self.estimates, self.mixture])))
         table = torch.full((self.num_sources, len(signals)), math.nan, dtype=torch.float64)

@@ -79,8 +79,8 @@ def scores(group: Group) -> Markup:
     return section(
         "Scores",
         table(header, rows, "Means over utterances with 95 % intervals"),
-        note="Mean and, below it, its 95 % interval (bootstrap by pairs of speakers where they are known) "
-        "and the median.",
+        note="Mean and, below it, its 95 % interval, which allows for speakers that recur where the data "
+        "names them, and the median.",
     )
 
 
@@ -146,9 +146,9 @@ def comparisons(group: Group, column: str) -> Markup:
     header, rows = pairs_table(comparison)
     plots = element("div", *_scatters(comparison), class_="scatters")
     note = (
-        "Wilcoxon's signed-rank test corrected after Holm, bootstrap intervals. A point above the diagonal "
-        "is an utterance that the second system did better. What another training seed would change is not "
-        "covered."
+        "Intervals (95 %) and p (t-test, corrected after Holm) allow for speakers that recur in other "
+        "utterances. A point above the diagonal is an utterance that the second system did better. What "
+        "another training seed would change is not covered."
     )
     listed = table(header, rows, f"Differences in {title_of(column)}")
     return section("Comparison", element("ul", *sentences), listed, plots, note=note)
