@@ -1,4 +1,4 @@
-"""The program around the commands: help without torch, global flags, one-line errors, exit codes."""
+"""The program around the commands: global flags, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,6 @@ from typer.testing import CliRunner
 from polsess.cli.main import CommandGroup, app
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 from polsess.schema import ConfigError
-
-HELP_WITHOUT_TORCH = """
-import sys
-from polsess.cli.main import app
-try:
-    app(["--help"])
-except SystemExit as done:
-    assert not done.code
-assert not {"torch", "numpy", "soundfile"} & set(sys.modules), "a heavy import at the top of a command"
-"""
 
 
 def program(error: BaseException | None = None) -> typer.Typer:
@@ -41,12 +31,6 @@ def program(error: BaseException | None = None) -> typer.Typer:
         typer.echo(f"{context.obj.quiet} {words}")
 
     return small
-
-
-def test_help_does_not_import_torch() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP_WITHOUT_TORCH], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--version" in done.stdout
 
 
 def test_the_module_is_the_command() -> None:
