@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from polsess.allocator import tune_allocator
+from polsess.allocator import release_free_memory, tune_allocator
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -44,6 +44,12 @@ def test_elsewhere_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POLSESS_ALLOCATOR", raising=False)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert tune_allocator() is False
+
+
+def test_free_memory_can_be_released_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    release_free_memory()
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    release_free_memory()
 
 
 @glibc_only

@@ -36,3 +36,9 @@ def tune_allocator() -> bool:
     settings = ((_M_MMAP_THRESHOLD, _GIB), (_M_TRIM_THRESHOLD, 2 * _GIB - 1), (_M_TOP_PAD, 64 * _MIB))
     accepted = [mallopt(ctypes.c_int(name), ctypes.c_int(value)) for name, value in settings]
     return accepted == [1, 1, 1]
+
+
+def release_free_memory() -> None:
+    """Return freed memory to the system, so that a later growth of the process shows; only with glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -169,7 +169,7 @@ def growth_exponent(values: Mapping[float, float]) -> float | None:
 
 
 def expected_growth(grown: Mapping[float, float], length: float) -> float | None:
-    """Extrapolate memory from shorter mixtures by the growth seen there, at least in proportion.
+    """Extrapolate memory from shorter mixtures: by its power, or by a line where that is less than 1.
 
     Args:
         grown: Bytes above the process at rest, by length.
@@ -181,6 +181,9 @@ def expected_growth(grown: Mapping[float, float], length: float) -> float | None
     shorter = {each: value for each, value in grown.items() if each <= length and value > 0}
     if not shorter:
         return None
-    longest = max(shorter)
-    exponent = max(1.0, growth_exponent(shorter) or 1.0)
-    return shorter[longest] * (length / longest) ** exponent
+    shortest, longest = min(shorter), max(shorter)
+    exponent = growth_exponent(shorter)
+    if exponent is not None and exponent < 1:  # something that does not grow, and in proportion the rest
+        slope = (shorter[longest] - shorter[shortest]) / (longest - shortest)
+        return shorter[longest] + max(0.0, slope) * (length - longest)
+    return shorter[longest] * (length / longest) ** (exponent or 1.0)

@@ -28,6 +28,8 @@ def test_what_a_longer_mixture_takes_is_foreseen() -> None:
     assert expected_bytes(Case("inference", 8.0), known) == pytest.approx(6400)  # it grew with the square
     assert expected_bytes(Case("inference", 2.0), known[:1]) == pytest.approx(200)
     assert expected_bytes(Case("inference", 8.0), []) is None
+    with_caches = [timing(1.0, 0.5, 1100), timing(2.0, 0.5, 1200)]  # 1000 do not grow
+    assert expected_bytes(Case("inference", 8.0), with_caches) == pytest.approx(1800)
 
 
 def test_a_model_is_measured_in_fresh_processes_and_a_run_goes_on(tmp_path: Path) -> None:

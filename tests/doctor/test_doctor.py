@@ -104,17 +104,17 @@ def test_the_exit_code_shows_whether_something_fails(monkeypatch: pytest.MonkeyP
 
 
 def test_a_prediction_and_the_measured_run() -> None:
-    command = ["doctor", "--predict", "blstm:small", "--seconds", "8", "--device", "cpu"]
+    command = ["doctor", "--predict", "blstm:small", "--seconds", "12", "--device", "cpu"]
     shown = CliRunner().invoke(app, [*command, "--measure"])
     assert shown.exit_code == 0, shown.output
     first, time, memory, lengths = shown.stdout.splitlines()
-    assert first == "blstm:small, 8 s of audio on cpu, 1 thread(s):"
-    assert re.fullmatch(r"  time    \S+ s, \S+ of real time; measured \S+ s, [+-]\d+ %", time)
+    assert first == "blstm:small, 12 s of audio on cpu, 1 thread(s):"
+    assert re.fullmatch(r"  time    \S+ s, \S+ of real time, CPU \S+ s; measured \S+ s, [+-]\d+ %", time)
     parts = r"process with the model \d+ MiB, run \d+ MiB"
     assert re.fullmatch(rf"  memory  \d+ MiB: {parts}(; measured \d+ MiB(, [+-]\d+ %)?)?", memory)
     assert re.fullmatch(r"  measured on 0.5 s and \S+ s, extrapolated", lengths)
     assert "2 of 5: first run" in shown.stderr
-    assert "5 of 5: running 8 s of audio" in shown.stderr
+    assert "5 of 5: running 12 s of audio" in shown.stderr
 
 
 def test_a_short_mixture_is_measured_itself() -> None:
@@ -126,9 +126,9 @@ def test_a_short_mixture_is_measured_itself() -> None:
 
 
 def test_time_grows_as_the_arithmetic_and_memory_as_between_the_runs() -> None:
-    samples = [Run(1.0, 2.0, 100), Run(2.0, 3.0, 400)]
-    assert _extrapolate(lambda seconds: round(seconds**2), samples, 4.0) == Run(4.0, 12.0, 1600)
-    assert _extrapolate(round, [Run(1.0, 2.0, None)], 4.0) == Run(4.0, 8.0, None)
+    samples = [Run(1.0, 2.0, 1.0, 100), Run(2.0, 3.0, 2.0, 400)]
+    assert _extrapolate(lambda seconds: round(seconds**2), samples, 4.0) == Run(4.0, 12.0, 8.0, 1600)
+    assert _extrapolate(round, [Run(1.0, 2.0, 1.0, None)], 4.0) == Run(4.0, 8.0, 4.0, None)
     assert _extrapolate(round, samples, 2.0) is samples[1]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from polsess.allocator import tune_allocator
-from polsess.measurement import Bench, free_bytes
+from polsess.allocator import release_free_memory, tune_allocator
+from polsess.measurement import Bench, free_bytes, peak_bytes
 from polsess.models import SeparationModel, create_model
 from polsess.workers import Answer, serve
 
@@ -37,6 +37,11 @@ class Session:
         """Return the memory that is left."""
         return {"free_bytes": free_bytes(torch.device(request["device"]))}
 
+    def rest(self, request: Answer) -> Answer:
+        """Return freed memory to the system, and how much the process then holds."""
+        release_free_memory()
+        return {"rest_bytes": peak_bytes(torch.device(request["device"]), restart=True)}
+
     def infer(self, request: Answer) -> Answer:
         """Measure inferences."""
         return self.loaded().infer(request)
@@ -57,7 +62,7 @@ class Session:
 
     def commands(self) -> list[Callable[[Any], Answer]]:
         """Return the methods that a parent may request by their names."""
-        return [self.load, self.free, self.infer, self.train]
+        return [self.load, self.free, self.rest, self.infer, self.train]
 
 
 def serve_session(session: Session) -> None:

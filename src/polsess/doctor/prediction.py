@@ -17,10 +17,10 @@ from polsess.workers import Worker
 
 PROCESS = (sys.executable, "-m", "polsess.costs.process")
 WARM_UP_SECONDS = 0.05
-SHORT_SECONDS, LONG_SECONDS = 0.5, 4.0
+SHORT_SECONDS, LONG_SECONDS = 0.5, 8.0
 """Audio of the first run, and at most of the second."""
 BUDGET_SECONDS = 2.0
-"""Time of the second run, as far as the first one foresees it."""
+"""CPU time of the second run, as far as the first one foresees it."""
 
 Progress = Callable[[int, int, str], None]
 """Receives the number of steps done, the number of all steps, and a description of the next one."""
@@ -33,11 +33,13 @@ class Run:
     Attributes:
         audio_seconds: Length of the mixture.
         seconds: Time by the clock.
+        cpu_seconds: Time of all threads.
         grown_bytes: Memory above the process at rest; None where the system does not report it.
     """
 
     audio_seconds: float
     seconds: float
+    cpu_seconds: float
     grown_bytes: int | None
 
 
@@ -75,7 +77,7 @@ def predict(
     """Predict an inference on a whole mixture.
 
     Time is extrapolated by the multiply-accumulates of the lengths, memory by its growth between the two
-    runs, at least in proportion to the length. A mixture that is short enough is simply measured.
+    runs. A mixture that is short enough is simply measured.
 
     Args:
         name: ``MODEL`` or ``MODEL:PRESET``.
@@ -98,31 +100,33 @@ def predict(
     with Worker(PROCESS, threads=threads) as worker:
         worker.ask("load", config=config.model_dump(mode="json"), threads=threads, device=device)
         report(1, total, "first run")
-        rest = worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
-        samples = [_run(worker, min(SHORT_SECONDS, seconds), rest)]
+        worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)
+        rest = worker.ask("rest", device=device)["rest_bytes"]
+        samples = [_run(worker, min(SHORT_SECONDS, seconds), device)]
         report(2, total, "second run")
         longer = min(seconds, LONG_SECONDS, _affordable_seconds(samples[0]))
         if longer > samples[0].audio_seconds:
-            samples.append(_run(worker, longer, rest))
+            samples.append(_run(worker, longer, device))
         report(3, total, "counting the arithmetic")
         predicted = _extrapolate(_arithmetic(config), samples, seconds)
         measured = None
         if measure:
             report(4, total, f"running {seconds:g} s of audio")
-            measured = _run(worker, seconds, rest)
+            measured = _run(worker, seconds, device)
     report(total, total, "done")
     return Prediction(name, device, threads, rest, tuple(samples), predicted, measured)
 
 
-def _run(worker: Worker, seconds: float, rest_bytes: int | None) -> Run:
+def _run(worker: Worker, seconds: float, device: str) -> Run:
+    rest = worker.ask("rest", device=device)["rest_bytes"]
     answer = worker.ask("infer", seconds=seconds, passes=1)
     peak = answer["peak_bytes"]
-    grown = None if peak is None or rest_bytes is None else max(0, peak - rest_bytes)
-    return Run(seconds, answer["wall"][0], grown)
+    grown = None if peak is None or rest is None else max(0, peak - rest)
+    return Run(seconds, answer["wall"][0], answer["cpu"][0], grown)
 
 
 def _affordable_seconds(first: Run) -> float:
-    return first.audio_seconds * BUDGET_SECONDS / first.seconds
+    return first.audio_seconds * BUDGET_SECONDS / max(first.cpu_seconds, 1e-3)
 
 
 def _arithmetic(config: Any) -> Callable[[float], int]:
@@ -135,10 +139,11 @@ def _extrapolate(macs_of: Callable[[float], int], samples: list[Run], seconds: f
     longest = samples[-1]
     if longest.audio_seconds == seconds:
         return longest
-    time = longest.seconds * macs_of(seconds) / macs_of(longest.audio_seconds)
+    work = macs_of(seconds) / macs_of(longest.audio_seconds)
     grown = {each.audio_seconds: float(each.grown_bytes) for each in samples if each.grown_bytes is not None}
     expected = expected_growth(grown, seconds)
-    return Run(seconds, time, None if expected is None else round(expected))
+    memory = None if expected is None else round(expected)
+    return Run(seconds, longest.seconds * work, longest.cpu_seconds * work, memory)
 
 
 def describe_prediction(prediction: Prediction) -> list[str]:
@@ -148,7 +153,7 @@ def describe_prediction(prediction: Prediction) -> list[str]:
     factor = predicted.seconds / predicted.audio_seconds
     lines = [
         f"{prediction.model}, {predicted.audio_seconds:g} s of audio on {prediction.device}{where}:",
-        f"  time    {predicted.seconds:.3g} s, {factor:.3g} of real time"
+        f"  time    {predicted.seconds:.3g} s, {factor:.3g} of real time, CPU {predicted.cpu_seconds:.3g} s"
         + (_against(predicted.seconds, measured.seconds, f"{measured.seconds:.3g} s") if measured else ""),
     ]
     if rest is not None and predicted.grown_bytes is not None:
