@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polsess.publication import atomic_files
 from polsess.schema import ConfigError
 
 MAX_JSON_BYTES = 1 << 20
@@ -29,66 +27,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Args:
         target: The file to write. Its folder is made if needed.
+
+    Raises:
+        OSError: If it cannot be written; it names the target and says what helps.
     """
-    target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:16]}-", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with atomic_files([target]) as (temporary,):
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _flush(temporary)
-        temporary.replace(target)
-        _flush(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_unfinished(target: Path) -> None:
-    """Remove what killed processes left of writing a file; no other process may be writing it now."""
-    for path in target.parent.glob(f".{glob.escape(target.stem[:16])}-*{target.suffix}"):
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that replaces it, with all it holds, when the block ends well.
-
-    On an error the temporary folder is removed and the old one is as it was.
-
-    Args:
-        target: The folder to write. Its parent is made if needed.
-    """
-    target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:64]}-"))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for path in temporary.iterdir():
-            path.chmod(0o666 & ~_umask())
-            _flush(path)
-        _flush(temporary)
-        _swap(temporary, target)
-        _flush(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``; the old content goes where ``new`` was."""
-    if not target.exists():
-        new.rename(target)
-        return
-    aside = new.with_name(f"{new.name}-old")
-    target.rename(aside)
-    try:
-        new.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    aside.rename(new)  # removed with the temporary folder
 
 
 def check_folder(folder: Path) -> None:
@@ -210,20 +154,3 @@ def sha256(path: Path) -> str:
     """The SHA-256 digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder entry to disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,12 +16,16 @@ from typing import Any
 import pytest
 import torch
 
+from polsess import publication
 from polsess.config import parse_config
 from polsess.folder_lock import FolderInUseError, locked
 from polsess.training.checkpointing import AtomicCheckpointIO
 from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+LEFT = f".polsess-{publication._HOST}-{2**22 + 1}-abc.ckpt"
+"""A hidden file of a process that no system numbers so high."""
 
 
 def saved(path: Path) -> int:
@@ -117,7 +121,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
     monkeypatch.undo()
     assert last.read_bytes() == before
     assert not [path for path in last.parent.iterdir() if path.name.startswith(".")]
-    (last.parent / ".last-abc.ckpt").write_bytes(b"half of a checkpoint, left by a killed process")
+    (last.parent / LEFT).write_bytes(b"half of a checkpoint, left by a killed process")
     result = train(parse_config(with_epochs(experiment, 2)), tmp_path / "run", resume=True, progress=False)
     assert result.epochs == 2
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -138,7 +142,7 @@ def test_a_run_beside_a_living_one_is_refused_and_disturbs_nothing(
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
     train(config, tmp_path / "run", progress=False)
-    half = tmp_path / "run" / "checkpoints" / ".last-abc.ckpt"
+    half = tmp_path / "run" / "checkpoints" / LEFT
     half.write_bytes(b"what the living run is writing")
     files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with (

@@ -16,8 +16,9 @@ from polsess.checkpoints.card import model_card
 from polsess.checkpoints.formats import Converted, Reader, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
-from polsess.files import atomic_folder, sha256
+from polsess.files import sha256
 from polsess.models import SeparationModel
+from polsess.publication import atomic_folder
 
 SCHEMA_VERSION = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

@@ -58,11 +58,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_path(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch's writer hides the system's error in its own
-            reason = getattr(error, "strerror", None) or "writing failed; is the disk full?"
+        except OSError as error:
             raise OSError(
-                f"{path}: the checkpoint could not be written ({reason}). The one before it is kept: make "
-                "room and continue with --resume."
+                f"{path}: the checkpoint could not be written ({error.strerror}). The one before it is kept; "
+                "continue with --resume."
             ) from error
 
     def load_checkpoint(

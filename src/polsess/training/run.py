@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 from polsess.config import Config
 from polsess.costs import count_parameters
 from polsess.data import Corpus, Split, create_corpus, create_loader
-from polsess.files import remove_unfinished, write_text
+from polsess.files import write_text
 from polsess.folder_lock import locked
 from polsess.models import SeparationModel, create_model
+from polsess.publication import sweep
 from polsess.schema import ConfigError, suggest
 from polsess.training.callbacks import closed_after, restore_table
 from polsess.training.checkpointing import (
@@ -188,9 +189,8 @@ def _resumed(last: Path, config: Config, run_folder: Path) -> Start:
 
 def _sweep(run_folder: Path) -> None:
     """Remove the halves of files that killed processes left."""
-    names = ("config.json", "environment.json", "lock.json", METRICS, "replay.pt")
-    for target in (*(run_folder / name for name in names), *_checkpoint_files(run_folder)):
-        remove_unfinished(target)
+    for folder in (run_folder, run_folder / CHECKPOINTS):
+        sweep(folder)
 
 
 def _checkpoint_files(run_folder: Path) -> tuple[Path, Path]:
