@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -165,7 +166,9 @@ def test_killed_at_any_moment(experiment: dict[str, Any], tmp_path: Path) -> Non
     assert_equal(final_state(tmp_path / "killed"), final_state(tmp_path / "through"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_the_command_exits_as_the_signal_asks(
     experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
@@ -178,6 +181,42 @@ def test_the_command_exits_as_the_signal_asks(
     assert result.exit_code == code
     assert "continue with --resume" in result.output
     assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once_and_says_what_is_kept(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SeparationModule.training_step
+
+    def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+        if (self.current_epoch, batch_idx) == (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, batch, batch_idx)
+
+    path = tmp_path / "tiny.yaml"
+    path.write_text(parse_config(experiment).model_dump_json())
+    arguments = ["train", "--config", str(path), "-o", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(SeparationModule, "training_step", training_step)
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 130
+    assert "Ended at once, without a save." in result.output
+    assert final_state(tmp_path / "run")["polsess_progress"]["steps"] == STEPS_PER_EPOCH
+    assert read_run(tmp_path / "run").state is RunState.STOPPED
+
+
+def test_a_run_outlives_its_terminal(experiment: dict[str, Any], tmp_path: Path) -> None:
+    """The bar and every message go to a terminal whose other end is closed."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(parse_config(experiment).model_dump_json())
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "polsess", "train", "-c", str(path), "-o", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.close(ours)
+    assert process.wait(timeout=240) == 0
+    assert read_run(tmp_path / "run").state is RunState.FINISHED
 
 
 def test_a_run_that_has_ended_early_stays_ended(experiment: dict[str, Any], tmp_path: Path) -> None:

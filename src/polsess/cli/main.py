@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 import polsess.cli
-from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain, outlast_output
 
 _USUAL_FORMAT = warnings.formatwarning
 _GLOBAL_FLAGS = {"-q", "--quiet", "--debug"}
@@ -165,6 +165,7 @@ def _program(
 
 def main() -> None:
     """Run the `polsess` command."""
+    outlast_output()
     try:
         app()
     except Exception as error:

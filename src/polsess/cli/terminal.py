@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +45,42 @@ def explain(error: BaseException) -> str:
         # Of two names the second is the one that was asked for, the first a temporary one.
         return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
     return str(error) or type(error).__name__
+
+
+class _LastingStream:
+    """A standard stream that takes no more text, instead of an error, when its reader or terminal is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let the rest go nowhere: also what is buffered, and what Python writes at its end."""
+        with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def outlast_output() -> None:
+    """Go on with the work when what reads the output is gone: a closed terminal, the end of a pipe."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _LastingStream):
+            setattr(sys, name, _LastingStream(stream))
 
 
 def create_page() -> Console:

@@ -205,8 +205,9 @@ def create_loader(
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:
     """The main process finishes its step and saves; workers must live until then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has two of them
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def measure_loading(corpus: Corpus, config: DataConfig, num_workers: int, num_items: int) -> float:

@@ -103,24 +103,49 @@ def loading_explained(last: Path) -> Iterator[None]:
         yield
     except LoadingError as error:
         advice = "Mend or remove it (data.corpus.max_bad leaves such recordings out where a corpus has it)."
-        raise TrainingStopped(f"{error}. {advice} {_what_is_kept(last)}") from error
+        raise TrainingStopped(f"{error}. {advice} {what_is_kept(last)}") from error
     except RuntimeError as error:
         text = str(error).split("\n")[0].strip().rstrip(".")
-        if not text.startswith("DataLoader worker"):
+        no_shared_memory = "/torch_" in str(error)  # the names of blocks in it
+        if not (no_shared_memory or text.startswith("DataLoader worker")):
             raise
-        _kill_workers()
-        advice = "Often memory has run out: try a smaller data.num_workers or data.batch_size."
-        raise TrainingStopped(f"{text}. {advice} {_what_is_kept(last)}") from error
+        advice = (
+            "Often memory or shared memory (/dev/shm) has run out: try a smaller data.num_workers or "
+            "data.batch_size."
+        )
+        raise TrainingStopped(f"{text}. {advice} {what_is_kept(last)}") from error
 
 
-def _kill_workers() -> None:
-    """End the processes that are left: some wait for a lock of the dead one and ignore SIGTERM."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for each, anywhere
-    for worker in multiprocessing.active_children():
+@contextmanager
+def workers_ended() -> Iterator[None]:
+    """End the processes that were started within the block when it is left, however it is left.
+
+    Those that prepare batches ignore the signals that ask a run to stop, and may wait for a lock that a dead
+    one of them holds; Python would wait for them at its exit, for ever.
+    """
+    before = multiprocessing.active_children()
+    try:
+        yield
+    finally:
+        workers = [each for each in multiprocessing.active_children() if each not in before]
+        if workers:
+            _kill(workers)
+
+
+def _kill(workers: list[multiprocessing.process.BaseProcess]) -> None:
+    has_children_signal = hasattr(signal, "SIGCHLD")  # not on Windows
+    if has_children_signal:  # torch's handler would raise for each of them, anywhere
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
         worker.kill()
+    for worker in workers:
+        worker.join()
+    if has_children_signal:
+        signal.signal(signal.SIGCHLD, handler)
 
 
-def _what_is_kept(last: Path) -> str:
+def what_is_kept(last: Path) -> str:
+    """How to go on with a run that ended, for a message."""
     return f"{last} is kept: continue with --resume." if last.is_file() else "Nothing had been saved yet."
 
 

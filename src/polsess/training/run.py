@@ -34,7 +34,7 @@ from polsess.training.checkpointing import (
     read_run_checkpoint,
 )
 from polsess.training.distributed import is_main_process
-from polsess.training.failures import NonFiniteLog, TrainingStopped, loading_explained
+from polsess.training.failures import NonFiniteLog, TrainingStopped, loading_explained, workers_ended
 from polsess.training.fine_tuning import Origin, freeze, start_from
 from polsess.training.module import SeparationModule
 from polsess.training.record import RunRecord, changes_since, describe_data
@@ -106,12 +106,12 @@ def _train(
     say: Callable[[str], None],
     after_epoch: Callable[[int, float], None] | None,
 ) -> TrainingResult:
-    last = _last_checkpoint(run_folder, resume=resume)
+    source, last = _source(run_folder, resume=resume), _checkpoint_files(run_folder)[0]
     if is_main_process():
         _sweep(run_folder)
-    start = _resumed(last, config, run_folder) if resume else Start()
+    start = _resumed(source, config, run_folder) if resume else Start()
     lightning.seed_everything(config.seed, verbose=False)
-    module, signals = _create_module(config, run_folder, resume=resume), StopSignals()
+    module, signals = _create_module(config, run_folder, resume=resume), StopSignals(last)
     corpora = open_corpora(config)
     record, data = RunRecord(run_folder), describe_data(corpora)
     remarks = [*start.remarks, *(record.check_data(data) if resume else [])]
@@ -140,13 +140,14 @@ def _train(
                 parameters=count_parameters(module.model).total,
             )
             entry = run.enter_context(started)
+        run.enter_context(workers_ended())
         run.enter_context(loading_explained(last))
         run.enter_context(warnings.catch_warnings())
         run.enter_context(signals.listening())
         run.enter_context(closed_after(trainer.loggers))
         # Lightning advises more workers and notes that a run continues; neither is news to the user.
         warnings.filterwarnings("ignore", module="lightning")
-        complete = _fit(trainer, module, loaders, last if resume else None, entry)
+        complete = _fit(trainer, module, loaders, source if resume else None, entry)
         result = _result(run_folder, trainer, module, complete=complete)
         if not complete:
             entry["outcome"] = f"TimeIsUp: training.max_minutes ended it after {result.epochs} epochs"
@@ -172,17 +173,17 @@ def _fit(
     return True
 
 
-def _resumed(last: Path, config: Config, run_folder: Path) -> Start:
+def _resumed(source: Path, config: Config, run_folder: Path) -> Start:
     """What a resumed run goes on from, and what the user should know of it."""
-    content = read_run_checkpoint(last)
+    content = read_run_checkpoint(source)
     changes = changes_since(content["polsess_config"], config, run_folder)
     rows, remarks = restore_table(run_folder / METRICS, content)
-    kept, known = best_score_in(last.parent), best_score_of(content)
+    kept, known = best_score_in(source.parent), best_score_of(content)
     if kept < known:
         state = "missing or damaged" if kept == -math.inf else f"of an earlier best, {kept:.2f} dB"
         remarks.append(
-            f"{last.parent / BEST} is {state}: the weights of the best validation ({known:.2f} dB) are lost, "
-            "and the best from here on is kept."
+            f"{source.with_name(BEST)} is {state}: the weights of the best validation ({known:.2f} dB) are "
+            "lost, and the best from here on is kept."
         )
     return Start(Progress.of(content), rows, kept, changes, remarks)
 
@@ -239,7 +240,7 @@ def _result(
     )
 
 
-def _last_checkpoint(run_folder: Path, *, resume: bool) -> Path:
+def _source(run_folder: Path, *, resume: bool) -> Path:
     """The checkpoint that a resumed run continues from; a new run must not have one."""
     last, best = _checkpoint_files(run_folder)
     found = next((path for path in (last, best) if path.is_file()), None)

@@ -8,28 +8,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from polsess.training.failures import TrainingStopped
+from polsess.training.failures import TrainingStopped, what_is_kept
 
 
 class Preempted(TrainingStopped):
-    """A signal asked the run to end; the last checkpoint holds everything."""
+    """A signal asked the run to end.
 
-    def __init__(self, received: signal.Signals, checkpoint: Path) -> None:
-        super().__init__(
-            f"Stopped by {received.name}; {checkpoint} holds everything: continue with --resume."
-        )
+    Args:
+        received: The signal.
+        checkpoint: The run's last.
+        saved: Whether it was written for this, and holds everything.
+    """
+
+    def __init__(self, received: signal.Signals, checkpoint: Path, *, saved: bool = True) -> None:
+        if saved:
+            kept = f"{checkpoint} holds everything: continue with --resume."
+        else:
+            kept = f"Ended at once, without a save. {what_is_kept(checkpoint)}"
+        super().__init__(f"Stopped by {received.name}; {kept}")
         self.received = received
 
 
 class StopSignals:
-    """Remembers a signal until the next step boundary; handlers do nothing else."""
+    """Remembers a signal until the next step boundary; a second Ctrl-C ends the run at once.
 
-    def __init__(self) -> None:
+    Args:
+        checkpoint: The run's last, for the message.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
         self.received: signal.Signals | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen to SIGINT, SIGTERM and SIGUSR1 (preemption, SLURM's warning) within the block."""
+        """Within the block, take over Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and SIGUSR1 (SLURM)."""
         old = {number: signal.getsignal(number) for number in _STOPPING}
         self.install()
         try:
@@ -45,8 +58,10 @@ class StopSignals:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.received is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once
+            # A KeyboardInterrupt would be caught by Lightning, which ends the program without a word.
+            raise Preempted(signal.SIGINT, self.checkpoint, saved=False)
         self.received = signal.Signals(number)
 
 
-_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
