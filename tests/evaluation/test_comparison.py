@@ -11,6 +11,7 @@ from polsess.evaluation import Evaluation, Row
 from polsess.evaluation.comparison import (
     Contender,
     compare,
+    extremes_table,
     parse_contender,
     report,
     save_comparison,
@@ -60,6 +61,14 @@ def test_verdicts_on_every_pair() -> None:
 def test_too_few_utterances_are_said_so() -> None:
     few = [Contender(name, (evaluation(name, effect, count=6),)) for name, effect in (("a", 0), ("bb", 9))]
     assert "no difference shown (3 independent speakers or utterances are too few)" in report(compare(few))
+
+
+def test_the_largest_differences_are_listed_first() -> None:
+    first, second = contender("a", 0.0), contender("bb", 5.0)
+    _, rows = extremes_table("si_snri", first, second, 4)
+    listed = [abs(float(row[3])) for row in rows]
+    differences = np.abs(second.values("si_snri") - first.values("si_snri"))[0]
+    assert listed == pytest.approx(sorted(differences, reverse=True)[:4], abs=0.006)
 
 
 def test_runs_of_a_system_are_averaged_by_utterance() -> None:

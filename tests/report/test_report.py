@@ -7,7 +7,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,10 @@ def test_the_page_stands_alone_and_holds_every_part(results: Path) -> None:
     assert (
         "copies and halves: no difference shown" in text or "halves and copies: no difference shown" in text
     )
+    assert len(re.findall(r'class="(?:best|tied)"', text)) >= 2  # in every column the best and its equals
+    contents = [a["href"] or "" for _, a in page.found if (a.get("href") or "").startswith("#data1-")]
+    anchors = {f"#{a['id']}" for _, a in page.found if "id" in a}
+    assert {"#data1-scores", "#data1-comparison", "#data1-listen"} <= set(contents) <= anchors
     addresses = [a.get(key) or "" for _, a in page.found for key in ("src", "href") if key in a]
     assert addresses
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
@@ -232,6 +236,12 @@ def test_names_in_the_plane_do_not_cover_each_other() -> None:
     assert min(abs(one - other) for one, other in combinations(heights, 2)) >= 15
     assert "&lt;c&gt;" in drawn
     assert across.logarithmic
+    low = [Estimate(0.1, 0, 1)] * 30  # more than the lowest corner has room for
+    drawn, _ = plane([2e6] * 30, low, [str(index) for index in range(30)], Scale.around([0, 10]), "x")
+    heights = sorted(float(y) for y in re.findall(r'class="name"[^>]* y="([\d.]+)"', drawn))
+    assert all(other - one >= 14.9 for one, other in pairwise(heights))
+    assert heights[0] >= 0
+    assert heights[-1] <= 15 * 32
 
 
 def test_choice_of_utterances() -> None:

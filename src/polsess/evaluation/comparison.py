@@ -89,7 +89,7 @@ def parse_contender(text: str) -> Contender:
     return Contender(name if equals else runs[0].system, runs)
 
 
-def report(comparison: Comparison, num_examples: int = 5) -> str:
+def report(comparison: Comparison, num_examples: int = 10) -> str:
     """The comparison as a Markdown document."""
     unit = unit_of(comparison.column)
     utterances = len(comparison.contenders[0].runs[0].rows)
@@ -123,32 +123,33 @@ def systems_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def pairs_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the difference of every pair."""
+    some_left_out = any(difference.num_left_out for _, _, difference in comparison.pairs)
     rows = []
     for first, second, difference in comparison.pairs:
-        interval = f"{number(difference.low)} to {number(difference.high)}"
         rows.append(
             [
                 f"{second.name} - {first.name}",
                 number(difference.mean),
-                interval,
                 f"{difference.p_value:.2g}",
+                "yes" if difference.is_shown else "no",
+                f"{number(difference.low)} to {number(difference.high)}",
                 f"{100 * difference.share_better:.0f} %",
                 str(difference.count),
-                str(difference.num_left_out),
-                "yes" if difference.is_shown else "no",
+                *([str(difference.num_left_out)] if some_left_out else []),
             ]
         )
-    return ["pair", "difference", "95 % interval", "p", "better on", "n", "left out", "shown"], rows
+    header = ["pair", "difference", "p", "shown", "95 % interval", "better on", "n"]
+    return [*header, *(["left out"] if some_left_out else [])], rows
 
 
 def extremes_table(
     column: str, first: Contender, second: Contender, num_examples: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the utterances with the largest differences either way."""
+    """Header and rows: the utterances with the largest differences either way, the largest first."""
     one, other = first.values(column).mean(0), second.values(column).mean(0)
     differences = other - one
-    order = [index for index in np.argsort(differences) if np.isfinite(differences[index])]
-    chosen = dict.fromkeys([*order[:num_examples], *order[-num_examples:]])
+    finite = np.flatnonzero(np.isfinite(differences))
+    chosen = finite[np.argsort(-np.abs(differences[finite]), kind="stable")][:num_examples].tolist()
     identifiers = [row.identifier for row in first.runs[0].rows]
     rows = [
         [identifiers[index], *(number(float(each[index])) for each in (one, other, differences))]

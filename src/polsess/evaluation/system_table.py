@@ -12,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from polsess.evaluation.comparison import Contender, compare
+from polsess.evaluation.comparison import Comparison, Contender, compare
 from polsess.metrics import name_of, summarise_runs, title_of
 from polsess.schema import ConfigError
 from polsess.text_tables import Latex, comma_separated, escape_latex, latex, markdown, number
 
 TableText = Literal["markdown", "latex", "csv"]
+Mark = Literal["", "best", "tied"]
 DEFAULT_COLUMNS = ("si_snri", "sdri", "pesq", "stoi", "parameters", "gmacs", "rtf")
 """Of these, the columns that all systems have."""
 _COSTS = {"parameters": "params [M]", "gmacs": "GMAC/s", "rtf": "RTF"}
@@ -30,7 +31,7 @@ class Cell:
     mean: float
     reach: float = math.nan
     """Half of the 95 % interval."""
-    mark: Literal["", "best", "tied"] = ""
+    mark: Mark = ""
     """``best`` for the best mean, ``tied`` for one that is not shown to differ from it."""
     digits: int = 2
 
@@ -118,19 +119,21 @@ def _column(contenders: Sequence[Contender], column: str, common: bool) -> list[
         return [_score(contenders[0], column)]
     comparison = compare(contenders, column, common=common)
     cells = [_score(contender, column) for contender in comparison.contenders]
-    best = max(range(len(cells)), key=lambda index: np.nan_to_num(cells[index].mean, nan=-math.inf))
-    name = contenders[best].name
+    marks = mark_best(comparison, [cell.mean for cell in cells])
+    return [Cell(cell.mean, cell.reach, mark) for cell, mark in zip(cells, marks, strict=True)]
+
+
+def mark_best(comparison: Comparison, means: Sequence[float]) -> list[Mark]:
+    """``best`` for the contender with the highest mean, ``tied`` for those not shown to differ from it."""
+    names = [contender.name for contender in comparison.contenders]
+    best = max(range(len(names)), key=lambda index: -math.inf if math.isnan(means[index]) else means[index])
     tied = {
         other.name
         for one, two, difference in comparison.pairs
         for this, other in ((one, two), (two, one))
-        if this.name == name and not difference.is_shown
+        if this.name == names[best] and not difference.is_shown
     }
-    marks: list[Literal["", "best", "tied"]] = [
-        "best" if index == best else "tied" if contender.name in tied else ""
-        for index, contender in enumerate(contenders)
-    ]
-    return [Cell(cell.mean, cell.reach, mark) for cell, mark in zip(cells, marks, strict=True)]
+    return ["best" if index == best else "tied" if name in tied else "" for index, name in enumerate(names)]
 
 
 def _score(contender: Contender, column: str) -> Cell:

@@ -161,9 +161,10 @@ def plane(
     scale: Scale,
     label: str,
 ) -> tuple[Markup, Scale]:
-    """Scores with intervals over costs, and the scale of the costs; names stand beside the marks."""
-    height, across = _PLANE_PIXELS, Scale.logarithmic_around(costs)
-    heights = _name_heights([each.mean for each in scores], scale)
+    """Scores with intervals over costs, and the scale of the costs; names are beside the marks."""
+    height = max(_PLANE_PIXELS, _NAME_PIXELS * (len(names) + 2))
+    across = Scale.logarithmic_around(costs)
+    heights = _name_heights([each.mean for each in scores], scale, height)
     parts = [element("line", x1=_at(across, t), x2=_at(across, t), y1=0, y2=height) for t in across.ticks]
     for tick in scale.ticks:
         parts.append(element("line", x1="0%", x2="100%", y1=_up(scale, tick), y2=_up(scale, tick)))
@@ -182,13 +183,17 @@ def plane(
     return _picture(parts, height, label), across
 
 
-def _name_heights(values: Sequence[float], scale: Scale) -> list[float]:
-    """Where the names of values stand, in pixels from above: beside their marks, but never on each other."""
-    wanted = [_PLANE_PIXELS * (1 - scale.percent(value) / 100) - 6 for value in values]
-    heights = list(wanted)
-    last = -math.inf
-    for index in sorted(range(len(wanted)), key=wanted.__getitem__):
-        heights[index] = last = max(wanted[index], last + _NAME_PIXELS)
+def _name_heights(values: Sequence[float], scale: Scale, height: float) -> list[float]:
+    """Heights of the names in pixels from above: beside the marks, apart, within the chart."""
+    heights = [height * (1 - scale.percent(value) / 100) - 6 for value in values]
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    highest = -math.inf
+    for index in order:
+        heights[index] = highest = max(heights[index], highest + _NAME_PIXELS)
+    lowest = height
+    for index in reversed(order):
+        heights[index] = lowest = min(heights[index], lowest)
+        lowest -= _NAME_PIXELS
     return heights
 
 

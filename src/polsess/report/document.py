@@ -80,17 +80,24 @@ def _group(
     first = group.runs[0].evaluation
     rate = first.settings.get("sample_rate", "unknown")
     size = f"{len(first.rows)} utterances, list {first.list_hash}, {rate} Hz"
+    named = {
+        "Failures": sections.failures(group, column),
+        "Scores": sections.scores(group),
+        "Comparison": sections.comparisons(group, column),
+        "Conditions": sections.conditions(group, column),
+        "Quality and cost": sections.quality_and_cost(group, column, costs, cost_title),
+        "Distribution": sections.distributions(group, column),
+        "Listen": listening,
+        "Settings": _settings(group),
+    }
+    anchors = {
+        title: f"data{number + 1}-{title.lower().replace(' ', '-')}" for title, part in named.items() if part
+    }
     parts = [
         element("h2", group.title),
         element("p", size, class_="note"),
-        sections.failures(group, column),
-        sections.scores(group),
-        sections.comparisons(group, column),
-        sections.conditions(group, column),
-        sections.quality_and_cost(group, column, costs, cost_title),
-        sections.distributions(group, column),
-        listening,
-        _settings(group),
+        element("nav", *(element("a", title, href=f"#{anchor}") for title, anchor in anchors.items())),
+        *(element("div", named[title], id=anchor) for title, anchor in anchors.items()),
     ]
     return element("div", *parts, class_="group", id=f"data{number + 1}"), problems
 

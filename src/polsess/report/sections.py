@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from polsess.evaluation import Evaluation
 from polsess.evaluation.comparison import Comparison, Contender, compare, pairs_table
+from polsess.evaluation.system_table import Mark, mark_best
 from polsess.metrics import failure_rate, name_of, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
@@ -69,28 +70,43 @@ def _worst(group: Group, column: str) -> Markup:
 
 
 def scores(group: Group) -> Markup:
-    """Every score of every system: the mean with its interval, and the median."""
+    """Every score of every system: the mean with its interval, the median, and which is the best."""
     columns = [name for name in group.runs[0].evaluation.columns if name != _HIDDEN]
+    marks = {name: _marks(group, name) for name in columns}
     rows = []
-    for run in group.runs:
-        cells = [_score_cell(run, name) for name in columns if name in run.evaluation.columns]
-        rows.append([run.name, *cells])
+    for index, run in enumerate(group.runs):
+        known = [name for name in columns if name in run.evaluation.columns]
+        rows.append([run.name, *(_score_cell(run, name, marks[name][index]) for name in known)])
     header = ["system", *(title_of(name) for name in columns)]
-    return section(
-        "Scores",
-        table(header, rows, "Means over utterances with 95 % intervals"),
-        note="Mean and, below it, its 95 % interval, which allows for speakers that recur where the data "
-        "names them, and the median.",
+    note = (
+        "Mean and, below it, its 95 % interval, which allows for speakers that recur where the data names "
+        "them, and the median."
     )
+    if any("best" in each for each in marks.values()):
+        note += " \N{BLACK STAR} marks the best mean, \N{DAGGER} those that are not shown to differ from it."
+    return section("Scores", table(header, rows, "Means over utterances with 95 % intervals"), note=note)
 
 
-def _score_cell(run: Run, column: str) -> Markup:
+def _marks(group: Group, column: str) -> list[Mark]:
+    """The mark of every system; none where they cannot be compared."""
+    none: list[Mark] = [""] * len(group.runs)
+    if len(group.runs) < 2:
+        return none
+    try:
+        comparison = compare([Contender(run.name, (run.evaluation,)) for run in group.runs], column)
+    except ConfigError:
+        return none
+    return mark_best(comparison, [run.evaluation.summary(column).mean for run in group.runs])
+
+
+def _score_cell(run: Run, column: str, mark: Mark) -> Markup:
     summary = run.evaluation.summary(column)
     between = (
         f"{number(summary.low)} to {number(summary.high)}" if math.isfinite(summary.low) else "no interval"
     )
-    small = element("small", between, element("br"), f"median {number(summary.median)}")
-    return join([element("strong", number(summary.mean)), small])
+    sign = {"best": " \N{BLACK STAR}", "tied": " \N{DAGGER}", "": ""}[mark]
+    mean = element("strong", number(summary.mean), sign, class_=mark or None)
+    return join([mean, element("small", between, element("br"), f"median {number(summary.median)}")])
 
 
 def conditions(group: Group, column: str) -> Markup:
@@ -141,7 +157,8 @@ def comparisons(group: Group, column: str) -> Markup:
         return section("Comparison", element("p", f"Not compared: {error}"))
     unit = unit_of(column)
     sentences = [
-        element("li", each.verdict(first.name, second.name, unit)) for first, second, each in comparison.pairs
+        element("li", f"{each.verdict(first.name, second.name, unit)} (p {each.p_value:.2g})")
+        for first, second, each in comparison.pairs
     ]
     header, rows = pairs_table(comparison)
     plots = element("div", *_scatters(comparison), class_="scatters")
