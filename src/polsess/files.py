@@ -42,8 +42,11 @@ def check_folder(folder: Path) -> None:
         OSError: If it is a file, or nothing may be written there.
     """
     place = folder.absolute()
-    while not place.exists():
+    while not os.path.lexists(place):
         place = place.parent
+    if not place.exists():
+        message = "is a link to nothing; remove it or choose another place"
+        raise FileNotFoundError(errno.ENOENT, message, str(place))
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file; choose a folder", str(place))
     if not os.access(place, os.W_OK | os.X_OK):

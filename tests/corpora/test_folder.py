@@ -100,3 +100,21 @@ def test_items_are_mixed_anew(tmp_path: Path) -> None:
     assert len({float(example.mixture.abs().sum()) for example in examples}) > 1
     for example in examples:
         torch.testing.assert_close(example.mixture, example.references.sum(0), atol=2e-4, rtol=0)
+
+
+def test_a_source_more_than_the_first_item_has_is_said(tmp_path: Path) -> None:
+    write_item(tmp_path / "a")
+    write_item(tmp_path / "b", num_speakers=3)
+    with pytest.warns(
+        UserWarning, match=r"s3 in 1 items, e\.g\. b, is not used: the first item, a, has 2 sources"
+    ):
+        assert open_folder(tmp_path).num_sources == 2
+
+
+def test_linked_items_are_read_and_added_folders_are_not(tmp_path: Path) -> None:
+    write_item(tmp_path / "elsewhere" / "b")
+    write_item(tmp_path / "data" / "a")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    (tmp_path / "data" / "__MACOSX").mkdir()
+    assert list_items(tmp_path / "data") == ["a", "b"]
+    assert len(open_folder(tmp_path / "data")) == 2

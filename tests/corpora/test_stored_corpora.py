@@ -110,7 +110,10 @@ def manifest(root: Path) -> dict[str, Any]:
     lines = ["identifier,mixture,source_1,source_2,split,room,snr_db"]
     for split in Split:
         for name in NAMES:
-            paths = [f"audio/{part}/{name}.wav" for part in ("mix", "s1", "s2")]
+            mixture = root / f"audio/{split}/{name}.wav"  # no mixture is in two splits
+            mixture.parent.mkdir(exist_ok=True)
+            mixture.write_bytes((root / f"audio/mix/{name}.wav").read_bytes())
+            paths = [f"audio/{part}/{name}.wav" for part in (split, "s1", "s2")]
             lines.append(",".join([name, *paths, split, "hall", "3.5"]))
     path = root / "corpus.csv"
     path.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
@@ -292,7 +295,7 @@ def test_a_subset_by_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("s1.json", "[", "not a JSON file"),
+        ("s1.json", "[", "not readable as JSON"),
         ("s1.json", "{}", "expected a list"),
         ("s1.json", '[["a.wav", "900"]]', "entry 0"),
         ("s1.json", '[["audio/s1/a.wav", 900]]', "differ in length"),
@@ -358,9 +361,79 @@ def test_a_manifest_of_single_speakers_is_for_enhancement(tmp_path: Path) -> Non
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "corpus.csv"
-    path.write_bytes(b"\xff\xfe\x00mixture")
-    with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
-        opened({"corpus_type": "manifest", "manifest": str(path)})
+    for content in (b"\xff\xfe\x00mixtures", b"mixture,source_1,split\na.wav,b\xb3.wav,test\n"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"row [12]: not a CSV file in UTF-8 \(byte"):
+            opened({"corpus_type": "manifest", "manifest": str(path)})
+
+
+def test_a_table_in_utf_16_and_padded_cells_are_read(tmp_path: Path) -> None:
+    values = manifest(tmp_path)
+    path = Path(values["manifest"])
+    text = path.read_text(encoding="utf-8-sig").replace(",", " , ")
+    path.write_bytes(text.encode("utf-16"))
+    assert len(opened(values)) == len(NAMES)
+    assert opened(values).example(0, 0).metadata == {"room": "hall", "snr_db": 3.5}
+
+
+@pytest.mark.parametrize("folder", ["D:\\data\\set\\audio", ".\\audio", "audio", "/of/another/machine/audio"])
+def test_lists_of_other_machines_are_found_beside_their_files(folder: str, tmp_path: Path) -> None:
+    values = manifest(tmp_path)
+    path = Path(values["manifest"])
+    separator = "\\" if "\\" in folder else "/"
+    text = path.read_text(encoding="utf-8-sig").replace("audio/", "audio/")
+    lines = [
+        ",".join(
+            cell.replace("audio/", f"{folder}/").replace("/", separator) if "audio/" in cell else cell
+            for cell in line.split(",")
+        )
+        for line in text.splitlines()
+    ]
+    path.write_text("\n".join(lines))
+    assert len(opened(values)) == len(NAMES)
+    lists = look2hear(tmp_path / "lists")
+    for name in ("mix", "s1", "s2"):
+        file = tmp_path / "lists" / "test" / f"{name}.json"
+        entries = json.loads(file.read_text())
+        moved = [[one.replace("audio/", f"{folder}/").replace("/", separator), f] for one, f in entries]
+        file.write_text(json.dumps([[one, float(count)] for one, count in moved]))
+    assert len(opened(lists)) == len(NAMES)
+
+
+def test_lengths_with_a_point_are_whole_numbers(tmp_path: Path) -> None:
+    values = libri_lists(tmp_path)
+    path = tmp_path / "Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv"
+    path.write_text(path.read_text().replace(",900", ",900.0"))
+    assert len(opened(values)) == len(NAMES)
+    path.write_text(path.read_text().replace(",900.0", ",900.5"))
+    with pytest.raises(ValueError, match=r"row 2, length: expected a number of samples, got '900\.5'"):
+        opened(values)
+
+
+def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    values = libri_lists(tmp_path)
+    path = tmp_path / "Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(ValueError, match="names 2 mixtures; names must differ"):
+        opened(values)
+
+
+def test_a_mixture_in_two_splits_is_refused(tmp_path: Path) -> None:
+    values = manifest(tmp_path)
+    path = Path(values["manifest"])
+    path.write_text(path.read_text(encoding="utf-8-sig").replace("audio/val/", "audio/train/"))
+    with pytest.raises(ValueError, match=r"row 5, mixture: .* is in split val, and in train in row 2"):
+        opened(values)
+
+
+def test_files_that_systems_add_are_no_mixtures(tmp_path: Path) -> None:
+    values = wham(tmp_path)
+    folder = tmp_path / "wav8k/min/tt"
+    for name in ("mix_both", "s1", "s2"):
+        (folder / name / f"._{NAMES[0]}.wav").write_bytes(b"\0\5\x16\7")
+        (folder / name / ".DS_Store").write_bytes(b"\0")
+    assert len(opened(values)) == len(NAMES)
 
 
 def test_bad_files_are_allowed_on_the_command_line(tmp_path: Path) -> None:

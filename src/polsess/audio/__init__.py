@@ -6,7 +6,9 @@ Samples are float32 tensors ``[channels, T]`` with full scale at 1.
 import numpy as np
 from numpy.typing import NDArray
 
+from polsess.audio.channels import channel_weights, to_mono
 from polsess.audio.containers import AudioError
+from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds
 from polsess.audio.loudness import integrated_loudness
 from polsess.audio.plain_wav import (
     PlainWav,
@@ -16,7 +18,7 @@ from polsess.audio.plain_wav import (
     read_plain_pcm,
     write_plain_pcm,
 )
-from polsess.audio.reading import AUDIO_SUFFIXES, AudioInfo, AudioReader, read_audio, read_audio_info
+from polsess.audio.reading import AudioInfo, AudioReader, read_audio, read_audio_info
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
 from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
 
@@ -24,7 +26,6 @@ Samples = NDArray[np.float32]
 """Sound as an array, full scale at 1; a docstring gives its shape."""
 
 __all__ = [
-    "AUDIO_SUFFIXES",
     "AudioError",
     "AudioFormat",
     "AudioInfo",
@@ -33,11 +34,16 @@ __all__ = [
     "Bits",
     "ClipMode",
     "Container",
+    "FoundSounds",
     "PlainWav",
     "Samples",
     "StreamResampler",
+    "audio_suffixes",
+    "channel_weights",
     "encode_plain_pcm",
     "integrated_loudness",
+    "is_hidden",
+    "list_sounds",
     "peak_gain",
     "read_audio",
     "read_audio_info",
@@ -46,6 +52,7 @@ __all__ = [
     "read_plain_pcm",
     "resample",
     "resampled_length",
+    "to_mono",
     "write_audio",
     "write_plain_pcm",
 ]

@@ -20,11 +20,6 @@ from polsess.audio.ffmpeg import FFmpegFile
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES, read_plain_header, read_plain_pcm
 from polsess.audio.streams import Refusal, Stream, StreamFile
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64"}
-)
-"""File names that a search through a folder takes for sound files."""
-
 _CONTAINERS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "MP3", "FFMPEG"}
 _ENCODINGS = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _ENCODINGS |= {"VORBIS", "OPUS", "MPEG_LAYER_III"}

@@ -93,7 +93,7 @@ def separate(
         separator = Separator(
             loaded, device=device, segment_seconds=segment or None, overlap=overlap, channels=channels
         )
-    jobs, problems = find_jobs(inputs, out)
+    jobs, problems = find_jobs(inputs, out, terminal.note)
     done: list[SeparatedFile] = []
     with terminal.progress() as progress:
         bar = progress.add_task("separating", total=len(jobs))
@@ -135,12 +135,12 @@ def _print(terminal: Terminal, source: Path, result: SeparatedFile) -> None:
 
 def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> None:
     """A picture of the mixture and the estimates beside the first output."""
-    from polsess.audio import read_audio
+    from polsess.audio import read_audio, to_mono
     from polsess.pictures import draw_spectrograms
 
     length = min(result.num_samples, _PICTURE_SECONDS * result.sample_rate)
     paths = {"mixture": source, **dict(zip(names, result.paths, strict=True))}
-    signals = {name: read_audio(path, num_samples=length)[0].mean(0) for name, path in paths.items()}
+    signals = {name: to_mono(read_audio(path, num_samples=length)[0], path) for name, path in paths.items()}
     picture = result.paths[0].with_suffix(".png")
     draw_spectrograms(signals, result.sample_rate, picture, title=source.name)
     typer.echo(picture)

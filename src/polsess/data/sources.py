@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-from polsess.audio import AUDIO_SUFFIXES, read_audio, read_audio_info
+from polsess.audio import list_sounds, read_audio, read_audio_info
 from polsess.data.base import Split
-from polsess.data.tables import Row, cell, read_csv, resolve
+from polsess.data.tables import Row, cell, read_csv, resolve, split_cell
 
 _READERS = 8
 _PIECE = 2048
@@ -28,6 +28,7 @@ class SourceFile:
     label: str
     """Speaker, class of the scene, or labels of the event separated by commas."""
     split: Split | None
+    sex: str = "?"
     num_samples: int = 0
     sample_rate: int = 0
 
@@ -51,9 +52,7 @@ def list_sources(
         ValueError: If nothing is left, or the CSV is wrong.
         AudioError: If a file cannot be read.
     """
-    if not place.exists():
-        raise FileNotFoundError(f"{place}: no folder or CSV is there.")
-    found = _from_folder(place, speech) if place.is_dir() else _from_csv(place, labelled)
+    found = find_sources(place, speech=speech, labelled=labelled)
     with ThreadPoolExecutor(_READERS) as pool:
         infos = list(pool.map(lambda one: read_audio_info(one.path), found))
     known = [
@@ -66,10 +65,29 @@ def list_sources(
     return kept
 
 
+def find_sources(
+    place: Path, *, speech: bool = False, labelled: bool = True, columns: Sequence[str] = ("path",)
+) -> list[SourceFile]:
+    """As ``list_sources``, without opening a file: lengths and rates are unknown.
+
+    Args:
+        place: The folder or the CSV.
+        speech: Whether labels are speakers.
+        labelled: Whether a CSV must have labels.
+        columns: Columns that a CSV must have.
+
+    Raises:
+        FileNotFoundError: If there is no such place, or a file of the CSV is missing.
+        ValueError: If nothing is in it, or the CSV is wrong.
+    """
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: no folder or CSV is there.")
+    return _from_folder(place, speech) if place.is_dir() else _from_csv(place, speech, labelled, columns)
+
+
 def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     found = []
-    for path in paths:
+    for path in list_sounds(folder).paths:
         parts = path.relative_to(folder).parts[:-1]
         split = Split(parts[0]) if parts and parts[0] in set(Split) else None
         labels = parts[1:] if split else parts
@@ -86,21 +104,29 @@ def speaker_of(source: str) -> str:
     return path.parent.name or path.stem
 
 
-def _from_csv(table: Path, labelled: bool) -> list[SourceFile]:
-    rows = read_csv(table, ["path"])
+def _from_csv(table: Path, speech: bool, labelled: bool, columns: Sequence[str]) -> list[SourceFile]:
+    rows = read_csv(table, columns)
     names = [name for name in ("label", "speaker", "class", "room") if name in rows[0][1]]
     if not names and labelled:
         raise ValueError(f"{table}: missing column label (or speaker, class or room).")
-    return [_from_row(table, number, row, names[0] if names else None) for number, row in rows]
+    found: dict[Path, tuple[int, SourceFile]] = {}
+    for number, row in rows:
+        one = _from_row(table, number, row, names[0] if names else None)
+        line, first = found.setdefault(one.path, (number, one))
+        if first is not one:
+            differs = f" for {first.label}" if speech and first.label != one.label else ""
+            raise ValueError(f"{table}, row {number}, path: {one.path.name} is in row {line} too{differs}.")
+    return [one for _, one in found.values()]
 
 
 def _from_row(table: Path, number: int, row: Row, label: str | None) -> SourceFile:
-    text = row.get("split", "").strip()
-    if text and text not in set(Split):
-        raise ValueError(f"{table}, row {number}, split: '{text}' is not one of {', '.join(Split)}.")
-    path = resolve(cell(table, number, row, "path"), table.parent)
+    split = split_cell(table, number, row)
+    text = cell(table, number, row, "path")
+    path = resolve(text, table.parent)
+    if not path.exists():
+        raise FileNotFoundError(f"{table}, row {number}: no file '{text}' beside it or beside its folder.")
     name = cell(table, number, row, label) if label else path.stem
-    return SourceFile(path, name, Split(text) if text else None)
+    return SourceFile(path, name, split, row.get("sex") or "?")
 
 
 def split_sources(

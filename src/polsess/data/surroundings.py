@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from polsess.audio import Samples, read_audio
+from polsess.audio import Samples, read_audio, to_mono
 from polsess.data.base import Split
 from polsess.data.mixing import Range, change_speed, check_range, place, rms
 from polsess.data.rooms import MeasuredRooms, PlateRooms, list_rooms
@@ -144,7 +144,8 @@ class Surroundings:
             wanted = -(-num_samples * source.sample_rate // self.sample_rate)
             start = int(random.integers(max(0, source.num_samples - wanted) + 1))
             samples, rate = read_audio(source.path, start, min(wanted, source.num_samples))
-            sound = change_speed(samples.mean(0).numpy(), 1000, rate, self.sample_rate)[:num_samples]
+            mono = to_mono(samples, source.path).numpy()
+            sound = change_speed(mono, 1000, rate, self.sample_rate)[:num_samples]
             level = rms(sound).item()
             if level > _SILENT:
                 fitted = np.resize(sound, num_samples) if config.repeat else place(sound, num_samples, random)

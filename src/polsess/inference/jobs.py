@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polsess.audio import AUDIO_SUFFIXES, AudioError, AudioFormat, ClipMode
+from polsess.audio import AudioError, AudioFormat, ClipMode, list_sounds
 from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths
 from polsess.inference.separator import Separator
 
@@ -21,7 +21,9 @@ class Job:
     """Unique name of its outputs, with the sub-folders below the folder that was given."""
 
 
-def find_jobs(inputs: Iterable[Path], out: Path) -> tuple[list[Job], list[str]]:
+def find_jobs(
+    inputs: Iterable[Path], out: Path, on_note: Callable[[str], None] = lambda _: None
+) -> tuple[list[Job], list[str]]:
     """Find the recordings in files and folders.
 
     Folders are searched with their sub-folders; hidden files and the output folder are passed over. A file
@@ -31,6 +33,7 @@ def find_jobs(inputs: Iterable[Path], out: Path) -> tuple[list[Job], list[str]]:
     Args:
         inputs: Files and folders.
         out: The output folder.
+        on_note: Called with a line on the files of other kinds in a folder.
 
     Returns:
         The jobs, and a message for every input without a recording.
@@ -40,30 +43,20 @@ def find_jobs(inputs: Iterable[Path], out: Path) -> tuple[list[Job], list[str]]:
     sources: set[Path] = set()
     tracks: set[str] = set()
     for path in inputs:
-        found = list(_sounds(path, out)) if path.is_dir() else [(path, Path(path.name))]
-        if not found:
-            problems.append(f"{path}: no sound files in this folder.")
+        found = [(path, Path(path.name))]
+        if path.is_dir():
+            sounds = list_sounds(path, leave_out=out, on_error=problems.append)
+            found = [(source, source.relative_to(path)) for source in sounds.paths]
+            if note := sounds.note():
+                on_note(f"{path}: {note}")
+            if not found:
+                problems.append(f"{path}: no sound files in this folder.")
         for source, name in found:
             identity = Path(os.path.realpath(source))
             if identity not in sources:
                 sources.add(identity)
                 jobs.append(Job(source, _unused(name.with_suffix("").as_posix(), tracks)))
     return jobs, problems
-
-
-def _sounds(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Sound files below a folder and their names relative to it."""
-    passed_over = Path(os.path.realpath(out))
-    for parent, folders, files in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and Path(os.path.realpath(here / name)) != passed_over
-        )
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield here / name, (here / name).relative_to(folder)
 
 
 def _unused(track: str, taken: set[str]) -> str:

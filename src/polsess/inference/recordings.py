@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
-from polsess.audio import AudioReader, StreamResampler
+from polsess.audio import AudioReader, StreamResampler, channel_weights
 
 Channels = Literal["mix", "each"]
 """Treatment of several channels: separate their mean, or each by itself."""
@@ -30,13 +32,18 @@ class Recording(ABC):
     num_samples: int
     name: str
 
+    @cached_property
+    def _weights(self) -> Tensor:
+        """Weights of the channels in their mix; ``working_gain`` replaces them where channels cancel."""
+        return torch.full((self.num_channels,), 1 / self.num_channels)
+
     @abstractmethod
     def _read(self, block_samples: int) -> Iterator[Tensor]: ...
 
     def blocks(self, channels: Channels) -> Iterator[Tensor]:
         """The sound from its start, ``[K, n]`` per block, K = 1 for ``"mix"``."""
         for block in self._read(round(_BLOCK_SECONDS * self.sample_rate) or 1):
-            yield block.mean(0, keepdim=True) if channels == "mix" else block
+            yield (self._weights @ block)[None] if channels == "mix" else block
 
     def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Tensor]:
         """As ``blocks``, at another rate and multiplied by ``gain``."""
@@ -51,9 +58,15 @@ class Recording(ABC):
 
         Reading everything once also finds a damaged file before hours are spent on its first half.
         """
-        energy = sum(float(block.double().square().sum()) for block in self.blocks(channels))
-        rows = 1 if channels == "mix" else self.num_channels
-        rms = math.sqrt(energy / (rows * self.num_samples))
+        products = torch.zeros(self.num_channels, self.num_channels, dtype=torch.float64)
+        for block in self.blocks("each"):
+            products += block.double() @ block.double().T
+        power = float(products.diagonal().mean())
+        if channels == "mix":
+            self._weights = channel_weights(products, self.name)
+            weights = self._weights.double()
+            power = float(weights @ products @ weights)
+        rms = math.sqrt(max(0.0, power) / self.num_samples)
         exponent = round(math.log2(_TARGET_RMS / rms)) if rms > 0 else 0
         return 2.0 ** max(-_MAX_EXPONENT, min(_MAX_EXPONENT, exponent))
 

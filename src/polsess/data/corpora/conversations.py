@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from polsess.audio import Samples
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
-from polsess.data.corpora.speech_clips import Clip, list_clips, load_clip
+from polsess.data.corpora.speech_clips import list_clips, load_clip
 from polsess.data.mixing import (
     Range,
     change_speed,
@@ -31,6 +31,7 @@ from polsess.data.mixing import (
     peak_factor,
     rms,
 )
+from polsess.data.sources import SourceFile
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surrounded, Surroundings
 from polsess.schema import Schema
 from polsess.tasks import Task
@@ -287,9 +288,9 @@ class Conversations(Corpus):
         super().__init__(config, split, task, seed)
         self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
         clips = list_clips(config.metadata, split)
-        self.clips_of: dict[str, list[Clip]] = {}
+        self.clips_of: dict[str, list[SourceFile]] = {}
         for clip in clips:
-            self.clips_of.setdefault(clip.speaker, []).append(clip)
+            self.clips_of.setdefault(clip.label, []).append(clip)
         self.speakers = sorted(self.clips_of)
         if len(self.speakers) < config.num_speakers:
             raise ValueError(

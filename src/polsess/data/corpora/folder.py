@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
-from polsess.audio import AUDIO_SUFFIXES
+from polsess.audio import audio_suffixes, is_hidden
 from polsess.data.base import Split, register_corpus
 from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture
@@ -51,6 +52,13 @@ class Folder(StoredCorpus):
         return frozenset(Task)
 
     def list_mixtures(self) -> list[StoredMixture]:
+        beyond = f"s{self._num_speakers + 1}"
+        if more := [item for item in self._items if _sounds(self._root / item, beyond)]:
+            warnings.warn(
+                f"{self._root}: {beyond} in {len(more)} items, e.g. {more[0]}, is not used: the first item, "
+                f"{self._items[0]}, has {self._num_speakers} sources.",
+                stacklevel=2,
+            )
         return [self._recording(self._root / item) for item in self._items]
 
     def _recording(self, folder: Path) -> StoredMixture:
@@ -82,7 +90,7 @@ def list_items(folder: Path) -> list[str]:
     Raises:
         FileNotFoundError: If there is no such folder.
     """
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
     return sorted(names, key=lambda name: (len(name), name))
 
 
@@ -93,7 +101,7 @@ def find_sound(folder: Path, stem: str) -> Path:
         FileNotFoundError: If there is none.
         ValueError: If there are several.
     """
-    found = [path for path in folder.glob(f"{stem}.*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    found = _sounds(folder, stem)
     if not found:
         raise FileNotFoundError(f"{folder}: no sound file '{stem}' in it, e.g. {stem}.wav.")
     if len(found) > 1:
@@ -102,9 +110,13 @@ def find_sound(folder: Path, stem: str) -> Path:
     return found[0]
 
 
+def _sounds(folder: Path, stem: str) -> list[Path]:
+    return [path for path in folder.glob(f"{stem}.*") if path.suffix.lower() in audio_suffixes()]
+
+
 def _count_speakers(folder: Path) -> int:
     count = 0
-    while any(path.suffix.lower() in AUDIO_SUFFIXES for path in folder.glob(f"s{count + 1}.*")):
+    while _sounds(folder, f"s{count + 1}"):
         count += 1
     if not count:
         raise ValueError(f"{folder}: no references in it; expected s1.wav, s2.wav (or .flac).")

@@ -14,7 +14,7 @@ from typing import Literal
 from polsess.data.base import Split, register_corpus
 from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture, list_parallel, mixtures_of, rate_folder
-from polsess.data.tables import cell, read_csv
+from polsess.data.tables import cell, read_csv, resolve, whole_number
 from polsess.tasks import Task
 
 
@@ -69,24 +69,17 @@ class LibriMix(StoredCorpus):
         recordings = []
         for number, row in read_csv(table, ["mixture_ID", "mixture_path", *columns, "length"]):
             length = cell(table, number, row, "length")
-            if not length.isdigit():
+            if (num_samples := whole_number(length)) is None:
                 raise ValueError(
                     f"{table}, row {number}, length: expected a number of samples, got '{length}'."
                 )
             mixture, *sources = (
-                _moved(Path(cell(table, number, row, column)), table) for column in ("mixture_path", *columns)
+                resolve(cell(table, number, row, column), table.parent)
+                for column in ("mixture_path", *columns)
             )
             name = cell(table, number, row, "mixture_ID")
-            recordings.append(StoredMixture(name, mixture, tuple(sources), num_samples=int(length)))
+            recordings.append(StoredMixture(name, mixture, tuple(sources), num_samples=num_samples))
         return recordings
-
-
-def _moved(path: Path, table: Path) -> Path:
-    """A file of a list; if it does not exist, the one at its place beside the list.
-
-    The lists hold absolute paths ``…/wav8k/min/subset/folder/name.wav`` of the machine that made them.
-    """
-    return path if path.is_file() else table.parent.parent.joinpath(*path.parts[-3:])
 
 
 def _speakers(name: str) -> str:

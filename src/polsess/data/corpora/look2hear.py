@@ -6,8 +6,7 @@ A folder per split holds ``mix.json`` (or ``mix_both.json``, …), ``s1.json``, 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 from pydantic import Field
@@ -15,9 +14,11 @@ from pydantic import Field
 from polsess.data.base import Split, register_corpus
 from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture, mixtures_of
-from polsess.data.tables import resolve
+from polsess.data.tables import resolve, whole_number
+from polsess.files import read_json
 from polsess.tasks import Task
 
+_MAX_BYTES = 2**30
 SPLIT_FOLDERS = {
     Split.TRAIN: ("train", "tr"),
     Split.VAL: ("val", "cv", "dev", "valid"),
@@ -65,7 +66,7 @@ class Look2Hear(StoredCorpus):
             raise ValueError(f"{folder}: the lists differ in length: {lengths}.")
         found = []
         for index, ((mixture, num_samples), *sources) in enumerate(zip(*lists, strict=True)):
-            name = f"{index:05d}-{Path(mixture).stem}"  # many corpora call every mixture mix.wav
+            name = f"{index:05d}-{PureWindowsPath(mixture).stem}"  # many corpora call every mixture mix.wav
             paths = tuple(resolve(source, folder) for source, _ in sources)
             found.append(StoredMixture(name, resolve(mixture, folder), paths, num_samples=num_samples))
         return found
@@ -88,14 +89,14 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error}).") from None
+    content = read_json(path, expected=None, max_bytes=_MAX_BYTES)
     if not isinstance(content, list) or not content:
         raise ValueError(f"{path}: expected a list of [path, samples], got {content!r:.60}.")
+    found = []
     for index, entry in enumerate(content):
-        fits = isinstance(entry, list) and [type(part) for part in entry] == [str, int]
-        if not fits:
+        fits = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        length = whole_number(str(entry[1])) if fits and type(entry[1]) in (int, float) else None
+        if length is None:
             raise ValueError(f"{path}, entry {index}: expected [path, samples], got {entry!r:.60}.")
-    return [(name, num_samples) for name, num_samples in content]
+        found.append((entry[0], length))
+    return found

@@ -12,7 +12,7 @@ from typing import Literal
 from polsess.data.base import Split, register_corpus
 from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture
-from polsess.data.tables import Row, cell, read_csv, resolve
+from polsess.data.tables import Row, cell, read_csv, resolve, split_cell
 from polsess.tasks import Task
 
 
@@ -51,10 +51,18 @@ class Manifest(StoredCorpus):
 
     def list_mixtures(self) -> list[StoredMixture]:
         table = self.config.manifest
+        places: dict[str, tuple[int, str]] = {}
         for number, row in self._rows:
-            if (split := cell(table, number, row, "split")) not in set(Split):
-                raise ValueError(f"{table}, row {number}, split: '{split}' is not one of {', '.join(Split)}.")
-        rows = [(number, row) for number, row in self._rows if row["split"].strip() == self.split]
+            cell(table, number, row, "split")
+            split_cell(table, number, row)
+            mixture = cell(table, number, row, "mixture")
+            line, split = places.setdefault(mixture, (number, row["split"]))
+            if split != row["split"]:
+                raise ValueError(
+                    f"{table}, row {number}, mixture: {mixture} is in split {row['split']}, and in {split} "
+                    f"in row {line}."
+                )
+        rows = [(number, row) for number, row in self._rows if row["split"] == self.split]
         if not rows:
             raise ValueError(f"{table}: no row has split '{self.split}'.")
         found: dict[str, StoredMixture] = {}
@@ -71,8 +79,8 @@ class Manifest(StoredCorpus):
             resolve(cell(table, number, row, column), table.parent) for column in ("mixture", *self._columns)
         )
         known = {"mixture", "split", "identifier", *self._columns}
-        metadata = {key: _value(text) for key, text in row.items() if key not in known and text.strip()}
-        name = (row.get("identifier") or "").strip() or f"row-{number}"
+        metadata = {key: _value(text) for key, text in row.items() if key not in known and text}
+        name = row.get("identifier") or f"row-{number}"
         return StoredMixture(name, mixture, tuple(sources), metadata)
 
 
@@ -87,4 +95,4 @@ def _value(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
-        return text.strip()
+        return text

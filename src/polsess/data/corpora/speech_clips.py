@@ -8,9 +8,7 @@ Shapes: S speakers, T samples.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from polsess.audio import Samples, read_audio, resample
+from polsess.audio import Samples, read_audio, resample, to_mono
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
 from polsess.data.mixing import (
     Range,
@@ -30,7 +28,7 @@ from polsess.data.mixing import (
     place,
     set_levels,
 )
-from polsess.data.sources import list_sources, split_sources
+from polsess.data.sources import SourceFile, find_sources, split_sources
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.tasks import Task
 
@@ -71,15 +69,6 @@ class SpeechClipsConfig(CorpusConfig):
         return self
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One recording of one speaker."""
-
-    speaker: str
-    path: Path
-    sex: str
-
-
 @register_corpus("speech_clips", SpeechClipsConfig)
 class SpeechClips(Corpus):
     """Random conversations of the clips of one split, held in memory."""
@@ -95,9 +84,9 @@ class SpeechClips(Corpus):
                 "dry, of probability 1."
             )
         clips = list_clips(config.metadata, split)
-        self.clips_of: dict[str, list[Clip]] = {}
+        self.clips_of: dict[str, list[SourceFile]] = {}
         for clip in clips:
-            self.clips_of.setdefault(clip.speaker, []).append(clip)
+            self.clips_of.setdefault(clip.label, []).append(clip)
         self.speakers = sorted(self.clips_of)
         if len(self.speakers) < config.num_speakers:
             raise ValueError(
@@ -150,7 +139,7 @@ class SpeechClips(Corpus):
             metadata=metadata | scene.metadata,
         )
 
-    def _voice(self, clip: Clip, random: np.random.Generator) -> Samples:
+    def _voice(self, clip: SourceFile, random: np.random.Generator) -> Samples:
         audio = self.audio[clip.path]
         if self.split is not Split.TRAIN:
             return audio
@@ -171,41 +160,21 @@ class SpeechClips(Corpus):
         return (voices * (gain * peak_factor(gain * voices.sum(0)))).astype(np.float32)
 
 
-def list_clips(place: Path, split: Split) -> list[Clip]:
-    """The clips of one split: of a CSV, or of a folder with one sub-folder per speaker."""
-    if not place.is_dir():
-        return _read_metadata(place, split)
-    sources = split_sources(list_sources(place, speech=True), split, by_label=True, strict=True)
-    return [Clip(source.label, source.path, "?") for source in sources]
+def list_clips(place: Path, split: Split) -> list[SourceFile]:
+    """The clips of one split: of a CSV, or of a folder with one sub-folder per speaker.
 
-
-def _read_metadata(path: Path, split: Split) -> list[Clip]:
-    if not path.is_file():
-        raise FileNotFoundError(f"data.corpus.metadata: no file at {path}.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "speaker", "split"} - set(reader.fieldnames or [])
-        if missing:
-            raise ValueError(
-                f"{path}: missing column(s) {', '.join(sorted(missing))}; found {reader.fieldnames}."
-            )
-        rows = [(number, row) for number, row in enumerate(reader, start=2) if row["split"] == split]
-    if not rows:
-        raise ValueError(f"{path}: no row has split '{split}'.")
-    return [
-        Clip(row["speaker"], _locate(path, row["path"], number), row.get("sex", "?")) for number, row in rows
-    ]
-
-
-def _locate(metadata: Path, name: str, row: int) -> Path:
-    for folder in (metadata.parent, metadata.parent.parent):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{metadata}, row {row}: no file '{name}' beside it or beside its folder.")
+    Raises:
+        FileNotFoundError: If there is no such place.
+        ValueError: If a row or a speaker cannot be used, or nothing is for the split.
+    """
+    if not place.exists():
+        raise FileNotFoundError(f"data.corpus.metadata: no file at {place}.")
+    clips = find_sources(place, speech=True, columns=("path", "speaker", "split"))
+    return split_sources(clips, split, by_label=True, strict=True)
 
 
 def load_clip(path: Path, sample_rate: int) -> Samples:
     """The mean of a clip's channels at a rate in Hz, ``[T]``."""
     audio, rate = read_audio(path)
-    samples: Samples = resample(audio.mean(0), rate, sample_rate).numpy()
+    samples: Samples = resample(to_mono(audio, path), rate, sample_rate).numpy()
     return samples

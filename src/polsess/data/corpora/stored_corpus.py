@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,6 +61,7 @@ class StoredCorpus(Corpus):
         super().__init__(config, split, task, seed)
         self._check_task()
         found = self.list_mixtures()
+        _check_identifiers(found, f"{config.corpus_type}, {split}")
         with ThreadPoolExecutor(_READERS) as pool:  # waiting for a disk, not computing
             checked = list(pool.map(self._check, found, chunksize=64))
         self.refused = [each for each in checked if isinstance(each, str)]
@@ -194,6 +196,12 @@ class StoredCorpus(Corpus):
                 f"{self.config.corpus_type}: these mixtures do not fit task {self.task}, only {known}; "
                 "choose another task or other mixtures."
             )
+
+
+def _check_identifiers(mixtures: Sequence[StoredMixture], where: str) -> None:
+    counts = Counter(one.identifier for one in mixtures)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"{where}: '{repeated[0]}' names {counts[repeated[0]]} mixtures; names must differ.")
 
 
 def _check_share(refused: Sequence[str], total: int, max_bad: float, where: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polsess.audio import AUDIO_SUFFIXES
+from polsess.audio import list_sounds
 from polsess.tasks import Task
 
 Form = tuple[int, int]
@@ -72,7 +72,7 @@ def list_parallel(folder: Path, mixture: str, sources: Sequence[str]) -> list[St
     for name in (mixture, *sources):
         if not (folder / name).is_dir():
             raise FileNotFoundError(f"{folder}: no folder '{name}' in it.")
-    paths = sorted(path for path in (folder / mixture).iterdir() if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = list_sounds(folder / mixture, deep=False).paths
     if not paths:
         raise ValueError(f"{folder / mixture}: no sound files in it.")
     return [

@@ -8,7 +8,7 @@ Shapes: C sources, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -118,6 +118,7 @@ class PolSESS(Corpus):
         rows = read_table(self.table)
         self.num_speakers = rows[0].num_speakers
         self._check_task()
+        _check_identifiers(self.table, rows)
         self.rows = self._select(rows)
         self.files = LayerFiles(str(config.root / split), self.table)
         self._recomposer = Recomposer(self.files, self.rows, config.remix, config.background_gain_db)
@@ -254,3 +255,12 @@ class PolSESS(Corpus):
                 reference += self.files.read(row, column, form, start, buffer)
             reference *= STEP
         return signals
+
+
+def _check_identifiers(table: Path, rows: Sequence[PolSESSRow]) -> None:
+    seen: dict[str, int] = {}
+    for row in rows:
+        name = row.files["mixFile"]
+        first = seen.setdefault(name, row.number)
+        if first != row.number:
+            raise ValueError(f"{table}, row {row.number}, column mixFile: {name} is in row {first} too.")

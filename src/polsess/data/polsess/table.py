@@ -6,14 +6,15 @@ the layers' files are required; the rest becomes metadata.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
+from polsess.audio import is_hidden
 from polsess.data.polsess.layers import MAX_SPEAKERS, speaker_files, speaker_reverbs
 from polsess.data.sources import speaker_of
+from polsess.data.tables import Row, read_csv
 
 REVERB_COLUMNS = (*speaker_reverbs(MAX_SPEAKERS), "reverbForEvent")
 """Columns of reverberation, empty in outdoor rows; only the speakers of the corpus have one."""
@@ -103,6 +104,7 @@ def find_table(root: Path, split: str, given: Path | None = None) -> Path:
         raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
     found = [*sorted((root / split).glob("*.csv")), *sorted(root.glob(f"*_{split}_*.csv"))]
     found += [path for path in sorted(root.glob(f"*{split}*.csv")) if path not in found]
+    found = [path for path in found if not is_hidden(path.name)]
     standard = [path for path in found if re.fullmatch(rf"corpus_.*_{split}_final\.csv", path.name)]
     candidates = standard or found
     if not candidates:
@@ -122,21 +124,16 @@ def read_table(path: Path) -> list[PolSESSRow]:
     Raises:
         ValueError: If columns or names are missing, or there is no row; with the line and the column.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        columns = reader.fieldnames or []
-        count = _count_speakers(columns)
-        layers = ("mixFile", *speaker_files(count), "sceneFile", "eventFile")
-        reverbs = (*speaker_reverbs(count), "reverbForEvent")
-        missing = [name for name in (*layers, *reverbs) if name not in columns]
-        if missing:
-            separator = (
-                " It seems to be separated by ';': save it with commas." if ";" in str(columns) else ""
-            )
-            raise ValueError(f"{path}: missing column(s) {', '.join(missing)}.{separator}")
-        rows = [_read_row(path, number, row, layers, reverbs) for number, row in enumerate(reader, start=2)]
-    if not rows:
-        raise ValueError(f"{path}: it has no rows.")
+    table = read_csv(path, [])
+    columns = list(table[0][1])
+    count = _count_speakers(columns)
+    layers = ("mixFile", *speaker_files(count), "sceneFile", "eventFile")
+    reverbs = (*speaker_reverbs(count), "reverbForEvent")
+    missing = [name for name in (*layers, *reverbs) if name not in columns]
+    if missing:
+        separator = " It seems to be separated by ';': save it with commas." if ";" in str(columns) else ""
+        raise ValueError(f"{path}: missing column(s) {', '.join(missing)}.{separator}")
+    rows = [_read_row(path, number, row, layers, reverbs) for number, row in table]
     return rows
 
 
@@ -148,7 +145,7 @@ def _count_speakers(columns: Sequence[str]) -> int:
 
 
 def _read_row(
-    path: Path, number: int, row: dict[str, str | None], layers: Sequence[str], reverb_columns: Sequence[str]
+    path: Path, number: int, row: Row, layers: Sequence[str], reverb_columns: Sequence[str]
 ) -> PolSESSRow:
     files = {name: value for name in layers if (value := _cell(row, name))}
     if missing := [name for name in layers if name not in files]:
@@ -172,9 +169,7 @@ def _read_row(
     return PolSESSRow(number, files, _metadata(path, number, row, num_speakers, bool(reverbs)), sources)
 
 
-def _metadata(
-    path: Path, number: int, row: dict[str, str | None], num_speakers: int, indoor: bool
-) -> dict[str, str | float]:
+def _metadata(path: Path, number: int, row: Row, num_speakers: int, indoor: bool) -> dict[str, str | float]:
     found: dict[str, str | float] = {"location": "indoor" if indoor else "outdoor"}
     for name, column in (("scene", "sceneClass"), ("event", "eventClass")):
         found[name] = _cell(row, column) or "unknown"
@@ -193,7 +188,7 @@ def _metadata(
     return found
 
 
-def _cell(row: dict[str, str | None], column: str) -> str:
+def _cell(row: Row, column: str) -> str:
     """A cell's text; MATLAB writes NaN for nothing."""
-    text = (row.get(column) or "").strip()
+    text = row.get(column, "")
     return "" if text.lower() in {"nan", "<missing>"} else text

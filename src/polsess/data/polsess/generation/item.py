@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.audio import Samples, read_audio, resample
+from polsess.audio import Samples, read_audio, resample, to_mono
 from polsess.data.plate import Plate, create_reverb
 from polsess.data.polsess.generation.ingredients import Ingredients
 from polsess.data.polsess.generation.scenes import ReverbRanges
@@ -109,7 +109,8 @@ class Mixer:
         length = round(self.config.seconds * source.sample_rate)
         start = int(random.integers(max(1, source.num_samples - length)))
         samples, rate = read_audio(source.path, start, length)
-        sound = resample(samples.mean(0), rate, self.config.sample_rate).numpy()[: self.config.num_samples]
+        mono = to_mono(samples, source.path)
+        sound = resample(mono, rate, self.config.sample_rate).numpy()[: self.config.num_samples]
         cells |= {
             f"{name}OryginalPath": str(source.path),
             f"{name}Start": start + 1,

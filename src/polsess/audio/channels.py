@@ -1,0 +1,47 @@
+"""Mixing the channels of a sound, also where they cancel each other.
+
+Shapes: K channels, T samples.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_CANCELLED = 0.1
+"""Share of the power of unrelated channels below which their mix counts as cancelled."""
+
+
+def to_mono(samples: Tensor, name: Path | str) -> Tensor:
+    """Mix channels ``[K, T]`` to ``[T]`` by ``channel_weights``."""
+    if len(samples) == 1:
+        return samples[0]
+    exact = samples.double()
+    return channel_weights(exact @ exact.T, name) @ samples
+
+
+def channel_weights(products: Tensor, name: Path | str) -> Tensor:
+    """Weights of the channels of a sound in their mix, ``[K]``.
+
+    These are equal, unless the channels cancel each other, as in a stereo file with one inverted channel.
+    Then those that oppose the loudest one are inverted, and a warning says so.
+
+    Args:
+        products: Sums of products of the samples of every two channels, ``[K, K]``.
+        name: Name of the sound for the warning.
+    """
+    count = len(products)
+    weights = torch.full((count,), 1 / count)
+    power = products.diagonal().mean()
+    if count == 1 or products.sum() / count**2 >= _CANCELLED * power / count:
+        return weights
+    loudest = int(products.diagonal().argmax())
+    warnings.warn(
+        f"{name}: its channels cancel each other when mixed; those that oppose channel {loudest + 1} are "
+        "inverted (--channels each separates every channel by itself).",
+        stacklevel=3,
+    )
+    return torch.where(products[loudest] < 0, -weights, weights)
