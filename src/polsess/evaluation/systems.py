@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from polsess.audio import AUDIO_SUFFIXES, Samples, read_audio, write_audio
+from polsess.audio import Samples, list_sounds, read_audio, write_audio
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
@@ -155,7 +155,7 @@ class FolderSystem:
     def identity(self) -> str:
         """A digest of the files' names, sizes and times."""
         digest = hashlib.sha256()
-        for path in sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+        for path in list_sounds(self.folder).paths:
             if self.system in ("", path.parent.name):
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
