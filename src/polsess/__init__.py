@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING
 
-from polsess.lazy_names import lazy_names
+from polsess.dependencies import lazy_names
 
 if TYPE_CHECKING:
     from polsess.checkpoints import load_model as load_model

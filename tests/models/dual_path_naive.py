@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.chunk_masks import ChunkMasks
+from polsess.models.layers.masks import ChunkMasks
 from polsess.models.layers.norms import NormName
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from polsess.checkpoints.toolkits.clearervoice import native_name, native_shape
 from polsess.models import create_model
-from polsess.models.layers.rotary import RotaryRates
+from polsess.models.layers.positions import RotaryRates
 from polsess.models.mossformer2 import (
     GatedAttention,
     GatedMemory,

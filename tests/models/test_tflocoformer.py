@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polsess.models import create_model
-from polsess.models.layers.rotary import RotaryRates
+from polsess.models.layers.positions import RotaryRates
 from polsess.models.tflocoformer import (
     Axis,
     ConvFeedForward,

@@ -5,7 +5,7 @@ Formats of other toolkits are in ``toolkits``, our own in ``native``.
 
 from typing import TYPE_CHECKING
 
-from polsess.lazy_names import lazy_names
+from polsess.dependencies import lazy_names
 
 if TYPE_CHECKING:
     from polsess.checkpoints.building import check_state

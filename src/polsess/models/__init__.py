@@ -4,12 +4,13 @@ import importlib
 import pkgutil
 
 from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.model_factory import create_model, parse_model_config
 from polsess.models.registry import (
     MODEL_REGISTRY,
+    create_model,
     get_model_class,
     list_models,
     list_presets,
+    parse_model_config,
     register_model,
 )
 

@@ -13,10 +13,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from polsess.models.layers.chunk_masks import ChunkMasks
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
-from polsess.models.layers.masks import MaskActivation
+from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
 from polsess.models.registry import register_model

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.attention import SelfAttention
-from polsess.models.layers.chunk_masks import ChunkMasks
 from polsess.models.layers.dual_path import (
     Chunking,
     frames_per_block,
@@ -25,7 +24,7 @@ from polsess.models.layers.dual_path import (
     map_within_chunks,
 )
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
-from polsess.models.layers.masks import MaskActivation
+from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 from polsess.models.layers.recurrent import Recurrent
 from polsess.models.registry import register_model

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
-from polsess.models.layers.rotary import RotaryRates, inverse_frequencies, rotate
+from polsess.models.layers.positions import RotaryRates, inverse_frequencies, rotate
 from polsess.models.registry import register_model
 
 

@@ -1,12 +1,13 @@
-"""Which architectures exist: one decorator puts a model in, every list of models reads from here."""
+"""Every architecture by its name, and models made from a name, a preset or plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.registry import Registry
+from polsess.schema import ConfigError, parse, suggest
 
 MODEL_REGISTRY: Registry[SeparationModel] = Registry("model")
 """Every architecture by its name."""
@@ -55,3 +56,58 @@ def list_presets(name: str) -> list[str]:
         ConfigError: If there is no such architecture.
     """
     return sorted(get_model_class(name).presets)
+
+
+def parse_model_config(data: Mapping[str, Any] | ModelConfig, where: str = "model") -> ModelConfig:
+    """Read a configuration: ``model_type`` picks the class, ``preset`` named values, the rest overrides.
+
+    Args:
+        data: Plain data such as ``{"model_type": "convtasnet", "preset": "tiny", "num_sources": 3}``.
+        where: Dotted path of the data in its file, for messages.
+
+    Raises:
+        ConfigError: If the model or preset is unknown, or a key or value is wrong.
+    """
+    if isinstance(data, ModelConfig):
+        return data
+    if not isinstance(data, Mapping) or not isinstance(data.get("model_type"), str):
+        raise ConfigError(f"{where}.model_type: missing; write the name of a model, e.g. convtasnet.")
+    name = data["model_type"]
+    model_class = get_model_class(name)
+    values = {key: value for key, value in data.items() if key != "preset"}
+    if (preset := data.get("preset")) is not None:
+        if preset not in model_class.presets:
+            raise ConfigError(
+                f"{where}.preset: unknown preset '{preset}' of {name}."
+                + suggest(str(preset), list_presets(name), "Available")
+            )
+        values = {**model_class.presets[preset], **values}
+    return parse(model_class.config_class, values, where)
+
+
+def create_model(
+    config: ModelConfig | Mapping[str, Any] | str, *, preset: str | None = None, **overrides: Any
+) -> SeparationModel:
+    """Build a model with fresh weights.
+
+    Args:
+        config: A model's name, its configuration, or plain data with ``model_type``.
+        preset: A named configuration of that model, see ``list_presets``.
+        **overrides: Fields of the configuration to change.
+
+    Raises:
+        ConfigError: If the name, the preset, a key or a value is wrong.
+
+    Examples:
+        >>> from polsess import create_model
+        >>> create_model("convtasnet", preset="tiny", num_sources=3).output_sources
+        3
+    """
+    if isinstance(config, str):
+        data: dict[str, Any] = {"model_type": config}
+    else:
+        data = config.model_dump() if isinstance(config, ModelConfig) else dict(config)
+    if preset is not None:
+        data["preset"] = preset
+    resolved = parse_model_config({**data, **overrides})
+    return get_model_class(resolved.model_type).from_config(resolved)

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.rotary import RotaryRates, rotate
+from polsess.models.layers.positions import RotaryRates, rotate
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model

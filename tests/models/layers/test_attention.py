@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polsess.models.layers.attention import TransformerLayer, TransformerStack
-from polsess.models.layers.positional import sinusoidal_positions
+from polsess.models.layers.positions import sinusoidal_positions
 from tests.models.naive_transformers import transformer
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
-from polsess.models.layers.rotary import inverse_frequencies
+from polsess.models.layers.positions import inverse_frequencies
 
 _STACK = r"^(?:dual_mdl\.0|mdl)\.intra_mdl\.(?:mdl\.flashT|mossformerM)"
 _RENAMES = [

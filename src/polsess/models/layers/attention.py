@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.positional import sinusoidal_positions
+from polsess.models.layers.positions import sinusoidal_positions
 
 FeedForwardActivation = Literal["relu", "gelu"]
 """Activation between the two linear maps of a feed-forward network."""

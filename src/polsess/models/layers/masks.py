@@ -1,9 +1,10 @@
-"""From logits to masks: the activations of masking separators.
+"""Masks of every source: activations of logits, and the last stage of dual-path models.
 
 Luo and Mesgarani (2019), "Conv-TasNet", section II-B, https://arxiv.org/abs/1809.07454: a mask per source on
-the features of the mixture.
+the features of the mixture. Luo, Chen, Yoshioka (2020), "Dual-path RNN", section 2.1,
+https://arxiv.org/abs/1910.06379.
 
-Shapes: B batch, C sources, N filters, L frames.
+Shapes: B batch, C sources, L frames, N filters, H channels, E channels per source, K chunk length, S chunks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from polsess.models.layers.dual_path import Chunking
 
 MaskActivation = Literal[
     "linear", "relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "filter_softmax",
@@ -54,3 +57,58 @@ def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
     if activation == "frame_softmax":
         return logits.softmax(dim=3)
     return _ELEMENTWISE[activation](logits)
+
+
+class ChunkMasks(nn.Module):
+    """A map to all sources, the overlap-add, a gate, and the masks' activation.
+
+    Args:
+        num_channels: H.
+        source_channels: E.
+        num_sources: C.
+        num_filters: N; a linear map makes them of the gated channels. None when these are the masks already.
+        activation: Activation of the masks.
+        average: Whether overlapping chunks are averaged (divided by K / hop) or summed.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        source_channels: int,
+        num_sources: int,
+        num_filters: int | None,
+        activation: MaskActivation,
+        *,
+        average: bool = False,
+    ) -> None:
+        super().__init__()
+        self.mask_activation: MaskActivation = activation
+        self.average = average
+        self.activation = nn.PReLU()
+        self.to_sources = nn.Linear(num_channels, num_sources * source_channels)
+        self.gated_output = nn.Linear(source_channels, 2 * source_channels)
+        self.to_masks = (
+            nn.Linear(source_channels, num_filters, bias=False) if num_filters is not None else nn.Identity()
+        )
+
+    def forward(self, chunks: Tensor, chunking: Chunking) -> Tensor:
+        """Estimate masks.
+
+        Args:
+            chunks: ``[B, S, K, H]``.
+            chunking: How the sequence was cut.
+
+        Returns:
+            ``[B, C, N, L]``.
+        """
+        # The map commutes with the overlap-add, behind which there are half as many frames; its bias counts
+        # as often as a frame has chunks.
+        frames = chunking.overlap_add(self.activation(chunks))  # [B, L, H]
+        overlaps = chunking.overlap_add(chunks.new_ones(1, *chunks.shape[1:3], 1))  # [1, L, 1]
+        sources = F.linear(frames, self.to_sources.weight) + overlaps * self.to_sources.bias
+        if self.average:
+            sources = sources * (chunking.hop_size / chunking.chunk_size)
+        sources = sources.unflatten(-1, (-1, self.gated_output.in_features))  # [B, L, C, E]
+        output, gate = self.gated_output(sources).chunk(2, dim=-1)
+        logits = self.to_masks(output.tanh() * gate.sigmoid())  # [B, L, C, N]
+        return activate_masks(logits.permute(0, 2, 3, 1), self.mask_activation)

@@ -12,7 +12,7 @@ from polsess.checkpoints.toolkits.espnet.reader import CONVERTERS
 from polsess.checkpoints.toolkits.espnet.tfgridnet import WINDOWS
 from polsess.checkpoints.translation import Arguments, Rule, rename
 from polsess.checkpoints.unpickling import CheckpointError
-from polsess.models.layers.rotary import inverse_frequencies
+from polsess.models.layers.positions import inverse_frequencies
 
 _WHERE = "ESPnet tflocoformer"
 _ORDERS = {"ft": "frequency_first", "tf": "time_first"}

@@ -11,7 +11,7 @@ from torch import Tensor
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
 from polsess.checkpoints.translation import Arguments, Rule
 from polsess.checkpoints.unpickling import CheckpointError
-from polsess.models.layers.positional import sinusoidal_positions
+from polsess.models.layers.positions import sinusoidal_positions
 
 NORMS = {"ln": "gLN", "gln": "gLN", "cln": "cLN"}
 """Our names of its norms; ``ln`` and ``gln`` are one formula, every other word is a batch normalisation."""

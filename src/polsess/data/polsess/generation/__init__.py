@@ -1,8 +1,7 @@
 """Generator of PolSESS corpora from folders of speech, scenes and events."""
 
-from polsess.data.polsess.generation.ingredients import Ingredients, collect_ingredients
 from polsess.data.polsess.generation.run import Generated, generate_split
-from polsess.data.polsess.generation.settings import GenerationConfig
+from polsess.data.polsess.generation.settings import GenerationConfig, Ingredients, collect_ingredients
 from polsess.data.sources import SourceFile, list_sources
 
 __all__ = [

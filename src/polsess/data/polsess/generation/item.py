@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples, read_audio, resample, to_mono
 from polsess.data.plate import Plate, create_reverb
-from polsess.data.polsess.generation.ingredients import Ingredients
 from polsess.data.polsess.generation.scenes import ReverbRanges
+from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import speaker_files, speaker_reverbs
 from polsess.data.sources import SourceFile
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from polsess.audio import write_plain_pcm
 from polsess.data.base import Split
-from polsess.data.polsess.generation.ingredients import Ingredients
 from polsess.data.polsess.generation.item import Cells, Mixer
+from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import is_reverb_number, list_columns
 from polsess.files import write_text

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polsess.models.layers.rotary import RotaryRates, rotary_tables, rotate
+from polsess.models.layers.positions import RotaryRates, rotary_tables, rotate
 from tests.conftest import GOLDEN
 
 

@@ -1,11 +1,14 @@
-"""Rotary position embedding: positions as rotations, so that a product of two sees only their distance.
+"""Positions of tokens: sinusoids that are added, or rotations of queries and keys.
 
-Su et al. (2021), "RoFormer", https://arxiv.org/abs/2104.09864.
+Vaswani et al. (2017), "Attention is all you need", section 3.5, https://arxiv.org/abs/1706.03762. Su et al.
+(2021), "RoFormer", https://arxiv.org/abs/2104.09864: a product of two sees only their distance.
 
-Shapes: L frames, D features of a query or key, R rotated features.
+Shapes: L frames or tokens, D features of a token, a query or a key, R rotated features.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -66,3 +69,35 @@ def rotate(features: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     first, second = rotated.unflatten(-1, (-1, 2)).unbind(-1)
     pairs = (first * cosines - second * sines, second * cosines + first * sines)
     return torch.cat([torch.stack(pairs, -1).flatten(-2), passed], -1)
+
+
+def sinusoidal_positions(
+    num_positions: int,
+    num_features: int,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Sines in even and cosines in odd features, of wavelengths from 2 pi to 10000 * 2 pi.
+
+    The values are those of single precision whatever the dtype: published models were trained with them.
+
+    Args:
+        num_positions: L, without an upper limit.
+        num_features: D, even.
+        device: Device of the table.
+        dtype: Precision of the table.
+
+    Returns:
+        ``[L, D]``.
+
+    Raises:
+        ValueError: If D is odd.
+    """
+    if num_features % 2:
+        raise ValueError(f"Sinusoidal positions need an even number of features, got {num_features}.")
+    exponents = torch.arange(0, num_features, 2, device=device, dtype=torch.float32)
+    frequencies = torch.exp(exponents * (-math.log(10000.0) / num_features))
+    positions = torch.arange(num_positions, device=device, dtype=torch.float32)
+    angles = positions.unsqueeze(1) * frequencies  # [L, D / 2]
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(dtype)
