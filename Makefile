@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with python3 >= 3.11: `make demo` and `make test`.
+# `make demo` and `make test` need nothing but python3 >= 3.11: they make their own environment.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
@@ -6,12 +6,12 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 .PHONY: help demo test check slow release-check clean
 
 help:
-	@echo "make demo           separate real recordings with the default model: sounds, a picture, scores"
-	@echo "make test           the whole test suite"
-	@echo "make check          ruff, ruff format, mypy strict"
-	@echo "make slow           the long evidence that is not part of make test"
-	@echo "make release-check  compare generated documents and stored facts with the code"
-	@echo "make clean          remove the environment and what the commands wrote"
+	@echo "make demo           separate mixtures of real voices with the default model: sounds, a picture, scores"
+	@echo "make test           run the test suite (a few minutes)"
+	@echo "make check          run ruff, ruff format and mypy strict"
+	@echo "make slow           run the long tests that are not part of make test"
+	@echo "make release-check  compare generated documents with the code; test the lowest versions of all packages"
+	@echo "make clean          remove the environment and the outputs of these commands"
 
 demo: .venv/.installed
 	$(BIN)/polsess demo --out demo
@@ -29,6 +29,7 @@ slow: .venv/.developing
 
 release-check: .venv/.developing
 	$(BIN)/python -m pytest -q -m release
+	.ci/lowest_versions
 
 clean:
 	rm -rf .venv demo separated .pytest_cache .mypy_cache .ruff_cache

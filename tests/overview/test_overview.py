@@ -84,11 +84,11 @@ def test_the_lists_are_made_without_torch() -> None:
     code = """
 import sys
 from polsess.cli.main import main
-from polsess.overview import architectures
+from polsess.overview import stored_facts
 
-stored = architectures.stored_architectures()  # of models that are neither new nor edited
-architectures.architecture_sources = lambda: {name: name for name in stored}
-architectures.source_digest = lambda name: stored[name]["source"]
+stored = stored_facts.stored_architectures()  # of models that are neither new nor edited
+stored_facts.architecture_sources = lambda: {name: name for name in stored}
+stored_facts.source_digest = lambda name: stored[name]["source"]
 sys.argv = ["polsess", "models"]
 try:
     main()
