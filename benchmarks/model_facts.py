@@ -49,6 +49,7 @@ TOOLKITS = {
     "sepreformer": "the authors' code",
     "spmamba": "the authors' code",
     "tflocoformer": "the authors' code",
+    "tiger": "the authors' code",
 }
 """Whose code computed a golden folder, by the first word of its name."""
 NOT_IN_THE_FILES: dict[str, dict[str, Any]] = {
@@ -90,7 +91,8 @@ def golden_error(folder: Path) -> tuple[str, float]:
     """The architecture of a golden folder and the distance of its estimates, relative."""
     model = load_model(folder, config=NOT_IN_THE_FILES.get(folder.name))
     cases = json.loads((folder / "meta.json").read_text())["cases"]
-    return model.model_type, max(_distance(model, load_file(folder / case["file"])) for case in cases)
+    names = [case["file"] if isinstance(case, dict) else case for case in cases]
+    return model.model_type, max(_distance(model, load_file(folder / name)) for name in names)
 
 
 def _distance(model: SeparationModel, tensors: dict[str, torch.Tensor]) -> float:

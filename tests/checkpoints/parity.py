@@ -15,6 +15,8 @@ from polsess.checkpoints import load_model
 from polsess.checkpoints.formats import Converter
 from polsess.models import SeparationModel
 
+NOISE_FLOORS = 20
+"""Times that an error may exceed the rounding of the reference."""
 ABSOLUTE, RELATIVE = 1e-5, 1e-5  # processors differ by 6e-6 of the largest value
 
 
@@ -100,3 +102,35 @@ def _check_parameter_gradients(
     scale = max(norms.values())
     for name, norm in norms.items():
         assert abs(found[name] - norm) <= 1e-4 * norm + 1e-6 * scale, (name, found[name], norm)
+
+
+def assert_parity_within_noise(
+    folder: Path, convert: Converter, arguments: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    """Check every case of a golden folder by its own rounding: float32 against float64 of the reference.
+
+    Args:
+        folder: The folder as published, with ``meta.json`` and the io files.
+        convert: The converter, to trace which foreign tensor went where.
+        arguments: Its arguments.
+        state: The foreign tensors.
+    """
+    origins = _origins(convert, arguments, state)
+    for file, case in json.loads((folder / "meta.json").read_text())["cases"].items():
+        for dtype, suffix in ((torch.float32, ""), (torch.float64, "_f64")):
+            model, tensors = load_model(folder).to(dtype), load_file(folder / file)
+            mixture = tensors["mixture"].to(dtype, copy=True).requires_grad_()
+            shape = tensors["probe"].shape
+            estimates = model(mixture).view(*shape[:2], -1)[..., : shape[2]]
+            (estimates * tensors["probe"].to(dtype)).sum().backward()
+            error = (estimates.detach() - tensors[f"estimate{suffix}"]).abs().max()
+            assert error <= NOISE_FLOORS * case["max_abs_dev_f32_vs_f64"], (file, dtype, error)
+            assert mixture.grad is not None
+            error = (mixture.grad - tensors[f"grad_mixture{suffix}"]).abs().max()
+            assert error <= NOISE_FLOORS * case["grad_dev"], (file, dtype, error)
+            if dtype == torch.float64 and case.get("param_grads_sum_l2"):
+                gradients = {
+                    key: each.grad for key, each in model.named_parameters() if each.grad is not None
+                }
+                norms = {name: l2 for name, (_, l2) in case["param_grads_sum_l2"].items()}
+                _check_parameter_gradients(gradients, origins, norms)

@@ -58,7 +58,8 @@ def test_one_step_of_every_experiment(path: Path, corpus: dict[str, Any], tmp_pa
         for split in ("train", "val"):
             write_audio(tmp_path / f"noise/{split}/hiss.wav", 0.05 * torch.randn(4000), 8000)
         corpus = {**corpus, "noise": [{"source": str(tmp_path / "noise")}]}
-    settings["data"] = {"corpus": corpus, "batch_size": 2}
+    rate = {"sample_rate": 16000} if settings["data"]["corpus"].get("sample_rate") == 16000 else {}
+    settings["data"] = {"corpus": {**corpus, **rate}, "batch_size": 2}
     config = parse_config(settings)
     changes = {"max_epochs": 1, "device": "cpu", "validation_strata": None}  # tones have no variants
     one_epoch = config.training.model_copy(update=changes)
