@@ -24,7 +24,7 @@ def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
 
     Args:
         samples: ``[T]``.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
     """
     n_fft = max(2, 2 * round(_WINDOW_SECONDS * sample_rate / 2))
     hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES)
@@ -37,10 +37,10 @@ def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: P
     """Draw one spectrogram per signal, all on one colour scale, into an image file.
 
     Args:
-        signals: Waveforms ``[T]`` of equal length by the name that stands beside each.
-        sample_rate: In Hz.
+        signals: Waveforms ``[T]`` of equal length by the title of each picture.
+        sample_rate: Sample rate in Hz.
         target: The picture, e.g. a .png or .svg.
-        title: What stands above.
+        title: Title above the pictures.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.

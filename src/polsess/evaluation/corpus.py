@@ -1,4 +1,4 @@
-"""From what a user names as data to a corpus: a YAML file, a folder of items, or a CSV."""
+"""The corpus of an evaluation: opened from a YAML file, a folder of items, or a CSV."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def open_corpus(
             the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed
             mixtures are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
-        task: What is asked; None for what the YAML says.
+        task: The task; None for that of the YAML file.
         default_task: For data that does not say; None for SB.
         split: The part of the corpus.
-        seed: Of the draws; None for what the YAML says, else 0.
+        seed: Seed of the draws; None for that of the YAML file, else 0.
         sample_rate: The rate in Hz for data that does not say which it wants.
 
     Raises:
@@ -103,5 +103,5 @@ def _rate_of(folder: Path) -> int:
 
 
 def name_of_data(data: Path) -> str:
-    """What results on this data are filed under."""
+    """Name of the folder for results on this data."""
     return data.resolve().parent.name if data.name.lower() == "metadata.csv" else data.resolve().stem

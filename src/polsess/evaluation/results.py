@@ -33,7 +33,7 @@ class Row:
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     """Conditions of the mixture, e.g. its speakers."""
     failure: str = ""
-    """Why there was nothing to score: the data could not be read or the model failed."""
+    """Reason for which there is nothing to score, e.g. a file that cannot be read."""
     separation_seconds: float = math.nan
     """Time that the system took for its estimates; not a number for estimates in files."""
 
@@ -43,7 +43,7 @@ class Row:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Row:
-        """From what ``to_plain`` gave.
+        """Restore a row from the result of ``to_plain``.
 
         Raises:
             KeyError: If a part is missing.
@@ -59,7 +59,7 @@ class Row:
         return math.nan if self.failure else self.scores.mean(column)
 
     def reason(self, column: str) -> str:
-        """Why a score is not a number."""
+        """Reason for which a score is not a number."""
         return self.failure or self.scores.reasons.get(column, "")
 
     @property
@@ -75,7 +75,7 @@ class Row:
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """What makes the utterance depend on others: its speakers, where they are known, else nothing."""
+        """Clusters of the utterance: its speakers where they are known, else itself alone."""
         return self.speakers or (self.identifier,)
 
 
@@ -88,9 +88,9 @@ class Evaluation:
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What was evaluated and how, for the record."""
+    """Settings of the evaluation, for the record."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where the estimates came from, and the size of the model: see ``System.origin``."""
+    """Source of the estimates and size of the model: see ``System.origin``."""
 
     def __post_init__(self) -> None:
         identifiers = [row.identifier for row in self.rows]
@@ -209,7 +209,7 @@ def _labels(values: list[str | float]) -> Any:
 
 
 def _number(label: str) -> float:
-    """The number that a label begins with, so that groups stand in order."""
+    """The number at the start of a label, to sort the groups by."""
     try:
         return float(label.split(" to ")[0])
     except ValueError:

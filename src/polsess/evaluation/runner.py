@@ -56,11 +56,11 @@ def evaluate(
             number. Scripts that use processes must run under ``if __name__ == "__main__":``.
         folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued.
         limit: Only the first so many utterances.
-        overwrite: Forget what the folder holds.
-        table_format: Of the table.
+        overwrite: Remove earlier results from the folder.
+        table_format: Format of the table.
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
             references and at the level of the system, as 32-bit floats.
-        progress: Is told how far the evaluation is.
+        progress: Called after every utterance.
 
     Raises:
         ConfigError: If system and corpus do not fit.
@@ -189,7 +189,7 @@ def _rows(
 
 
 def _prepare(system: System, corpus: Corpus, index: int, keep: bool) -> Job[tuple[Row, Samples | None]]:
-    """Read an utterance and separate it; what goes wrong is said in its row, the others go on.
+    """Read an utterance and separate it; a failure is noted in its row and the others go on.
 
     The job carries the row and, where they are kept, the estimates ``[K, T]``.
     """

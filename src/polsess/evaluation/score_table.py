@@ -175,7 +175,7 @@ def _suffixes(cells: Cells, column: str) -> list[str]:
 
 
 def _as_one_type(values: list[float | str | None]) -> list[Any]:
-    """Numbers stay numbers unless texts stand among them."""
+    """Numbers, or texts if any of the values is a text."""
     if any(isinstance(value, str) for value in values):
         return [None if value is None else str(value) for value in values]
     return [None if value is None else float(value) for value in values]

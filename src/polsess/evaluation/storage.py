@@ -39,7 +39,7 @@ class EvaluationFolder:
 
     Args:
         folder: Folder of the evaluation; made if needed.
-        settings: What is evaluated and how; files of other settings are not continued.
+        settings: Settings of the evaluation; files of other settings are not continued.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -185,18 +185,19 @@ class UtteranceSounds:
     estimates: Samples
     """``[C, T]`` in the order of the references, at the level that the system gave them."""
     sample_rate: int
-    """In Hz."""
+    """Sample rate in Hz."""
 
 
 class SavedEvaluation:
     """A finished evaluation with access to its sounds.
 
     The mixtures are read from the corpus that the summary names. The estimates are those that
-    ``evaluate --save-estimates`` kept; else they are read or computed again where the summary says.
+    ``evaluate --save-estimates`` kept; otherwise they are read or computed again from the source that the
+    summary names.
 
     Args:
         folder: Holds the table and ``summary.json``.
-        device: Where a model runs, if one must.
+        device: Device of the model, if one has to run.
     """
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
@@ -275,7 +276,7 @@ class SavedEvaluation:
 
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:
-    """What the summary file holds: settings, scores, conditions and the time that the metrics took."""
+    """Content of the summary file: settings, scores, conditions, seconds per utterance."""
     keys = evaluation.condition_keys()
     return {
         "settings": _plain(evaluation.settings),
@@ -322,7 +323,7 @@ def _number(value: float) -> float | None:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from JSON, so that written and fresh settings compare equal."""
+    """The settings as JSON restores them, so that written and fresh settings compare equal."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
     return plain
 

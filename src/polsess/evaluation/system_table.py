@@ -20,7 +20,7 @@ from polsess.text_tables import Latex, comma_separated, escape_latex, latex, mar
 TableText = Literal["markdown", "latex", "csv"]
 Mark = Literal["", "best", "tied"]
 DEFAULT_COLUMNS = ("si_snri", "sdri", "pesq", "stoi", "parameters", "gmacs", "rtf")
-"""Of these, the columns that all systems have."""
+"""Columns of a table where none are chosen, as far as all systems have them."""
 _COSTS = {"parameters": "params [M]", "gmacs": "GMAC/s", "rtf": "RTF"}
 
 

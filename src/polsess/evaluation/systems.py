@@ -1,4 +1,4 @@
-"""What is evaluated: a model, or estimates that lie in files.
+"""Systems to evaluate: models, and estimates in files.
 
 Shapes: C sources, T samples.
 """
@@ -29,7 +29,7 @@ _COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
 
 
 class System(Protocol):
-    """Gives the estimates of an example."""
+    """Source of the estimates of an example."""
 
     @property
     def name(self) -> str:
@@ -45,15 +45,15 @@ class System(Protocol):
 
     @property
     def num_sources(self) -> int | None:
-        """C; None where only the files can tell."""
+        """C; None where it depends on the files."""
 
     @property
     def task(self) -> Task | None:
-        """What it was made for, where that is known."""
+        """Task that it was trained for, where that is known."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """Where its estimates come from, so that they can be had again.
+        """Source of its estimates, for reading or computing them again.
 
         A model has ``model``, its path or id, ``parameters``, their number, and ``macs_per_second`` of sound
         at its rate; files have ``estimates``, their folder, and ``system``.
@@ -73,9 +73,9 @@ class ModelSystem:
     Args:
         model: Any.
         name: Names the result.
-        device: Where it runs.
+        device: Device that it runs on.
         source: The path or id that the model was loaded by, for the record.
-        task: What it was trained for, where that is known.
+        task: Task that it was trained for, where that is known.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_ra
 
 
 def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
-    """Load models by path or name, each with a name that tells it from the others.
+    """Load models by path or name, each under a name of its own.
 
     Raises:
         CheckpointError: If weights cannot be used.

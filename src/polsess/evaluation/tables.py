@@ -25,7 +25,7 @@ def summary_table(evaluation: Evaluation) -> str:
 
 
 def caution_lines(evaluation: Evaluation) -> list[str]:
-    """Why intervals are missing or rough, e.g. ``SI-SNR, SDR: no interval, ...``."""
+    """Reasons for missing or rough intervals, e.g. ``SI-SNR, SDR: no interval, ...``."""
     columns: dict[str, list[str]] = {}
     for column in evaluation.columns:
         if caution := evaluation.summary(column).caution:
@@ -62,7 +62,7 @@ def variants_table(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[l
 
 
 def failure_lines(evaluation: Evaluation) -> list[str]:
-    """Why scores are missing, e.g. ``PESQ, STOI: 3 x silent reference``."""
+    """Reasons for missing scores, e.g. ``PESQ, STOI: 3 x silent reference``."""
     columns: dict[tuple[str, int], list[str]] = {}
     for column in evaluation.columns:
         for each in evaluation.summary(column).failures.items():

@@ -20,7 +20,7 @@ from polsess.tasks import Task
 
 Mode = Literal["min", "max"]
 COLUMN = "si_snri"
-"""What the catalogue states of every publication."""
+"""Score that the catalogue states for every publication."""
 _PUBLISHED_MODE: Mode = "min"
 
 
@@ -32,7 +32,7 @@ class Benchmark:
     """Its configuration, without root and rate."""
     task: Task = Task.SB
     num_utterances: int | None = 3000
-    """Of the whole test set; None where that is not known."""
+    """Size of the whole test set; None where it is not known."""
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -57,7 +57,7 @@ class Verification:
     published: Published
     evaluation: Evaluation
     deviations: tuple[str, ...]
-    """Where the measurement departs from the published conditions."""
+    """Differences between the conditions of the measurement and the published ones."""
 
     @property
     def measured(self) -> Summary:
@@ -127,15 +127,15 @@ def verify(
     """Measure a published score again.
 
     Args:
-        published: With a score.
+        published: Publication that has a score.
         root: The corpus's folder.
         model: Weights to measure in place of the published ones, e.g. a copy on disk.
-        mode: Of the mixtures; published scores are of ``min``.
-        device: Where the model runs.
+        mode: Mode of the mixtures; published scores are of ``min``.
+        device: Device of the model.
         limit: Only the first so many utterances.
         num_workers: Processes for the metrics, as in ``evaluate``.
         folder: Receives the table and the summary, and takes up what was interrupted.
-        progress: Is told how far it is.
+        progress: Called after every utterance.
 
     Raises:
         ConfigError: If the model does not fit the corpus.

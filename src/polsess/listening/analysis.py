@@ -1,4 +1,4 @@
-"""From ratings to results: screening, means with intervals, paired tests.
+"""Results of a listening test: screening, means with intervals, paired tests.
 
 Listeners are the independent units of intervals and tests (``polsess.metrics.sampling_error``). The results
 hold for other listeners of the same clips.
@@ -30,13 +30,13 @@ _CHECKS = {
 
 @dataclass(frozen=True)
 class Screening:
-    """How one listener did where the right answer is known."""
+    """Answers of one listener where the right one is known."""
 
     listener: str
     num_failed: int
     num_checks: int
     check: str
-    """What counts as failed."""
+    """Definition of a failed check."""
 
     @property
     def is_excluded(self) -> bool:
@@ -45,7 +45,7 @@ class Screening:
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """Reason for an exclusion, in words."""
         return f"{self.check} in {self.num_failed} of {self.num_checks} checks"
 
 
@@ -69,16 +69,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a test says."""
+    """Results of a test."""
 
     key: Key
     ratings: tuple[Rating, ...]
-    """Of all listeners, the excluded too."""
+    """Ratings of all listeners, the excluded too."""
     screening: tuple[Screening, ...]
     summaries: dict[tuple[str, str], Summary]
-    """By scale and condition, without the excluded; clusters are listeners."""
+    """Summaries by scale and condition, without the excluded; clusters are listeners."""
     pairs: tuple[Pair, ...]
-    """Of systems and mixture, corrected after Holm within each scale."""
+    """Pairs of systems and mixture, corrected after Holm within each scale."""
 
     @property
     def excluded(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What listeners answered: read, checked against the key, turned into ratings."""
+"""Answers of listeners: read, checked against the key, turned into ratings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ANSWERS_FORMAT = "polsess-listening-answers-1"
 
 
 class TrialAnswers(Schema):
-    """What one page gave; each kind of test adds its own."""
+    """Answers to one page; each kind of test adds its own."""
 
     trial: str
     position: int = Field(ge=0)
-    """When the listener saw it."""
+    """Position of the page in the order that the listener saw."""
     order: tuple[str, ...]
-    """The stimuli as they stood on the page."""
+    """The stimuli in the order of the page."""
     seconds: float = Field(ge=0)
     """Time spent."""
 
@@ -136,11 +136,11 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Rating]:
 
     Args:
         paths: Files, or folders with files that end in .json.
-        key: Of the test.
+        key: Key of the test.
 
     Raises:
-        ConfigError: If a file is no complete answer to this test, or a listener comes twice; names file and
-            key.
+        ConfigError: If a file is no complete answer to this test, or a listener is there twice; it
+            names file and key.
         OSError: If a file cannot be read.
     """
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]

@@ -36,7 +36,7 @@ _STOP_DB = 60.0
 
 @dataclass(frozen=True)
 class Clip:
-    """What trials are made of; all sounds ``[T]``."""
+    """One target of one utterance with the estimates of every system; all sounds ``[T]``."""
 
     item: str
     """The utterance."""
@@ -45,16 +45,16 @@ class Clip:
     mixture: Tensor
     reference: Tensor
     estimates: Mapping[str, Tensor]
-    """By system."""
+    """Estimates by system."""
     sample_rate: int
-    """In Hz."""
+    """Sample rate in Hz."""
 
 
 class Clips:
     """The utterances that all evaluations share.
 
     Args:
-        evaluations: Of different systems on the same data.
+        evaluations: Evaluations of different systems on the same data.
 
     Raises:
         ConfigError: If they have no utterance in common, or a name twice.
@@ -76,7 +76,7 @@ class Clips:
         """Utterances that are missing or failed in one of the evaluations."""
         if not self.items:
             raise ConfigError("listen: the evaluations have no utterance in common; use the same data.")
-        self._heard: dict[str, list[UtteranceSounds]] = {}
+        self._known: dict[str, list[UtteranceSounds]] = {}
 
     @property
     def systems(self) -> list[str]:
@@ -88,7 +88,7 @@ class Clips:
 
         Args:
             seed: Of the order.
-            chosen: Only these utterances; the first clip comes from another one, if there is one.
+            chosen: Only these utterances; the first clip is from another one, if there is one.
 
         Raises:
             ConfigError: If a chosen utterance is not there.
@@ -102,35 +102,35 @@ class Clips:
         first, *rest = [*others[:1], *chosen] if chosen else order
         yield self._clip(first, 0)
         rest = rest or [first]
-        num_sources = len(self._hear(first)[0].references)
+        num_sources = len(self._sounds(first)[0].references)
         targets = {item: drawn.sample(range(num_sources), num_sources) for item in rest}
         for turn in range(num_sources):
             for item in rest:
                 if (item, targets[item][turn]) != (first, 0):
                     yield self._clip(item, targets[item][turn])
 
-    def _hear(self, item: str) -> list[UtteranceSounds]:
-        if item not in self._heard:
-            self._heard[item] = [each.sounds(item) for each in self._evaluations.values()]
-        return self._heard[item]
+    def _sounds(self, item: str) -> list[UtteranceSounds]:
+        if item not in self._known:
+            self._known[item] = [each.sounds(item) for each in self._evaluations.values()]
+        return self._known[item]
 
     def _clip(self, item: str, source: int) -> Clip:
-        heard = self._hear(item)
+        sounds = self._sounds(item)
         return Clip(
             item=item,
             source=source,
-            mixture=torch.from_numpy(heard[0].mixture),
-            reference=torch.from_numpy(heard[0].references[source]),
+            mixture=torch.from_numpy(sounds[0].mixture),
+            reference=torch.from_numpy(sounds[0].references[source]),
             estimates={
                 name: torch.from_numpy(each.estimates[source])
-                for name, each in zip(self._evaluations, heard, strict=True)
+                for name, each in zip(self._evaluations, sounds, strict=True)
             },
-            sample_rate=heard[0].sample_rate,
+            sample_rate=sounds[0].sample_rate,
         )
 
 
 class Anchor(StrEnum):
-    """Known degradations of the reference, or of what the systems were given."""
+    """Known degradations of the reference or of the mixture."""
 
     LOW = "low"
     """The reference below 3.5 kHz, or below a quarter of Nyquist if that is less: 1 kHz of 8 kHz sound."""
@@ -139,7 +139,7 @@ class Anchor(StrEnum):
     HALFWAY = "halfway"
     """The mixture with everything but the target 10 dB quieter."""
     MIXTURE = "mixture"
-    """What the systems were given."""
+    """The input of the systems."""
 
     def make(self, clip: Clip) -> Tensor:
         """The anchor of a clip, ``[T]``."""
@@ -150,7 +150,7 @@ class Anchor(StrEnum):
         return low_pass(clip.reference, self.cutoff_hz(clip.sample_rate), clip.sample_rate)
 
     def cutoff_hz(self, sample_rate: int) -> float:
-        """Where the low-pass anchors end."""
+        """Cutoff of the low-pass anchors in Hz."""
         return min(_STANDARD_CUTOFFS_HZ[self], _NYQUIST_SHARES[self] * sample_rate / 2)
 
 
@@ -160,7 +160,7 @@ def low_pass(samples: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
     Args:
         samples: ``[T]``.
         cutoff_hz: End of the pass band; the stop band of 60 dB begins 13 % higher.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
     """
     width = _TRANSITION * cutoff_hz / sample_rate
     half = math.ceil((_STOP_DB - 8) / (2.285 * 2 * math.pi * width) / 2)
@@ -192,8 +192,8 @@ def level(sounds: Mapping[str, Tensor], sample_rate: int) -> dict[str, Pcm]:
     What is quieter than -70 LUFS has no loudness and stays as it is.
 
     Args:
-        sounds: By name; finite, of equal length.
-        sample_rate: In Hz.
+        sounds: Sounds by name; finite, of equal length.
+        sample_rate: Sample rate in Hz.
     """
     matched = {name: samples * _gain(samples, sample_rate) for name, samples in sounds.items()}
     peak = max(float(samples.abs().max()) for samples in matched.values())

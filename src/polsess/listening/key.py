@@ -16,7 +16,7 @@ MAX_BYTES = 16 << 20
 
 
 class Kind(StrEnum):
-    """What listeners are asked."""
+    """Kind of question for listeners."""
 
     MUSHRA = "mushra"
     """Rate all systems of a clip side by side from 0 to 100 against an open reference (ITU-R BS.1534-3)."""
@@ -27,12 +27,12 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a stimulus is in the test."""
+    """Role of a stimulus in the test."""
 
     REFERENCE = "reference"
     """The clean target, hidden among the others."""
     SYSTEM = "system"
-    """What is tested; the unprocessed mixture is one of them, the choice of doing nothing."""
+    """A system under test; the unprocessed mixture counts as one that does nothing."""
     ANCHOR = "anchor"
     """A known degradation; holds the scale in place."""
 
@@ -41,9 +41,9 @@ class StimulusKey(Schema):
     """One sound of a trial."""
 
     id: str
-    """What page and answers call it; drawn anew for every trial."""
+    """Letter on the page and in the answers; drawn anew for every trial."""
     condition: str
-    """What it is."""
+    """Name of the condition."""
     role: Role
 
 
@@ -52,9 +52,9 @@ class TrialKey(Schema):
 
     id: str
     training: bool
-    """Comes first and does not count."""
+    """Whether it is for training; such trials are first and do not count."""
     control: bool
-    """Tells nothing about the systems, only whether the listener listens."""
+    """Whether it only checks the attention of the listener."""
     item: str
     """The utterance."""
     source: int
@@ -72,7 +72,7 @@ class Key(Schema):
 
     format: Literal["polsess-listening-key-1"] = "polsess-listening-key-1"
     test: str
-    """Digest of the page's sounds; answers name it."""
+    """Digest of the page's sounds, which the answers repeat."""
     kind: Kind
     title: str
     seed: int

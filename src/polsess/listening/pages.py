@@ -48,7 +48,7 @@ def key_text(key: Key) -> str:
 
 
 def render(test: ListeningTest) -> str:
-    """The page; only its title comes from outside, and that is escaped."""
+    """The page; its title is the only text from a user and is escaped."""
     script = _part("player.js") + _part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     slots = {
@@ -95,7 +95,7 @@ def _wav(samples: Pcm, sample_rate: int) -> str:
 
 
 def _as_script(data: dict[str, Any]) -> str:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the element around it."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -46,7 +46,7 @@ def report(analysis: Analysis) -> str:
 
 
 def screening_lines(analysis: Analysis) -> list[str]:
-    """Who is excluded and why."""
+    """Excluded listeners with reasons."""
     lines = [f"- Excluded: {each.listener} {each.reason}." for each in analysis.screening if each.is_excluded]
     return lines or ["- Nobody is excluded: no listener failed more than 15 % of the checks."]
 

@@ -1,4 +1,4 @@
-"""From clips to the trials of a blind test."""
+"""The trials of a blind test, made from clips."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _ROLES = {REFERENCE: Role.REFERENCE, Anchor.MIXTURE: Role.SYSTEM} | dict.fromkey
 
 
 class ListeningPlan(Schema):
-    """What test to make."""
+    """Plan of a test."""
 
     kind: Kind = Kind.MUSHRA
     title: str = Field(default="Listening test", min_length=1, max_length=100)
-    """What listeners read; it should not name a system."""
+    """Title that listeners see; it should not name a system."""
     clips: int | None = Field(default=None, ge=1, le=200)
     """Clips that count; null for 10, or as many as there are."""
     items: tuple[str, ...] = ()
     """Take the clips from these utterances; empty to draw from all."""
     anchors: tuple[Anchor, ...] = ()
-    """Beside the hidden reference; empty for what the kind of test needs."""
+    """Anchors beside the hidden reference; empty for those that the kind of test needs."""
     max_seconds: float = Field(default=12.0, ge=1.0, le=60.0)
     """Longer clips are cut to where the target is strongest."""
     seed: int = Field(default=0, ge=0)
@@ -68,9 +68,9 @@ class Trial:
 
     key: TrialKey
     sounds: Mapping[str, Pcm]
-    """By the id of the stimulus, ``[T]``."""
+    """Sounds ``[T]`` by the id of the stimulus."""
     reference: Pcm | None
-    """The open reference, ``[T]``; None where it would tell too much."""
+    """The open reference, ``[T]``; None where it would reveal too much."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ListeningTest:
     key: Key
     trials: tuple[Trial, ...]
     left_out: tuple[str, ...] = field(default=())
-    """Clips without a target that could be heard."""
+    """Clips whose target is silent."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def make_test(
     """Make a test; the same plan and evaluations make the same test.
 
     Args:
-        clips: From evaluations.
-        plan: What to make.
-        progress: Is told of the clips done.
+        clips: Clips of evaluations.
+        plan: Plan of the test.
+        progress: Called with the number of clips done.
 
     Raises:
         ConfigError: If there are too few clips or systems, too many stimuli, or a name is taken.

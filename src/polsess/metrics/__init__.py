@@ -1,4 +1,4 @@
-"""Scores of separated and enhanced speech, and what a set of them says."""
+"""Scores of separated and enhanced speech, their means with intervals, and paired tests."""
 
 from polsess.metrics.paired_test import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError

@@ -1,4 +1,4 @@
-"""Is one system better than another on the same utterances? Paired differences, their interval, their test.
+"""Paired test of two systems on the same utterances: mean difference, interval, p-value.
 
 Interval and test rest on one sampling error, which respects that speakers recur (``sampling_error``); several
 comparisons are corrected after Holm (1979). Runs of one system that differ in the training seed only are
@@ -40,7 +40,7 @@ class Difference:
     num_clusters: int
     """Independent clusters, e.g. speakers."""
     share_better: float
-    """Of the utterances on which the second system is better."""
+    """Share of the utterances on which the second system is better."""
 
     @property
     def is_shown(self) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polsess.dependencies import require
 
 Signals = NDArray[np.float64]
-"""What is scored, in double precision; a docstring gives its shape."""
+"""Signals in double precision, as metrics use them; a docstring gives the shape."""
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """The band that PESQ is defined for at each sample rate in Hz."""
@@ -66,7 +66,7 @@ def stoi(estimate: Signals, reference: Signals, sample_rate: int, extended: bool
     Args:
         estimate: ``[T]``.
         reference: ``[T]``.
-        sample_rate: In Hz; the package resamples to 10 kHz.
+        sample_rate: Sample rate in Hz; the package resamples to 10 kHz.
         extended: ESTOI, which also sees modulated maskers.
 
     Raises:

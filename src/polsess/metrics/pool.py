@@ -31,7 +31,7 @@ _PRELOADED = sorted(set(PACKAGES.values()))
 
 @dataclass(frozen=True)
 class Job(Generic[TagT]):
-    """One utterance to score; ``tag`` comes back with the scores."""
+    """One utterance to score; ``tag`` is returned with the scores."""
 
     tag: TagT
     signals: tuple[Samples, Samples, Samples] | None
@@ -43,7 +43,7 @@ class ScorePool:
 
     Args:
         num_workers: Processes; 0 computes in the calling one.
-        sample_rate: Of the signals, in Hz.
+        sample_rate: Sample rate of the signals in Hz.
         metrics: Names from ``METRICS``.
         predictors: Networks that score without a reference.
     """

@@ -54,17 +54,17 @@ class PredictorConfig(Schema):
     path: Path
     """The ONNX file."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of the file."""
+    """SHA-256 of the file."""
     sample_rate: int = Field(ge=1)
     """That the network expects, in Hz; estimates are resampled."""
     outputs: tuple[Annotated[str, Field(pattern=_WORD)], ...] = Field(min_length=1)
     """Names of the scores, in the order of the network."""
     window_seconds: float | None = Field(default=None, gt=0)
-    """What the network hears at once; null for the whole sound."""
+    """Length of the network's input; null for the whole sound."""
     hop_seconds: float = Field(default=1.0, gt=0)
-    """From one window to the next; the score is their mean."""
+    """Time from one window to the next; the score is the mean over windows."""
     polynomials: tuple[tuple[float, ...], ...] | None = None
-    """By output, what maps the network's numbers to scores: coefficients, the highest power first."""
+    """By output, coefficients that map the network's numbers to scores, the highest power first."""
 
     @model_validator(mode="after")
     def _check(self) -> PredictorConfig:
@@ -97,25 +97,25 @@ def parse_predictor(data: Mapping[str, Any], where: str) -> PredictorConfig:
 def predict(config: PredictorConfig, estimate: Signals, reference: Signals, sample_rate: int) -> list[float]:
     """The scores of one estimate, ``[K]``.
 
-    Networks hear levels, which a scale-invariant system leaves to chance: estimates are brought to the level
-    of the reference, that alone is taken from it.
+    The level of an estimate matters to these networks, but scale-invariant training leaves it to chance:
+    estimates are brought to the level of the reference, and nothing else is taken from it.
 
     Args:
         config: The network.
         estimate: ``[T]``, not silent.
         reference: ``[T]``.
-        sample_rate: Of both, in Hz.
+        sample_rate: Sample rate of both in Hz.
 
     Raises:
         UndefinedScoreError: If the network fails or gives no finite value.
     """
     level = math.sqrt(float(np.mean(reference**2)) / float(np.mean(estimate**2)))
     samples = torch.from_numpy((level * estimate).astype(np.float32))[None]
-    heard = resample(samples, sample_rate, config.sample_rate)[0].numpy()
+    resampled = resample(samples, sample_rate, config.sample_rate)[0].numpy()
     session = open_session(config)
     (feed,) = [each.name for each in session.get_inputs()]
     rows = []
-    for window in windows(heard, config):
+    for window in windows(resampled, config):
         try:
             output = np.asarray(session.run(None, {feed: window[None]})[0], dtype=np.float64)
         except Exception as error:  # onnxruntime's own errors share no base of their own
@@ -135,7 +135,7 @@ def predict(config: PredictorConfig, estimate: Signals, reference: Signals, samp
 
 
 def windows(samples: NDArray[np.float32], config: PredictorConfig) -> list[NDArray[np.float32]]:
-    """What the network hears one after the other.
+    """Windows of a sound, as the network takes them.
 
     A sound shorter than a window is doubled until it is not. As in the authors' code of DNSMOS, windows begin
     while they end within the last whole hop of the sound.
@@ -152,7 +152,7 @@ def windows(samples: NDArray[np.float32], config: PredictorConfig) -> list[NDArr
 
 
 def check_predictor(config: PredictorConfig) -> None:
-    """Open a network once, so that what is wrong with it is said before anything is evaluated.
+    """Open a network once, to find faults before anything is evaluated.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 Clusters = Sequence[Collection[Hashable]]
-"""By utterance, the clusters that it belongs to, e.g. its speakers."""
+"""For each utterance the clusters that it belongs to, e.g. its speakers."""
 _MIN_DEGREES = 1.0
 """With fewer a 95 % interval would be wider than 12 standard errors: none is given."""
 
 
 @dataclass(frozen=True)
 class SamplingError:
-    """How far a mean may lie from that of all speakers and utterances."""
+    """Uncertainty of a mean as an estimate for other speakers and utterances."""
 
     variance: float
-    """Of the mean; not a number where it cannot be estimated."""
+    """Variance of the mean; not a number where it cannot be estimated."""
     degrees: float
     """Degrees of freedom of Student's t."""
     num_clusters: int

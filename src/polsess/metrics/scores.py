@@ -1,7 +1,7 @@
 """Every score of one utterance, with a reason wherever there is none.
 
 SI-SNR is SI-SDR with the means removed (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508). An
-improvement is the estimate's value less that of the mixture which the model heard. Estimates are assigned to
+improvement is the estimate's value less that of the model's input, the mixture. Estimates are assigned to
 references once, by the best mean SI-SNR, and keep that order for every metric.
 
 Shapes: C sources, T samples.
@@ -30,7 +30,7 @@ class Score:
     """One column of a table of scores."""
 
     title: str
-    """How a table heads it."""
+    """Title in tables."""
     unit: str
     """Empty for a score without a unit."""
     compute: Callable[[Utterance, int], float]
@@ -42,9 +42,9 @@ class Scores:
     """The scores of one utterance: a value per column and source, not a number where there is a reason."""
 
     values: Mapping[str, tuple[float, ...]]
-    """By column, one value per reference."""
+    """Values by column, one per reference."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """By column, why at least one of its values is not a number."""
+    """Reasons by column for which at least one of its values is not a number."""
     permutation: tuple[int, ...] = ()
     """The index of the estimate that belongs to each reference."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def score_utterance(
             more estimates than references the best assignment is scored.
         references: ``[C, T]`` or ``[T]``.
         mixture: The model's input, ``[T]``.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
         metrics: Names from ``METRICS``; None for all that the installed packages can compute.
         predictors: Networks that score without a reference.
 
@@ -147,7 +147,7 @@ def _value(score: Score, utterance: Utterance, source: int) -> tuple[float, str]
 def _predictions(
     predictor: PredictorConfig, utterance: Utterance
 ) -> tuple[list[tuple[float, ...]], dict[str, None]]:
-    """By column, a value per source; and why some are missing."""
+    """Values by column and source, and reasons for missing ones."""
     rows: list[list[float]] = []
     reasons: dict[str, None] = {}
     for source in range(utterance.num_sources):
@@ -162,7 +162,7 @@ def _predictions(
 
 
 def title_of(column: str) -> str:
-    """How a table heads a column: its name with its unit."""
+    """Title of a column in tables: its name with its unit."""
     return f"{name_of(column)} [{unit_of(column)}]" if unit_of(column) else name_of(column)
 
 
@@ -226,7 +226,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "stoi": ("stoi",),
     "estoi": ("estoi",),
 }
-"""What can be asked for, and the columns that it fills."""
+"""Metrics by name, with the columns that each fills."""
 
 PACKAGES: Mapping[str, str] = {"pesq": "pesq", "stoi": "pystoi", "estoi": "pystoi"}
 """The optional package that a metric needs."""

@@ -43,7 +43,7 @@ class Summary:
 
     @property
     def caution(self) -> str:
-        """What limits the interval, in words; empty if nothing does."""
+        """Limits of the interval in words; empty if there are none."""
         if not self.count:
             return ""
         if math.isnan(self.low):
@@ -68,7 +68,7 @@ def summarise(
     Args:
         values: One per utterance, not a number where there is none, N.
         clusters: The clusters that each utterance belongs to, e.g. its speakers; None if all are independent.
-        reasons: Why a value is not a number.
+        reasons: Reasons for values that are not numbers.
         confidence: Coverage of the interval.
 
     Raises:

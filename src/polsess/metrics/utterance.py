@@ -93,7 +93,7 @@ class Utterance:
         return self.estimates[self.permutation[source]]
 
     def check(self, source: int) -> None:
-        """Raise why nothing can be said about one source, if that is so.
+        """Refuse a source that no metric is defined for.
 
         Raises:
             UndefinedScoreError: If a signal is silent, constant or not finite.
@@ -185,7 +185,7 @@ class Utterance:
 
 
 def fault_of(signal: Signals) -> str:
-    """Why a signal cannot be scored: ``non-finite``, ``silent``, ``constant``, or nothing."""
+    """Reason for which a signal cannot be scored: ``non-finite``, ``silent``, ``constant``, or nothing."""
     if not np.isfinite(signal).all():
         return "non-finite"
     energy, around_mean = float(np.mean(signal**2)), float(np.var(signal))

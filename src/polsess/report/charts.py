@@ -1,6 +1,6 @@
 """Charts as SVG in the page: positions in per cent, so that they fit every width with text of one size.
 
-Systems differ in colour (Okabe and Ito's palette, which colour-blind readers can tell apart) and in the
+Systems differ in colour (Okabe and Ito's palette, which colour-blind readers can distinguish) and in the
 shape of their marks.
 """
 
@@ -25,7 +25,7 @@ _MAX_POINTS = 2000
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to per cent of a width or height."""
+    """Mapping of values to per cent of a width or height."""
 
     low: float
     high: float
@@ -53,7 +53,7 @@ class Scale:
         return cls(low, high, tuple(tick for tick in every if low <= tick <= high), logarithmic=True)
 
     def percent(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 100."""
+        """Position of a value between the ends, 0 to 100."""
         low, high, at = (math.log(x) if self.logarithmic else x for x in (self.low, self.high, value))
         return 100 * (at - low) / (high - low)
 
@@ -117,7 +117,7 @@ def axis(scale: Scale, title: str = "") -> Markup:
 
 
 def histogram(values: Sequence[float], scale: Scale, system: int, label: str) -> Markup:
-    """How often values fall between steps of the scale; a dashed line is their mean."""
+    """Counts of values between steps of the scale; a dashed line marks the mean."""
     height = 84
     array = np.array([value for value in values if math.isfinite(value)])
     edges = np.linspace(scale.low, scale.high, 41)

@@ -22,19 +22,19 @@ _HOW_TO_PLAY = (
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report shows."""
+    """Content of a report."""
 
     title: str = "Evaluation report"
     column: str = "si_snri"
-    """The score that it is about."""
+    """Score to show."""
     num_examples: int = 2
-    """Players of each kind: worst, median and best."""
+    """Number of players for each of the worst, the median and the best utterances."""
     seconds: float = 12.0
-    """What a player holds of an utterance."""
+    """Length of a player; longer utterances are cut."""
     max_megabytes: float = 25.0
-    """Of all players together."""
+    """Largest size of all players together."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """By system; where empty, what the evaluations recorded of their models."""
+    """Costs by system; if empty, those that the evaluations recorded."""
     cost_title: str = "cost"
 
 
@@ -44,9 +44,9 @@ def create_report(
     """Make the page.
 
     Args:
-        runs: At least one.
-        options: What it shows.
-        progress: Is told the name of every utterance that is read for a player.
+        runs: At least one evaluation.
+        options: Content of the page.
+        progress: Called with the name of every utterance that is read for a player.
 
     Returns:
         The page, and what is missing in it.
@@ -112,7 +112,7 @@ def _recorded_costs(group: Group) -> tuple[dict[str, float], str]:
 
 
 def _settings(group: Group) -> Markup:
-    """What a reader needs to repeat the numbers."""
+    """Settings that a reader needs to repeat the numbers."""
     rows = []
     for run in group.runs:
         settings = run.evaluation.settings

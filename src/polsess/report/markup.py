@@ -19,8 +19,8 @@ def element(name: str, /, *children: str, **attributes: Attribute) -> Markup:
     """An element.
 
     Args:
-        name: Of the element.
-        *children: What it holds; plain text is escaped.
+        name: Name of the element.
+        *children: Content; plain text is escaped.
         **attributes: ``class_`` is ``class``, other underscores are hyphens; None and False leave an
             attribute out, True leaves it without a value.
     """

@@ -28,7 +28,7 @@ _PEAK = 0.9
 
 @dataclass(frozen=True)
 class Choice:
-    """An utterance to be heard, and why."""
+    """An utterance for a player, and the reason for its choice."""
 
     identifier: str
     kind: str
@@ -71,15 +71,15 @@ def players(
     max_bytes: int,
     progress: Callable[[str], None],
 ) -> tuple[list[Markup], list[str]]:
-    """A player for every utterance, as many as fit, and what is to be said of those that are missing.
+    """A player for every utterance, as many as fit, and a message about each missing one.
 
     Args:
         group: The systems.
         choices: The utterances.
-        column: The score that stands beside the estimates.
-        seconds: What is kept of an utterance, from its begin.
-        max_bytes: Of all players together.
-        progress: Is told the name of each utterance before it is read.
+        column: Score to show beside the estimates.
+        seconds: Length that is kept of an utterance, from its start.
+        max_bytes: Largest size of all players together.
+        progress: Called with the name of each utterance before it is read.
     """
     found: list[Markup] = []
     problems: list[str] = []
@@ -89,7 +89,7 @@ def players(
         try:
             heard = [run.opened.sounds(choice.identifier) for run in group.runs]
         except (ValueError, OSError, RuntimeError) as error:
-            problems.append(f"{choice.identifier}: cannot be heard ({' '.join(str(error).split())})")
+            problems.append(f"{choice.identifier}: cannot be played ({' '.join(str(error).split())})")
             continue
         made = _player(
             choice, group.names, heard, column, seconds, f"{group.runs[0].evaluation.list_hash}-{place}"
@@ -191,7 +191,7 @@ def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: i
 
 
 def _at_level_of(estimate: Samples, reference: Samples) -> Samples:
-    """Losses that ignore the scale leave a system's level to chance: all are heard at the reference's."""
+    """The estimate at the level of its reference, since scale-invariant losses leave the level to chance."""
     energy = float(np.mean(np.square(estimate, dtype=np.float64)))
     wanted = float(np.mean(np.square(reference, dtype=np.float64)))
     usable = np.isfinite(energy) and energy > 0

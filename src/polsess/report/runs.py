@@ -31,12 +31,12 @@ class Group:
     """Runs on one list of utterances."""
 
     title: str
-    """The data, as the folder of the results calls it."""
+    """Name of the data, from the folder of the results."""
     runs: tuple[Run, ...]
 
     @property
     def names(self) -> list[str]:
-        """Of the systems."""
+        """Names of the systems."""
         return [run.name for run in self.runs]
 
     def ranked(self, column: str) -> list[tuple[str, float]]:
@@ -57,11 +57,11 @@ def open_runs(sources: Sequence[str], device: str = "auto") -> list[Run]:
     Args:
         sources: ``FOLDER`` or ``NAME=FOLDER``, as ``polsess evaluate`` wrote them; a folder may also hold
             several such folders, of which all are taken.
-        device: Where models run whose estimates were not kept.
+        device: Device of models whose estimates were not saved.
 
     Raises:
         FileNotFoundError: If a folder holds no finished evaluation.
-        ConfigError: If a name stands for several evaluations.
+        ConfigError: If a name is given to several evaluations.
     """
     runs = []
     for source in sources:

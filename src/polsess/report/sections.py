@@ -30,7 +30,7 @@ def section(title: str, *parts: str, note: str = "") -> Markup:
 
 
 def failures(group: Group, column: str) -> Markup:
-    """What went wrong: missing scores by reason, rates below 0 and 5 dB, and the worst utterances."""
+    """Failures: missing scores by reason, rates below 0 and 5 dB, and the worst utterances."""
     header = ["system", "utterances", "not evaluated", "without a score", "below 0 dB", "below 5 dB"]
     rows = []
     for run in group.runs:
@@ -41,7 +41,7 @@ def failures(group: Group, column: str) -> Markup:
         counts = [str(len(values)), str(evaluation.num_failed), str(missing)]
         rows.append([run.name, *counts, *rates])
     parts = [table(header, rows, f"Failures by {title_of(column)}"), _reasons(group), _worst(group, column)]
-    note = "Below 0 dB an estimate is worse than the mixture that the system heard."
+    note = "Below 0 dB an estimate is worse than the mixture itself."
     return section("Failures", *parts, note=note if column.endswith("i") else "")
 
 

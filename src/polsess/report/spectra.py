@@ -21,7 +21,7 @@ _NUM_SHADES = 32  # few enough that a picture compresses well, each 2.5 dB
 _ANCHORS = np.array(
     [[8, 8, 20], [48, 18, 94], [120, 28, 109], [187, 55, 84], [236, 105, 37], [251, 180, 46], [252, 253, 191]]
 )
-"""Of rising lightness, so that louder is lighter without colours too."""
+"""Colours of rising lightness, so that louder is lighter in grey too."""
 
 
 def level_range(signals: NDArray[np.float32], sample_rate: int) -> tuple[float, float]:
