@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -95,3 +98,14 @@ def test_an_interrupted_epoch_goes_on_after_what_is_done() -> None:
     assert [batch.identifiers for batch in rest] == whole[2:]
     rest.sampler.set_epoch(1)  # type: ignore[attr-defined]
     assert len(list(rest)) == 3
+
+
+def test_importing_the_package_leaves_audit_and_generation_alone() -> None:
+    code = (
+        "import sys, polsess.data; print([name for name in sys.modules if name.startswith('polsess.data')])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "polsess.data.polsess.reader" in done.stdout
+    assert "audit" not in done.stdout
+    assert "generation" not in done.stdout

@@ -279,3 +279,15 @@ def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CheckpointError):
         Separator.from_pretrained(tmp_path / "missing")
     assert pick_device("cpu").type == "cpu"
+
+
+def test_a_channel_that_is_inverted_is_turned(tmp_path: Path) -> None:
+    sound = 0.1 * torch.randn(20000)
+    opposed = torch.stack([sound, -sound])
+    write_audio(tmp_path / "talk.wav", opposed, 8000, bits="32f")
+    for recording, rate in ((tmp_path / "talk.wav", None), (opposed, 8000)):
+        with pytest.warns(UserWarning, match="its channels cancel each other when mixed"):
+            sources = cpu(identity(1), segment_seconds=0.5).separate(recording, rate).sources
+        torch.testing.assert_close(sources[0], sound, atol=1e-5, rtol=0)
+    each = cpu(identity(1), channels="each").separate(tmp_path / "talk.wav").sources
+    torch.testing.assert_close(each[0], opposed, atol=1e-5, rtol=0)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from polsess.audio.channels import channel_weights, to_mono
 from polsess.audio.containers import AudioError
+from polsess.audio.ffmpeg import find_ffmpeg
 from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds
 from polsess.audio.loudness import integrated_loudness
 from polsess.audio.plain_wav import (
@@ -41,6 +42,7 @@ __all__ = [
     "audio_suffixes",
     "channel_weights",
     "encode_plain_pcm",
+    "find_ffmpeg",
     "integrated_loudness",
     "is_hidden",
     "list_sounds",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+_FEWEST = 1000
 _CANCELLED = 0.1
 """Share of the power of unrelated channels below which their mix counts as cancelled."""
 
@@ -20,10 +21,10 @@ def to_mono(samples: Tensor, name: Path | str) -> Tensor:
     if len(samples) == 1:
         return samples[0]
     exact = samples.double()
-    return channel_weights(exact @ exact.T, name) @ samples
+    return channel_weights(exact @ exact.T, samples.shape[1], name) @ samples
 
 
-def channel_weights(products: Tensor, name: Path | str) -> Tensor:
+def channel_weights(products: Tensor, num_samples: int, name: Path | str) -> Tensor:
     """Weights of the channels of a sound in their mix, ``[K]``.
 
     These are equal, unless the channels cancel each other, as in a stereo file with one inverted channel.
@@ -31,12 +32,13 @@ def channel_weights(products: Tensor, name: Path | str) -> Tensor:
 
     Args:
         products: Sums of products of the samples of every two channels, ``[K, K]``.
+        num_samples: T; below 1000 the channels may oppose each other by chance, and stay as they are.
         name: Name of the sound for the warning.
     """
     count = len(products)
     weights = torch.full((count,), 1 / count)
     power = products.diagonal().mean()
-    if count == 1 or products.sum() / count**2 >= _CANCELLED * power / count:
+    if num_samples < _FEWEST or products.sum() / count**2 >= _CANCELLED * power / count:
         return weights
     loudest = int(products.diagonal().argmax())
     warnings.warn(

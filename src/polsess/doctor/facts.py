@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from polsess.audio import find_ffmpeg
 from polsess.dependencies import is_installed, list_extras
 from polsess.machine import installed_version, memory_gib
 from polsess.models.layers.kernels import load_kernel
@@ -38,6 +39,7 @@ class Facts:
         kernels_work: Whether the native kernels could be built and loaded.
         audio_formats: What libsndfile reads and writes; empty if it cannot be loaded.
         libsndfile: Its version; None if it cannot be loaded.
+        ffmpeg: Path of the program; None if it is not installed.
         processors: How many this process may use.
         threads: How many torch uses.
         allocator_default: Whether ``POLSESS_ALLOCATOR`` keeps the slower allocator.
@@ -60,6 +62,7 @@ class Facts:
     kernels_work: bool
     audio_formats: tuple[str, ...]
     libsndfile: str | None
+    ffmpeg: str | None
     processors: int
     threads: int
     allocator_default: bool
@@ -88,6 +91,7 @@ def gather_facts() -> Facts:
         kernels_work=load_kernel("mamba") is not None,
         audio_formats=formats,
         libsndfile=libsndfile,
+        ffmpeg=find_ffmpeg(),
         processors=num_processors(),
         threads=torch.get_num_threads(),
         allocator_default=os.environ.get("POLSESS_ALLOCATOR") == "default",

@@ -63,7 +63,7 @@ class Recording(ABC):
             products += block.double() @ block.double().T
         power = float(products.diagonal().mean())
         if channels == "mix":
-            self._weights = channel_weights(products, self.name)
+            self._weights = channel_weights(products, self.num_samples, self.name)
             weights = self._weights.double()
             power = float(weights @ products @ weights)
         rms = math.sqrt(max(0.0, power) / self.num_samples)
