@@ -114,5 +114,6 @@ def _recognise(files: WeightFiles) -> Reader:
         if reader.recognises(files):
             return reader
     hints = [hint for reader in READERS if (hint := reader.near_miss(files))]
-    known = f"not a checkpoint of a known format. Known: {', '.join(reader.format for reader in READERS)}."
+    formats = ", ".join(dict.fromkeys(reader.format for reader in READERS))
+    known = f"not a checkpoint of a known format. Known: {formats}."
     raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
