@@ -58,7 +58,7 @@ def test_a_file_that_is_damaged_meanwhile_is_named(config: Config, tmp_path: Pat
     message = str(stopped.value)
     assert message.startswith(str(tmp_path / "corpus/train/clean"))
     assert "is cut off" in message
-    assert "of split train, epoch 1)" in message
+    assert "of split train, epoch 2)" in message
     last = tmp_path / "run/checkpoints/last.ckpt"
     assert message.endswith(f"{last} is kept: continue with --resume.")
     assert "\n" not in message

@@ -3,7 +3,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from typer.testing import CliRunner
 from polsess.audio import write_audio
 from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
-from polsess.config import OptimizerConfig, parse_config
-from polsess.models import create_model
+from polsess.config import OptimizerConfig, load_config, parse_config
+from polsess.models import create_model, list_models
 from polsess.schema import ConfigError
+from polsess.training.callbacks import EpochBar
 from polsess.training.module import create_optimizer
 from polsess.training.run import train
 from polsess.training.schedule import LearningRate
@@ -38,7 +41,7 @@ def weights(folder: Path, name: str) -> dict[str, Any]:
 
 def test_a_run_learns_and_leaves_everything_behind(experiment: dict[str, Any], tmp_path: Path) -> None:
     rows = run(experiment, tmp_path / "run", max_epochs=12)
-    assert [int(row["epoch"]) for row in rows] == list(range(12))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
     assert float(rows[-1]["val_si_snri"]) > 5.0
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"]) - 5.0
     best = weights(tmp_path / "run", "best.ckpt")
@@ -56,7 +59,7 @@ def test_max_epochs_is_a_total_and_resume_continues_exactly(
     through = run(experiment, tmp_path / "through", max_epochs=4)
     run(experiment, tmp_path / "halves", max_epochs=2)
     halves = run(experiment, tmp_path / "halves", max_epochs=4, resume=True)
-    assert [row["epoch"] for row in halves] == ["0", "1", "2", "3"]
+    assert [row["epoch"] for row in halves] == ["1", "2", "3", "4"]
     assert [row["val_si_snri"] for row in halves] == [row["val_si_snri"] for row in through]
     one, two = (weights(tmp_path / name, "last.ckpt")["state_dict"] for name in ("through", "halves"))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -165,3 +168,56 @@ def test_cosine_ends_with_the_run_when_an_epoch_is_no_multiple_of_a_group(
     rows = run(experiment, tmp_path / "run", max_epochs=2, accumulate_batches=2, optimizer=optimizer)
     rate = 0.01 + 0.99 * (1 + math.cos(math.pi * 3 / 4)) / 2  # of the last step of four
     assert float(rows[-1]["learning_rate"]) == pytest.approx(rate, rel=1e-2)
+
+
+def test_a_run_without_a_terminal_says_a_line_per_epoch(experiment: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(parse_config(experiment).model_dump_json())
+    result = CliRunner().invoke(app, ["train", "-c", str(path), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("Epoch ")]
+    assert len(lines) == 2
+    line = r"Epoch 2 of 2: loss -?\d+.\d\d, validation (-?\d+.\d\d) dB, best (-?\d+.\d\d) dB \(epoch [12]\), "
+    assert re.match(line + r"rate 0.01, \d+.\d\d min", lines[1])
+    quiet = ["train", "-c", str(path), "-o", str(tmp_path / "quiet"), "-q"]
+    assert CliRunner().invoke(app, quiet).output == ""
+
+
+def test_the_bar_counts_epochs_from_one_and_shows_no_folder_number() -> None:
+    bar = EpochBar()
+    bar._trainer = SimpleNamespace(max_epochs=3)  # type: ignore[assignment]
+    assert bar._get_train_description(0).startswith("Epoch 1/3")
+    trainer = SimpleNamespace(
+        loggers=[SimpleNamespace(version="tensorboard")], progress_bar_metrics={"x": 1.0}
+    )
+    assert bar.get_metrics(trainer, None) == {"x": 1.0}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_weight_decay_leaves_norms_biases_and_states_alone(name: str) -> None:
+    model = create_model(name, preset="tiny")
+    optimizer = create_optimizer(model, OptimizerConfig(weight_decay=0.1))
+    decayed = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert decayed
+    kinds = ("bias", "A_log", ".D", "offset", "scale")
+    for key, parameter in model.named_parameters():
+        *_, module, last = ("", *key.split("."))
+        if f".{last}".endswith(kinds) or "norm" in module or last.startswith("bias"):
+            assert id(parameter) not in decayed, key
+
+
+@pytest.mark.parametrize("name", ["spmamba", "tfgridnet"])
+def test_norms_of_attention_are_not_decayed(name: str) -> None:
+    model = create_model(name, preset="tiny")
+    undecayed = create_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups[1]["params"]
+    keys = {key for key, value in model.named_parameters() if any(value is each for each in undecayed)}
+    for key in ("query.weight", "query.bias", "norm.weight", "norm.bias"):
+        assert f"blocks.0.attention.{key}" in keys
+
+
+def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("dprnn_sb_polsess")).model.model_type == "dprnn"
+    with pytest.raises(ConfigError, match=r"dprn_sb_polsess: no such file. Did you mean the recipe 'dprnn"):
+        load_config(Path("dprn_sb_polsess"))

@@ -217,7 +217,7 @@ TABLES: dict[str, Callable[[list[str]], str | None]] = {
     "doubled": lambda lines: "\n".join([*lines, lines[-1]]) + "\n",
     "emptied": lambda _: "",
     "deleted": lambda _: None,
-    "garbled": lambda lines: "\n".join([*lines[:-1], lines[-1].replace("1,", "x,", 1)]),
+    "garbled": lambda lines: "\n".join([*lines[:-1], "x" + lines[-1]]),
     "not text": lambda _: "\x00\udcff",
 }
 

@@ -27,7 +27,10 @@ def train(
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="The experiment's YAML file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-c", "--config", help="The experiment's YAML file, or the name of a recipe.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -69,7 +72,7 @@ def train(
       polsess train -c configs/blstm_sb_speech_clips.yaml --init default --freeze 'rnn.*'
     """  # noqa: D301 - \b keeps the lines of the examples
     from polsess.allocator import tune_allocator
-    from polsess.config import load_config
+    from polsess.config import find_config, load_config
     from polsess.dependencies import require
 
     terminal: Terminal = context.obj
@@ -80,6 +83,8 @@ def train(
             raise typer.BadParameter("--replay goes alone: the settings of the step are in its file.")
         _replay(replay)
         return
+    if config is not None:
+        config = find_config(config)
     if resume and config is None and out is not None:
         config = out / "config.json"  # continues as it began
     fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
@@ -87,7 +92,7 @@ def train(
         config, [*fine_tuning, *max_bad_override(max_bad), *(overrides or [])], say=terminal.note
     )
     if dry_run:
-        _print_dry_run(experiment)
+        _print_dry_run(experiment, terminal)
         return
     from polsess.training.distributed import is_main_process
     from polsess.training.run import train as run_training
@@ -96,7 +101,12 @@ def train(
     folder = out or Path("runs") / (config.stem if config else experiment.model.model_type)
     try:
         result = run_training(
-            experiment, folder, resume=resume, progress=terminal.interactive, say=terminal.note
+            experiment,
+            folder,
+            resume=resume,
+            progress=terminal.interactive,
+            say=terminal.note,
+            say_epoch=None if terminal.interactive else terminal.note,
         )
     except Preempted as stopped:
         if is_main_process():
@@ -126,10 +136,12 @@ def _print_result(terminal: Terminal, result: TrainingResult, max_epochs: int) -
     terminal.note("\n".join(lines))
 
 
-def _print_dry_run(experiment: Config) -> None:
+def _print_dry_run(experiment: Config, terminal: Terminal) -> None:
     from polsess.training.dry_run import rehearse
 
-    found = rehearse(experiment)
+    with terminal.progress() as progress:
+        bar = progress.add_task("opening", total=None)
+        found = rehearse(experiment, lambda phase: progress.update(bar, description=phase))
     if found.origin:
         typer.echo(found.origin.summary)
     examples, samples = found.batch

@@ -56,7 +56,7 @@ def tune(
         bar = progress.add_task("trials", total=wanted.trials)
 
         def on_epoch(number: int, epoch: int, score: float) -> None:
-            progress.update(bar, description=f"trial {number}, epoch {epoch}: {score:.2f} dB")
+            progress.update(bar, description=f"trial {number}, epoch {epoch + 1}: {score:.2f} dB")
 
         def on_trial(trial: Trial, best: Trial | None) -> None:
             progress.update(bar, completed=trial.number + 1, description="trials")

@@ -3,6 +3,7 @@
 from polsess.config.experiment import (
     Config,
     explain_config,
+    find_config,
     load_config,
     parse_config,
     read_settings,
@@ -14,6 +15,7 @@ __all__ = [
     "OptimizerConfig",
     "TrainingConfig",
     "explain_config",
+    "find_config",
     "load_config",
     "parse_config",
     "read_settings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,13 +56,31 @@ class Config(Schema):
         return self
 
 
+def find_config(path: Path) -> Path:
+    """The file of an experiment: the path itself, or the recipe of that name.
+
+    Raises:
+        ConfigError: If there is neither; names the nearest recipe.
+    """
+    if path.is_file():
+        return path
+    package = Path(__file__).parents[1]
+    folders = (package / "recipes", package.parents[1] / "configs")  # of a wheel, of a checkout
+    recipes = {file.stem: file for folder in folders for file in sorted(folder.glob("*_*.yaml"))}
+    if str(path) in recipes:
+        return recipes[str(path)]
+    near = difflib.get_close_matches(path.stem, recipes, n=1)
+    hint = f" Did you mean the recipe '{near[0]}'?" if near else ""
+    raise ConfigError(f"{path}: no such file.{hint}")
+
+
 def load_config(
     path: Path | None, overrides: Sequence[str] = (), *, say: Callable[[str], None] = warnings.warn
 ) -> Config:
     """Read an experiment, also one of the original polsess.
 
     Args:
-        path: A YAML file; None starts from nothing.
+        path: A YAML file, or the name of a recipe; None starts from nothing.
         overrides: ``key=value`` pairs, e.g. ``training.max_epochs=3``; the value is read as YAML.
         say: Is told what was changed in a file of the original polsess.
 
@@ -147,8 +166,7 @@ def _layers(
 ) -> list[Layer]:
     layers: list[Layer] = []
     if path is not None:
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file.")
+        path = find_config(path)
         content = read_yaml(path)
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path}: expected keys and values at the top, got {content!r}.")

@@ -99,7 +99,7 @@ class ExampleDataset(Dataset[KeyedExample]):
             epoch, index = key
             text = " ".join(str(error).split())
             raise LoadingError(
-                f"{text} (example {index} of split {self.corpus.split}, epoch {epoch})"
+                f"{text} (example {index} of split {self.corpus.split}, epoch {epoch + 1})"
             ) from error
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
+from polsess.models.layers.norms import without_decay
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
 from polsess.models.layers.positions import RotaryRates, inverse_frequencies, rotate
 from polsess.models.registry import register_model
@@ -186,8 +187,8 @@ class GatedAttention(nn.Module):
         self.to_query_key = project(filters, config.query_key_dim)
         self.to_output = project(expanded // 2, filters)
         # Of the quadratic query, linear query, quadratic key and linear key, all from one projection.
-        self.scale = nn.Parameter(torch.empty(4, config.query_key_dim).normal_(std=0.02))
-        self.offset = nn.Parameter(torch.zeros(4, config.query_key_dim))
+        self.scale = without_decay(nn.Parameter(torch.empty(4, config.query_key_dim).normal_(std=0.02)))
+        self.offset = without_decay(nn.Parameter(torch.zeros(4, config.query_key_dim)))
 
     def forward(self, frames: Tensor, rotation: tuple[Tensor, Tensor], padding: Padding | None) -> Tensor:
         """``[B, L, N]`` to ``[B, L, N]``, the residual included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import time
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from polsess.config import TrainingConfig
@@ -52,7 +54,7 @@ class EpochTable(lightning.Callback):
             if not name.endswith("_step") and name != "learning_rate"  # too small for four decimals
         }
         row = {
-            "epoch": str(trainer.current_epoch),
+            "epoch": str(trainer.current_epoch + 1),
             "step": str(trainer.global_step),
             "minutes_since_start": f"{(time.monotonic() - self.started) / 60:.2f}",
             "learning_rate": f"{trainer.optimizers[0].param_groups[0]['lr']:.3g}",
@@ -103,9 +105,53 @@ def _read_table(path: Path) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
-    if [row.get("epoch") for row in rows] != [str(number) for number in range(len(rows))]:
-        raise ValueError("its rows are not those of consecutive epochs")
-    return rows
+    numbers = [row.get("epoch") for row in rows]
+    for first in (1, 0):  # the first release counted from 0
+        if numbers == [str(number) for number in range(first, first + len(rows))]:
+            return [{**row, "epoch": str(number)} for number, row in enumerate(rows, start=1)]
+    raise ValueError("its rows are not those of consecutive epochs")
+
+
+class EpochLines(lightning.Callback):
+    """Says one line per epoch, for logs without a terminal.
+
+    Args:
+        say: Receives the line.
+        table: The rows of the epochs.
+    """
+
+    def __init__(self, say: Callable[[str], None], table: EpochTable) -> None:
+        self.say = say
+        self.table = table
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del pl_module
+        if not trainer.is_global_zero:
+            return
+        row = self.table.rows[-1]
+        scores = {n: float(each[MONITOR]) for n, each in enumerate(self.table.rows, start=1)}
+        finite = [number for number, score in scores.items() if math.isfinite(score)]
+        best = max(finite, key=scores.__getitem__, default=None)
+        self.say(
+            f"Epoch {len(scores)} of {trainer.max_epochs}: loss {float(row['train_loss']):.2f}, validation "
+            f"{scores[len(scores)]:.2f} dB, "
+            + (f"best {scores[best]:.2f} dB (epoch {best}), " if best else "no best yet, ")
+            + f"rate {row['learning_rate']}, {row['minutes_since_start']} min"
+        )
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1 and without the number of its log folder."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        text = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return text.ljust(len(self.validation_description))  # lest the bar jumps
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 class AfterEpoch(lightning.Callback):

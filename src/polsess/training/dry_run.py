@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -80,11 +80,12 @@ class DryRun:
         return self.training_seconds + self.validation_seconds
 
 
-def rehearse(config: Config) -> DryRun:
+def rehearse(config: Config, on_phase: Callable[[str], None] = lambda _: None) -> DryRun:
     """Do a few steps of a run on its data and its device.
 
     Args:
         config: The experiment.
+        on_phase: Receives what is done next, e.g. ``training``.
 
     Raises:
         ValueError: If the corpus or the weights to start from do not fit, or make no batch.
@@ -94,12 +95,15 @@ def rehearse(config: Config) -> DryRun:
     train_corpus, val_corpus = open_corpora(config)
     check_batches(len(train_corpus), config)
     device = pick_device(config.training.device)
+    on_phase("drawing batches")
     timed = list(_draw(config, train_corpus))
     batches = [batch for batch, _ in timed]
     sizes = count_parameters(model)
     macs = count_macs(model, _seconds_of(batches, config)).per_second
     model.to(device)
+    on_phase("training")
     step_seconds = _time_steps(model, config, batches, device)
+    on_phase("validating")
     validated, validation_seconds = _time_validation(model, config, val_corpus, device)
     processes = config.training.num_processes
     data = [

@@ -146,13 +146,15 @@ def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
     if not path.is_file():
         return []  # the first epoch is not done yet
     epochs: list[Epoch] = []
+    first = 1
     try:
         for line, row in enumerate(csv.DictReader(_text(path).splitlines()), start=2):
             try:
-                epoch = _epoch(row)
-                if epoch.number != len(epochs):
-                    raise ValueError(f"epoch {epoch.number} follows {len(epochs)} epochs")
-                epochs.append(epoch)
+                number = int(row["epoch"])
+                first = 0 if line == 2 and number == 0 else first  # the first release counted from 0
+                if number != first + len(epochs):
+                    raise ValueError(f"epoch {number} does not follow the one before")
+                epochs.append(_epoch(row, number - first))
             except (KeyError, ValueError, TypeError) as error:
                 problems.append(f"{path.name}: line {line} cannot be read ({_one_line(error)})")
     except (csv.Error, ValueError, OSError) as error:
@@ -160,9 +162,9 @@ def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
     return epochs
 
 
-def _epoch(row: Mapping[str, str]) -> Epoch:
+def _epoch(row: Mapping[str, str], number: int) -> Epoch:
     return Epoch(
-        number=int(row["epoch"]),
+        number=number,
         steps=int(row["step"]),
         minutes=float(row["minutes_since_start"]),
         score=float(row["val_si_snri"]),

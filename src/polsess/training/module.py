@@ -269,10 +269,14 @@ class SeparationModule(lightning.LightningModule):
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, with weight decay on matrices and kernels only."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed, others = list[nn.Parameter](), list[nn.Parameter]()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            alone = parameter.ndim <= 1 or getattr(parameter, "without_decay", False)
+            (others if alone else decayed).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return optimizer_class(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)

@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
+    say_epoch: Callable[[str], None] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train a model.
@@ -79,7 +80,8 @@ def train(
             ``checkpoints/``.
         resume: Continue from the folder's last checkpoint; without it the folder must not hold a run.
         progress: Whether to draw a bar.
-        say: Is told what the user should know at the beginning.
+        say: Receives what the user should know at the beginning.
+        say_epoch: Receives a line per epoch, for logs without a terminal.
         after_epoch: Told every epoch, counted from 0, and its validation score; may raise to end the run.
 
     Raises:
@@ -94,7 +96,15 @@ def train(
         logging.getLogger(name).setLevel(logging.WARNING)  # its notes on hardware and add-ons
     # The other processes of the run work under the first one's lock.
     with locked(run_folder, "polsess train") if is_main_process() else nullcontext():
-        return _train(config, run_folder, resume=resume, progress=progress, say=say, after_epoch=after_epoch)
+        return _train(
+            config,
+            run_folder,
+            resume=resume,
+            progress=progress,
+            say=say,
+            say_epoch=say_epoch,
+            after_epoch=after_epoch,
+        )
 
 
 def _train(
@@ -104,6 +114,7 @@ def _train(
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
+    say_epoch: Callable[[str], None] | None,
     after_epoch: Callable[[int, float], None] | None,
 ) -> TrainingResult:
     source, last = _source(run_folder, resume=resume), _checkpoint_files(run_folder)[0]
@@ -123,6 +134,7 @@ def _train(
         start,
         run_config=module.run_config,
         progress_bar=progress,
+        say_epoch=say_epoch,
         after_epoch=after_epoch,
     )
     loaders = _create_loaders(corpora, config, trainer, start.progress)

@@ -10,12 +10,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
 from polsess.models import SeparationModel
-from polsess.training.callbacks import AfterEpoch, EpochTable, Row, create_loggers
+from polsess.training.callbacks import AfterEpoch, EpochBar, EpochLines, EpochTable, Row, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
 from polsess.training.distributed import create_strategy
 from polsess.training.signals import StopSignals
@@ -49,6 +49,7 @@ def create_trainer(
     *,
     run_config: dict[str, Any],
     progress_bar: bool = True,
+    say_epoch: Callable[[str], None] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> lightning.Trainer:
     """The engine of a run.
@@ -61,10 +62,12 @@ def create_trainer(
         start: Where the run starts.
         run_config: Plain data of the whole configuration, for the trackers.
         progress_bar: Whether to draw a bar.
+        say_epoch: Receives a line per epoch.
         after_epoch: Told every epoch and its validation score.
     """
+    table = EpochTable(run_folder / METRICS, start.rows)
     chosen: list[lightning.Callback] = [
-        EpochTable(run_folder / METRICS, start.rows),
+        table,
         Checkpoints(
             run_folder / CHECKPOINTS,
             config.checkpoint_minutes,
@@ -82,7 +85,9 @@ def create_trainer(
     if after_epoch is not None:
         chosen.append(AfterEpoch(after_epoch))
     if progress_bar:
-        chosen.append(RichProgressBar(leave=True))
+        chosen.append(EpochBar(leave=True))
+    if say_epoch is not None:
+        chosen.append(EpochLines(say_epoch, table))
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(config.device, config.device),
         devices=config.devices,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.causal_conv import causal_conv
+from polsess.models.layers.norms import without_decay
 from polsess.models.layers.selective_scan import selective_scan
 
 _BLOCK_TOKENS = 1 << 13  # positions of sequences that inference works on at once on a CPU
@@ -65,7 +66,7 @@ class SelectiveSSM(nn.Module):
         self.conv1d = nn.Conv1d(channels, channels, sizes.conv_kernel_size, groups=channels)
         self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, channels)
-        self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1))
+        self.A_log = without_decay(nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1)))
         self.D = nn.Parameter(torch.ones(channels))
         self._reset_steps(rank)
 

@@ -17,6 +17,15 @@ NormName = Literal["gLN", "cLN", "cgLN"]
 """Global, channel-wise (per frame) and cumulative global layer normalisation; only gLN is not causal."""
 
 
+def without_decay(parameter: nn.Parameter) -> nn.Parameter:
+    """Mark a parameter of several dimensions that weight decay leaves alone, e.g. of a norm.
+
+    Those of one dimension (biases, norms over channels) need no mark.
+    """
+    parameter.without_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
 class LayerNormalization(nn.Module):
     """Base of the three: an affine map per channel after centring and scaling.
 

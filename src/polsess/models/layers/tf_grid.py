@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.norms import without_decay
+
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
 _ATTENTION_ELEMENTS = 2**25
 
@@ -101,8 +103,8 @@ class HeadFeatures(nn.Module):
         super().__init__()
         self.linear = nn.Linear(num_channels, num_heads * head_channels)
         self.slope = nn.Parameter(torch.full((num_heads,), 0.25))
-        self.weight = nn.Parameter(torch.ones(num_heads, num_bins, head_channels))
-        self.bias = nn.Parameter(torch.zeros(num_heads, num_bins, head_channels))
+        self.weight = without_decay(nn.Parameter(torch.ones(num_heads, num_bins, head_channels)))
+        self.bias = without_decay(nn.Parameter(torch.zeros(num_heads, num_bins, head_channels)))
         self.eps = eps
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -139,6 +141,8 @@ class FrameAttention(nn.Module):
         self.linear = nn.Linear(num_channels, num_channels)
         self.activation = nn.PReLU()
         self.norm = nn.LayerNorm((num_bins, num_channels), eps=eps)
+        for parameter in self.norm.parameters():
+            without_decay(parameter)
 
     def forward(self, grid: Tensor) -> Tensor:
         """``[B, L, F, D]`` -> ``[B, L, F, D]``; the residual is the caller's."""
