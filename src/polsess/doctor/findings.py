@@ -52,8 +52,8 @@ def _packages(facts: Facts) -> Iterator[Finding]:
         message = f"libsndfile {facts.libsndfile} lacks {', '.join(lacking)}: such files cannot be used."
         yield Finding("broken", message, "pip install --upgrade soundfile")
     if facts.ffmpeg is None:
-        remedy = {"Linux": "sudo apt install ffmpeg", "Darwin": "brew install ffmpeg"}.get(facts.system)
-        yield Finding("absent", "No ffmpeg: M4A, MP4, WebM, AAC, WMA and ADPCM files are not read.", remedy)
+        install = {"Linux": "sudo apt install ffmpeg", "Darwin": "brew install ffmpeg"}.get(facts.system)
+        yield Finding("absent", "No ffmpeg: M4A, MP4, WebM, AAC, WMA and ADPCM files are not read.", install)
     if facts.optional.get("lightning") in _UNSAFE_LIGHTNING:
         message = f"lightning {facts.optional['lightning']} was a malicious upload: remove it now."
         yield Finding("broken", message, "pip uninstall -y lightning && pip install 'lightning>2.6.3'")
