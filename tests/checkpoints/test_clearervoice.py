@@ -141,6 +141,8 @@ def test_damaged_tensors(folder: Path, key: str, value: torch.Tensor | None, mes
     ("key", "value", "message"),
     [
         ("masknet_numspks", 3, "masknet_numspks is 3, the tensors have 2"),
+        ("masknet_norm", "cln", "masknet_norm='cln' is not read, only 'ln'"),
+        ("masknet_extraskipconnection", False, "masknet_extraskipconnection=False is not read"),
         ("encoder_kernel_size", 8, "encoder_kernel_size is 8, the tensors have 16"),
         ("intra_numlayers", 24, "intra_numlayers is 24, the tensors have 2"),
         ("sample_rate", "8k", "sample_rate"),

@@ -60,6 +60,7 @@ def test_published_ids_load_from_the_cache(cache: Path, hub_id: str, folder: str
     assert (checkpoint.source, checkpoint.revision) == (hub_id, COMMIT)
 
 
+@pytest.mark.filterwarnings("ignore:somebody")
 def test_a_revision_is_the_one_that_is_loaded(cache: Path, tmp_path: Path) -> None:
     models = [create_model("blstm", preset="tiny").eval() for _ in range(2)]
     folders = [save_model(model, tmp_path / f"saved{i}") for i, model in enumerate(models)]
@@ -88,10 +89,24 @@ def test_half_a_download_is_not_loaded(cache: Path) -> None:
         load_model("speechbrain/sepformer-wham")
 
 
-def test_a_pickle_is_no_substitute_for_safetensors(cache: Path) -> None:
-    put(cache, "somebody/else", GOLDEN / "ast_convtasnet")  # holds pytorch_model.bin only
-    with pytest.raises(CheckpointError, match=r"config.json is not in the cache"):
-        load_model("somebody/else")
+def test_ids_outside_the_catalogue_load_in_every_layout_and_name_their_commit(cache: Path) -> None:
+    for number, folder in enumerate(("ast_convtasnet", "sb_convtasnet")):
+        put(cache, f"somebody/else{number}", GOLDEN / folder)
+        mixture = torch.randn(1, 400)
+        with pytest.warns(UserWarning, match=f"not in the catalogue; loaded commit {COMMIT}"):
+            model = load_model(f"somebody/else{number}")
+        assert torch.equal(model(mixture), load_model(GOLDEN / folder)(mixture))
+        assert load_model(f"somebody/else{number}", revision=COMMIT).model_type == model.model_type
+
+
+@pytest.mark.filterwarnings("ignore:somebody")
+def test_safetensors_are_taken_before_a_pickle(cache: Path, tmp_path: Path) -> None:
+    folder = save_model(create_model("blstm", preset="tiny"), tmp_path / "saved")
+    shutil.copy(GOLDEN / "ast_convtasnet" / "pytorch_model.bin", folder)
+    put(cache, "somebody/both", folder)
+    assert load_model("somebody/both").model_type == "blstm"
+    with pytest.raises(CheckpointError, match=r"model.safetensors is not in the cache .*None of model.safe"):
+        load_model("somebody/nothing")
 
 
 def test_a_path_that_exists_is_a_path(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,12 @@ class Published(Schema):
     """Conditions that the corpora of the training add to the licence of the weights."""
     score: float | None = None
     """Improvement of SI-SDR in dB as the card states it; None where none was found."""
+    si_snr: float | None = None
+    """SI-SNR of the estimates in dB, where the card states that instead of an improvement."""
     corpus: str
     """What it was trained and tested on."""
     benchmark: str | None = None
-    """The test set of the score; None where there is no score. All are whole ``min`` mixtures."""
+    """The test set of the score, whole ``min`` mixtures; None without a score or a reader of that set."""
     conditions: str = ""
     """How the score came about, as far as the card or its toolkit's documents state it."""
     revision: str | None = None
@@ -104,7 +106,7 @@ def catalogue() -> dict[str, Published]:
                 "license_notes": [
                     each.note for each in content.license_notes if any(word in corpus for word in each.words)
                 ],
-                "benchmark": content.benchmarks[corpus] if "score" in stated else None,
+                "benchmark": content.benchmarks.get(corpus) if "score" in stated else None,
             }
             found[hub_id] = parse(Published, {**shared, **stated, **inferred}, f"{path.name}: {hub_id}")
     return found

@@ -1,12 +1,13 @@
 """Files from the Hugging Face hub, or from its cache when there is no network.
 
-Ids of the catalogue are fetched in the format that it names; any other id must hold this library's
-safetensors. A pickle is never taken because safetensors are missing.
+Ids of the catalogue are fetched in the format that it names. Of any other id the files of the first known
+layout are taken, this library's safetensors before all others, and the commit is printed.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,38 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
     from huggingface_hub import hf_hub_download  # slow to import
 
     entry = catalogue().get(hub_id)
-    files = entry.files if entry else (CONFIG, WEIGHTS)
     wanted = revision or (entry.revision if entry else None) or "main"
+    files = entry.files if entry else _layout(hf_hub_download, hub_id, wanted)
     folder = _download(hf_hub_download, hub_id, files[0], wanted).parent
     for name in files[1:]:  # the commit of the first file, so that all are of one
         _download(hf_hub_download, hub_id, name, folder.name)
+    if entry is None and wanted != folder.name:
+        warnings.warn(
+            f"{hub_id} is not in the catalogue; loaded commit {folder.name}. Pin it with revision.",
+            stacklevel=2,
+        )
     return folder
+
+
+def _layout(download: Callable[..., str], hub_id: str, revision: str) -> tuple[str, ...]:
+    """The files of the first layout whose first file the hub holds, ours first."""
+    known = [(WEIGHTS, CONFIG), *dict.fromkeys(entry.files for entry in catalogue().values())]
+    absent: CheckpointError | None = None
+    for files in known:
+        try:
+            _download(download, hub_id, files[0], revision)
+        except _NoFileError as error:
+            absent = absent or error
+        else:
+            return files
+    names = ", ".join(files[0] for files in known)
+    raise CheckpointError(
+        f"{absent} None of {names} is there; for other files, download them and name the folder."
+    )
+
+
+class _NoFileError(CheckpointError):
+    """The hub, or the cache when there is no network, holds no such file."""
 
 
 def _download(download: Callable[..., str], hub_id: str, name: str, revision: str) -> Path:
@@ -67,21 +94,17 @@ def _download(download: Callable[..., str], hub_id: str, name: str, revision: st
             "A local folder is given by its path, e.g. ./folder."
         ) from None
     except errors.LocalEntryNotFoundError:
-        raise CheckpointError(
+        raise _NoFileError(
             f"{where}: {name} is not in the cache and the hub cannot be reached (or HF_HUB_OFFLINE is set). "
-            f"With a network, run once: hf download {hub_id}. As a path, {hub_id} does not exist."
+            f"With a network, run once: hf download {hub_id}{_option(revision)}. "
+            f"As a path, {hub_id} does not exist."
         ) from None
     except errors.EntryNotFoundError:
-        raise CheckpointError(_no_file(hub_id, name, where)) from None
+        raise _NoFileError(f"{where}: the hub holds no {name}; the publication has changed.") from None
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{where}: {name} could not be fetched ({reason}).") from None
 
 
-def _no_file(hub_id: str, name: str, where: str) -> str:
-    if hub_id in catalogue():
-        return f"{where}: the hub holds no {name}; the publication has changed."
-    return (
-        f"{where}: holds no {name}. Ids that the catalogue does not list must be models saved by this "
-        "library; for another toolkit's files, download them yourself and give the folder."
-    )
+def _option(revision: str) -> str:
+    return "" if revision == "main" else f" --revision {revision}"

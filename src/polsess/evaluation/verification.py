@@ -101,9 +101,11 @@ def find_published(name: str, benchmark: str | None = None) -> Published:
         raise ConfigError(
             f"verify: nothing published is called '{name}'." + suggest(name, list(known), "Known")
         )
-    found = [each for each in named if each.score is not None and benchmark in (None, each.benchmark)]
+    found = [each for each in named if each.benchmark is not None and benchmark in (None, each.benchmark)]
     if not found:
-        scores = [f"{each.hub_id} on {each.benchmark}" for each in named if each.score is not None]
+        scores = [
+            f"{each.hub_id} on {each.benchmark or each.corpus}" for each in named if each.score is not None
+        ]
         where = f"Scores are known of {', '.join(scores)}." if scores else "No card states one."
         raise ConfigError(f"verify: no score of {name} on {benchmark or 'any corpus'} is known. {where}")
     if len(found) > 1:

@@ -129,6 +129,12 @@ class ConvTasNet(FilterbankMasking):
         "ConvTasNet_Libri3Mix_sepclean_16k": {**_ASTEROID_16K, "num_sources": 3},
         "ConvTasNet_Libri3Mix_sepnoisy_16k": {**_ASTEROID_16K, "num_sources": 3},
         "ConvTasNet_Libri1Mix_enhsingle_16k": {**_ASTEROID_16K, "num_sources": 1},
+        "ConvTasNet_WHAMR_enhsingle_16k": {
+            **_ASTEROID_16K,
+            "num_sources": 1,
+            "kernel_size": 16,
+            "stride": 8,
+        },
     }
 
     def __init__(self, config: ConvTasNetConfig) -> None:

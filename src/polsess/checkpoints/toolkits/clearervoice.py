@@ -70,7 +70,14 @@ _DECLARED = {
     "masknet_numspks": "num_sources",
     "num_spks": "num_sources",
 }
-"""Sizes that a configuration may state, and ours; its other keys are left from SpeechBrain and unused."""
+"""Sizes that a configuration may state, and ours."""
+_BUILT = {
+    "masknet_norm": "ln",
+    "masknet_extraskipconnection": True,
+    "masknet_useextralinearlayer": False,
+    "masknet_numlayers": 1,
+}
+"""What the network here has, as every published configuration. Other keys reach no part of a network."""
 
 
 def is_mossformer2(state: Mapping[str, Any]) -> bool:
@@ -99,6 +106,9 @@ def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor
     for theirs, ours in _DECLARED.items():
         if theirs in arguments and arguments[theirs] != model[ours]:
             raise CheckpointError(f"{theirs} is {arguments[theirs]!r}, the tensors have {model[ours]}.")
+    for theirs, value in _BUILT.items():
+        if arguments.get(theirs, value) != value:
+            raise CheckpointError(f"{theirs}={arguments[theirs]!r} is not read, only {value!r}.")
     _check_frequencies(frequencies, {"freqs": model["rotary_dim"], "inv_freq": model["num_filters"]})
     native["rotation.rates"] = inverse_frequencies(model["rotary_dim"])
     if arguments.get("config_name") in _MAPPING_NAMES:
