@@ -62,7 +62,7 @@ def test_batch_items_do_not_mix(name: str) -> None:
 
 
 def test_padded_items_are_estimated_as_if_alone(name: str) -> None:
-    model, lengths = tiny(name), torch.tensor([900, 1400, 1400])
+    model, lengths = tiny(name, num_sources=2), torch.tensor([900, 1400, 1400])
     batch = mixtures(3, 1400)
     batch[0, 900:] = 0.0
     with torch.no_grad():
