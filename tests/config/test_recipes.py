@@ -29,7 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             write_audio(
                 folder / f"{split}{speaker}.wav", 0.3 * torch.sin((2000 + 900 * speaker) * time), 8000
             )
-            lines.append(f"{split}{speaker}.wav,{speaker},F,{split}")
+            lines.append(f"{split}{speaker}.wav,{split}{speaker},F,{split}")
     (folder / "metadata.csv").write_text("\n".join(lines))
     return {
         "corpus_type": "speech_clips",

@@ -20,7 +20,7 @@ def experiment(tmp_path: Path) -> dict[str, Any]:
         for speaker in range(4):
             tone = 0.3 * torch.sin(2 * torch.pi * (300 + 500 * speaker) * time)
             write_audio(tmp_path / f"{split}{speaker}.wav", tone, 8000)
-            lines.append(f"{split}{speaker}.wav,{speaker},F,{split}")
+            lines.append(f"{split}{speaker}.wav,{split}{speaker},F,{split}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     corpus = {
         "corpus_type": "speech_clips",

@@ -19,7 +19,9 @@ from polsess.cli.main import app
 from polsess.config import TrainingConfig, parse_config
 from polsess.data.loader import EpochSampler
 from polsess.schema import ConfigError
+from polsess.training import distributed
 from polsess.training.distributed import create_strategy
+from polsess.training.failures import TrainingStopped, loading_explained
 from polsess.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -193,3 +195,39 @@ def test_shares_are_equal_and_complete(num_examples: int, world_size: int) -> No
             assert len(set(keys)) == len(keys) == num_examples // world_size * world_size
         else:
             assert set(keys) == {(0, index) for index in range(num_examples)}
+
+
+def test_processes_with_other_data_or_settings_are_refused_at_the_start(
+    shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in (("data.val.examples", 4), ("training.optimizer.learning_rate", 0.5)):
+
+        def gather(facts: dict[str, Any], key: str = key, value: Any = value) -> list[dict[str, Any]]:
+            return [facts, {**facts, key: value}]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed, "gather", gather)
+            with pytest.raises(ConfigError, match=rf"{key}: process 0 has .*, process 1 has .*the same data"):
+                train(parse_config(shared), tmp_path / key, progress=False)
+        assert not (tmp_path / key / "checkpoints").exists()
+
+
+def test_the_death_of_another_process_is_told_in_our_words(tmp_path: Path) -> None:
+    text = "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4"
+    for error in (RuntimeError(text), torch.distributed.DistBackendError("NCCL communicator was aborted")):
+        with (
+            pytest.raises(TrainingStopped, match=r"Another process .* cannot be reached .*Nothing had been"),
+            loading_explained(tmp_path / "last.ckpt"),
+        ):
+            raise error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with CUDA")
+def test_a_device_that_is_not_there_is_said_as_elsewhere(shared: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(json.dumps(shared))
+    for option in ("--dry-run", "--quiet"):
+        arguments = ["train", "-c", str(tmp_path / "a.yaml"), "-o", str(tmp_path / "run"), option]
+        result = CliRunner().invoke(app, [*arguments, "training.device=cuda"])
+        assert result.exit_code == 2
+        assert "training.device: 'cuda' cannot be used" in " ".join(result.output.split())
+        assert "try 'auto' or 'cpu'" in " ".join(result.output.split())

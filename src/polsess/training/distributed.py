@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -45,11 +46,38 @@ def largest(trainer: lightning.Trainer, values: tuple[int, ...]) -> tuple[int, .
 
 def is_main_process() -> bool:
     """Whether this process speaks and writes for all of a run."""
-    if (
-        int(os.environ.get("NODE_RANK") or 0) > 0
-    ):  # before the trainer is made, Lightning looks at ranks alone
+    # Before its trainer is made, Lightning knows the rank within the machine alone.
+    if int(os.environ.get("NODE_RANK") or 0) > 0:
         return False
     return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+class SameEverywhere(lightning.Callback):
+    """Ends a run before its first step if its processes do not have the same data and settings.
+
+    Args:
+        facts: Plain data by name, e.g. counts and fingerprints of the splits.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = dict(facts)
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        del trainer, pl_module, stage
+        first, *others = gather(self.facts)
+        for rank, facts in enumerate(others, start=1):
+            for name, value in first.items():
+                if facts.get(name) != value:
+                    raise ConfigError(
+                        f"{name}: process 0 has {value}, process {rank} has {facts.get(name)}; give all "
+                        "processes of a run the same data and the same configuration."
+                    )
+
+
+def is_process_lost(error: RuntimeError) -> bool:
+    """Whether an error means that another process of the run cannot be reached any more."""
+    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in lost)
 
 
 def gather(value: Any) -> list[Any]:

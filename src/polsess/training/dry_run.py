@@ -20,7 +20,7 @@ from polsess.measurement import measure, peak_bytes, wait_for
 from polsess.models import SeparationModel
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
-from polsess.training.run import check_batches, create_trained_model, open_corpora
+from polsess.training.run import check_batches, check_device, create_trained_model, open_corpora
 from polsess.training.trainer import reduces_precision
 
 _STEPS = 3
@@ -94,6 +94,7 @@ def rehearse(config: Config, on_phase: Callable[[str], None] = lambda _: None) -
     model, origin = create_trained_model(config)
     train_corpus, val_corpus = open_corpora(config)
     check_batches(len(train_corpus), config)
+    check_device(config)
     device = pick_device(config.training.device)
     on_phase("drawing batches")
     timed = list(_draw(config, train_corpus))

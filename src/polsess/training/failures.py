@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from polsess.data import LoadingError
 from polsess.files import atomic_path
 from polsess.journal import Journal
-from polsess.training.distributed import is_main_process
+from polsess.training.distributed import is_main_process, is_process_lost
 
 
 class TrainingStopped(RuntimeError):
@@ -91,7 +91,7 @@ class RunningStatistics:
 
 @contextmanager
 def loading_explained(last: Path) -> Iterator[None]:
-    """End a run clearly when an example cannot be read or a process that prepares batches dies.
+    """End a run clearly when an example cannot be read, or when one of its processes dies.
 
     Args:
         last: The run's last checkpoint.
@@ -106,6 +106,11 @@ def loading_explained(last: Path) -> Iterator[None]:
         raise TrainingStopped(f"{error}. {advice} {what_is_kept(last)}") from error
     except RuntimeError as error:
         text = str(error).split("\n")[0].strip().rstrip(".")
+        if is_process_lost(error):
+            raise TrainingStopped(
+                f"Another process of the run has ended or cannot be reached ({text}); its own message says "
+                f"why. {what_is_kept(last)}"
+            ) from error
         no_shared_memory = "/torch_" in str(error)  # the names of blocks in it
         if not (no_shared_memory or text.startswith("DataLoader worker")):
             raise

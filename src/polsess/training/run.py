@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader
 
 from polsess.config import Config
 from polsess.costs import count_parameters
 from polsess.data import Corpus, Split, create_corpus, create_loader
+from polsess.devices import pick_device
+from polsess.dotted_keys import flatten
 from polsess.files import write_text
 from polsess.folder_lock import locked
 from polsess.models import SeparationModel, create_model
@@ -120,6 +123,7 @@ def _train(
     source, last = _source(run_folder, resume=resume), _checkpoint_files(run_folder)[0]
     if is_main_process():
         _sweep(run_folder)
+    check_device(config)
     start = _resumed(source, config, run_folder) if resume else Start()
     lightning.seed_everything(config.seed, verbose=False)
     module, signals = _create_module(config, run_folder, resume=resume), StopSignals(last)
@@ -133,6 +137,7 @@ def _train(
         signals,
         start,
         run_config=module.run_config,
+        shared=_shared_facts(config, data),
         progress_bar=progress,
         say_epoch=say_epoch,
         after_epoch=after_epoch,
@@ -208,6 +213,13 @@ def _sweep(run_folder: Path) -> None:
 
 def _checkpoint_files(run_folder: Path) -> tuple[Path, Path]:
     return run_folder / CHECKPOINTS / LAST, run_folder / CHECKPOINTS / BEST
+
+
+def _shared_facts(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What all processes of a run must have in common, by dotted key; places of files may differ."""
+    settings = config.model_dump(mode="json", include={"task", "seed", "model", "training"})
+    del settings["training"]["init"]
+    return dict(flatten({**settings, "data": {"batch_size": config.data.batch_size, **data}}))
 
 
 def _create_loaders(
@@ -290,6 +302,21 @@ def _beginning(module: SeparationModule) -> list[str]:
 def _changed(changes: Mapping[str, list[Any]]) -> list[str]:
     each = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in changes.items())
     return [f"Changed since the run was stopped: {each}."] if changes else []
+
+
+def check_device(config: Config) -> None:
+    """See that the device is there, without using it.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    name = config.training.device
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name, True):
+        try:
+            pick_device(name)
+        except ValueError as error:
+            raise ConfigError(f"training.{error}") from None
 
 
 def check_batches(num_examples: int, config: Config) -> int:

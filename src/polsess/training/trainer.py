@@ -10,14 +10,16 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
 from polsess.models import SeparationModel
+from polsess.schema import ConfigError
 from polsess.training.callbacks import AfterEpoch, EpochBar, EpochLines, EpochTable, Row, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
-from polsess.training.distributed import create_strategy
+from polsess.training.distributed import SameEverywhere, create_strategy
 from polsess.training.signals import StopSignals
 
 CHECKPOINTS = "checkpoints"
@@ -48,6 +50,7 @@ def create_trainer(
     start: Start,
     *,
     run_config: dict[str, Any],
+    shared: Mapping[str, Any],
     progress_bar: bool = True,
     say_epoch: Callable[[str], None] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
@@ -61,12 +64,14 @@ def create_trainer(
         signals: Asked at every step boundary whether to stop.
         start: Where the run starts.
         run_config: Plain data of the whole configuration, for the trackers.
+        shared: Facts that all processes must have in common.
         progress_bar: Whether to draw a bar.
         say_epoch: Receives a line per epoch.
         after_epoch: Told every epoch and its validation score.
     """
     table = EpochTable(run_folder / METRICS, start.rows)
     chosen: list[lightning.Callback] = [
+        SameEverywhere(shared),
         table,
         Checkpoints(
             run_folder / CHECKPOINTS,
@@ -88,6 +93,22 @@ def create_trainer(
         chosen.append(EpochBar(leave=True))
     if say_epoch is not None:
         chosen.append(EpochLines(say_epoch, table))
+    try:
+        return _create(config, model, run_folder, chosen, run_config, progress_bar=progress_bar)
+    except MisconfigurationException as error:  # e.g. more devices than the machine has
+        text = " ".join(str(error).split())
+        raise ConfigError(f"training.devices, training.device: {text}") from None
+
+
+def _create(
+    config: TrainingConfig,
+    model: SeparationModel,
+    run_folder: Path,
+    callbacks: list[lightning.Callback],
+    run_config: dict[str, Any],
+    *,
+    progress_bar: bool,
+) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(config.device, config.device),
         devices=config.devices,
@@ -96,7 +117,7 @@ def create_trainer(
         max_epochs=config.max_epochs,
         precision="bf16-mixed" if reduces_precision(config, model) else "32-true",
         logger=create_loggers(config, run_folder, run_config),
-        callbacks=chosen,
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=config.log_every_steps,
         enable_progress_bar=progress_bar,
