@@ -16,6 +16,7 @@ from polsess.losses import (
     MixtureInvariantLoss,
     MixtureInvariantLossConfig,
     SeparationLoss,
+    SilentReferencesConfig,
     SpectralLoss,
     SpectralLossConfig,
     mixture_invariant,
@@ -206,3 +207,48 @@ def test_silence_gives_finite_values_and_gradients(name: Any, silent: str) -> No
     )
     assert loss.isfinite()
     assert torch.autograd.grad(loss, estimates)[0].isfinite().all()
+
+
+def silence_aware(estimates: Tensor, references: Tensor, mixture: Tensor | None = None) -> Tensor:
+    return SeparationLoss(LossConfig(name="silence_aware_snr"))(estimates, references, None, mixture)
+
+
+def test_a_loss_for_silent_references_is_the_bounded_snr_where_all_are_active() -> None:
+    references = torch.randn(3, 2, 4000, generator=torch.Generator().manual_seed(0))
+    estimates = references.flip(1) + 0.3 * torch.randn(3, 2, 4000, generator=torch.Generator().manual_seed(1))
+    energy = references.flip(1).square().sum(-1)
+    error = (references.flip(1) - estimates).square().sum(-1)
+    expected = -10 * torch.log10(energy / (error + 1e-3 * energy)).mean()
+    torch.testing.assert_close(silence_aware(estimates, references), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_absent_source_must_come_out_silent() -> None:
+    voice = torch.randn(1, 1, 4000, generator=torch.Generator().manual_seed(0))
+    references = torch.cat([voice, torch.zeros_like(voice)], 1)
+    right = torch.cat([torch.zeros_like(voice), voice], 1)  # the assignment finds the silent one
+    spread = torch.cat([0.5 * voice, 0.5 * voice], 1)
+    assert silence_aware(right, references).item() == pytest.approx(-(30 + 20) / 2, abs=0.01)
+    # Half of the voice on both: -20 log10(0.5) = 6.02 dB each, little changed by the soft thresholds.
+    assert silence_aware(spread, references).item() == pytest.approx(-6.0, abs=0.2)
+    loud = 100 * references
+    assert silence_aware(100 * right, loud).item() == pytest.approx(-25, abs=0.01)  # levels do not matter
+    score = SeparationLoss(LossConfig(name="silence_aware_snr")).score(right, references)
+    torch.testing.assert_close(score, si_snr(voice, voice)[0])
+
+
+@pytest.mark.parametrize("silent", [(0,), (0, 1)])
+def test_silent_references_and_mixtures_give_finite_gradients(silent: tuple[int, ...]) -> None:
+    references = torch.randn(2, 2, 500, generator=torch.Generator().manual_seed(0))
+    references[0, list(silent)] = 0
+    for estimates in (torch.zeros(2, 2, 500), torch.randn(2, 2, 500), references.clone()):
+        estimates.requires_grad_()
+        for mixture in (None, torch.zeros(2, 500), references.sum(1) + 0.1):
+            loss = silence_aware(estimates, references, mixture)
+            (gradient,) = torch.autograd.grad(loss, estimates)
+            assert loss.isfinite()
+            assert gradient.isfinite().all()
+
+
+def test_options_of_silence_belong_to_its_loss() -> None:
+    with pytest.raises(ValueError, match="silence has options, but the loss is snr"):
+        LossConfig(name="snr", silence=SilentReferencesConfig())

@@ -6,6 +6,7 @@ from polsess.losses.mixture_invariant import (
     mixture_invariant,
 )
 from polsess.losses.separation import LossConfig, SeparationLoss, SignalRatio, permutation_invariant
+from polsess.losses.silent_references import SilenceAwareSnr, SilentReferencesConfig
 from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "MixtureInvariantLossConfig",
     "SeparationLoss",
     "SignalRatio",
+    "SilenceAwareSnr",
+    "SilentReferencesConfig",
     "SpectralLoss",
     "SpectralLossConfig",
     "mixture_invariant",

@@ -20,6 +20,7 @@ from polsess.losses.mixture_invariant import (
     MixtureInvariantLossConfig,
     mixture_invariant,
 )
+from polsess.losses.silent_references import SilenceAwareSnr, SilentReferencesConfig, is_silent
 from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
 from polsess.permutation import apply_permutation, best_permutation
 from polsess.schema import Schema
@@ -34,9 +35,12 @@ SIGNAL_RATIOS: dict[str, SignalRatio] = {"si_snr": si_snr, "snr": snr, "sd_sdr":
 class LossConfig(Schema):
     """The ratio to maximise, its bounds, and further terms."""
 
-    name: Literal["si_snr", "snr", "sd_sdr", "mixit"] = "si_snr"
+    name: Literal["si_snr", "snr", "sd_sdr", "silence_aware_snr", "mixit"] = "si_snr"
     """The signal ratio; SI-SNR has its means removed. ``mixit`` needs no references: mixtures are added up,
-    and sums of estimates are compared with each of them."""
+    and sums of estimates are compared with each of them. ``silence_aware_snr`` is for references that may be
+    silent, as in conversations."""
+    silence: SilentReferencesConfig | None = None
+    """Options of ``silence_aware_snr``; null for its defaults."""
     mixit: MixtureInvariantLossConfig | None = None
     """Options of ``mixit``; null for its defaults."""
     discard_above_db: float | None = None
@@ -54,7 +58,11 @@ class LossConfig(Schema):
         return (self.mixit or MixtureInvariantLossConfig()).num_mixtures if self.name == "mixit" else 1
 
     @model_validator(mode="after")
-    def _check_mixit(self) -> LossConfig:
+    def _check_names(self) -> LossConfig:
+        if self.name != "silence_aware_snr" and self.silence is not None:
+            raise ValueError(
+                f"silence has options, but the loss is {self.name}; write name: silence_aware_snr."
+            )
         if self.name != "mixit" and self.mixit is not None:
             raise ValueError(f"mixit has options, but the loss is {self.name}; write name: mixit.")
         others = ("discard_above_db", "clamp_above_db", "spectral")
@@ -96,7 +104,11 @@ class SeparationLoss:
         self.spectral = SpectralLoss(config.spectral) if config.spectral else None
 
     def __call__(
-        self, estimates: Tensor, references: Tensor, auxiliary: list[Tensor] | None = None
+        self,
+        estimates: Tensor,
+        references: Tensor,
+        auxiliary: list[Tensor] | None = None,
+        mixture: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -104,29 +116,57 @@ class SeparationLoss:
             estimates: ``[B, C, T]``.
             references: ``[B, C, T]``; for MixIT the mixtures that were added up, ``[B, N, T]``.
             auxiliary: Further estimates of the same references, ``[B, C, T]`` each.
+            mixture: Input of the model, ``[B, T]``, for ``silence_aware_snr``; the sum of the references if
+                left out.
 
         Returns:
             A scalar in negative dB, spectral distances added: the mean over the batch. Zero, with zero
             gradients, when every utterance is above ``discard_above_db``.
         """
         with torch.autocast(estimates.device.type, enabled=False):
-            loss = self._mean_loss(estimates, references)
+            loss = self._mean_loss(estimates, references, mixture)
             if not auxiliary or not self.config.auxiliary_weight:
                 return loss
-            extra = torch.stack([self._mean_loss(each, references) for each in auxiliary]).mean()
+            extra = torch.stack([self._mean_loss(each, references, mixture) for each in auxiliary]).mean()
             weight = self.config.auxiliary_weight
             return (1 - weight) * loss + weight * extra
 
     def score(self, estimates: Tensor, references: Tensor) -> Tensor:
-        """The mean SI-SNR of each item in dB, ``[B]``, under the best order or assignment."""
+        """The mean SI-SNR of each item in dB, ``[B]``, under the best order or assignment.
+
+        Silent references are left out where the loss is made for them; 0 for an item in which all are silent.
+        """
+        if self.config.name == "silence_aware_snr":
+            ratio = self._ratio(references, None)
+            _, order = permutation_invariant(ratio, estimates, references)
+            return self.mean_over_active(si_snr(apply_permutation(estimates, order), references), references)
         assign = permutation_invariant if self.mixit is None else mixture_invariant
         values, _ = assign(si_snr, estimates, references)
         return values
 
-    def _mean_loss(self, estimates: Tensor, references: Tensor) -> Tensor:
+    def mean_over_active(self, values: Tensor, references: Tensor) -> Tensor:
+        """The mean over the sources, ``[B, C]`` to ``[B]``, as ``score`` takes it.
+
+        Args:
+            values: ``[B, C]``.
+            references: ``[B, C, T]``.
+        """
+        if self.config.name != "silence_aware_snr":
+            return values.mean(-1)
+        active = ~is_silent(references, references.sum(1, keepdim=True))
+        return (values * active).sum(-1) / active.sum(-1).clamp(min=1)
+
+    def _ratio(self, references: Tensor, mixture: Tensor | None) -> SignalRatio:
+        if self.config.name != "silence_aware_snr":
+            return self.ratio
+        total = references.sum(1) if mixture is None else mixture.float()
+        return SilenceAwareSnr(self.config.silence or SilentReferencesConfig(), total)
+
+    def _mean_loss(self, estimates: Tensor, references: Tensor, mixture: Tensor | None) -> Tensor:
         if self.mixit is not None:
             return self.mixit(estimates, references)
-        values, order = permutation_invariant(self.ratio, estimates, references)  # [B]
+        ratio = self._ratio(references, mixture)
+        values, order = permutation_invariant(ratio, estimates, references)  # [B]
         limit = self.config.clamp_above_db
         losses = -values if limit is None else -values.clamp(max=limit)
         if self.spectral is not None and self.config.spectral is not None:

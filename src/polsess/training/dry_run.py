@@ -155,7 +155,7 @@ def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], de
         there = next(given).to(device)
         with _autocast(model, config, device):
             estimates, auxiliary = model.forward_with_auxiliary(there.mixture)
-            value: Tensor = loss(estimates, there.references, auxiliary)
+            value: Tensor = loss(estimates, there.references, auxiliary, there.mixture)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm or float("inf"))
         optimizer.step()

@@ -158,7 +158,9 @@ class SeparationModule(lightning.LightningModule):
         for rows in torch.arange(count).chunk(self.num_micro_batches):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture[part])
-            loss = self.loss(estimates, batch.references[part], auxiliary) * (len(rows) / count)
+            loss = self.loss(estimates, batch.references[part], auxiliary, batch.mixture[part]) * (
+                len(rows) / count
+            )
             if not loss.isfinite():
                 self._fault = self._fault or (f"loss {loss.item()}", batch_idx, batch)
                 # Every gradient becomes NaN, so that all processes leave this step out.
@@ -219,7 +221,8 @@ class SeparationModule(lightning.LightningModule):
         for row, length in enumerate(batch.lengths.tolist()):
             reference = batch.references[row : row + 1, :, :length]
             score = self.loss.score(estimates[row : row + 1, :, :length], reference)
-            baseline = si_snr(batch.mixture[row, :length], reference).mean()
+            of_mixture = si_snr(batch.mixture[row, :length], reference)
+            baseline = self.loss.mean_over_active(of_mixture, reference).mean()
             stratum = str(batch.metadata[row].get(self.config.validation_strata or "", ""))
             self.scores[batch.keys[row][1]] = (stratum, score.item(), (score.mean() - baseline).item())
 

@@ -69,7 +69,7 @@ def replay_step(path: Path) -> Replay:
         module.eval()
     seed_step(config["seed"], record["epoch"], record.get("batch", 0), record.get("process", 0))
     estimates, auxiliary = model.forward_with_auxiliary(batch.mixture)
-    loss = loss_function(estimates, batch.references, auxiliary)
+    loss = loss_function(estimates, batch.references, auxiliary, batch.mixture)
     loss.backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     where = first_non_finite_module(model, batch.mixture)

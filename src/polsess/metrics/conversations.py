@@ -1,0 +1,247 @@
+"""Scores of separated conversations: who talks when, whose track a stretch is on, and how silent silence is.
+
+Speakers take turns, so a reference is silent for most of the time and SI-SNR of the whole says little. Scores
+here look at stretches by the number of active speakers. Tracks are assigned to references once for a whole
+recording.
+
+Shapes: S speakers, K tracks, L frames, T samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from polsess.metrics.perceptual import Signals
+from polsess.signal_ratios import si_snr
+
+Activity = NDArray[np.bool_]
+"""Whether each speaker or track is active in each frame, ``[S, L]``."""
+_CEILING_DB = 100.0
+
+
+@dataclass(frozen=True)
+class DiarisationError:
+    """Parts of the diarisation error in seconds; ``+`` pools recordings."""
+
+    missed: float
+    """Speaker time without a hypothesis."""
+    false_alarm: float
+    """Hypothesised speaker time without a reference."""
+    confusion: float
+    """Speaker time given to somebody else."""
+    scored: float
+    """Speaker time of the reference."""
+
+    @property
+    def rate(self) -> float:
+        """Sum of the parts over the reference's speaker time; not a number without speech."""
+        return (self.missed + self.false_alarm + self.confusion) / self.scored if self.scored else math.nan
+
+    def __add__(self, other: DiarisationError) -> DiarisationError:
+        """The error of both recordings together."""
+        return DiarisationError(
+            self.missed + other.missed,
+            self.false_alarm + other.false_alarm,
+            self.confusion + other.confusion,
+            self.scored + other.scored,
+        )
+
+
+def diarisation_error(
+    hypothesis: Activity, reference: Activity, hop_seconds: float, *, collar_seconds: float = 0.0
+) -> DiarisationError:
+    """The diarisation error under the best one-to-one mapping of speakers; overlaps are scored.
+
+    Args:
+        hypothesis: ``[K, L]``.
+        reference: ``[S, L]``.
+        hop_seconds: Length of a frame.
+        collar_seconds: Time left out on either side of every start and end in the reference, as md-eval's
+            ``-c``.
+
+    Raises:
+        ValueError: If the numbers of frames differ.
+    """
+    if hypothesis.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"diarisation_error: expected as many frames as the reference's {reference.shape[1]}, got "
+            f"{hypothesis.shape[1]}."
+        )
+    kept = ~_near_changes(reference, round(collar_seconds / hop_seconds))
+    hypothesis, reference = hypothesis[:, kept], reference[:, kept]
+    joint = reference.astype(np.int64) @ hypothesis.T.astype(np.int64)  # [S, K] frames in common
+    rows, columns = linear_sum_assignment(joint, maximize=True)
+    correct = int(joint[rows, columns].sum())
+    expected, found = reference.sum(0), hypothesis.sum(0)
+    matched = int(np.minimum(expected, found).sum())
+    return DiarisationError(
+        missed=float(np.maximum(expected - found, 0).sum()) * hop_seconds,
+        false_alarm=float(np.maximum(found - expected, 0).sum()) * hop_seconds,
+        confusion=(matched - correct) * hop_seconds,
+        scored=float(expected.sum()) * hop_seconds,
+    )
+
+
+def assign_tracks(estimates: Signals, references: Signals) -> list[int]:
+    """The track of each speaker over a whole recording, by the greatest sum of correlations.
+
+    Correlations weigh every stretch with its energy, so that silent stretches do not decide.
+
+    Args:
+        estimates: ``[K, T]``, K at least S.
+        references: ``[S, T]``.
+
+    Raises:
+        ValueError: If there are fewer tracks than speakers.
+    """
+    if len(estimates) < len(references):
+        raise ValueError(f"assign_tracks: {len(estimates)} tracks for {len(references)} speakers.")
+    levels = np.linalg.norm(estimates, axis=1)
+    table = references @ estimates.T / np.where(levels > 0, levels, 1)  # [S, K]
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return [int(columns[list(rows).index(speaker)]) for speaker in range(len(references))]
+
+
+def wrong_track_share(estimates: Signals, activity: Activity, hop: int, order: list[int]) -> float:
+    """The share of one-speaker time in which another track than the speaker's own is the loudest.
+
+    Args:
+        estimates: ``[K, T]``.
+        activity: ``[S, L]`` of the references.
+        hop: Samples per frame.
+        order: The track of each speaker, as ``assign_tracks`` gives it.
+
+    Returns:
+        Between 0 and 1; not a number if nobody ever talks alone.
+    """
+    alone = activity.sum(0) == 1
+    if not alone.any():
+        return math.nan
+    energies = _frame_energies(estimates, hop, activity.shape[1])[:, alone]  # [K, L']
+    own = np.array(order)[activity[:, alone].argmax(0)]
+    frames = np.arange(energies.shape[1])
+    others = energies.copy()
+    others[own, frames] = -1.0
+    return float(np.mean(others.max(0) >= energies[own, frames]))
+
+
+def solo_fidelity_db(
+    estimates: Signals, references: Signals, activity: Activity, hop: int, order: list[int]
+) -> float:
+    """SNR of the speakers' own tracks over all stretches in which one speaker talks alone, in dB.
+
+    Leakage onto the track, wrong levels and stretches on another track all count.
+
+    Args:
+        estimates: ``[K, T]``.
+        references: ``[S, T]``.
+        activity: ``[S, L]`` of the references.
+        hop: Samples per frame.
+        order: The track of each speaker.
+
+    Returns:
+        Decibels; not a number if nobody ever talks alone.
+    """
+    alone = activity & (activity.sum(0) == 1)
+    signal, error = 0.0, 0.0
+    for speaker, reference in enumerate(references):
+        mask = _samples(alone[speaker], hop, reference.shape[-1])
+        signal += float(np.sum(reference[mask] ** 2))
+        error += float(np.sum((estimates[order[speaker]][mask] - reference[mask]) ** 2))
+    return _ratio_db(signal, error)
+
+
+def overlap_si_snri_db(
+    estimates: Signals,
+    references: Signals,
+    mixture: Signals,
+    activity: Activity,
+    hop: int,
+    order: list[int],
+) -> float:
+    """Mean SI-SNR improvement over the mixture in the time in which several speakers talk, in dB.
+
+    All overlaps of a recording are joined per speaker, since single ones are often shorter than a syllable.
+
+    Args:
+        estimates: ``[K, T]``.
+        references: ``[S, T]``.
+        mixture: ``[T]``.
+        activity: ``[S, L]`` of the references.
+        hop: Samples per frame.
+        order: The track of each speaker.
+
+    Returns:
+        The mean over the speakers who overlap; not a number if there is no overlap.
+    """
+    several = activity.sum(0) > 1
+    values = []
+    for speaker, reference in enumerate(references):
+        mask = _samples(several & activity[speaker], hop, reference.shape[-1])
+        if not mask.any() or not reference[mask].any():
+            continue
+        cut = torch.from_numpy(np.stack([estimates[order[speaker]][mask], mixture[mask]]))
+        of_estimate, of_mixture = si_snr(cut, torch.from_numpy(reference[mask])).tolist()
+        values.append(of_estimate - of_mixture)
+    return float(np.mean(values)) if values else math.nan
+
+
+def inactive_level_db(
+    estimates: Signals, mixture: Signals, activity: Activity, hop: int, order: list[int]
+) -> float:
+    """Level of the tracks against the mixture while their speakers are silent and somebody talks, in dB.
+
+    Args:
+        estimates: ``[K, T]``.
+        mixture: ``[T]``.
+        activity: ``[S, L]`` of the references.
+        hop: Samples per frame.
+        order: The track of each speaker.
+
+    Returns:
+        Decibels, -100 for silence; not a number if all speakers talk all the time.
+    """
+    talking = activity.any(0)
+    leaked, present = 0.0, 0.0
+    for speaker, track in enumerate(order):
+        mask = _samples(talking & ~activity[speaker], hop, mixture.shape[-1])
+        leaked += float(np.sum(estimates[track][mask] ** 2))
+        present += float(np.sum(mixture[mask] ** 2))
+    return _ratio_db(leaked, present) if present else math.nan
+
+
+def _near_changes(activity: Activity, frames: int) -> NDArray[np.bool_]:
+    """Frames within so many of a start or end of any speaker, ``[L]``."""
+    near = np.zeros(activity.shape[1], np.bool_)
+    edges = np.diff(np.pad(activity, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    for place in np.flatnonzero(edges.any(0)):
+        near[max(0, place - frames) : place + frames] = True
+    return near
+
+
+def _frame_energies(signals: Signals, hop: int, num_frames: int) -> NDArray[np.float64]:
+    """Energies ``[K, L]`` of frames of ``hop`` samples; what lies beyond the signals is silence."""
+    missing = max(0, num_frames * hop - signals.shape[1])
+    padded = np.pad(signals, ((0, 0), (0, missing)))[:, : num_frames * hop]
+    energies: NDArray[np.float64] = np.square(padded).reshape(len(signals), num_frames, hop).sum(-1)
+    return energies
+
+
+def _samples(frames: NDArray[np.bool_], hop: int, num_samples: int) -> NDArray[np.bool_]:
+    """Frames as a mask of samples, ``[T]``; samples after the last frame are left out."""
+    mask = np.repeat(frames, hop)[:num_samples]
+    return np.pad(mask, (0, num_samples - len(mask)))
+
+
+def _ratio_db(signal: float, error: float) -> float:
+    if signal <= 0:
+        return math.nan if error <= 0 else -_CEILING_DB
+    if error <= 0:
+        return _CEILING_DB
+    return float(np.clip(10 * math.log10(signal / error), -_CEILING_DB, _CEILING_DB))
