@@ -46,8 +46,8 @@ def test_the_loss_sees_mixtures_and_all_estimates(
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     original = SeparationLoss.__call__
 
-    def call(self: SeparationLoss, estimates: Tensor, references: Tensor, auxiliary: Any = None) -> Tensor:
-        loss = original(self, estimates, references, auxiliary)
+    def call(self: SeparationLoss, estimates: Tensor, references: Tensor, *rest: Any) -> Tensor:
+        loss = original(self, estimates, references, *rest)
         seen.append((estimates.detach(), references, loss.detach()))
         return loss
 
