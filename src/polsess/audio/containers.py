@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from polsess.audio.ffmpeg import demuxer_of, find_ffmpeg
-from polsess.audio.streams import Content, Refusal, Stream, find_streams, looks_like_mp3
+from polsess.audio.mpeg import looks_like_mp3, mp3_streams
+from polsess.audio.streams import Content, Refusal, Stream, flac_streams, ogg_streams, skip_id3
 
 _MAX_CHUNKS = 10_000
 _PLACEHOLDERS = (2**31, 2**32, 2**63, 2**64)
@@ -93,8 +94,17 @@ def _check_content(file: BinaryIO, size: int) -> Layout:
     if (demuxer := demuxer_of(magic)) is not None:
         return Layout(demuxer=demuxer)
     if magic[:4] in (b"OggS", b"fLaC") or looks_like_mp3(magic):
-        return Layout(find_streams(Content(file)))
+        return Layout(_find_streams(Content(file)))
     raise Refusal(f"is not a WAV, FLAC, OGG, MP3 or AIFF file; it starts with {magic[:12]!r}.")
+
+
+def _find_streams(content: Content) -> list[Stream]:
+    if content[:4] == b"OggS":
+        return ogg_streams(content)
+    start = skip_id3(content, 0)
+    if content[start : start + 4] == b"fLaC":
+        return flac_streams(content, start)
+    return mp3_streams(content)
 
 
 def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:

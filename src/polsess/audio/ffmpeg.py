@@ -106,7 +106,7 @@ class FFmpegFile:
         assert self._process.stdout is not None
         data = self._process.stdout.read(4 * self.channels * num_samples)
         samples = np.frombuffer(data, "<f4", len(data) // 4 // self.channels * self.channels)
-        samples = samples.reshape(-1, self.channels).copy()  # what is read of bytes cannot be written
+        samples = samples.reshape(-1, self.channels).copy()  # an array over bytes cannot be written to
         self._position += len(samples)
         return samples
 
