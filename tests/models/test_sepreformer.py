@@ -77,8 +77,16 @@ def test_blocks_of_queries_give_the_same(length: int, monkeypatch: pytest.Monkey
     perturb(block)
     tokens, distances = torch.randn(1, length, 6).double(), torch.randn(10, 3).double()
     whole = block(tokens, distances)
+    starts: list[int] = []
+
+    def recorded(query: Tensor, distances: Tensor, start: int, length: int) -> Tensor:
+        starts.append(start)
+        return distance_scores(query, distances, start, length)
+
+    monkeypatch.setattr(sepreformer, "distance_scores", recorded)
     monkeypatch.setattr(sepreformer, "_MAX_SCORES", 2 * 5 * length)  # five queries of two heads
     torch.testing.assert_close(block(tokens, distances), whole, rtol=1e-9, atol=1e-12)
+    assert starts == list(range(0, length, 5))
 
 
 def test_distance_scores_of_a_later_block() -> None:

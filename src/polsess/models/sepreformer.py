@@ -249,7 +249,8 @@ class RelativeAttention(nn.Module):
         query = query * query.shape[-1] ** -0.5
         dropout = self.dropout.p if self.training else 0.0
         length = query.shape[2]
-        block = length if distances is None else max(1, _MAX_SCORES // (query[..., 0].numel() * length))
+        per_query = query.shape[0] * query.shape[1] * length  # scores
+        block = length if distances is None else max(1, _MAX_SCORES // per_query)
         mixed = []
         for start in range(0, length, block):
             part = query[:, :, start : start + block]
