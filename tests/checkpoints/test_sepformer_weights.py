@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polsess.checkpoints import CheckpointError, load_model
+from polsess.checkpoints import CheckpointError, load_model, read_checkpoint, save_model
 from polsess.checkpoints.formats import Converter
 from polsess.checkpoints.toolkits import original
 from polsess.checkpoints.toolkits.speechbrain import reader as speechbrain
@@ -25,6 +25,7 @@ SPEECHBRAIN = [
     "sb_sepformer",
     "sb_sepformer_enh1",
     "sb_sepformer_options",
+    "sb_sepformer_unequal",
     "sb_resepformer",
     "sb_resepformer_options",
     "sb_skim",
@@ -136,12 +137,17 @@ def test_yaml_that_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_unequal_transformers_are_refused(tmp_path: Path) -> None:
-    folder = shutil.copytree(GOLDEN / "sb_sepformer", tmp_path / "unequal")
-    text = (folder / "hyperparams.yaml").read_text()
-    (folder / "hyperparams.yaml").write_text(text.replace("nhead: 4", "nhead: 2", 1))
-    with pytest.raises(CheckpointError, match="num_heads is 2 in one and 4 in the other"):
-        load_model(folder)
+def test_transformers_across_chunks_may_have_options_of_their_own(tmp_path: Path) -> None:
+    config = read_checkpoint(GOLDEN / "sb_sepformer_unequal").config.model_dump(exclude_none=True)
+    assert (config["num_heads"], config["num_intra_layers"], config["num_inter_layers"]) == (2, 2, 1)
+    different = {"num_heads": 4, "d_ffn": 10, "activation": "relu"}
+    assert config["across"] == {**different, "norm_first": True, "positional_encoding": True}
+    model = load_model(GOLDEN / "sb_sepformer_unequal")
+    again = load_model(save_model(model, tmp_path / "saved"))
+    mixture = torch.randn(1, 200)
+    assert torch.equal(again(mixture), model(mixture))
+    equal = read_checkpoint(GOLDEN / "sb_sepformer").config.model_dump(exclude_none=True)
+    assert equal["across"] == {}
 
 
 TENSOR_MISTAKES: list[tuple[Any, str]] = [

@@ -16,6 +16,24 @@ from torch import nn
 from polsess.models.layers.attention import FeedForwardActivation, TransformerStack
 from polsess.models.layers.dual_path_masking import DualPathBlock, DualPathConfig, DualPathMasking
 from polsess.models.registry import register_model
+from polsess.schema import Schema
+
+
+class AcrossChunks(Schema):
+    """The transformers across chunks, where they are not as those within; None for what they share."""
+
+    num_heads: int | None = Field(default=None, ge=1, le=16384)
+    """Attention heads; a divisor of d_model."""
+    d_ffn: int | None = Field(default=None, ge=1, le=16384)
+    """Features inside the feed-forward networks."""
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of activations and attention weights dropped in training."""
+    activation: FeedForwardActivation | None = None
+    """Of the feed-forward networks."""
+    norm_first: bool | None = None
+    """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
+    positional_encoding: bool | None = None
+    """Whether sinusoidal positions are added before each transformer; d_model must then be even."""
 
 
 class SepFormerConfig(DualPathConfig):
@@ -40,27 +58,26 @@ class SepFormerConfig(DualPathConfig):
     """Whether sinusoidal positions are added before each transformer; d_model must then be even."""
     linear_after_transformer: bool = False
     """Whether a linear map follows each transformer."""
+    across: AcrossChunks = AcrossChunks()
+    """Options in which the transformers across chunks differ from those within."""
 
     @model_validator(mode="after")
     def _check_d_model(self) -> Self:
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model {self.d_model} must be a multiple of num_heads {self.num_heads}.")
-        if self.positional_encoding and self.d_model % 2:
+        for num_heads in (self.num_heads, self.across.num_heads or 1):
+            if self.d_model % num_heads:
+                raise ValueError(f"d_model {self.d_model} must be a multiple of num_heads {num_heads}.")
+        if (self.positional_encoding or self.across.positional_encoding) and self.d_model % 2:
             raise ValueError(f"d_model {self.d_model} must be even for a positional encoding.")
         return self
 
 
-def _create_transformer(config: SepFormerConfig, num_layers: int) -> nn.Module:
-    transformer = TransformerStack(
-        num_layers,
-        config.d_model,
-        config.num_heads,
-        config.d_ffn,
-        positional_encoding=config.positional_encoding,
-        dropout=config.dropout,
-        activation=config.activation,
-        norm_first=config.norm_first,
-    )
+def _create_transformer(
+    config: SepFormerConfig, num_layers: int, over: AcrossChunks | None = None
+) -> nn.Module:
+    options = {name: getattr(config, name) for name in AcrossChunks.model_fields}
+    if over is not None:
+        options |= over.model_dump(exclude_none=True)
+    transformer = TransformerStack(num_layers, config.d_model, **options)
     if not config.linear_after_transformer:
         return transformer
     return nn.Sequential(transformer, nn.Linear(config.d_model, config.d_model))
@@ -105,4 +122,5 @@ class SepFormer(DualPathMasking):
     @staticmethod
     def create_block(config: SepFormerConfig) -> DualPathBlock:
         intra = _create_transformer(config, config.num_intra_layers)
-        return DualPathBlock(config, intra, _create_transformer(config, config.num_inter_layers))
+        inter = _create_transformer(config, config.num_inter_layers, config.across)
+        return DualPathBlock(config, intra, inter)

@@ -11,7 +11,6 @@ from polsess.checkpoints.formats import Converted
 from polsess.checkpoints.toolkits.speechbrain.inner_models import (
     NORMS,
     arguments_of,
-    join_fields,
     read_transformer,
     transformer_rules,
     without_positions,
@@ -39,7 +38,7 @@ _PATH = r"blocks.\g<block>.\g<path>"
 
 @CONVERTERS.register("Dual_Path_Model[SBTransformerBlock]")
 def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
-    """Convert; within and across chunks the transformers may differ in their number of layers only."""
+    """Convert; the transformers across chunks may differ from those within in every option."""
     masknet = Arguments(arguments["masknet"], _NAME)
     intra, inter = (_read_inner(masknet, name) for name in ("intra_model", "inter_model"))
     linear = masknet.choose("linear_layer_after_inter_intra", {True: True, False: False}, default=True)
@@ -58,7 +57,10 @@ def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
         "norm": masknet.choose("norm", NORMS, default="ln"),
         "linear_after_transformer": linear,
         "skip_around_intra": masknet.take("skip_around_intra", default=True),
-        **join_fields(intra, inter, "SpeechBrain intra_model and inter_model"),
+        **{name: value for name, value in intra.items() if name != "num_layers"},
+        "across": {
+            name: value for name, value in inter.items() if name != "num_layers" and value != intra[name]
+        },
         **read_filterbank(arguments),
     }
     masknet.finish()
