@@ -1,4 +1,4 @@
-"""`polsess config`: look at what an experiment resolves to."""
+"""`polsess config`: the resolved values of an experiment and its JSON schema."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ def show(
     context: typer.Context,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. training.max_epochs=3."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="The experiment's YAML file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-c", "--config", help="The experiment's YAML file, or the name of a recipe.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Print every value of an experiment and where it came from."""
@@ -39,7 +42,7 @@ def show(
 
 
 def schema(
-    model: Annotated[str, typer.Option("-m", "--model", help="The model whose fields to include.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model whose fields the schema includes.")],
 ) -> None:
     """Print the JSON schema of experiments with a model, for editors."""
     import json

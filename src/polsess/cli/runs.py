@@ -31,15 +31,22 @@ def runs(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FOLDER]...", help="Runs, or folders that hold runs.", show_default="the folder runs"
+            metavar="[FOLDER]...",
+            help="Folders of runs, or folders that hold them at any depth.",
+            show_default="the folder runs",
         ),
     ] = None,
     form: Annotated[
-        TableFormat, typer.Option("-f", "--format", help="For a terminal, documents, papers or programs.")
+        TableFormat, typer.Option("-f", "--format", help="Format of the table.")
     ] = TableFormat.TEXT,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="PICTURE", help="Draw the learning curves.", show_default=False),
+        typer.Option(
+            "--plot",
+            metavar="PICTURE",
+            help="Picture to draw the learning curves into, e.g. a .png or .svg.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Compare training runs: state, best score, epochs, time, parameters, settings that differ.

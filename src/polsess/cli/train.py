@@ -24,7 +24,7 @@ def train(
     context: typer.Context,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, e.g. training.max_epochs=3."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. training.max_epochs=3."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -34,9 +34,11 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The run's folder.", show_default="runs/<config's name>"),
+        typer.Option("-o", "--out", help="Folder of the run.", show_default="runs/<config's name>"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in that folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder of --out.")
+    ] = False,
     init: Annotated[
         str | None,
         typer.Option(
@@ -47,19 +49,28 @@ def train(
         ),
     ] = None,
     reset_head: Annotated[
-        bool, typer.Option("--reset-head", help="With --init: a head of other sources starts afresh.")
+        bool,
+        typer.Option(
+            "--reset-head", help="With --init, give the head fresh weights if its number of sources differs."
+        ),
     ] = False,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Do not train these parameters, e.g. 'encoder.*'; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Pattern of parameters that are not trained, e.g. 'encoder.*'; repeatable.",
+        ),
     ] = None,
     max_bad: MaxBad = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print size, memory and time of the run; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the size, memory and time of the run without writing anything."
+        ),
     ] = False,
     replay: Annotated[
         Path | None,
-        typer.Option(help="Repeat the step that ended a run, from its replay.pt.", show_default=False),
+        typer.Option(help="The replay.pt of a run, to repeat the step that ended it.", show_default=False),
     ] = None,
 ) -> None:
     """Train a model; logs, the best and the last checkpoint go into the run's folder.

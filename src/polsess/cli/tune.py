@@ -21,15 +21,16 @@ def register(app: typer.Typer) -> None:
 def tune(
     context: typer.Context,
     space: Annotated[
-        Path, typer.Argument(metavar="SPACE.yaml", help="The experiment and the ranges to search.")
+        Path,
+        typer.Argument(metavar="SPACE.yaml", help="YAML file with the experiment and the ranges to search."),
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the experiment."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the experiment to change."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The search's folder.", show_default="runs/<the file's name>"),
+        typer.Option("-o", "--out", help="Folder of the search.", show_default="runs/<the file's name>"),
     ] = None,
 ) -> None:
     """Search the best settings with Optuna; the same command goes on with a search that was stopped.

@@ -21,7 +21,7 @@ from polsess.tasks import Task
 from polsess.yaml_files import parse_yaml, read_yaml
 
 Layer = tuple[str, Mapping[str, Any]]
-"""Plain settings and where they came from."""
+"""Their origin and plain settings."""
 
 
 class Config(Schema):
@@ -82,7 +82,7 @@ def load_config(
     Args:
         path: A YAML file, or the name of a recipe; None starts from nothing.
         overrides: ``key=value`` pairs, e.g. ``training.max_epochs=3``; the value is read as YAML.
-        say: Is told what was changed in a file of the original polsess.
+        say: Receives remarks on what was changed in a file of the original polsess.
 
     Raises:
         ConfigError: One line per mistake, each naming the key; or if there is no such file.
@@ -133,7 +133,7 @@ def explain_config(
 
 
 def _with_initial_model(layers: list[Layer]) -> list[Layer]:
-    """Below all others: what the weights of ``training.init`` say, where no model is described."""
+    """With the model of the weights of ``training.init`` below all others, if no model is described."""
     given = _merged(layers)
     training = given.get("training")
     source = training.get("init") if isinstance(training, Mapping) else None
@@ -158,7 +158,7 @@ def _merged(layers: list[Layer]) -> dict[str, Any]:
 
 
 def _keep_quiet(_note: str) -> None:
-    """Where what was changed has been said before."""
+    """For a second reading of a file, whose remarks were given at the first."""
 
 
 def _layers(

@@ -145,7 +145,7 @@ class EpochBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         text = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
-        return text.ljust(len(self.validation_description))  # lest the bar jumps
+        return text.ljust(len(self.validation_description))  # so that the bar keeps its place
 
     def get_metrics(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -155,19 +155,19 @@ class EpochBar(RichProgressBar):
 
 
 class AfterEpoch(lightning.Callback):
-    """Tells somebody the score of every epoch.
+    """Passes the score of every epoch on.
 
     Args:
-        tell: Called with the epoch, counted from 0, and its validation score; may raise to end the run.
+        receive: Called with the epoch, counted from 0, and its validation score; may raise to end the run.
     """
 
-    def __init__(self, tell: Callable[[int, float], None]) -> None:
-        self.tell = tell
+    def __init__(self, receive: Callable[[int, float], None]) -> None:
+        self.receive = receive
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell it."""
         del pl_module
-        self.tell(trainer.current_epoch, float(trainer.callback_metrics[MONITOR]))
+        self.receive(trainer.current_epoch, float(trainer.callback_metrics[MONITOR]))
 
 
 def _as_csv(rows: list[dict[str, str]]) -> str:
@@ -198,7 +198,7 @@ def create_loggers(config: TrainingConfig, run_folder: Path, run_config: dict[st
 
 @contextmanager
 def closed_after(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Tell Weights & Biases that the run is over when the block is left, however it is left."""
+    """End the run in Weights & Biases when the block is left, however it is left."""
     try:
         yield
     finally:
@@ -208,7 +208,7 @@ def closed_after(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def _create_wandb_logger(run_folder: Path, run_config: dict[str, Any]) -> Logger:
-    """A logger whose run goes on when ours is resumed; wandb's own variables (WANDB_MODE, ...) are heeded."""
+    """A logger whose run goes on when ours is resumed; wandb reads its own variables (WANDB_MODE, ...)."""
     require("wandb", "training.trackers: [wandb]")
     logger = WandbLogger(
         name=run_folder.resolve().name,
@@ -222,7 +222,7 @@ def _create_wandb_logger(run_folder: Path, run_config: dict[str, Any]) -> Logger
 
 
 def _run_id(path: Path) -> str:
-    """The name under which wandb knows the run: made once, kept beside it."""
+    """The identifier of the run in wandb, made once and kept in the run's folder."""
     if path.is_file():
         return path.read_text(encoding="utf-8").strip()
     identifier = uuid.uuid4().hex[:12]

@@ -1,4 +1,4 @@
-"""What a run will cost, found by doing a few of its steps; nothing is written."""
+"""The cost of a run, measured on a few of its steps; nothing is written."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _VALIDATED = 2
 
 @dataclass(frozen=True)
 class SplitSize:
-    """What a split holds."""
+    """The size of a split."""
 
     split: Split
     examples: int
     hours: float
-    """Of audio in an epoch, from the mean length of the examples that were drawn."""
+    """Hours of audio in an epoch, from the mean length of the drawn examples."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What was found."""
+    """The measurements."""
 
     model_type: str
     parameters: int
@@ -54,29 +54,29 @@ class DryRun:
     sample_rate: int
     steps_per_epoch: int
     step_seconds: float
-    """Of computing a batch."""
+    """Time to compute a batch."""
     loading_seconds: float
-    """Of preparing a batch in one process."""
+    """Time to prepare a batch in one process."""
     num_workers: int
     validation_seconds: float
-    """Of a whole validation."""
+    """Time of a whole validation."""
     memory_bytes: int | None
-    """The most that was in use: of the accelerator, or by this process; None where nothing tells."""
+    """Peak use of the accelerator or of this process; None if the system does not report it."""
     max_epochs: int
     data: tuple[SplitSize, ...]
     origin: Origin | None
-    """What the weights were started from."""
+    """The source of the initial weights; None for fresh ones."""
 
     @property
     def training_seconds(self) -> float:
-        """Of one epoch's steps; workers prepare batches while others are computed."""
+        """Time of one epoch's steps; workers prepare batches while others are computed."""
         if not self.num_workers:
             return self.steps_per_epoch * (self.step_seconds + self.loading_seconds)
         return self.steps_per_epoch * max(self.step_seconds, self.loading_seconds / self.num_workers)
 
     @property
     def epoch_seconds(self) -> float:
-        """Of one epoch with its validation."""
+        """Time of one epoch with its validation."""
         return self.training_seconds + self.validation_seconds
 
 

@@ -21,7 +21,7 @@ from polsess.tasks import Task
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run was started from; stored in its checkpoints."""
+    """The source of a run's initial weights; stored in its checkpoints."""
 
     source: str
     """As the user named it."""
@@ -34,7 +34,7 @@ class Origin:
     reset: list[str]
     """Tensors that did not fit and started afresh: the head."""
     remarks: list[str]
-    """In what else the run differs from its origin."""
+    """Other differences between the run and its source."""
 
     @property
     def summary(self) -> str:
@@ -153,7 +153,7 @@ def _differences(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
 
 
 def _near(pattern: str, names: Iterable[str]) -> str:
-    """What the user may have meant: whole names and the modules above them."""
+    """Names near a pattern that matches nothing: parameters and the modules above them."""
     known = dict.fromkeys(names)
     for name in names:
         parts = name.split(".")

@@ -20,7 +20,7 @@ _ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned", "TimeIsUp")
 
 
 class RunState(StrEnum):
-    """Where a run is."""
+    """The state of a run."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -36,13 +36,13 @@ class Epoch:
     number: int
     """Counted from 0."""
     steps: int
-    """Of the whole run up to its end."""
+    """Steps of the whole run up to the end of the epoch."""
     minutes: float
     """Since the start of the run that it belongs to; a resumed run starts again at 0."""
     score: float
     """Validation SI-SNRi in dB."""
     loss: float
-    """Mean of the epoch."""
+    """Mean training loss of the epoch."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class PastRun:
     """The resolved configuration by dotted key."""
     epochs: Sequence[Epoch]
     num_parameters: int | None
-    """Of the model; None if its configuration cannot be read."""
+    """Parameters of the model; None if its configuration cannot be read."""
     problems: Sequence[str]
-    """What of the folder could not be read, and why it ended."""
+    """Files that could not be read, and why the run ended."""
     resumed_in: frozenset[int] = frozenset()
     """Epochs in which later starts of the run began."""
 
@@ -99,7 +99,7 @@ def find_runs(folders: Sequence[Path]) -> list[PastRun]:
 
 
 def read_run(folder: Path) -> PastRun:
-    """Read one run; what cannot be read is said in its ``problems``."""
+    """Read one run; its ``problems`` name what cannot be read."""
     problems: list[str] = []
     config = _read_json(folder / "config.json", problems, needed=True)
     settings = dict(flatten(config))

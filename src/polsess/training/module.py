@@ -35,7 +35,7 @@ from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.schedule import LearningRate
 
 MONITOR = "val_si_snri"
-"""What decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
+"""Score that decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
 
 
 @dataclass(frozen=True)

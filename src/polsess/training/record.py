@@ -43,9 +43,9 @@ _FIXED = (
     "training.devices",
     "training.num_nodes",
 )
-"""What the state of a run rests on."""
+"""Settings on which the state of a run depends; a resumed run may not change them."""
 _FREE = ("data.num_workers", "training.init", "training.reset_head")
-"""What a resumed run does not ask for, or what changes nothing in it."""
+"""Exceptions: settings without effect on a resumed run."""
 
 
 class ChangedDataError(ValueError):
@@ -76,7 +76,7 @@ class RunRecord:
             ChangedDataError: If they are others.
         """
         if not self.starts:
-            return [f"{self.path} is missing: whether the data is the same cannot be told."]
+            return [f"{self.path} is missing, so the data cannot be compared with that of the run."]
         known = self.starts[-1].get("data", {})
         for split, now in data.items():
             then = known.get(split, {})

@@ -50,7 +50,7 @@ _LOOKED_AT = 8
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to."""
+    """The result of a run."""
 
     run_folder: Path
     best_checkpoint: Path | None
@@ -83,9 +83,9 @@ def train(
             ``checkpoints/``.
         resume: Continue from the folder's last checkpoint; without it the folder must not hold a run.
         progress: Whether to draw a bar.
-        say: Receives what the user should know at the beginning.
+        say: Receives remarks for the user at the beginning.
         say_epoch: Receives a line per epoch, for logs without a terminal.
-        after_epoch: Told every epoch, counted from 0, and its validation score; may raise to end the run.
+        after_epoch: Receives every epoch, counted from 0, and its validation score; may raise to end the run.
 
     Raises:
         FileExistsError: If the folder holds a run and ``resume`` is not set, or a model.
@@ -191,7 +191,7 @@ def _fit(
 
 
 def _resumed(source: Path, config: Config, run_folder: Path) -> Start:
-    """What a resumed run goes on from, and what the user should know of it."""
+    """The state from which a run continues, with remarks for the user."""
     content = read_run_checkpoint(source)
     changes = changes_since(content["polsess_config"], config, run_folder)
     rows, remarks = restore_table(run_folder / METRICS, content)
@@ -216,7 +216,7 @@ def _checkpoint_files(run_folder: Path) -> tuple[Path, Path]:
 
 
 def _shared_facts(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What all processes of a run must have in common, by dotted key; places of files may differ."""
+    """Facts that all processes of a run must share, by dotted key; places of files may differ."""
     settings = config.model_dump(mode="json", include={"task", "seed", "model", "training"})
     del settings["training"]["init"]
     return dict(flatten({**settings, "data": {"batch_size": config.data.batch_size, **data}}))
@@ -291,7 +291,7 @@ def _create_module(config: Config, run_folder: Path, *, resume: bool) -> Separat
 
 
 def _beginning(module: SeparationModule) -> list[str]:
-    """What the user should know of the weights before the first step."""
+    """Remarks on the weights before the first step."""
     lines = [module.origin.summary] if module.origin else []
     if module.config.freeze:
         sizes = count_parameters(module.model)
@@ -305,7 +305,7 @@ def _changed(changes: Mapping[str, list[Any]]) -> list[str]:
 
 
 def check_device(config: Config) -> None:
-    """See that the device is there, without using it.
+    """Check that the device is there, without using it.
 
     Raises:
         ConfigError: If it is not.
@@ -376,7 +376,7 @@ def open_corpora(config: Config) -> list[Corpus]:
 
 
 def _check_strata(key: str | None, corpus: Corpus) -> None:
-    """See that some of the first examples have the key by whose values scores shall be given."""
+    """Check that some of the first examples have the key of the strata."""
     if key is None:
         return
     known: set[str] = set()

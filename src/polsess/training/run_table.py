@@ -118,7 +118,7 @@ def _record(run: PastRun, name: str, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _names(runs: Sequence[PastRun]) -> list[str]:
-    """The last parts of the folders, as many as tell them apart."""
+    """The last parts of the folders' paths, as many as make them differ."""
     for depth in range(1, 20):
         names = ["/".join(run.folder.resolve().parts[-depth:]) for run in runs]
         if len(set(names)) == len(names):

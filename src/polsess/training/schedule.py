@@ -1,4 +1,4 @@
-"""The learning rate as a function of step, epoch and validation history, with nothing hidden elsewhere."""
+"""The learning rate as a function of step, epoch and validation history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LearningRate:
         return config.learning_rate * warmup * self._decay(step, epoch)
 
     def validated(self, score: float, epoch: int) -> None:
-        """Take note of a validation; a plateau lowers the rate from here on."""
+        """Note the score of a validation; after a plateau the rate is lower from here on."""
         if score > self.best_score:
             self.best_score, self.bad_validations = score, 0
             return
@@ -52,7 +52,7 @@ class LearningRate:
             self.num_falls, self.bad_validations = self.num_falls + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         return {key: getattr(self, key) for key in ("best_score", "bad_validations", "num_falls")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

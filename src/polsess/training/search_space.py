@@ -1,4 +1,4 @@
-"""What a search tries: a base experiment and the ranges of some of its keys, read from a YAML file."""
+"""The space of a search: a base experiment and ranges of some of its keys, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SearchSpace(Schema):
 
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> tuple[SearchSpace, dict[str, Any]]:
-    """Read a search and the plain settings of its experiment, and see that every range fits into it.
+    """Read a search and the plain settings of its experiment, and check that every range fits into it.
 
     Args:
         path: The YAML file.

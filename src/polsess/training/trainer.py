@@ -29,7 +29,7 @@ METRICS = "metrics.csv"
 
 @dataclass(frozen=True)
 class Start:
-    """What a run goes on from; of a new one, nothing."""
+    """The state from which a run continues; empty for a new run."""
 
     progress: Progress = field(default_factory=Progress)
     rows: Sequence[Row] = ()
@@ -37,9 +37,9 @@ class Start:
     best_score: float = -math.inf
     """Of the weights in ``best.ckpt``, in dB."""
     changes: Mapping[str, list[Any]] = field(default_factory=dict)
-    """What differs from the configuration before: old and new value by key."""
+    """Settings that differ from those of the last start: old and new value by key."""
     remarks: Sequence[str] = ()
-    """What the user should know of it."""
+    """Remarks for the user."""
 
 
 def create_trainer(
@@ -59,7 +59,7 @@ def create_trainer(
 
     Args:
         config: Epochs, patience, devices.
-        model: Asked for the precision that it trains well in.
+        model: The network; decides the precision.
         run_folder: Where logs and checkpoints go.
         signals: Asked at every step boundary whether to stop.
         start: Where the run starts.
@@ -67,7 +67,7 @@ def create_trainer(
         shared: Facts that all processes must have in common.
         progress_bar: Whether to draw a bar.
         say_epoch: Receives a line per epoch.
-        after_epoch: Told every epoch and its validation score.
+        after_epoch: Receives every epoch and its validation score.
     """
     table = EpochTable(run_folder / METRICS, start.rows)
     chosen: list[lightning.Callback] = [

@@ -42,7 +42,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search came to."""
+    """The result of a search."""
 
     trials: list[Trial]
     best: Trial
