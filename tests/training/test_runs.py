@@ -95,6 +95,22 @@ def test_the_table_shows_the_best_first_and_what_differs(several: Path) -> None:
     assert not any("learning_rate" in line for line in lines)  # the same in all
 
 
+def test_chosen_columns(several: Path) -> None:
+    words = ["runs", str(several / "large"), str(several / "small")]
+    chosen = CliRunner().invoke(app, [*words, "--columns", "run,training.max_epochs,best", "-f", "csv"])
+    assert list(csv.reader(chosen.stdout.splitlines()))[:2] == [
+        ["run", "training.max_epochs", "best SI-SNRi [dB]"],
+        ["large", "9", "5.25"],
+    ]
+    narrow = CliRunner().invoke(app, [*words, "--format", "latex"]).stdout
+    assert "lrrrr" in narrow  # five columns, whatever the settings in which the runs differ
+    wrong = CliRunner().invoke(app, [*words, "--columns", "run,bset"])
+    assert wrong.exit_code != 0
+    assert "Did you mean 'best'" in wrong.output
+    nothing = CliRunner().invoke(app, [*words, "--columns", "run", "-f", "json"])
+    assert "leave --columns out" in nothing.output
+
+
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])
 def test_other_formats(several: Path, form: str) -> None:
     result = CliRunner().invoke(

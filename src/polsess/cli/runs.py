@@ -48,6 +48,13 @@ def runs(
             show_default=False,
         ),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Columns, separated by commas, e.g. run,best,parameters,training.optimizer.learning_rate.",
+        ),
+    ] = None,
 ) -> None:
     """Compare training runs: state, best score, epochs, time, parameters, settings that differ.
 
@@ -62,7 +69,8 @@ def runs(
 
     terminal: Terminal = context.obj
     found = find_runs(folders or [Path("runs")])
-    typer.echo(render_runs(found, form.value))
+    chosen = [name.strip() for name in columns.split(",")] if columns else []
+    typer.echo(render_runs(found, form.value, chosen))
     if plot is not None:
         draw_curves(found, plot)
         terminal.note(f"Learning curves: {plot}")

@@ -10,30 +10,56 @@ from typing import Any, Literal
 
 from polsess.dependencies import require
 from polsess.files import atomic_path
+from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
 from polsess.training.history import PastRun, RunState, differing_keys
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 
-_HEADER = ["run", "state", "best SI-SNRi [dB]", "at epoch", "epochs", "steps", "time", "parameters"]
+_COLUMNS = {
+    "run": "run",
+    "state": "state",
+    "best": "best SI-SNRi [dB]",
+    "best_epoch": "at epoch",
+    "epochs": "epochs",
+    "steps": "steps",
+    "time": "time",
+    "parameters": "parameters",
+}
+_HEADER = list(_COLUMNS.values())
+_IN_LATEX = ("run", "best", "epochs", "time", "parameters")
+"""Columns of a LaTeX table, which has to fit a page, unless others are chosen."""
 
 
-def render_runs(runs: Sequence[PastRun], form: Format = "text") -> str:
+def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequence[str] = ()) -> str:
     """Runs as a table, the best first, followed by the settings in which they differ.
 
     Args:
-        runs: What ``find_runs`` gave.
+        runs: Result of ``find_runs``.
         form: ``text`` for a terminal, with problems below; ``markdown``, ``latex``, ``csv`` or ``json``.
+        columns: ``run``, ``state``, ``best``, ``best_epoch``, ``epochs``, ``steps``, ``time``, ``parameters``
+            and settings by their dotted key; all, with the settings that differ, if left out, or the few of
+            ``run``, ``best``, ``epochs``, ``time`` and ``parameters`` in LaTeX.
+
+    Raises:
+        ConfigError: If a column is neither of these nor a setting of any run, or if the format is JSON, which
+            has no columns.
     """
     runs = sorted(runs, key=lambda run: -(run.best.score if run.best else -math.inf))
     names, keys = _names(runs), differing_keys(runs)
+    if columns and form == "json":
+        raise ConfigError("runs: JSON holds everything; leave --columns out.")
     if form == "json":
         records = [_record(run, name, keys) for run, name in zip(runs, names, strict=True)]
         return json.dumps(records, indent=2)
     rows = [_cells(run, name) for run, name in zip(runs, names, strict=True)]
+    if columns or form == "latex":
+        header, rows = _chosen(runs, rows, columns or _IN_LATEX)
+        draw = {"latex": latex, "csv": comma_separated}.get(form, markdown)
+        return draw(header, rows)
     settings = [[_plain(run.settings.get(key, "-")) for key in keys] for run in runs]
     if form != "text":
-        draw = {"markdown": markdown, "latex": latex, "csv": comma_separated}[form]
+        draw = {"markdown": markdown, "csv": comma_separated}[form]
         return draw([*_HEADER, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
     parts = [markdown(_HEADER, rows)]
     if keys:
@@ -42,6 +68,22 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text") -> str:
         f"{name}: {_plain(each)}" for run, name in zip(runs, names, strict=True) for each in run.problems
     ]
     return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
+
+
+def _chosen(
+    runs: Sequence[PastRun], rows: Sequence[list[str]], columns: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the columns that were chosen."""
+    settings = dict.fromkeys(key for run in runs for key in run.settings)
+    for name in columns:
+        if name not in _COLUMNS and name not in settings:
+            raise ConfigError(f"runs: no column '{name}'." + suggest(name, [*_COLUMNS, *settings], "Known"))
+    places = {name: place for place, name in enumerate(_COLUMNS)}
+    chosen = [
+        [row[places[name]] if name in places else _plain(run.settings.get(name, "-")) for name in columns]
+        for run, row in zip(runs, rows, strict=True)
+    ]
+    return [_COLUMNS.get(name, name) for name in columns], chosen
 
 
 def draw_curves(runs: Sequence[PastRun], target: Path) -> None:
