@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def cpu(model: FunctionModel, **options: object) -> Separator:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    samples=st.integers(1, 3000),
+    samples=st.integers(3, 3000),
     rate=st.sampled_from([1000, 8000, 11025, 16000, 44100, 48000]),
     num_sources=st.integers(1, 3),
     channels=st.integers(1, 3),
@@ -49,7 +50,7 @@ def test_the_output_is_as_long_as_the_input(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    samples=st.integers(1, 20000),
+    samples=st.integers(2, 20000),
     segment=st.floats(0.001, 3.0),
     overlap=st.floats(0, 0.5),
     batch_size=st.integers(1, 5),
@@ -60,6 +61,7 @@ def test_an_identity_is_an_identity(
 ) -> None:
     segment = max(segment, samples / 8000 / 50)
     sound = level * torch.randn(2, samples, generator=torch.Generator().manual_seed(samples))
+    sound -= sound.mean(-1, keepdim=True)  # an offset is no sound and is removed
     separator = cpu(
         identity(), segment_seconds=segment, overlap=overlap, batch_size=batch_size, channels="each"
     )
@@ -147,9 +149,14 @@ def test_a_model_that_returns_no_numbers_is_an_error_and_no_file(tmp_path: Path,
         (torch.zeros(10), None, "sample_rate: expected"),
         (torch.zeros(10), 0, "sample_rate: expected"),
         ("a.wav", 8000, "a file knows its own"),
+        (torch.zeros(500, 2), 8000, r"at most 64 channels, got \[500, 2\]; give audio\.T"),
+        (torch.zeros(65, 500), 8000, "at most 64 channels"),
+        (torch.zeros(10), 16, "sample_rate: expected"),
+        (torch.zeros(10), True, "sample_rate: expected"),
+        (torch.zeros(10), 8000.5, "sample_rate: expected"),
     ],
 )
-def test_bad_input(audio: Tensor | str, rate: int | None, cause: str) -> None:
+def test_bad_input(audio: Tensor | str, rate: float | None, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         cpu(identity()).separate(audio, rate)
 
@@ -291,3 +298,68 @@ def test_a_channel_that_is_inverted_is_turned(tmp_path: Path) -> None:
         torch.testing.assert_close(sources[0], sound, atol=1e-5, rtol=0)
     each = cpu(identity(1), channels="each").separate(tmp_path / "talk.wav").sources
     torch.testing.assert_close(each[0], opposed, atol=1e-5, rtol=0)
+
+
+def test_an_offset_is_removed_and_a_constant_is_silence() -> None:
+    model = identity()
+    assert not cpu(model).separate(torch.full((8000,), 0.1), 8000).sources.any()
+    assert not model.calls
+    speech = voice(LOW, 2.0, 1)
+    both = torch.stack([speech + 0.5, 0.3 * speech])
+    each = cpu(identity(), channels="each").separate(both, 8000).sources[0]
+    torch.testing.assert_close(each, both - torch.tensor([[0.5], [0.0]]), atol=2e-3, rtol=1e-3)
+
+
+def test_lists_and_open_files(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.flac" for name in "ab"]
+    for path in paths:
+        write_audio(path, 0.1 * torch.randn(900), 8000)
+    separator = cpu(identity(2))
+    results = separator.separate([*paths, io.BytesIO(paths[0].read_bytes())])
+    torch.testing.assert_close(results[2].sources, results[0].sources)
+    for result in results[:2]:
+        result.save(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{name}_speaker{i}.wav" for name in "ab" for i in (1, 2)
+    ]
+    with paths[1].open("rb") as file:
+        torch.testing.assert_close(separator(file).sources, results[1].sources)
+
+
+def test_a_result_shows_itself_and_is_a_sequence() -> None:
+    result = cpu(identity(2))(0.1 * torch.randn(800), 8000.0)
+    assert len(result) == len(list(result)) == 2
+    torch.testing.assert_close(result["speaker2"], result[1])
+    assert repr(result) == "Separation(separated: speaker1, speaker2; 0.1 s at 8000 Hz)"
+    assert result._repr_html_().count("<audio controls src=") == 2
+    assert repr(cpu(identity(2))) == "Separator(function, 8000 Hz, cpu)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mode_type_and_defaults_are_the_separator_s_own_matter(dtype: torch.dtype) -> None:
+    model = create_model("blstm", preset="tiny", dropout=0.5)
+    separator, sound = Separator(model, device="cpu"), 0.1 * torch.randn(4000)
+    expected = separator.separate(sound, 8000).sources
+    model.train()
+    torch.testing.assert_close(separator.separate(sound, 8000).sources, expected)
+    assert model.training
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        result = separator.separate(sound, 8000).sources
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    torch.testing.assert_close(result, expected)
+    halved = separator.model.to(dtype)
+    torch.testing.assert_close(separator.separate(sound, 8000).sources, expected, atol=0.02, rtol=0.1)
+    assert next(halved.parameters()).dtype == dtype
+
+
+def test_too_little_memory_says_what_helps() -> None:
+    def exhaust(_: Tensor) -> Tensor:
+        return torch.empty(2**50)
+
+    with pytest.raises(SeparationError, match=r"a piece of 0\.1 s does not fit .* \(--segment"):
+        cpu(FunctionModel(exhaust)).separate(torch.randn(800), 8000)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import string
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,14 +13,27 @@ from pathlib import Path
 
 from torch import Tensor
 
-from polsess.audio import AudioError, AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain
-from polsess.files import atomic_path
+from polsess.audio import (
+    AudioError,
+    AudioFormat,
+    AudioWriter,
+    Bits,
+    ClipMode,
+    Container,
+    peak_gain,
+    write_audio,
+)
+from polsess.dependencies import is_installed
+from polsess.pictures import draw_spectrograms
+from polsess.publication import atomic_files
 
+EXISTS = "exists already; choose another place, or overwrite it (--overwrite)."
 DEFAULT_PATTERN = "{track}_{speaker}.{ext}"
+_SHOWN_SECONDS = 60.0
 _FIELDS = {"track", "speaker", "ext"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Separation:
     """The speakers of one recording, in memory."""
 
@@ -30,6 +46,26 @@ class Separation:
     """Names of the sources: speaker1, speaker2 ..., or speech."""
     elapsed_seconds: float
     """Seconds that the separation took."""
+    track: str = "separated"
+    """Name of the input without folder and suffix; files of the sources are named after it."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.sources)
+
+    def __getitem__(self, source: int | str) -> Tensor:
+        """A source by index or by name, ``[T]`` or ``[channels, T]``."""
+        return self.sources[self.names.index(source) if isinstance(source, str) else source]
+
+    def __repr__(self) -> str:
+        seconds = self.sources.shape[-1] / self.sample_rate
+        return f"Separation({self.track}: {', '.join(self.names)}; {seconds:.1f} s at {self.sample_rate} Hz)"
+
+    def _repr_html_(self) -> str:
+        """Players, and spectrograms if matplotlib is installed, of the first minute, for notebooks."""
+        return players_html(self)
 
     @property
     def realtime_factor(self) -> float:
@@ -39,7 +75,7 @@ class Separation:
     def save(
         self,
         folder: Path | str,
-        track: str = "separated",
+        track: str | None = None,
         *,
         pattern: str = DEFAULT_PATTERN,
         container: Container = "wav",
@@ -51,7 +87,7 @@ class Separation:
 
         Args:
             folder: Folder to write to; made if needed.
-            track: Name to put for ``{track}`` in the pattern.
+            track: Name to put for ``{track}`` in the pattern; None for that of the input.
             pattern: Names of the files.
             container: wav, flac, ogg or mp3.
             bits: 16, 24 or 32f.
@@ -66,7 +102,7 @@ class Separation:
             AudioError: If a file exists or cannot be written.
             ValueError: If an option cannot be met.
         """
-        paths = output_paths(Path(folder), pattern, track, self.names, container)
+        paths = output_paths(Path(folder), pattern, track or self.track, self.names, container)
         sources = self.sources if self.sources.ndim == 3 else self.sources.unsqueeze(1)
         num_samples = sources.shape[-1]
         audio_format = AudioFormat(container, bits)
@@ -169,18 +205,17 @@ def write_sources(
     """
     for path in paths:
         if path.is_dir() or (path.exists() and not overwrite):
-            raise AudioError(path, "exists already; choose another place or allow overwriting.")
+            raise AudioError(path, EXISTS)
     peak = 0.0 if audio_format.holds_peaks else max(block.abs().max().item() for block in blocks())
     gain = peak_gain(peak, audio_format, clip_mode)
     writers: list[AudioWriter] = []
-    with ExitStack() as stack:
+    with atomic_files(paths, overwrite=overwrite) as temporaries, ExitStack() as stack:
         for block in blocks():
             for index, path in enumerate(paths):
                 if len(writers) <= index:
-                    temporary = stack.enter_context(atomic_path(path))
                     channels = block.shape[1]
                     writer = AudioWriter(
-                        temporary,
+                        temporaries[index],
                         sample_rate,
                         channels,
                         num_samples,
@@ -191,3 +226,23 @@ def write_sources(
                     writers.append(stack.enter_context(writer))
                 writers[index].write(block[index] * gain)
     return gain
+
+
+def players_html(separation: Separation) -> str:
+    """A player, and a spectrogram if matplotlib is installed, for the first minute of each source."""
+    length = min(separation.sources.shape[-1], round(_SHOWN_SECONDS * separation.sample_rate))
+    parts = []
+    for name, source in zip(separation.names, separation, strict=True):
+        mono = source[..., :length].reshape(-1, length).mean(0)
+        with tempfile.TemporaryDirectory() as folder:
+            sound, picture = Path(folder) / "a.wav", Path(folder) / "a.png"
+            write_audio(sound, mono / mono.abs().max().clamp_min(1.0), separation.sample_rate)
+            parts.append(f"<p>{name}<br>{_embedded('audio controls', 'audio/wav', sound)}</audio></p>")
+            if is_installed("matplotlib"):
+                draw_spectrograms({name: mono}, separation.sample_rate, picture)
+                parts.append(_embedded("img", "image/png", picture))
+    return f"<div><p>{html.escape(repr(separation))}</p>{''.join(parts)}</div>"
+
+
+def _embedded(tag: str, kind: str, path: Path) -> str:
+    return f'<{tag} src="data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}">'

@@ -22,6 +22,8 @@ _BLOCK_SECONDS = 30.0
 _TARGET_RMS = 2.0**-5
 """About -30 dBFS, a usual level of speech corpora."""
 _MAX_EXPONENT = 60
+_MIN_OFFSET = 0.1
+"""Smallest offset that is removed, as a share of the standard deviation of its channel."""
 
 
 class Recording(ABC):
@@ -37,13 +39,19 @@ class Recording(ABC):
         """Weights of the channels in their mix; ``working_gain`` replaces them where channels cancel."""
         return torch.full((self.num_channels,), 1 / self.num_channels)
 
+    @cached_property
+    def _offsets(self) -> Tensor:
+        """Constant to remove from each channel; ``working_gain`` finds it."""
+        return torch.zeros(self.num_channels, 1)
+
     @abstractmethod
     def _read(self, block_samples: int) -> Iterator[Tensor]: ...
 
     def blocks(self, channels: Channels) -> Iterator[Tensor]:
         """The sound from its start, ``[K, n]`` per block, K = 1 for ``"mix"``."""
         for block in self._read(round(_BLOCK_SECONDS * self.sample_rate) or 1):
-            yield (self._weights @ block)[None] if channels == "mix" else block
+            centred = block - self._offsets
+            yield (self._weights @ centred)[None] if channels == "mix" else centred
 
     def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Tensor]:
         """As ``blocks``, at another rate and multiplied by ``gain``."""
@@ -56,11 +64,21 @@ class Recording(ABC):
     def working_gain(self, channels: Channels) -> float:
         """A power of two that brings the sound to a usual level, so that a quiet recording is no harder.
 
+        Finds the weights of the channels and their offsets as well; ``blocks`` uses them from then on.
+
         Reading everything once also finds a damaged file before hours are spent on its first half.
         """
         products = torch.zeros(self.num_channels, self.num_channels, dtype=torch.float64)
+        sums = torch.zeros(self.num_channels, dtype=torch.float64)
         for block in self.blocks("each"):
             products += block.double() @ block.double().T
+            sums += block.double().sum(1)
+        means = sums / self.num_samples
+        deviations = (products.diagonal() / self.num_samples - means.square()).clamp_min(0).sqrt()
+        offsets = means.where(means.abs() > _MIN_OFFSET * deviations, torch.zeros(()).double())
+        crossed = torch.outer(offsets, sums)
+        products += self.num_samples * torch.outer(offsets, offsets) - crossed - crossed.T
+        self._offsets = offsets.float()[:, None]
         power = float(products.diagonal().mean())
         if channels == "mix":
             self._weights = channel_weights(products, self.num_samples, self.name)

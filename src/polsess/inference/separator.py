@@ -8,25 +8,33 @@ Shapes: B batch, C sources, K channels, T samples.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
+from polsess.audio.plain_wav import MAX_CHANNELS, RATES
 from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.devices import pick_device
-from polsess.inference.outputs import SeparatedFile, Separation, source_names, write_sources
+from polsess.inference.outputs import EXISTS, SeparatedFile, Separation, source_names, write_sources
 from polsess.inference.recordings import Channels, FileRecording, Recording, TensorRecording
 from polsess.inference.segments import Segment, SegmentPlan, cut
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
 from polsess.models import SeparationModel
 
+Audio = Tensor | np.ndarray | Path | str | BinaryIO
+"""A recording: samples, the path of a sound file, or an open one."""
 Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
 
@@ -80,8 +88,6 @@ class Separator:
         self.channels: Channels = channels
         self._segment_seconds, self._overlap = segment_seconds, overlap
         self._batch_size = batch_size or (8 if self.device.type == "cuda" else 1)
-        parameter = next(model.parameters(), None)
-        self._dtype = torch.float32 if parameter is None else parameter.dtype
 
     @classmethod
     def from_pretrained(
@@ -100,22 +106,37 @@ class Separator:
         """
         return cls(load_model(model), device=device, **options)
 
+    def __repr__(self) -> str:
+        model = self.model
+        return f"{type(self).__name__}({model.config.model_type}, {model.sample_rate} Hz, {self.device})"
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the sources."""
         return source_names(self.model.output_sources)
 
+    @overload
+    def separate(
+        self, audio: Audio, sample_rate: float | None = None, *, progress: Progress | None = None
+    ) -> Separation: ...
+
+    @overload
+    def separate(
+        self, audio: list[Any], sample_rate: float | None = None, *, progress: Progress | None = None
+    ) -> list[Separation]: ...
+
     def separate(
         self,
-        audio: Tensor | np.ndarray | Path | str,
-        sample_rate: int | None = None,
+        audio: Audio | list[Any],
+        sample_rate: float | None = None,
         *,
         progress: Progress | None = None,
-    ) -> Separation:
-        """Separate a recording in memory.
+    ) -> Separation | list[Separation]:
+        """Separate a recording in memory; the separator itself may be called likewise.
 
         Args:
-            audio: Samples ``[T]`` or ``[channels, T]``, or a sound file.
+            audio: Samples ``[T]`` or ``[channels, T]``, or a sound file: its path, or a binary file object.
+                A list of such gives a list of results.
             sample_rate: Rate of the samples in Hz; None for a file.
             progress: Called with the share that is done.
 
@@ -124,12 +145,21 @@ class Separator:
             AudioError: If the file cannot be used.
             SeparationError: If the model returns NaN or infinity.
         """
+        if isinstance(audio, list):
+            return [self.separate(each, sample_rate, progress=progress) for each in audio]
         begin = time.perf_counter()
-        with _recording(audio, sample_rate) as recording, self._spool(recording) as spool:
+        with (
+            _defaults(),
+            _opened(audio, sample_rate) as recording,
+            self._spool(recording) as spool,
+        ):
             estimates = self._estimate(recording, spool, progress)
             sources = torch.cat(list(estimates.blocks()), dim=-1)
         sources = sources.squeeze(1) if self.channels == "mix" else sources
-        return Separation(sources, recording.sample_rate, self.names, time.perf_counter() - begin)
+        track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
+        return Separation(sources, recording.sample_rate, self.names, time.perf_counter() - begin, track)
+
+    __call__ = separate
 
     def separate_file(
         self,
@@ -158,7 +188,7 @@ class Separator:
         begin = time.perf_counter()
         self._check_targets(Path(source), targets, overwrite)
         folder, audio_format = targets[0].parent, audio_format or AudioFormat()
-        with FileRecording(source) as recording:
+        with _defaults(), FileRecording(source) as recording:
             audio_format.check_rate(recording.sample_rate, targets[0])
             folder.mkdir(parents=True, exist_ok=True)
             with self._spool(recording, _SPOOL_BYTES, folder) as spool:
@@ -183,7 +213,7 @@ class Separator:
             if target.exists() and source.exists() and target.samefile(source):
                 raise AudioError(target, "is the input itself, which is never overwritten.")
             if target.exists() and not overwrite:
-                raise AudioError(target, "exists already; choose another place or allow overwriting.")
+                raise AudioError(target, EXISTS)
 
     def _spool(self, recording: Recording, memory_bytes: int = 0, folder: Path | None = None) -> Spool:
         return Spool(self.model.output_sources * self._num_channels(recording), memory_bytes, folder)
@@ -199,12 +229,13 @@ class Separator:
 
     def _estimate(self, recording: Recording, spool: Spool, progress: Progress | None) -> _Estimates:
         """Run the model over the whole recording and put the estimates aside."""
+        model = self._ready_model()
         rate, channels = self.model.sample_rate, self._num_channels(recording)
         gain = recording.working_gain(self.channels)
         plan = self._plan(resampled_length(recording.num_samples, recording.sample_rate, rate))
         stitcher = Stitcher(spool, self.model.output_sources, channels, plan.overlap, rate)
         segments = cut(plan, recording.resampled(self.channels, rate, gain))
-        for segment, mixture, estimates in self._batches(segments, recording.name):
+        for segment, mixture, estimates in self._batches(model, segments, recording.name):
             skip = segment.keep - segment.start
             last = segment.stop == plan.num_samples
             stitcher.push(estimates[..., skip:].transpose(0, 1), mixture[:, skip:], last)
@@ -212,28 +243,41 @@ class Separator:
                 progress(segment.stop / plan.num_samples)
         return _Estimates(stitcher.finish(), recording, rate, 1 / gain)
 
+    def _ready_model(self) -> SeparationModel:
+        """The model on the device, in evaluation mode and float32 (or float64): a copy where it is not so.
+
+        Somebody else may have changed it since; that is neither an error nor undone.
+        """
+        parameters = list(self.model.parameters())
+        places = {parameter.device.type for parameter in parameters} <= {self.device.type}
+        types = {parameter.dtype for parameter in parameters}
+        training = any(module.training for module in self.model.modules())
+        if places and not training and (types <= {torch.float32} or types <= {torch.float64}):
+            return self.model
+        return copy.deepcopy(self.model).to(self.device, torch.float32).eval()
+
     def _batches(
-        self, segments: Iterator[tuple[Segment, Tensor]], name: str
+        self, model: SeparationModel, segments: Iterator[tuple[Segment, Tensor]], name: str
     ) -> Iterator[tuple[Segment, Tensor, Tensor]]:
         """Segments with their mixture ``[K, n]`` and estimates ``[K, C, n]``, several per pass."""
         waiting: list[tuple[Segment, Tensor]] = []
         for each in segments:
             waiting.append(each)
             if len(waiting) * len(each[1]) >= self._batch_size:
-                yield from self._flush(waiting, name)
+                yield from self._flush(model, waiting, name)
                 waiting = []
         if waiting:
-            yield from self._flush(waiting, name)
+            yield from self._flush(model, waiting, name)
 
     def _flush(
-        self, waiting: list[tuple[Segment, Tensor]], name: str
+        self, model: SeparationModel, waiting: list[tuple[Segment, Tensor]], name: str
     ) -> Iterator[tuple[Segment, Tensor, Tensor]]:
         rows = torch.cat([mixture for _, mixture in waiting])  # [B, n]
         estimates = rows.new_zeros(len(rows), self.model.output_sources, rows.shape[-1])
         audible = rows.any(dim=1).nonzero().squeeze(1)  # digital silence needs no network
         for first in range(0, len(audible), self._batch_size):
             batch = audible[first : first + self._batch_size]
-            estimates[batch] = self._run(rows[batch])
+            estimates[batch] = self._run(model, rows[batch])
         for row in range(len(rows)):
             if not estimates[row].isfinite().all():
                 second = waiting[row // len(waiting[0][1])][0].start / self.model.sample_rate
@@ -245,18 +289,43 @@ class Separator:
             first = index * len(mixture)
             yield segment, mixture, estimates[first : first + len(mixture)]
 
-    def _run(self, batch: Tensor) -> Tensor:
+    def _run(self, model: SeparationModel, batch: Tensor) -> Tensor:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
+        parameter = next(model.parameters(), None)
+        dtype = torch.float32 if parameter is None else parameter.dtype
         try:
             with torch.inference_mode():
-                estimates = self.model(batch.to(self.device, self._dtype)).float().cpu()
-        except torch.OutOfMemoryError:
+                estimates = model(batch.to(self.device, dtype)).float().cpu()
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
             seconds = batch.shape[-1] / self.model.sample_rate
+            pieces = "a piece" if len(batch) == 1 else f"{len(batch)} pieces"
             raise SeparationError(
-                f"{len(batch)} segments of {seconds:.1f} s do not fit in the memory of {self.device}; choose "
-                "shorter segments or a smaller batch."
+                f"{pieces} of {seconds:.1f} s does not fit in the memory of {self.device} ({error}); choose "
+                f"shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
             ) from None
         return estimates.view(len(batch), self.model.output_sources, -1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def _defaults() -> Iterator[None]:
+    """Torch's own default type and device; tensors that a program creates elsewhere may have others."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    if (dtype, device.type) == (torch.float32, "cpu"):
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @dataclass(frozen=True)
@@ -282,19 +351,44 @@ class _Estimates:
                 yield ready.unflatten(0, shape)
 
 
-def _recording(audio: Tensor | np.ndarray | Path | str, sample_rate: int | None) -> Recording:
+@contextlib.contextmanager
+def _opened(audio: Audio, sample_rate: float | None) -> Iterator[Recording]:
+    if not isinstance(audio, str | Path | BinaryIO | io.IOBase):
+        yield TensorRecording(_checked(audio), _checked_rate(sample_rate))
+        return
+    if sample_rate is not None:
+        raise ValueError("sample_rate: a file knows its own; leave it out.")
     if isinstance(audio, str | Path):
-        if sample_rate is not None:
-            raise ValueError("sample_rate: a file knows its own; leave it out.")
-        return FileRecording(audio)
-    if sample_rate is None or sample_rate < 1:
-        raise ValueError(f"sample_rate: expected the rate of the samples in Hz, got {sample_rate}.")
+        with FileRecording(audio) as recording:
+            yield recording
+        return
+    with tempfile.NamedTemporaryFile() as file:  # libsndfile and ffmpeg seek
+        shutil.copyfileobj(audio, file)
+        file.flush()
+        with FileRecording(file.name) as recording:
+            yield recording
+
+
+def _checked(audio: Tensor | np.ndarray) -> Tensor:
     samples = torch.as_tensor(audio)
     if samples.ndim not in (1, 2) or samples.numel() == 0:
         raise ValueError(f"audio: expected [T] or [channels, T] with T > 0, got {list(samples.shape)}.")
+    if samples.ndim == 2 and samples.shape[0] > min(MAX_CHANNELS, samples.shape[1]):
+        raise ValueError(
+            f"audio: expected [channels, T] with at most {MAX_CHANNELS} channels, got {list(samples.shape)}; "
+            "give audio.T if it is [T, channels]."
+        )
     if not samples.is_floating_point():
         raise ValueError(f"audio: expected floats with full scale at 1, got {samples.dtype}.")
     samples = samples.detach().cpu().float()
     if not samples.isfinite().all():
         raise ValueError("audio: holds NaN or infinity.")
-    return TensorRecording(samples.reshape(-1, samples.shape[-1]), sample_rate)
+    return samples.reshape(-1, samples.shape[-1])
+
+
+def _checked_rate(sample_rate: float | None) -> int:
+    if isinstance(sample_rate, bool) or sample_rate is None or sample_rate not in RATES:
+        raise ValueError(
+            f"sample_rate: expected the rate in Hz, {RATES[0]} to {RATES[-1]}, got {sample_rate}."
+        )
+    return int(sample_rate)
