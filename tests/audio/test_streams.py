@@ -75,7 +75,7 @@ def test_mp3_in_blocks_is_the_whole(tmp_path: Path) -> None:
             assert torch.equal(torch.cat(list(reader.blocks(7001)), 1), whole)
 
 
-@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus"])
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "opus", "flac"])
 def test_streams_in_one_file_are_one_sound(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     sounds = [tone(2.0, 0), tone(1.0, 1), tone(3.0, 2)]
@@ -94,7 +94,19 @@ def test_streams_in_one_file_are_one_sound(suffix: str, tmp_path: Path) -> None:
         torch.testing.assert_close(reader.read(RATE), part, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", ["mp3", "ogg"])
+@pytest.mark.parametrize("kind", ["wav", "aiff", "rf64"])
+def test_another_file_after_the_first_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    content = encode(path, tone(0.5))
+    for between in (b"", b"LIST" + struct.pack(">I" if kind == "aiff" else "<I", 4) + b"INFO"):
+        path.write_bytes(content + between)
+        assert read_audio(path)[0].shape[1] == RATE // 2
+        path.write_bytes(content + between + content)
+        with pytest.raises(AudioError, match="holds another sound file after the first one"):
+            read_audio(path)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "flac"])
 def test_streams_of_different_rates_are_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(encode(path, tone(1.0)) + encode(path, tone(1.0), 32000))
@@ -141,11 +153,14 @@ def test_flac_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 2**31, 2**31 - 44, 0x7FFFF000, 2**31 - 1, 2**32 - 1, 2**32 - 37])
-@pytest.mark.parametrize("kind", ["wav", "rf64", "aiff"])
+@pytest.mark.parametrize("kind", ["wav", "rf64", "aiff", "w64"])
 def test_a_recorder_that_never_wrote_the_length(kind: str, length: int, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"
     content = bytearray(encode(path, tone(0.5)))
-    if kind == "rf64":
+    if kind == "w64":
+        place = content.index(b"data") + 16
+        content[place : place + 8] = struct.pack("<Q", length and length + 24)
+    elif kind == "rf64":
         place = content.index(b"ds64") + 16
         content[place : place + 8] = struct.pack("<Q", length)
     else:

@@ -23,6 +23,7 @@ _PLACEHOLDERS = (2**31, 2**32, 2**63, 2**64)
 _PLACEHOLDER_MARGIN = 4096
 _WAV_ENCODINGS = {1, 3, 6, 7}  # PCM, float, A-law, mu-law
 _FFMPEG_ENCODINGS = {2, 0x11, 0x31, 0x45, 0x50, 0x55, 0xFF}  # ADPCM, GSM, G.726, MPEG, AAC
+_MAGICS = {b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS"}
 _OGG_OTHERS = (b"Speex   ", b"\x7fFLAC", b"\x80theora")
 _OGG_HEADER = 256
 _EXTENSIBLE = 0xFFFE
@@ -131,6 +132,9 @@ def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         if len(header) < 24:
             return
         name, length = struct.unpack("<16sQ", header)  # the length counts the header
+        if length == 0 and name[:4] == b"data":  # never written
+            yield name, position + 24, 0
+            return
         if length < 24:
             raise Refusal("is damaged: a chunk is shorter than its header.")
         yield name, position + 24, length - 24
@@ -203,6 +207,20 @@ def _check_length(file: BinaryIO, data: list[int] | None, size: int, order: str)
         )
     if missing > 0:
         raise Refusal(f"is cut off: {missing} of {length} bytes of sound are missing.")
+    _check_rest(file, place + length + length % 2, size, order)
+
+
+def _check_rest(file: BinaryIO, position: int, size: int, order: str) -> None:
+    """Refuse a file in which another one follows the sound and its chunks, because it would not be read."""
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        header = file.read(8)
+        if header[:4] in _MAGICS:
+            raise Refusal("holds another sound file after the first one; split it into files.")
+        if len(header) < 8 or not _is_chunk(file, position, size, order):
+            return
+        length = struct.unpack(f"{order}I", header[4:])[0]
+        position += 8 + length + length % 2
 
 
 def _is_chunk(file: BinaryIO, place: int, size: int, order: str) -> bool:

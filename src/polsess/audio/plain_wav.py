@@ -73,7 +73,8 @@ def _check(form: tuple[int, ...] | None, place: int, length: int, size: int) -> 
     plain = encoding == _PCM and bits == 16 and 1 <= channels <= MAX_CHANNELS and rate in RATES
     if not plain or bytes_per_sample != 2 * channels:
         return None
-    whole = 0 < length <= size - place and length % bytes_per_sample == 0
+    rest = size - place - length
+    whole = length > 0 and 0 <= rest < _USUAL_HEAD_BYTES and length % bytes_per_sample == 0
     return PlainWav(rate, channels, length // bytes_per_sample, place) if whole else None
 
 

@@ -135,31 +135,41 @@ def ogg_streams(content: Content) -> list[Stream]:
 
 # FLAC (RFC 9639): a header with the number of samples, 0 if its writer did not know it, then frames.
 
+_FLAC_MAGIC = b"fLaC"
 _STREAMINFO = 34
 _FLAC_SEARCH = 2**21
 _FLAC_BLOCKS = {1: 192, **{2 + n: 576 << n for n in range(4)}, **{8 + n: 256 << n for n in range(8)}}
 
 
 def flac_streams(content: Content, start: int) -> list[Stream]:
-    """A FLAC file from ``start`` on with its true length; none where it can be read as it is.
+    """The FLAC streams from ``start`` on with their true lengths; none where the file can be read as it is.
 
     Raises:
-        Refusal: If its length is unknown and it is cut off.
+        Refusal: If the length of one is unknown and it is cut off.
     """
+    starts, place = [start], start
+    while (place := content.find(_FLAC_MAGIC, place + 1)) >= 0:
+        if content[place + 5 : place + 8] == b"\0\0\x22":
+            starts.append(place)
+    stops = [*starts[1:], len(content)]
+    streams = [_flac_stream(content, first, stop) for first, stop in zip(starts, stops, strict=True)]
+    return streams if start or len(streams) > 1 or streams[0].prefix else []
+
+
+def _flac_stream(content: Content, start: int, stop: int) -> Stream:
     info = content[start + 8 : start + 8 + _STREAMINFO]
     if len(info) < _STREAMINFO:
         raise Refusal("cannot be decoded: its header is cut off.")
     packed = int.from_bytes(info[10:18])
     if packed & (2**36 - 1):
-        return [Stream(start, len(content))] if start else []
-    total = _flac_samples(content, int.from_bytes(info[2:4]))
+        return Stream(start, stop)
+    total = _flac_samples(content[max(start, stop - _FLAC_SEARCH) : stop], int.from_bytes(info[2:4]))
     info = info[:10] + (packed | min(total, 2**36 - 1)).to_bytes(8) + info[18:]
-    return [Stream(start + 8 + _STREAMINFO, len(content), content[start : start + 8] + info)]
+    return Stream(start + 8 + _STREAMINFO, stop, content[start : start + 8] + info)
 
 
-def _flac_samples(content: Content, block: int) -> int:
+def _flac_samples(tail: bytes, block: int) -> int:
     """Number of samples by the last frame, which must be whole."""
-    tail = content[max(0, len(content) - _FLAC_SEARCH) : len(content)]
     position = len(tail)
     while (position := tail.rfind(b"\xff", 0, position)) >= 0:
         end = _flac_frame_end(tail[position : position + 16], block)
