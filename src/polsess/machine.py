@@ -47,6 +47,12 @@ def processor_details() -> str:
     return f"{processor_name()} ({numbers}, {wide})"
 
 
+def processor_vendor() -> str:
+    """``AMD``, ``Intel``, or the name that the system gives; empty if it gives none."""
+    name = _processor_facts().get("vendor_id", "") or platform.processor().rpartition(", ")[2]
+    return {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(name, name)
+
+
 def load_average() -> float | None:
     """Load average of the last minute; None where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -27,6 +27,8 @@ HEALTHY = Facts(
     kernels_off=False,
     compiler="/usr/bin/c++",
     kernels_work=True,
+    products="oneDNN (2.1 times as fast as MKL)",
+    products_off=False,
     audio_formats=("FLAC", "MP3", "OGG", "WAV"),
     libsndfile="1.2.2",
     ffmpeg="/usr/bin/ffmpeg",
@@ -60,6 +62,7 @@ def test_a_healthy_machine_needs_nothing() -> None:
         ({"compiler": None, "kernels_work": False}, "slow", "sudo apt install g++"),
         ({"threads": 1}, "slow", "export OMP_NUM_THREADS=8"),
         ({"threads": 16}, "slow", "export OMP_NUM_THREADS=8"),
+        ({"products_off": True}, "slow", "unset POLSESS_PRODUCTS"),
         ({"allocator_default": True}, "slow", "unset POLSESS_ALLOCATOR"),
         ({"memory_gib": 1.5}, "slow", "polsess separate --segment 6 INPUT"),
         (
@@ -88,6 +91,7 @@ def test_a_kernel_that_does_not_build_is_reported(monkeypatch: pytest.MonkeyPatc
     assert facts.kernels_off
     assert not facts.kernels_work
     assert facts.processors >= 1
+    assert facts.products.startswith(("MKL (", "oneDNN ("))
     assert {"WAV", "FLAC"} <= set(facts.audio_formats)
     assert None not in facts.required.values()
 

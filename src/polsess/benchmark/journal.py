@@ -13,6 +13,7 @@ from polsess.benchmark.results import Conditions, Facts, Settings, Skip, Timing
 from polsess.journal import Journal as Lines
 from polsess.machine import installed_version, load_average, memory_gib, processor_details
 from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.products import choose_products
 from polsess.processes import num_processors
 from polsess.schema import ConfigError, Schema, parse
 
@@ -145,5 +146,6 @@ def current_conditions(device: str) -> Conditions:
         polsess=installed_version("polsess-separation") or "from source",
         device=name,
         kernels=load_kernel("mamba") is not None,
+        products=str(choose_products()),
         load_before=load_average(),
     )

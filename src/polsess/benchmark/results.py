@@ -53,6 +53,8 @@ class Conditions(Schema):
     polsess: str
     device: str
     kernels: bool
+    products: str = ""
+    """Library of large matrix products; empty in results from before it was recorded."""
     load_before: float | None
     load_after: float | None = None
 

@@ -59,12 +59,13 @@ def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]
         load = f"{conditions.load_before:.1f} before, {conditions.load_after:.1f} after"
     memory = "" if conditions.memory_gib is None else f", {conditions.memory_gib:.0f} GiB"
     kernels = "in use where a model has one" if conditions.kernels else "not in use"
+    products = conditions.products and f"; products by {conditions.products}"
     return [
         f"Machine: {conditions.processor}, {conditions.num_processors} processors{memory}, "
         f"{conditions.system}; device {conditions.device}.",
         f"Date: {conditions.date}; load average {load}.",
         f"Software: polsess {conditions.polsess}, PyTorch {conditions.torch}, Python {conditions.python}; "
-        f"C++ kernels {kernels}.",
+        f"C++ kernels {kernels}{products}.",
         f"Settings: {settings.threads} thread(s), float32, batch 1, allocator {settings.allocator}, "
         f"{settings.rounds} round(s), at most {settings.budget_seconds:g} s per network.",
     ]

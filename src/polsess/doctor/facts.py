@@ -15,6 +15,7 @@ from polsess.audio import find_ffmpeg
 from polsess.dependencies import is_installed, list_extras
 from polsess.machine import installed_version, memory_gib
 from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.products import choose_products
 from polsess.processes import num_processors
 
 _REQUIRED = ("torch", "numpy", "soundfile", "soxr", "pydantic", "PyYAML", "safetensors", "huggingface_hub")
@@ -37,6 +38,8 @@ class Facts:
         kernels_off: Whether ``POLSESS_KERNELS`` forbids the native CPU kernels.
         compiler: The C++ compiler, if there is one.
         kernels_work: Whether the native kernels could be built and loaded.
+        products: Library of large matrix products, with its gain over MKL or the reason for MKL.
+        products_off: Whether ``POLSESS_PRODUCTS`` forbids the faster library.
         audio_formats: What libsndfile reads and writes; empty if it cannot be loaded.
         libsndfile: Its version; None if it cannot be loaded.
         ffmpeg: Path of the program; None if it is not installed.
@@ -60,6 +63,8 @@ class Facts:
     kernels_off: bool
     compiler: str | None
     kernels_work: bool
+    products: str
+    products_off: bool
     audio_formats: tuple[str, ...]
     libsndfile: str | None
     ffmpeg: str | None
@@ -89,6 +94,8 @@ def gather_facts() -> Facts:
         kernels_off=os.environ.get("POLSESS_KERNELS", "").lower() in _OFF,
         compiler=shutil.which(os.environ.get("CXX", "c++")),
         kernels_work=load_kernel("mamba") is not None,
+        products=str(choose_products()),
+        products_off=os.environ.get("POLSESS_PRODUCTS") == "plain",
         audio_formats=formats,
         libsndfile=libsndfile,
         ffmpeg=find_ffmpeg(),

@@ -88,6 +88,9 @@ def _kernels(facts: Facts) -> Iterator[Finding]:
 
 
 def _resources(facts: Facts) -> Iterator[Finding]:
+    if facts.products_off:
+        message = "POLSESS_PRODUCTS=plain: matrix products may take twice as long on AMD processors."
+        yield Finding("slow", message, "unset POLSESS_PRODUCTS")
     if facts.threads != facts.processors:
         amount = "fewer" if facts.threads < facts.processors else "more"
         message = f"torch uses {facts.threads} threads, {amount} than the {facts.processors} processors."

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.masks import activate_masks
+from polsess.models.layers.products import Linear
 from polsess.models.registry import register_model
 from polsess.permutation import apply_permutation, best_permutation
 
@@ -71,7 +72,7 @@ class BLSTM(SeparationModel):
             dropout=config.dropout if config.num_layers > 1 else 0.0,
             bidirectional=True,
         )
-        self.to_masks = nn.Linear(2 * config.hidden_size, config.num_sources * bins)
+        self.to_masks = Linear(2 * config.hidden_size, config.num_sources * bins)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
     @property

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.norms import NormName, create_norm
+from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
 
@@ -142,15 +143,15 @@ class ConvTasNet(FilterbankMasking):
         filters, width = config.num_filters, config.bottleneck_channels
         self.encoder = config.create_encoder(config.encoder_activation)
         self.input_norm = create_norm(config.first_norm, filters)
-        self.bottleneck = nn.Conv1d(filters, width, 1, bias=config.bias)
+        self.bottleneck = PointwiseConv1d(filters, width, bias=config.bias)
         self.blocks = nn.ModuleList(
             ConvBlock(config, 2**block)
             for _ in range(config.num_repeats)
             for block in range(config.num_blocks)
         )
         self.mask_prelu = nn.PReLU() if config.mask_prelu else nn.Identity()
-        self.to_masks = nn.Conv1d(
-            config.skip_channels or width, config.num_sources * filters, 1, bias=config.bias
+        self.to_masks = PointwiseConv1d(
+            config.skip_channels or width, config.num_sources * filters, bias=config.bias
         )
         self.decoder = config.create_decoder()
 
@@ -194,7 +195,7 @@ class ConvBlock(nn.Module):
     def __init__(self, config: ConvTasNetConfig, dilation: int) -> None:
         super().__init__()
         width, hidden = config.bottleneck_channels, config.hidden_channels
-        self.expand = nn.Conv1d(width, hidden, 1, bias=config.bias)
+        self.expand = PointwiseConv1d(width, hidden, bias=config.bias)
         self.expand_prelu = nn.PReLU()
         self.expand_norm = create_norm(config.norm, hidden)
         left, right = _borders(config, dilation)
@@ -210,7 +211,7 @@ class ConvBlock(nn.Module):
         self.depthwise_prelu = nn.PReLU()
         self.depthwise_norm = create_norm(config.norm, hidden)
         # The residual and the skip path share one product.
-        self.outputs = nn.Conv1d(hidden, width + config.skip_channels, 1, bias=config.bias)
+        self.outputs = PointwiseConv1d(hidden, width + config.skip_channels, bias=config.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute the block's contributions to the residual and the skip path.

@@ -17,6 +17,7 @@ from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
+from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
 from polsess.models.registry import register_model
 
@@ -139,7 +140,7 @@ class DPRNN(FilterbankMasking):
         filters, channels = config.num_filters, config.bottleneck_channels
         self.encoder = config.create_encoder(config.encoder_activation)
         self.input_norm = create_norm(config.norm, filters)
-        self.bottleneck = nn.Linear(filters, channels, bias=config.bottleneck_bias)
+        self.bottleneck = Linear(filters, channels, bias=config.bottleneck_bias)
         self.blocks = nn.ModuleList(DualPathBlock(config) for _ in range(config.num_blocks))
         self.to_masks = ChunkMasks(channels, channels, config.num_sources, filters, config.mask_activation)
         self.decoder = config.create_decoder()
@@ -209,4 +210,4 @@ def _create_path(config: DPRNNConfig, bidirectional: bool) -> nn.Sequential:
     )
     if not config.linear_after_rnn:
         return nn.Sequential(rnn)
-    return nn.Sequential(rnn, nn.Linear(rnn.output_size, config.bottleneck_channels))
+    return nn.Sequential(rnn, Linear(rnn.output_size, config.bottleneck_channels))

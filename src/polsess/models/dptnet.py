@@ -26,6 +26,7 @@ from polsess.models.layers.dual_path import (
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
+from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import Recurrent
 from polsess.models.registry import register_model
 
@@ -116,7 +117,7 @@ class DPTNet(FilterbankMasking):
         super().__init__(config)
         filters, features = config.num_filters, config.d_model
         self.encoder = config.create_encoder(config.encoder_activation)
-        self.widen = nn.Linear(filters, features) if features != filters else None
+        self.widen = Linear(filters, features) if features != filters else None
         self.input_norm = create_norm(config.norm, features)
         self.blocks = nn.ModuleList(DualPathLayers(config) for _ in range(config.num_blocks))
         self.to_masks = ChunkMasks(
@@ -167,7 +168,7 @@ class ImprovedTransformerLayer(nn.Module):
         self.attention_norm = create_token_norm(config.norm, features)
         self.rnn = Recurrent("LSTM", features, config.hidden_size, bidirectional=bidirectional)
         self.activation = _ACTIVATIONS.get(config.activation)
-        self.project = nn.Linear(self.rnn.output_size, features)
+        self.project = Linear(self.rnn.output_size, features)
         self.feed_forward_norm = create_token_norm(config.norm, features)
         self.dropout = nn.Dropout(config.dropout)
 

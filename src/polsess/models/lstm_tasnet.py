@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, activate_masks
 from polsess.models.layers.norms import create_norm
+from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import Recurrent
 from polsess.models.registry import register_model
 
@@ -70,7 +71,7 @@ class LSTMTasNet(FilterbankMasking):
             bidirectional=config.bidirectional,
             dropout=config.dropout,
         )
-        self.to_masks = nn.Linear(self.rnn.output_size, config.num_sources * filters)
+        self.to_masks = Linear(self.rnn.output_size, config.num_sources * filters)
         self.decoder = config.create_decoder()
 
     @property

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankMasking
 from polsess.models.layers.mamba import BidirectionalMamba, MambaSizes, MambaStack
+from polsess.models.layers.products import Linear
 from polsess.models.registry import register_model
 
 
@@ -58,10 +59,10 @@ class MambaTasNet(FilterbankMasking):
         filters, sizes = config.num_filters, config.mamba_sizes
         self.encoder = config.create_encoder("relu")
         self.norm = nn.LayerNorm(filters, eps=1e-8)
-        self.bottleneck = nn.Linear(filters, filters, bias=False)
+        self.bottleneck = Linear(filters, filters, bias=False)
         mixers = [lambda: BidirectionalMamba(sizes)] * config.num_layers
         self.layers = MambaStack(filters, mixers, final_norm=True)
-        self.to_masks = nn.Linear(filters, config.num_sources * filters, bias=False)
+        self.to_masks = Linear(filters, config.num_sources * filters, bias=False)
         self.decoder = config.create_decoder()
 
     def estimate_masks(self, features: Tensor) -> Tensor:

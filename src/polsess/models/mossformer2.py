@@ -22,6 +22,7 @@ from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankM
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
 from polsess.models.layers.positions import RotaryRates, inverse_frequencies, rotate
+from polsess.models.layers.products import Linear, matmul
 from polsess.models.registry import register_model
 
 
@@ -98,16 +99,16 @@ class MossFormer2(FilterbankModel):
         filters = config.num_filters
         self.encoder = nn.Conv1d(1, filters, config.kernel_size, self.hop_length, bias=False)
         self.norm_in = UtteranceNorm(filters)
-        self.project_in = nn.Linear(filters, filters, bias=False)
+        self.project_in = Linear(filters, filters, bias=False)
         self.positions = SinusoidalPositions(filters)
         self.rotation = RotaryRates(config.rotary_dim)
         self.blocks = nn.ModuleList(MossFormer2Block(config) for _ in range(config.num_blocks))
         self.norm_frames = nn.LayerNorm(filters, eps=1e-6)
         self.norm_out = UtteranceNorm(filters)
-        self.split = nn.Sequential(nn.PReLU(), nn.Linear(filters, config.num_sources * filters))
-        self.content = nn.Linear(filters, filters)
-        self.gate = nn.Linear(filters, filters)
-        self.project_out = nn.Linear(filters, filters, bias=False)
+        self.split = nn.Sequential(nn.PReLU(), Linear(filters, config.num_sources * filters))
+        self.content = Linear(filters, filters)
+        self.gate = Linear(filters, filters)
+        self.project_out = Linear(filters, filters, bias=False)
         self.decoder = nn.ConvTranspose1d(filters, 1, config.kernel_size, self.hop_length, bias=False)
 
     @property
@@ -218,7 +219,7 @@ class GatedAttention(nn.Module):
         heads = rotate(heads, *(table.unsqueeze(1).to(heads.dtype) for table in rotation))
         query, linear_query, key, linear_key = heads.unbind(2)
         num_frames = length if padding is None else padding.num_frames.to(hidden.dtype)
-        attended = linear_query @ (linear_key.mT @ hidden / num_frames)
+        attended = matmul(linear_query, matmul(linear_key.mT, hidden) / num_frames)
         whole = length - length % self.group_size  # frames in whole groups; the rest is a shorter one
         ranges = [(slice(0, whole), self.group_size), (slice(whole, length), length - whole)]
         parts = [
@@ -233,8 +234,8 @@ class GatedAttention(nn.Module):
         total, query, key, values = (
             each.reshape(-1, size, each.shape[-1]) for each in (total, query, key, hidden)
         )
-        weights = (query @ key.mT / self.group_size).relu().square()
-        return torch.baddbmm(total, self.dropout(weights), values).view(hidden.shape)
+        weights = (matmul(query, key.mT) / self.group_size).relu().square()
+        return (total + matmul(self.dropout(weights), values)).view(hidden.shape)
 
 
 class GatedMemory(nn.Module):
@@ -251,11 +252,11 @@ class GatedMemory(nn.Module):
             norm = nn.LayerNorm(memory)
             return ConvolvedProjection(norm, memory, memory, config.attention_kernel_size, config.dropout)
 
-        self.squeeze = nn.Sequential(nn.Linear(filters, memory), nn.PReLU(), nn.LayerNorm(memory))
+        self.squeeze = nn.Sequential(Linear(filters, memory), nn.PReLU(), nn.LayerNorm(memory))
         self.to_memory = project()
         self.to_gate = project()
         self.memory = DilatedMemory(memory, 2 * config.memory_order - 1)
-        self.expand = nn.Sequential(nn.LayerNorm(memory), nn.Linear(memory, filters))
+        self.expand = nn.Sequential(nn.LayerNorm(memory), Linear(memory, filters))
 
     def forward(self, frames: Tensor, padding: Padding | None) -> Tensor:
         """``[B, L, N]`` to ``[B, L, N]``, the residual included."""
@@ -271,9 +272,9 @@ class DilatedMemory(nn.Module):
     def __init__(self, num_features: int, kernel_size: int) -> None:
         super().__init__()
         self.project = nn.Sequential(
-            nn.Linear(num_features, num_features),
+            Linear(num_features, num_features),
             nn.ReLU(),
-            nn.Linear(num_features, num_features, bias=False),
+            Linear(num_features, num_features, bias=False),
         )
         self.conv = DepthwiseConv(num_features, kernel_size)
         self.norm = TimeNorm(num_features)
@@ -310,7 +311,7 @@ class ConvolvedProjection(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = norm
-        self.linear = nn.Linear(num_inputs, num_outputs)
+        self.linear = Linear(num_inputs, num_outputs)
         self.conv = DepthwiseConv(num_outputs, kernel_size, residual=True)
         self.dropout = nn.Dropout(dropout)
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from polsess.models.layers.attention import FeedForwardActivation, TransformerStack
 from polsess.models.layers.dual_path_masking import DualPathBlock, DualPathConfig, DualPathMasking
+from polsess.models.layers.products import Linear
 from polsess.models.registry import register_model
 from polsess.schema import Schema
 
@@ -80,7 +81,7 @@ def _create_transformer(
     transformer = TransformerStack(num_layers, config.d_model, **options)
     if not config.linear_after_transformer:
         return transformer
-    return nn.Sequential(transformer, nn.Linear(config.d_model, config.d_model))
+    return nn.Sequential(transformer, Linear(config.d_model, config.d_model))
 
 
 _TWO_SPEAKERS: dict[str, object] = {"num_sources": 2, "sample_rate": 8000}

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankModel, StridedFilterbankConfig
 from polsess.models.layers.padding import UtteranceNorm
+from polsess.models.layers.products import Linear, linear
 from polsess.models.registry import register_model
 
 _MAX_SCORES = 1 << 25
@@ -82,7 +83,7 @@ class SepReformer(FilterbankModel):
         filters, features, stages = config.num_filters, config.num_features, config.num_stages
         self.encoder = nn.Conv1d(1, filters, config.kernel_size, config.hop_length, bias=False)
         self.norm = UtteranceNorm(filters)
-        self.project = nn.Linear(filters, features, bias=False)
+        self.project = Linear(filters, features, bias=False)
         self.distances = nn.Parameter(torch.randn(2 * config.max_distance, features // config.num_heads))
         self.down_stages = nn.ModuleList(Stage(config, num_blocks=2) for _ in range(stages))
         self.halvings = nn.ModuleList(Halving(features, config.sampling_kernel_size) for _ in range(stages))
@@ -163,7 +164,7 @@ class GlobalBlock(nn.Module):
         super().__init__()
         features = config.num_features
         self.attention = RelativeAttention(features, config.num_heads, config.dropout)
-        self.gate = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, features), nn.Sigmoid())
+        self.gate = nn.Sequential(nn.LayerNorm(features), Linear(features, features), nn.Sigmoid())
         self.feed_forward = ConvolvedFeedForward(features, config.dropout)
 
     def forward(self, frames: Tensor, distances: Tensor, factor: int) -> Tensor:
@@ -182,11 +183,11 @@ class LocalBlock(nn.Module):
         super().__init__()
         features = config.num_features
         self.norm = nn.LayerNorm(features)
-        self.gated = nn.Linear(features, 2 * features)
+        self.gated = Linear(features, 2 * features)
         self.conv = DepthwiseConv(features, config.local_kernel_size, bias=True)
-        self.expand = nn.Linear(features, 2 * features)
+        self.expand = Linear(features, 2 * features)
         self.batch_norm = nn.BatchNorm1d(2 * features)
-        self.reduce = nn.Sequential(nn.GELU(), nn.Linear(2 * features, features), nn.Dropout(config.dropout))
+        self.reduce = nn.Sequential(nn.GELU(), Linear(2 * features, features), nn.Dropout(config.dropout))
         self.scale = nn.Parameter(torch.full((features,), 1e-5))
         self.feed_forward = ConvolvedFeedForward(features, config.dropout)
 
@@ -228,8 +229,8 @@ class RelativeAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(num_features)
-        self.qkv = nn.Linear(num_features, 3 * num_features)
-        self.out = nn.Linear(num_features, num_features)
+        self.qkv = Linear(num_features, 3 * num_features)
+        self.out = Linear(num_features, num_features)
         self.dropout = nn.Dropout(dropout)
         self.scale = nn.Parameter(torch.full((num_features,), 1e-5))
 
@@ -290,10 +291,10 @@ class ConvolvedFeedForward(nn.Module):
 
     def __init__(self, num_features: int, dropout: float) -> None:
         super().__init__()
-        self.expand = nn.Sequential(nn.LayerNorm(num_features), nn.Linear(num_features, 6 * num_features))
+        self.expand = nn.Sequential(nn.LayerNorm(num_features), Linear(num_features, 6 * num_features))
         self.conv = DepthwiseConv(6 * num_features, 3, bias=True)
         self.reduce = nn.Sequential(
-            nn.GLU(), nn.Dropout(dropout), nn.Linear(3 * num_features, num_features), nn.Dropout(dropout)
+            nn.GLU(), nn.Dropout(dropout), Linear(3 * num_features, num_features), nn.Dropout(dropout)
         )
         self.scale = nn.Parameter(torch.full((num_features,), 1e-5))
 
@@ -323,7 +324,7 @@ class Split(nn.Module):
         super().__init__()
         self.num_sources = num_sources
         width = num_features * num_sources
-        self.layers = nn.Sequential(nn.Linear(num_features, 4 * width), nn.GLU(), nn.Linear(2 * width, width))
+        self.layers = nn.Sequential(Linear(num_features, 4 * width), nn.GLU(), Linear(2 * width, width))
         self.norm = UtteranceNorm(num_features)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -338,13 +339,13 @@ class Fusion(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * num_features, num_features)
+        self.linear = Linear(2 * num_features, num_features)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
         """``[B*C, L, F]`` and ``[B*C, 2 L, F]`` to ``[B*C, 2 L, F]``."""
         to_below, to_skip = self.linear.weight.chunk(2, dim=1)
-        doubled = F.linear(below, to_below).unsqueeze(2)  # before the copy, at half the cost
-        joined = F.linear(skip, to_skip, self.linear.bias).unflatten(1, (-1, 2)) + doubled
+        doubled = linear(below, to_below).unsqueeze(2)  # before the copy, at half the cost
+        joined = linear(skip, to_skip, self.linear.bias).unflatten(1, (-1, 2)) + doubled
         return joined.flatten(1, 2)
 
 
@@ -356,7 +357,7 @@ class OutputHead(nn.Module):
         self.num_sources = config.num_sources
         features = config.num_features
         self.layers = nn.Sequential(
-            nn.Linear(features, 4 * features), nn.GLU(), nn.Linear(2 * features, config.num_filters)
+            Linear(features, 4 * features), nn.GLU(), Linear(2 * features, config.num_filters)
         )
         self.decoder = nn.ConvTranspose1d(
             config.num_filters, 1, config.kernel_size, config.hop_length, bias=False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.norms import TokenNormName, create_token_norm
+from polsess.models.layers.products import Linear
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
 from polsess.models.registry import register_model
 
@@ -59,7 +60,7 @@ class SegmentLSTM(nn.Module):
             config.num_filters, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.project = nn.Linear(directions * config.hidden_size, config.num_filters)
+        self.project = Linear(directions * config.hidden_size, config.num_filters)
         self.norm = create_token_norm(config.norm, config.num_filters, _EPS)
 
     def forward(self, segments: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -89,7 +90,7 @@ class MemoryLSTM(nn.Module):
         self.lstm = nn.LSTM(
             features, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
-        self.project = nn.Linear(features, features)
+        self.project = Linear(features, features)
         self.norm = create_token_norm(config.norm, features, _EPS)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.masks import MaskActivation, activate_masks
 from polsess.models.layers.norms import GlobalLayerNorm
+from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d
 from polsess.models.registry import register_model
 
 
@@ -117,13 +118,13 @@ class SuDoRMRF(FilterbankModel):
             padding=half,
         )
         self.norm = GlobalLayerNorm(filters)
-        self.bottleneck = nn.Conv1d(filters, hidden, 1)
+        self.bottleneck = PointwiseConv1d(filters, hidden)
         self.blocks = nn.Sequential(*[UConvBlock(config) for _ in range(config.num_blocks)])
         self.to_masks: FilterMixing | nn.Sequential
         if config.variant == "original":
             self.to_masks = FilterMixing(hidden, filters, config.num_sources)
         else:
-            self.to_masks = nn.Sequential(nn.PReLU(), nn.Conv1d(hidden, config.num_sources * filters, 1))
+            self.to_masks = nn.Sequential(nn.PReLU(), PointwiseConv1d(hidden, config.num_sources * filters))
         self.decoder: Decoder | JointDecoder
         if config.decoder == "joint":
             self.decoder = JointDecoder(config.num_sources, filters, config.kernel_size, half)
@@ -173,7 +174,7 @@ class UConvBlock(nn.Module):
                 GlobalLayerNorm(hidden), nn.PReLU(hidden if config.channel_slopes else 1)
             )
         else:
-            self.reduce = nn.Conv2d(channels, hidden, 1)
+            self.reduce = PointwiseConv2d(channels, hidden)
             self.output = nn.Sequential()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -194,7 +195,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv = PointwiseConv2d(in_channels, out_channels)
         self.norm = GlobalLayerNorm(out_channels)
         self.activation = activation
 
@@ -224,7 +225,7 @@ class FilterMixing(nn.Module):
 
     def __init__(self, hidden: int, num_filters: int, num_sources: int) -> None:
         super().__init__()
-        self.expand = nn.Conv1d(hidden, num_filters, 1) if hidden != num_filters else nn.Identity()
+        self.expand = PointwiseConv1d(hidden, num_filters) if hidden != num_filters else nn.Identity()
         self.weight = nn.Parameter(torch.empty(num_sources, num_filters + 1))
         self.bias = nn.Parameter(torch.empty(num_sources))
         bound = (num_filters + 1) ** -0.5  # as nn.Conv2d would draw them

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.positions import RotaryRates, rotate
+from polsess.models.layers.products import Linear
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model
@@ -169,8 +170,8 @@ class RotaryAttention(nn.Module):
         self.rotation = rotation
         self.num_heads = config.num_heads
         self.dropout = nn.Dropout(config.dropout)
-        self.to_qkv = nn.Linear(config.num_channels, 3 * config.attention_size, bias=False)
-        self.to_output = nn.Linear(config.attention_size, config.num_channels, bias=False)
+        self.to_qkv = Linear(config.num_channels, 3 * config.attention_size, bias=False)
+        self.to_output = Linear(config.attention_size, config.num_channels, bias=False)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """``[N, S, D]`` -> ``[N, S, D]``."""

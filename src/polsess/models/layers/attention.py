@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.positions import sinusoidal_positions
+from polsess.models.layers.products import Linear
 
 FeedForwardActivation = Literal["relu", "gelu"]
 """Activation between the two linear maps of a feed-forward network."""
@@ -35,8 +36,8 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.causal = causal
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model)
         nn.init.xavier_uniform_(self.qkv.weight)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
@@ -76,9 +77,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.expand = nn.Linear(d_model, d_ffn)
+        self.expand = Linear(d_model, d_ffn)
         self.dropout = nn.Dropout(dropout)
-        self.reduce = nn.Linear(d_ffn, d_model)
+        self.reduce = Linear(d_ffn, d_model)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, L, D]`` to ``[B, L, D]``."""

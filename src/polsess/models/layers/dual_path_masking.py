@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from polsess.models.layers.dual_path import (
     Chunking,
@@ -25,6 +24,7 @@ from polsess.models.layers.dual_path import (
 )
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.norms import TokenNormName, create_norm, create_token_norm
+from polsess.models.layers.products import Linear, linear
 
 
 class DualPathConfig(FilterbankConfig):
@@ -83,12 +83,12 @@ class DualPathMasking(FilterbankModel):
         filters, features = config.num_filters, config.d_model
         self.encoder = config.create_encoder("relu")
         self.norm = create_norm(config.norm, filters)
-        self.bottleneck = nn.Linear(filters, features, bias=False)
+        self.bottleneck = Linear(filters, features, bias=False)
         self.blocks = nn.ModuleList(self.create_block(config) for _ in range(config.num_blocks))
         self.activation = nn.PReLU()
-        self.to_sources = nn.Linear(features, config.num_sources * features)
-        self.gated_output = nn.Linear(features, 2 * features)
-        self.to_mask = nn.Linear(features, filters, bias=False)
+        self.to_sources = Linear(features, config.num_sources * features)
+        self.gated_output = Linear(features, 2 * features)
+        self.to_mask = Linear(features, filters, bias=False)
         self.decoder = config.create_decoder()
 
     @staticmethod
@@ -114,7 +114,7 @@ class DualPathMasking(FilterbankModel):
     def _mask(self, frames: Tensor, encoded: Tensor) -> Tensor:
         """Masked features ``[B, C, N, L]`` from ``[B, L, D]`` and ``[B, N, L]``."""
         # Published networks map before the overlap-add, which sums two chunks and so adds the bias twice.
-        sources = F.linear(frames, self.to_sources.weight, 2.0 * self.to_sources.bias)
+        sources = linear(frames, self.to_sources.weight, 2.0 * self.to_sources.bias)
         sources = sources.unflatten(-1, (self.output_sources, -1))  # [B, L, C, D]
         output, gate = self.gated_output(sources).chunk(2, dim=-1)
         masks = self.to_mask(output.tanh() * gate.sigmoid()).relu()  # [B, L, C, N]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from polsess.models.layers.causal_conv import causal_conv
 from polsess.models.layers.norms import without_decay
+from polsess.models.layers.products import Linear, linear
 from polsess.models.layers.selective_scan import selective_scan
 
 _BLOCK_TOKENS = 1 << 13  # positions of sequences that inference works on at once on a CPU
@@ -64,8 +64,8 @@ class SelectiveSSM(nn.Module):
         super().__init__()
         channels, rank, states = sizes.num_channels, sizes.step_rank, sizes.num_states
         self.conv1d = nn.Conv1d(channels, channels, sizes.conv_kernel_size, groups=channels)
-        self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
-        self.dt_proj = nn.Linear(rank, channels)
+        self.x_proj = Linear(channels, rank + 2 * states, bias=False)
+        self.dt_proj = Linear(rank, channels)
         self.A_log = without_decay(nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1)))
         self.D = nn.Parameter(torch.ones(channels))
         self._reset_steps(rank)
@@ -82,7 +82,7 @@ class SelectiveSSM(nn.Module):
         rank, states = self.dt_proj.in_features, self.A_log.shape[1]
         u = causal_conv(x, self.conv1d.weight, self.conv1d.bias, reverse=reverse)
         steps, b, c = self.x_proj(u).split((rank, states, states), dim=-1)
-        delta = F.linear(steps, self.dt_proj.weight)
+        delta = linear(steps, self.dt_proj.weight)
         rates = -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp()
         return selective_scan(
             u,
@@ -109,8 +109,8 @@ class Mamba(SelectiveSSM):
     def __init__(self, sizes: MambaSizes, reverse: bool = False) -> None:
         super().__init__(sizes)
         self.reverse = reverse
-        self.in_proj = nn.Linear(sizes.num_features, 2 * sizes.num_channels, bias=False)
-        self.out_proj = nn.Linear(sizes.num_channels, sizes.num_features, bias=False)
+        self.in_proj = Linear(sizes.num_features, 2 * sizes.num_channels, bias=False)
+        self.out_proj = Linear(sizes.num_channels, sizes.num_features, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, L, M]`` to ``[B, L, M]``."""
@@ -127,10 +127,10 @@ class BidirectionalMamba(nn.Module):
 
     def __init__(self, sizes: MambaSizes) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(sizes.num_features, 2 * sizes.num_channels, bias=False)
+        self.in_proj = Linear(sizes.num_features, 2 * sizes.num_channels, bias=False)
         self.forward_ssm = SelectiveSSM(sizes)
         self.backward_ssm = SelectiveSSM(sizes)
-        self.out_proj = nn.Linear(sizes.num_channels, sizes.num_features, bias=False)
+        self.out_proj = Linear(sizes.num_channels, sizes.num_features, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, L, M]`` to ``[B, L, M]``."""

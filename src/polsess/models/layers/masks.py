@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.products import Linear, linear
 
 MaskActivation = Literal[
     "linear", "relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "filter_softmax",
@@ -85,10 +86,10 @@ class ChunkMasks(nn.Module):
         self.mask_activation: MaskActivation = activation
         self.average = average
         self.activation = nn.PReLU()
-        self.to_sources = nn.Linear(num_channels, num_sources * source_channels)
-        self.gated_output = nn.Linear(source_channels, 2 * source_channels)
+        self.to_sources = Linear(num_channels, num_sources * source_channels)
+        self.gated_output = Linear(source_channels, 2 * source_channels)
         self.to_masks = (
-            nn.Linear(source_channels, num_filters, bias=False) if num_filters is not None else nn.Identity()
+            Linear(source_channels, num_filters, bias=False) if num_filters is not None else nn.Identity()
         )
 
     def forward(self, chunks: Tensor, chunking: Chunking) -> Tensor:
@@ -105,7 +106,7 @@ class ChunkMasks(nn.Module):
         # as often as a frame has chunks.
         frames = chunking.overlap_add(self.activation(chunks))  # [B, L, H]
         overlaps = chunking.overlap_add(chunks.new_ones(1, *chunks.shape[1:3], 1))  # [1, L, 1]
-        sources = F.linear(frames, self.to_sources.weight) + overlaps * self.to_sources.bias
+        sources = linear(frames, self.to_sources.weight) + overlaps * self.to_sources.bias
         if self.average:
             sources = sources * (chunking.hop_size / chunking.chunk_size)
         sources = sources.unflatten(-1, (-1, self.gated_output.in_features))  # [B, L, C, E]

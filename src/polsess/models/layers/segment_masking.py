@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankMasking
 from polsess.models.layers.masks import activate_masks
+from polsess.models.layers.products import Linear
 
 
 class SegmentMaskingConfig(FilterbankConfig):
@@ -44,7 +45,7 @@ class SegmentMaskingModel(FilterbankMasking):
         filters = config.num_filters
         self.encoder = config.create_encoder("relu")
         self.activation = nn.PReLU()
-        self.to_masks = nn.Linear(filters, config.num_sources * filters)
+        self.to_masks = Linear(filters, config.num_sources * filters)
         self.decoder = config.create_decoder()
 
     @property

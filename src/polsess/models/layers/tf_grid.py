@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.norms import without_decay
+from polsess.models.layers.products import Linear
 
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
 _ATTENTION_ELEMENTS = 2**25
@@ -53,7 +54,7 @@ class GridPath(nn.Module):
         self.stride = stride
         self.norm = nn.LayerNorm(num_channels, eps=eps)
         self.sequence = sequence
-        self.projection = nn.Linear(out_features, window_size * num_channels, bias=bias_per_step)
+        self.projection = Linear(out_features, window_size * num_channels, bias=bias_per_step)
         self.bias = None if bias_per_step else nn.Parameter(torch.zeros(num_channels))
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class HeadFeatures(nn.Module):
         self, num_channels: int, num_bins: int, num_heads: int, head_channels: int, eps: float
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(num_channels, num_heads * head_channels)
+        self.linear = Linear(num_channels, num_heads * head_channels)
         self.slope = nn.Parameter(torch.full((num_heads,), 0.25))
         self.weight = without_decay(nn.Parameter(torch.ones(num_heads, num_bins, head_channels)))
         self.bias = without_decay(nn.Parameter(torch.zeros(num_heads, num_bins, head_channels)))
@@ -138,7 +139,7 @@ class FrameAttention(nn.Module):
         self.query = HeadFeatures(num_channels, num_bins, num_heads, qk_channels, eps)
         self.key = HeadFeatures(num_channels, num_bins, num_heads, qk_channels, eps)
         self.value = HeadFeatures(num_channels, num_bins, num_heads, num_channels // num_heads, eps)
-        self.linear = nn.Linear(num_channels, num_channels)
+        self.linear = Linear(num_channels, num_channels)
         self.activation = nn.PReLU()
         self.norm = nn.LayerNorm((num_bins, num_channels), eps=eps)
         for parameter in self.norm.parameters():

@@ -1,0 +1,281 @@
+"""Dense products by the faster of two libraries: MKL, PyTorch's choice, or oneDNN where MKL falls behind.
+
+MKL runs its AVX2 code on every AMD processor, also on one with AVX-512, where oneDNN is about twice as fast.
+PyTorch reaches oneDNN for float32 only through the operator of its compiler's frozen graphs, which has no
+gradient and a private name. So it is called here alone: for products that are large enough, outside autocast,
+compilation and tracing, after a short trial that compares both libraries. Elsewhere the plain call runs.
+``POLSESS_PRODUCTS=plain`` switches it off.
+
+Shapes: B batch, M and N rows, K features that are summed over, L steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from polsess.machine import processor_vendor
+
+_LEAST_MACS, _LEAST_SIDE = 1 << 21, 32
+"""Smaller and thinner products are not faster."""
+_TRIAL_ROUNDS = 5
+_LARGEST_ERROR = 1e-5
+
+
+@dataclass(frozen=True)
+class Products:
+    """The library of large float32 products on this processor.
+
+    Attributes:
+        library: ``oneDNN``, or ``MKL`` for PyTorch's own choice.
+        gain: How many times as fast as MKL it was in the trial; 1 for MKL.
+        reason: Why it is MKL; empty for oneDNN.
+    """
+
+    library: str
+    gain: float = 1.0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        about = self.reason or f"{self.gain:.1f} times as fast as MKL"
+        return f"{self.library} ({about})"
+
+
+def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply by a weight as ``torch.nn.functional.linear``.
+
+    Args:
+        features: ``[..., K]``.
+        weight: ``[N, K]``.
+        bias: ``[N]``.
+
+    Returns:
+        ``[..., N]``.
+    """
+    large = _is_large(features.numel() // weight.shape[1], *weight.shape)
+    if not large or not _may_use_onednn(features, weight):
+        return F.linear(features, weight, bias)
+    if torch.is_grad_enabled():
+        product: Tensor = _Linear.apply(features, weight, bias)  # type: ignore[no-untyped-call]
+        return product
+    return _rows_by_rows(features.flatten(0, -2), weight, bias).view(*features.shape[:-1], len(weight))
+
+
+def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with a kernel of one step, channels first.
+
+    Args:
+        features: ``[B, K, ...]``.
+        weight: ``[N, K, 1]`` for one dimension of steps, ``[N, K, 1, 1]`` for two.
+        bias: ``[N]``.
+
+    Returns:
+        ``[B, N, ...]``.
+    """
+    num_frames = features[0, 0].numel()
+    large = _is_large(num_frames, *weight.shape[:2]) and features.is_contiguous()
+    if not large or not _may_use_onednn(features, weight):
+        return (F.conv1d if features.ndim == 3 else F.conv2d)(features, weight, bias)
+    frames, matrix = features.flatten(2), weight.flatten(1)
+    if torch.is_grad_enabled():
+        product: Tensor = _PointwiseConv.apply(frames, matrix)  # type: ignore[no-untyped-call]
+        output = product if bias is None else product + bias.unsqueeze(-1)
+    else:
+        output = _matrix_by_frames(matrix, frames)
+        output = output if bias is None else output.add_(bias.unsqueeze(-1))
+    return output.unflatten(-1, features.shape[2:])
+
+
+def matmul(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply batches of matrices as ``first @ second``, without broadcasting.
+
+    Args:
+        first: ``[..., M, K]``.
+        second: ``[..., K, N]``.
+
+    Returns:
+        ``[..., M, N]``.
+    """
+    large = _is_large(*first.shape[-2:], second.shape[-1])
+    if not large or torch.is_grad_enabled() or not _may_use_onednn(first, second):
+        return first @ second
+    pairs = zip(first.flatten(0, -3), second.flatten(0, -3), strict=True) if first.ndim > 2 else None
+    if pairs is None:
+        return _rows_by_rows(first, second.mT)
+    products = [_rows_by_rows(one, other.mT) for one, other in pairs]
+    return torch.stack(products).view(*first.shape[:-1], second.shape[-1])
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear`` with the faster product."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+class PointwiseConv1d(nn.Conv1d):
+    """``torch.nn.Conv1d`` of kernel size 1 with the faster product.
+
+    Args:
+        in_channels: K.
+        out_channels: N.
+        bias: Whether a bias is added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return pointwise_conv(input, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` of kernel size 1 with the faster product.
+
+    Args:
+        in_channels: K.
+        out_channels: N.
+        bias: Whether a bias is added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return pointwise_conv(input, self.weight, self.bias)
+
+
+@functools.cache
+def choose_products() -> Products:
+    """Choose the library, once in a process: by the processor, then by a trial of some milliseconds."""
+    if os.environ.get("POLSESS_PRODUCTS") == "plain":
+        return Products("MKL", reason="POLSESS_PRODUCTS=plain")
+    if processor_vendor() != "AMD" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return Products("MKL", reason="no AMD processor with AVX-512")
+    return _try_onednn()
+
+
+def _try_onednn() -> Products:
+    generator = torch.Generator().manual_seed(0)
+    features, weight = (torch.randn(size, generator=generator) for size in ((512, 256), (192, 256)))
+    try:
+        with torch.inference_mode():
+            expected, found = F.linear(features, weight), _rows_by_rows(features, weight)
+            if not bool((found - expected).norm() <= _LARGEST_ERROR * expected.norm()):
+                return Products("MKL", reason="oneDNN gives other numbers")
+            plain, fast = (
+                min(_seconds(product, features, weight) for _ in range(_TRIAL_ROUNDS))
+                for product in (F.linear, _rows_by_rows)
+            )
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+        return Products("MKL", reason=f"oneDNN's product is not available: {str(error).splitlines()[0]}")
+    if fast >= plain:
+        return Products("MKL", reason="oneDNN is not faster here")
+    return Products("oneDNN", plain / fast)
+
+
+def _seconds(product: Callable[[Tensor, Tensor], Tensor], features: Tensor, weight: Tensor) -> float:
+    start = time.perf_counter()
+    product(features, weight)
+    return time.perf_counter() - start
+
+
+def _is_large(rows: int, *sides: int) -> bool:
+    return min(sides) >= _LEAST_SIDE and rows * math.prod(sides) >= _LEAST_MACS
+
+
+def _may_use_onednn(*operands: Tensor) -> bool:
+    """Whether these are plain float32 tensors on the CPU, in code that simply runs."""
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.is_autocast_enabled("cpu"):
+        return False
+    plain = all(
+        type(each) in (Tensor, nn.Parameter) and each.dtype == torch.float32 and each.device.type == "cpu"
+        for each in operands
+    )
+    return plain and choose_products().library == "oneDNN"
+
+
+def _rows_by_rows(first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``[M, K]`` and ``[N, K]`` to ``first @ second.T + bias``, ``[M, N]``, by oneDNN.
+
+    Other layouts than a matrix or a transposed one are copied: the operator may take a reference
+    implementation for them, which is hundreds of times slower.
+    """
+    operator: Any = torch.ops.mkldnn._linear_pointwise
+    product: Tensor = operator(_dense(first), _dense(second), bias, "none", [], "")
+    return product
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    return matrix if matrix.is_contiguous() or matrix.mT.is_contiguous() else matrix.contiguous()
+
+
+def _matrix_by_frames(matrix: Tensor, frames: Tensor) -> Tensor:
+    """``[N, K]`` and ``[B, K, L]`` to ``[B, N, L]``."""
+    if len(frames) == 1:
+        return _rows_by_rows(matrix, frames[0].mT).unsqueeze(0)
+    return torch.stack([_rows_by_rows(matrix, each.mT) for each in frames])
+
+
+def _weight_gradient(gradient: Tensor, features: Tensor) -> Tensor:
+    """``[M, N]`` and ``[M, K]`` to ``gradient.T @ features``; fewer rows on the left are faster."""
+    if gradient.shape[1] > features.shape[1]:
+        return _rows_by_rows(features.mT, gradient.mT).mT
+    return _rows_by_rows(gradient.mT, features.mT)
+
+
+class _Linear(torch.autograd.Function):
+    """``linear`` with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        product = _rows_by_rows(features.flatten(0, -2), weight, bias)
+        return product.view(*features.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)
+        of_features = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_features = _rows_by_rows(rows, weight.mT).view(features.shape)
+        if ctx.needs_input_grad[1]:
+            of_weight = _weight_gradient(rows, features.flatten(0, -2))
+        if ctx.needs_input_grad[2]:
+            of_bias = rows.sum(0)
+        return of_features, of_weight, of_bias
+
+
+class _PointwiseConv(torch.autograd.Function):
+    """``[B, K, L]`` and ``[N, K]`` to ``[B, N, L]``, with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(frames, matrix)
+        return _matrix_by_frames(matrix, frames)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        frames, matrix = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_frames = of_matrix = None
+        if ctx.needs_input_grad[0]:
+            of_frames = _matrix_by_frames(matrix.mT, gradient)
+        if ctx.needs_input_grad[1]:
+            pairs = zip(gradient, frames, strict=True)
+            of_matrix = torch.stack([_rows_by_rows(rows, each) for rows, each in pairs]).sum(0)
+        return of_frames, of_matrix

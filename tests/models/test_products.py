@@ -1,0 +1,167 @@
+"""The faster products against the plain ones: numbers, gradients, and when the plain call runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.layers import products
+from polsess.models.layers.products import (
+    Linear,
+    PointwiseConv1d,
+    PointwiseConv2d,
+    Products,
+    choose_products,
+    linear,
+    matmul,
+    pointwise_conv,
+)
+
+needs_operator = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="needs PyTorch with oneDNN"
+)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """oneDNN for products of every size, on any processor; counts its calls."""
+    counted: list[int] = []
+    original = products._rows_by_rows
+
+    def rows_by_rows(*operands: Tensor | None) -> Tensor:
+        counted.append(1)
+        return original(*operands)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(products, "choose_products", lambda: Products("oneDNN", 2.0))
+    monkeypatch.setattr(products, "_LEAST_MACS", 0)
+    monkeypatch.setattr(products, "_LEAST_SIDE", 0)
+    monkeypatch.setattr(products, "_rows_by_rows", rows_by_rows)
+    return counted
+
+
+def random(*size: int, requires_grad: bool = False) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(sum(size))).requires_grad_(requires_grad)
+
+
+def assert_equal(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+WEIGHTS = {
+    "contiguous": random(24, 16),
+    "transposed": random(16, 24).mT,
+    "part": random(24, 40)[:, 8:24],
+    "square": random(16, 16).mT,
+}
+
+
+@needs_operator
+@pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize(
+    "features", [random(30, 16), random(2, 5, 16), random(2, 16, 5).mT, random(30, 20)[:, :16]]
+)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear_gives_the_same_numbers_and_gradients(
+    calls: list[int], features: Tensor, weight: Tensor, with_bias: bool
+) -> None:
+    bias = random(len(weight)) if with_bias else None
+    with torch.no_grad():
+        assert_equal(linear(features, weight, bias), F.linear(features, weight, bias))
+    assert len(calls) == 1
+    leaves = [each.clone().requires_grad_() for each in (features, weight, *([] if bias is None else [bias]))]
+    (linear(*leaves).square() / 2).sum().backward()
+    gradients = [each.grad for each in leaves]
+    assert len(calls) == 4
+    expected = torch.autograd.grad((F.linear(*leaves).square() / 2).sum(), leaves)
+    for found, right in zip(gradients, expected, strict=True):
+        assert found is not None
+        assert_equal(found, right)
+
+
+@needs_operator
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("convolve", "size"), [(F.conv1d, (20,)), (F.conv2d, (4, 5))])
+def test_a_pointwise_convolution_gives_the_same_numbers_and_gradients(
+    calls: list[int], batch: int, convolve: Callable[..., Tensor], size: tuple[int, ...]
+) -> None:
+    features = random(batch, 16, *size, requires_grad=True)
+    weight, bias = random(24, 16, *(1 for _ in size), requires_grad=True), random(24, requires_grad=True)
+    with torch.no_grad():
+        assert_equal(pointwise_conv(features, weight), convolve(features, weight))
+        assert_equal(pointwise_conv(features, weight, bias), convolve(features, weight, bias))
+    assert calls
+    leaves = (features, weight, bias)
+    found = torch.autograd.grad(pointwise_conv(*leaves).square().sum(), leaves)
+    expected = torch.autograd.grad(convolve(*leaves).square().sum(), leaves)
+    for gradient, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-3)
+
+
+@needs_operator
+def test_batches_of_matrices_give_the_same_numbers(calls: list[int]) -> None:
+    first, second = random(2, 3, 6, 8), random(2, 3, 8, 10)
+    with torch.no_grad():
+        assert_equal(matmul(first, second), first @ second)
+        assert_equal(matmul(second.mT, first.mT), second.mT @ first.mT)
+        assert_equal(matmul(first[0, 0], second[0, 0]), first[0, 0] @ second[0, 0])
+    assert len(calls) == 13
+    assert matmul(first.requires_grad_(), second).requires_grad
+    assert len(calls) == 13
+
+
+@needs_operator
+@pytest.mark.parametrize(
+    "features", [random(2, 5, 16).double(), random(2, 5, 16).bfloat16(), torch.empty(2, 5, 16, device="meta")]
+)
+def test_the_plain_call_runs_for_other_tensors(calls: list[int], features: Tensor) -> None:
+    layer = nn.Linear(16, 24).to(features)
+    assert linear(features, layer.weight, layer.bias).dtype == features.dtype
+    assert not calls
+
+
+@needs_operator
+def test_the_plain_call_runs_under_autocast_and_in_traced_code(calls: list[int]) -> None:
+    layer, features = Linear(16, 24), random(2, 5, 16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(features).dtype == torch.bfloat16
+    torch.export.export(layer, (features,))
+    assert not calls
+
+
+def test_layers_have_the_parameters_of_pytorchs() -> None:
+    pairs: list[tuple[Any, Any]] = [
+        (Linear(4, 6, bias=False), nn.Linear(4, 6, bias=False)),
+        (PointwiseConv1d(4, 6), nn.Conv1d(4, 6, 1)),
+        (PointwiseConv2d(4, 6), nn.Conv2d(4, 6, 1)),
+    ]
+    for own, other in pairs:
+        own.load_state_dict(other.state_dict())
+        features = random(2, 4, *(5 for _ in range(own.weight.ndim - 2)))
+        assert torch.equal(own(features), other(features))
+
+
+def test_the_choice_can_be_switched_off_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose_products.cache_clear()
+    monkeypatch.setenv("POLSESS_PRODUCTS", "plain")
+    assert choose_products() == Products("MKL", 1.0, "POLSESS_PRODUCTS=plain")
+    choose_products.cache_clear()
+    monkeypatch.delenv("POLSESS_PRODUCTS")
+    monkeypatch.setattr(products, "processor_vendor", lambda: "Intel")
+    assert choose_products().library == "MKL"
+    choose_products.cache_clear()
+
+
+def test_an_operator_that_is_wrong_or_missing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_rows_by_rows", lambda first, second: first @ second.mT * 1.001)
+    assert products._try_onednn().reason == "oneDNN gives other numbers"
+
+    def missing(*_: Tensor) -> Tensor:
+        raise AttributeError("no such operator\nlong text")
+
+    monkeypatch.setattr(products, "_rows_by_rows", missing)
+    assert products._try_onednn().reason == "oneDNN's product is not available: no such operator"
