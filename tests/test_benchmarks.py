@@ -1,4 +1,4 @@
-"""The scripts that measure."""
+"""The scripts in benchmarks/."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Comparison:
             )
 
     def _measure(self, sides: dict[str, Worker], case: Case, rest: dict[str, int | None]) -> None:
-        """Rounds of ours, theirs, theirs, ours, as many as fit; the first passes count only if long."""
+        """Measure rounds of ours, theirs, theirs, ours, as many as fit into the budget."""
         expected = [
             expected_seconds(case, _of_mode(timings, case)) or 0.0 for timings in self.timings.values()
         ]

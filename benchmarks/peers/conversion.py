@@ -1,4 +1,4 @@
-"""From a peer's network to ours with the same weights, through the converters of checkpoints."""
+"""Our models with the weights of a peer's network, by the converters of checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polsess.models import SeparationModel, parse_model_config
 
 
 def convert(name: str, state: Mapping[str, Tensor]) -> SeparationModel:
-    """Our model with a peer's weights.
+    """Return our model with a peer's weights.
 
     Args:
         name: A key of ``PEERS``.
@@ -32,7 +32,7 @@ def convert(name: str, state: Mapping[str, Tensor]) -> SeparationModel:
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as the readers of checkpoints find them in files."""
+    """Return arguments in the form that the readers of checkpoints find in files."""
     return {
         key: Instance(value.class_path, _plain(value.arguments)) if isinstance(value, Part) else value
         for key, value in arguments.items()

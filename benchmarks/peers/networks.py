@@ -1,4 +1,4 @@
-"""The networks of other toolkits, as these publish them: which classes, with which arguments.
+"""The published networks of other toolkits: their classes and arguments.
 
 Needs torch and the standard library only. The classes are imported one by one: the packages' own
 ``__init__`` load torchaudio and more that no network needs, and that often does not load beside a CPU torch.
@@ -44,9 +44,9 @@ class Peer:
     """A published network.
 
     Attributes:
-        toolkit: Whose it is.
-        model_type: The architecture here.
-        converter: Under which name its weights are converted.
+        toolkit: Name of the toolkit.
+        model_type: Name of the architecture in this library.
+        converter: Name of the converter of its weights.
         parts: One class, or an encoder, a mask network and a decoder.
         about: Which published configuration it is.
     """
@@ -176,11 +176,11 @@ PEERS = {
         "sudormrf", "sudormrf.SuDORMRFImprovedNet", "`SuDORMRFImprovedNet`, defaults"
     ),
 }
-"""By the name that a user writes: architecture and toolkit."""
+"""Networks by architecture and toolkit."""
 
 
 def build_network(peer: Peer) -> nn.Module:
-    """The toolkit's own network with fresh weights."""
+    """Create the toolkit's own network with fresh weights."""
     prepare_imports(peer.toolkit)
     torch.manual_seed(0)
     parts = {name: _build(part) for name, part in peer.parts.items()}

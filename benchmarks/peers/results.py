@@ -96,10 +96,10 @@ class Ratio:
 
 
 def ratios(peer: PeerResult, settings: Settings) -> list[Ratio]:
-    """Of every mode and length that was measured; none for a peer that was refused."""
+    """Return the ratios of every mode and length; none for a peer that was refused."""
     if peer.refused:
         return []
-    # CPU seconds of one thread are less disturbed by what else the machine does.
+    # CPU seconds of one thread are disturbed less by other programs.
     clock = "cpu" if settings.device == "cpu" and settings.threads == 1 else "wall"
     measured = dict.fromkeys((timing.mode, timing.seconds) for timing in peer.ours)
     return [_ratio(peer, mode, seconds, clock) for mode, seconds in measured]
@@ -152,7 +152,7 @@ def render(result: PeersResult) -> str:
 
 
 def peers_table(result: PeersResult) -> Table:
-    """How many times as fast as the peer."""
+    """Ratios of time and memory to the peers."""
     header = (
         "network",
         "what",
@@ -182,7 +182,7 @@ def peers_table(result: PeersResult) -> Table:
 
 
 def agreement_table(result: PeersResult) -> Table:
-    """How equal the outputs are; a network that is not has no ratio."""
+    """Differences of the outputs; a network beyond the limit has no ratio."""
     header = ("network", "largest error", "relative error", "SI-SNR dB of ours re theirs", "verdict")
     rows = []
     for peer in result.peers:

@@ -1,7 +1,7 @@
 """A memory allocator setting for long CPU inference: keep large blocks instead of returning each one.
 
-glibc maps every large tensor afresh and unmaps it when it is freed, so that a network on a long recording
-spends most of its time in page faults. Freed blocks kept in the heap made 30 s of audio 1.8 to 3.4 times
+glibc maps every large tensor afresh and unmaps it when it is freed, so a network on a long recording
+spends most of its time in page faults. Keeping freed blocks in the heap made 30 s of audio 1.8 to 3.4 times
 faster for three published networks; the memory peak changed by -3 % to +26 %.
 """
 

@@ -1,4 +1,4 @@
-"""Other toolkits: equal outputs first, then passes in turn."""
+"""Comparison with other toolkits: equal outputs first, then alternating passes."""
 
 from __future__ import annotations
 

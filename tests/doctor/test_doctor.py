@@ -1,4 +1,4 @@
-"""Advice for machines of every kind, from facts that are made up here, and once from this one."""
+"""Advice from made-up facts of many machines, and from the facts of this one."""
 
 from __future__ import annotations
 

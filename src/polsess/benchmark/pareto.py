@@ -13,8 +13,8 @@ from polsess.dependencies import require
 from polsess.files import atomic_path
 from polsess.overview import Score, published_scores
 
-_FIXED, _DYNAMIC, _UNTOLD = "fixed mixtures", "dynamic mixing", "mixing not stated"
-_MARKERS = {_FIXED: ("o", True), _DYNAMIC: ("o", False), _UNTOLD: ("s", False)}
+_FIXED, _DYNAMIC, _UNSTATED = "fixed mixtures", "dynamic mixing", "mixing not stated"
+_MARKERS = {_FIXED: ("o", True), _DYNAMIC: ("o", False), _UNSTATED: ("s", False)}
 _COLOUR, _FRONT = "#0b6e99", "0.75"
 
 
@@ -37,7 +37,7 @@ def draw_pareto(result: Result, target: Path) -> bool:
         target: The picture, e.g. a .png or .svg.
 
     Returns:
-        Whether there was anything to draw.
+        Whether a score was known and the picture drawn.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
@@ -74,7 +74,7 @@ def draw_pareto(result: Result, target: Path) -> bool:
 
 
 def points(models: Sequence[ModelResult], cost: Callable[[ModelResult], float | None]) -> list[Point]:
-    """A point per published score whose configuration is the one that was measured."""
+    """Return a point per published score of a configuration that was measured."""
     return [
         Point(model.name, value, score.value, _training(score), score.metric != "SI-SNRi")
         for model in models
@@ -84,7 +84,7 @@ def points(models: Sequence[ModelResult], cost: Callable[[ModelResult], float | 
 
 
 def pareto_front(chosen: Sequence[Point]) -> list[Point]:
-    """Those that no cheaper point equals or beats, by cost."""
+    """Return the points that no cheaper point equals or exceeds, by cost."""
     front: list[Point] = []
     for point in sorted(chosen, key=lambda each: (each.cost, -each.decibels)):
         if not front or point.decibels > front[-1].decibels:
@@ -140,13 +140,13 @@ def _draw_panel(axes: Any, title: str, chosen: Sequence[Point]) -> None:
 
 
 def _hides(other: Point, point: Point) -> bool:
-    """Whether a label above ``point`` would meet the one of a point that is a little higher."""
+    """Return whether a label above ``point`` would overlap that of a point that is a little higher."""
     near = 0.8 < other.cost / point.cost < 1.25
     return near and other.name != point.name and 0 <= other.decibels - point.decibels < 0.5
 
 
 def _common_length(result: Result) -> float:
-    """The length that most models were measured at, of these the one nearest to 4 s."""
+    """Return the length at which most models were measured; of several, the nearest to 4 s."""
     counts = {
         seconds: sum(seconds in costs(model, "inference") for model in result.models)
         for seconds in result.settings.seconds
@@ -165,4 +165,4 @@ def _memory(model: ModelResult, length: float) -> float | None:
 
 
 def _training(score: Score) -> str:
-    return {True: _DYNAMIC, False: _FIXED, None: _UNTOLD}[score.dynamic_mixing]
+    return {True: _DYNAMIC, False: _FIXED, None: _UNSTATED}[score.dynamic_mixing]

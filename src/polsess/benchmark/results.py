@@ -1,4 +1,4 @@
-"""The result file: every single observation with the conditions under which it was made.
+"""The result file: every observation with the conditions under which it was made.
 
 Medians, ratios and tables are computed from it when they are shown; nothing in it is a summary.
 """
@@ -19,7 +19,7 @@ SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 class Settings(Schema):
-    """What is measured and how long that may take."""
+    """Lengths, modes and limits of a run."""
 
     seconds: tuple[float, ...] = (1.0, 4.0, 30.0)
     """Lengths of the mixtures of inference, ascending."""
@@ -28,9 +28,9 @@ class Settings(Schema):
     training_batch: int = Field(default=1, ge=1)
     modes: tuple[Mode, ...] = ("inference", "training")
     rounds: int = Field(default=3, ge=1)
-    """How often every model is visited, all in turn."""
+    """Number of rounds; each visits every model."""
     budget_seconds: float = Field(default=120.0, gt=0)
-    """What the passes of a model may take in all rounds; what does not fit is recorded as left out."""
+    """Time limit for the passes of a model in all rounds; a case beyond it is recorded as left out."""
     threads: int = Field(default=1, ge=1)
     device: str = "cpu"
     allocator: Literal["tuned", "default"] = "tuned"
@@ -38,7 +38,7 @@ class Settings(Schema):
 
 
 class Conditions(Schema):
-    """Where and when something was measured.
+    """Machine, software and load of a run.
 
     ``load_before`` and ``load_after`` are the load averages over a minute; None where there are none.
     """
@@ -77,7 +77,7 @@ class Timing(Schema):
 
 
 class Skip(Schema):
-    """Something that was not measured, and why."""
+    """A case that was not measured, and the reason."""
 
     mode: Mode
     seconds: float
@@ -85,7 +85,7 @@ class Skip(Schema):
 
 
 class Facts(Schema):
-    """What is known of a model without a clock; MACs are per second of audio at its own sample rate."""
+    """Facts of a model besides times; MACs are per second of audio at its own sample rate."""
 
     model_type: str
     parameters: int
@@ -159,7 +159,7 @@ def write_result(result: Schema, path: Path) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Times to five digits: a stored file stays small and readable."""
+    """Round to five digits, so that a stored file stays small and readable."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):

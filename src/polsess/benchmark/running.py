@@ -1,4 +1,4 @@
-"""The benchmark of models: all in turn, round after round, every visit in fresh processes."""
+"""The benchmark of models: every round visits all of them, each in fresh processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Variant:
 def parse_variants(
     names: Sequence[str], preset: str | None = None, sources: Sequence[str] = ()
 ) -> list[Variant]:
-    """What to measure.
+    """Return the models that the names and sources mean.
 
     Args:
         names: ``MODEL`` or ``MODEL:PRESET``; with none of these and no sources, every registered model.
@@ -66,7 +66,7 @@ def _from_registry(name: str, preset: str | None) -> Variant:
 def run_models(
     variants: Sequence[Variant], settings: Settings, journal: Journal, progress: Progress
 ) -> Result:
-    """Measure what the journal does not hold yet, and put everything together."""
+    """Measure the visits that the journal lacks, and collect all of them."""
     done = {(visit.round, visit.name) for variant in variants for visit in journal.visits(variant.name)}
     steps = interleave([variant.name for variant in variants], settings.rounds)
     by_name = {variant.name: variant for variant in variants}
@@ -94,14 +94,14 @@ def benchmark_models(
     *,
     overwrite: bool = False,
 ) -> Result:
-    """Measure models, or go on where an interrupted run stopped, and write the files of ``outputs``.
+    """Measure models, or continue an interrupted run, and write the result files.
 
     Args:
-        variants: What to measure.
-        settings: How.
-        folder: Receives the files.
-        progress: Told of every step.
-        overwrite: Forget what the folder holds of another run.
+        variants: Models to measure.
+        settings: Lengths, modes and limits.
+        folder: Folder that receives the files.
+        progress: Receives every step.
+        overwrite: Whether to remove another run from the folder.
     """
     plan = Plan(settings=settings, names=tuple(variant.name for variant in variants))
     journal = Journal(plan, folder, overwrite=overwrite)
@@ -111,12 +111,12 @@ def benchmark_models(
 
 
 def interleave(names: Sequence[str], rounds: int) -> list[tuple[int, str]]:
-    """Round and name of every visit: A, B, A, B, so that a slow minute of the machine hits all alike."""
+    """Return round and name of every visit: A, B, A, B, so that a slow minute affects all models."""
     return [(number, name) for number in range(1, rounds + 1) for name in names]
 
 
 def _prepare(variant: Variant, folder: Path, settings: Settings, journal: Journal) -> Preparation:
-    """Write the weights where the visits load them from; a process of its own, for a model may fail."""
+    """Write the weights for the visits, in a process of its own, since a model may fail."""
     known = journal.preparation(variant.name)
     if folder.exists() and known:
         return known
@@ -153,6 +153,6 @@ def _collect(variant: Variant, journal: Journal) -> ModelResult:
 
 
 def _last_skips(visits: Sequence[Visit]) -> list[Skip]:
-    """The last reason for every case."""
+    """Return the last reason for every case."""
     last = {(skip.mode, skip.seconds): skip for visit in visits for skip in visit.skips}
     return list(last.values())

@@ -21,7 +21,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles, interpolated.
+    """Return median and quartiles, interpolated.
 
     Raises:
         ValueError: If there are no values.
@@ -30,7 +30,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Interpolated between the two nearest values.
+    """Return a percentile, interpolated between the two nearest values.
 
     Raises:
         ValueError: If there are no values.
@@ -46,14 +46,14 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one mode and length, over all rounds.
+    """Costs of one mode and length, over all rounds.
 
     Attributes:
         latency: Seconds by the wall clock.
-        p95: Of the latency.
+        p95: 95th percentile of the latency.
         cpu: Seconds of all threads.
         realtime_factor: Latency per second of audio.
-        peak_bytes: The median over the rounds; None where it was not told.
+        peak_bytes: The median over the rounds; None where the system did not report it.
         grown_bytes: The same above the process at rest.
     """
 
@@ -66,7 +66,7 @@ class Cost:
 
 
 def costs(model: ModelResult, mode: Mode) -> dict[float, Cost]:
-    """By length, ascending."""
+    """Return the costs of a mode by length, ascending."""
     of_mode = [timing for timing in model.timings if timing.mode == mode]
     return {seconds: _cost(of_mode, seconds) for seconds in sorted({each.seconds for each in of_mode})}
 
@@ -86,17 +86,17 @@ def _cost(timings: Sequence[Timing], seconds: float) -> Cost:
 
 
 def memory_exponent(model: ModelResult) -> float | None:
-    """The power of the length with which the memory of inference grows; 1 is proportional."""
+    """Return the power of the length with which the memory of inference grows; 1 is proportional."""
     return growth_exponent(grown_bytes([timing for timing in model.timings if timing.mode == "inference"]))
 
 
 def time_exponent(model: ModelResult) -> float | None:
-    """The power of the length with which the CPU time, or the latency on a GPU, of inference grows."""
+    """Return the power of the length with which the CPU time of inference grows."""
     return growth_exponent({seconds: cost.cpu.median for seconds, cost in costs(model, "inference").items()})
 
 
 def grown_bytes(timings: Sequence[Timing]) -> dict[float, float]:
-    """The median growth of memory above the resting process, by length."""
+    """Return the median growth of memory above the process at rest, by length."""
     found: dict[float, list[float]] = {}
     for timing in timings:
         if timing.peak_bytes is not None and timing.rest_bytes is not None:

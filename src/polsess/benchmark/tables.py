@@ -27,7 +27,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """With its title as a heading; a line of text where there are no rows."""
+        """Return the table below its title as a heading, or a line of text without rows."""
         body = markdown(self.header, self.rows) if self.rows else "Nothing was measured."
         return f"### {self.title}\n\n{body}\n"
 
@@ -53,8 +53,8 @@ def render_tables(conditions: Conditions, settings: Settings, chosen: Sequence[T
 
 
 def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]:
-    """In sentences."""
-    load = "not told"
+    """Return the conditions as sentences."""
+    load = "unknown"
     if conditions.load_before is not None and conditions.load_after is not None:
         load = f"{conditions.load_before:.1f} before, {conditions.load_after:.1f} after"
     memory = "" if conditions.memory_gib is None else f", {conditions.memory_gib:.0f} GiB"
@@ -131,7 +131,7 @@ def memory_table(result: Result) -> Table:
 
 
 def training_table(result: Result) -> Table:
-    """A step there and back with the optimiser."""
+    """Time and memory of a training step."""
     settings = result.settings
     header = ("model", "step s", "quartiles", "CPU s", "steps", "peak MB", "above rest MB")
     rows = []
@@ -199,14 +199,14 @@ def flat(figures: dict[str, Any]) -> dict[str, object]:
 
 
 def look_ahead(facts: Facts) -> str:
-    """How far an estimate looks ahead, in milliseconds; ``all`` is the whole utterance."""
+    """Return the look-ahead of an estimate in milliseconds; ``all`` is the whole utterance."""
     if not facts.causal or facts.look_ahead_samples is None:
         return "all"
     return f"{1000 * facts.look_ahead_samples / facts.sample_rate:.1f} ms"
 
 
 def _kinds(result: Result) -> list[str]:
-    """Kinds of arithmetic that some model has, those with most first."""
+    """Return the kinds of arithmetic that some model has, those with most MACs first."""
     sums: dict[str, float] = {}
     for model in result.models:
         for kind, macs in (model.facts.macs_by_kind if model.facts else {}).items():
@@ -237,7 +237,7 @@ def range_text(values: Spread) -> str:
 
 
 def seconds_text(value: float) -> str:
-    """Three digits, for times and ratios from milliseconds to minutes."""
+    """Format a time or ratio with three digits."""
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 

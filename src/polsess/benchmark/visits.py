@@ -1,4 +1,4 @@
-"""One round of one model: fresh processes, the lengths from short to long, within the time that is left."""
+"""One round of one model: fresh processes, lengths from short to long, within the remaining time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GRACE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed at once; seconds of every mixture of the batch."""
+    """One mode with one length of the mixtures, in seconds, and one batch size."""
 
     mode: Mode
     seconds: float
@@ -39,7 +39,7 @@ class Case:
         peak_bytes: int | None,
         rest_bytes: int | None,
     ) -> Timing:
-        """What was measured of it."""
+        """Return the observations of a round as a timing."""
         return Timing(
             mode=self.mode,
             round=round_number,
@@ -52,12 +52,12 @@ class Case:
         )
 
     def is_of(self, timing: Timing) -> bool:
-        """Whether a timing belongs to it."""
+        """Return whether a timing is of this case."""
         return timing.mode == self.mode and timing.seconds == self.seconds
 
 
 def cases(settings: Settings, mode: Mode) -> list[Case]:
-    """From short to long."""
+    """Return the cases of a mode, from short to long."""
     if mode == "training":
         return [Case(mode, settings.training_seconds, settings.training_batch)]
     return [Case(mode, seconds) for seconds in sorted(settings.seconds)]
@@ -66,7 +66,7 @@ def cases(settings: Settings, mode: Mode) -> list[Case]:
 def visit_model(
     name: str, folder: Path, settings: Settings, round_number: int, earlier: Sequence[Visit]
 ) -> Visit:
-    """Measure what the budget allows; it is released in equal parts, round by round.
+    """Measure the cases that the budget allows; each round releases an equal part of it.
 
     Args:
         name: Of the model.
@@ -94,7 +94,7 @@ def visit_model(
 
 @dataclass
 class _Visitor:
-    """What one visit has found so far; ``left`` are the seconds that passes may still take."""
+    """Observations of one visit; ``left`` are the seconds that passes may still take."""
 
     settings: Settings
     round_number: int
@@ -104,7 +104,7 @@ class _Visitor:
     skips: list[Skip] = field(default_factory=list)
 
     def measure(self, worker: Worker, mode: Mode, folder: Path, known: Sequence[Timing]) -> None:
-        """Every case of a mode in one process; after a failure longer ones are not tried."""
+        """Measure every case of a mode in one process; after a failure longer ones are not tried."""
         known, failure, rest_bytes = list(known), "", None
         try:
             rest_bytes = self._load(worker, folder)
@@ -124,7 +124,7 @@ class _Visitor:
                 self.skips.append(Skip(mode=mode, seconds=case.seconds, reason=reason))
 
     def _load(self, worker: Worker, folder: Path) -> int | None:
-        """Load, run once on next to nothing; the memory that this took."""
+        """Load and run once on a very short mixture; return the memory of the process at rest."""
         loaded = worker.ask(
             "load", folder=str(folder), threads=self.settings.threads, device=self.settings.device
         )
@@ -133,7 +133,7 @@ class _Visitor:
         return rest
 
     def _run(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:
-        """Passes of a case; the first one counts only where it is long."""
+        """Run a case; its first pass counts only if it is long."""
         answer = self._ask(worker, case, 1, max(self.left, 0.0) + _GRACE_SECONDS)
         peak, first = answer["peak_bytes"], answer["wall"][0]
         if first < min(LONG_SECONDS, self.left):
@@ -151,7 +151,7 @@ class _Visitor:
 
 
 def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
-    """Some passes of a case."""
+    """Ask a worker for passes of a case."""
     return worker.ask(
         "infer" if case.mode == "inference" else "train",
         timeout_seconds,
@@ -162,7 +162,7 @@ def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) 
 
 
 def _why_not(worker: Worker, case: Case, timings: Sequence[Timing], left: float, device: str) -> str:
-    """Why a case is left out; empty if it is not."""
+    """Return the reason why a case is left out; empty if it is measured."""
     expected = expected_seconds(case, timings)
     if expected is None:  # the shortest mixture is always tried
         return ""
@@ -176,7 +176,7 @@ def _why_not(worker: Worker, case: Case, timings: Sequence[Timing], left: float,
 
 
 def expected_seconds(case: Case, timings: Sequence[Timing]) -> float | None:
-    """How long a pass takes, from those of this length, else in proportion from the longest shorter one."""
+    """Expect the time of a pass from those of this length, else in proportion from a shorter one."""
     same = [wall for timing in timings if case.is_of(timing) for wall in timing.wall]
     if same:
         return percentile(same, 50)
@@ -188,5 +188,5 @@ def expected_seconds(case: Case, timings: Sequence[Timing]) -> float | None:
 
 
 def expected_bytes(case: Case, timings: Sequence[Timing]) -> float | None:
-    """Memory that a pass takes above the resting process, by the growth seen at shorter lengths."""
+    """Expect the memory of a pass above the process at rest, by the growth seen at shorter lengths."""
     return expected_growth(grown_bytes(timings), case.seconds)

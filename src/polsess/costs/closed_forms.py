@@ -1,7 +1,7 @@
-"""How many multiply-accumulates an operation takes: one closed form per kind of layer.
+"""Multiply-accumulates (MACs) of operations: one closed form per kind of layer.
 
-A MAC is one multiplication with the addition that follows it, so that FLOPs are twice as many. What is not
-in the table counts as nothing: sums, products and functions of single elements, norms, softmax, copies.
+A MAC is one multiplication with the addition that follows it, so FLOPs are twice as many. Other operations
+count as nothing: sums, products and functions of single elements, norms, softmax, copies.
 
 | kind | closed form |
 |---|---|
@@ -34,7 +34,7 @@ Kind = Literal["convolution", "linear", "attention", "recurrent", "scan", "stft"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 ClosedForm = Callable[[Sequence[Any], Any], int]
-"""From an operation's arguments and its output to its MACs."""
+"""Computes MACs from the arguments of an operation and its output."""
 
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -129,4 +129,4 @@ FUNCTIONS: dict[Any, tuple[Kind, ClosedForm]] = {
     selective_scan: ("scan", _scan),
     selective_scan_with_state: ("scan", _scan),
 }
-"""Functions that are counted as a whole, whatever they are made of: what runs inside counts nothing."""
+"""Functions that are counted as a whole; operations within them count as nothing."""

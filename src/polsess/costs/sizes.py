@@ -1,4 +1,4 @@
-"""How large a model is before it runs."""
+"""Parameters and bytes of a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers that a model consists of.
+    """Number of parameters of a model.
 
     Attributes:
         total: Parameters, shared ones once.
-        trainable: Those that training changes.
+        trainable: Parameters that training changes.
     """
 
     total: int

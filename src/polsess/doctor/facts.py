@@ -1,4 +1,4 @@
-"""The facts about a machine that decide what runs on it, gathered without judging them."""
+"""Facts about a machine that decide which models and formats work on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OFF = {"off", "0", "no", "false"}
 
 @dataclass(frozen=True)
 class Facts:
-    """One machine and one environment.
+    """Facts of one machine and one environment.
 
     Attributes:
         python: Version.
@@ -40,15 +40,15 @@ class Facts:
         kernels_work: Whether the native kernels could be built and loaded.
         products: Library of large matrix products, with its gain over MKL or the reason for MKL.
         products_off: Whether ``POLSESS_PRODUCTS`` forbids the faster library.
-        audio_formats: What libsndfile reads and writes; empty if it cannot be loaded.
+        audio_formats: Formats of libsndfile; empty if it cannot be loaded.
         libsndfile: Its version; None if it cannot be loaded.
         ffmpeg: Path of the program; None if it is not installed.
-        processors: How many this process may use.
-        threads: How many torch uses.
+        processors: Processors that this process may use.
+        threads: Threads that torch uses.
         allocator_default: Whether ``POLSESS_ALLOCATOR`` keeps the slower allocator.
-        memory_gib: Physical memory that is free now; None where it is not told.
-        cache_free_gib: Free disk where downloaded weights go.
-        cache_writable: Whether this user may write there.
+        memory_gib: Physical memory that is free now; None where the system does not report it.
+        cache_free_gib: Free disk space for downloaded weights.
+        cache_writable: Whether this user may write to the folder of downloaded weights.
         cache: That folder.
     """
 
@@ -78,7 +78,7 @@ class Facts:
 
 
 def gather_facts() -> Facts:
-    """Look at this machine; the native kernels are built if that was not done before (seconds)."""
+    """Gather the facts of this machine; native kernels that are missing are built, which takes seconds."""
     formats, libsndfile = _codecs()
     cache = _existing(Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")))
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -118,5 +118,5 @@ def _codecs() -> tuple[tuple[str, ...], str | None]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that exists."""
+    """Return the folder, or the nearest one above it that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())

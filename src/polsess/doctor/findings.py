@@ -1,4 +1,4 @@
-"""From facts to advice: what fails, what will be slow, and one command for each."""
+"""Advice from the facts of a machine: failures, slow parts, and one command that mends each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LEAST_DISK_GIB = 2.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that could be better.
+    """One fault of a machine.
 
     Attributes:
         level: ``broken``: something fails; ``slow``: it works, slower than it could; ``absent``: an optional
             part is not installed.
-        message: What it is and whom it concerns.
-        remedy: The command or setting that mends it; None if none can.
+        message: The fault and its effect.
+        remedy: The command or setting that mends it; None if there is none.
     """
 
     level: Level
@@ -34,7 +34,7 @@ class Finding:
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """What to mend on a machine, the gravest first; empty when all is well."""
+    """Return the faults of a machine, the gravest first; empty if there is none."""
     found = [*_packages(facts), *_accelerators(facts), *_kernels(facts), *_resources(facts)]
     order: list[Level] = ["broken", "slow", "absent"]
     return sorted(found, key=lambda finding: order.index(finding.level))
