@@ -22,7 +22,7 @@ from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.masks import MaskActivation, activate_masks
 from polsess.models.layers.norms import GlobalLayerNorm
-from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d
+from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
 
@@ -174,7 +174,7 @@ class UConvBlock(nn.Module):
                 GlobalLayerNorm(hidden), nn.PReLU(hidden if config.channel_slopes else 1)
             )
         else:
-            self.reduce = PointwiseConv2d(channels, hidden)
+            self.reduce = nn.Conv2d(channels, hidden, 1)
             self.output = nn.Sequential()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
         super().__init__()
-        self.conv = PointwiseConv2d(in_channels, out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
         self.norm = GlobalLayerNorm(out_channels)
         self.activation = activation
 

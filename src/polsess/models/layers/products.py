@@ -75,25 +75,21 @@ def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None)
     """Convolve with a kernel of one step, channels first.
 
     Args:
-        features: ``[B, K, ...]``.
-        weight: ``[N, K, 1]`` for one dimension of steps, ``[N, K, 1, 1]`` for two.
+        features: ``[B, K, L]``.
+        weight: ``[N, K, 1]``.
         bias: ``[N]``.
 
     Returns:
-        ``[B, N, ...]``.
+        ``[B, N, L]``.
     """
-    num_frames = features[0, 0].numel()
-    large = _is_large(num_frames, *weight.shape[:2]) and features.is_contiguous()
+    large = _is_large(features.shape[-1], *weight.shape[:2]) and features.is_contiguous()
     if not large or not _may_use_onednn(features, weight):
-        return (F.conv1d if features.ndim == 3 else F.conv2d)(features, weight, bias)
-    frames, matrix = features.flatten(2), weight.flatten(1)
+        return F.conv1d(features, weight, bias)
     if torch.is_grad_enabled():
-        product: Tensor = _PointwiseConv.apply(frames, matrix)  # type: ignore[no-untyped-call]
-        output = product if bias is None else product + bias.unsqueeze(-1)
-    else:
-        output = _matrix_by_frames(matrix, frames)
-        output = output if bias is None else output.add_(bias.unsqueeze(-1))
-    return output.unflatten(-1, features.shape[2:])
+        product: Tensor = _PointwiseConv.apply(features, weight.squeeze(-1))  # type: ignore[no-untyped-call]
+        return product if bias is None else product + bias.unsqueeze(-1)
+    output = _matrix_by_frames(weight.squeeze(-1), features)
+    return output if bias is None else output.add_(bias.unsqueeze(-1))
 
 
 def matmul(first: Tensor, second: Tensor) -> Tensor:
@@ -125,22 +121,6 @@ class Linear(nn.Linear):
 
 class PointwiseConv1d(nn.Conv1d):
     """``torch.nn.Conv1d`` of kernel size 1 with the faster product.
-
-    Args:
-        in_channels: K.
-        out_channels: N.
-        bias: Whether a bias is added.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, 1, bias=bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return pointwise_conv(input, self.weight, self.bias)
-
-
-class PointwiseConv2d(nn.Conv2d):
-    """``torch.nn.Conv2d`` of kernel size 1 with the faster product.
 
     Args:
         in_channels: K.
