@@ -2,7 +2,8 @@
 
     python benchmarks/products.py [MODEL[:PRESET]]... [--seconds 2] [--rounds 5] [--training]
 
-CPU time on one thread. Both must give the same numbers before anything is timed.
+CPU time on one thread. Both must give the same numbers before anything is timed: outputs to 1e-4; gradients of a
+fresh network, whose own rounding errors in float32 reach 1e-3, to 5e-3.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def compare(name: str, fast: Products, options: argparse.Namespace) -> str:
         use(chosen)
         outputs.append(run())
     error = float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
-    if not error < (1e-3 if options.training else 1e-4):
+    if not error < (5e-3 if options.training else 1e-4):
         raise SystemExit(f"{name}: the outputs differ by {error:.1e}; nothing was timed.")
     times: dict[str, list[float]] = {PLAIN.library: [], fast.library: []}
     for number in range(options.rounds):

@@ -84,6 +84,7 @@ def test_a_size_that_is_not_that_of_the_tensors_takes_neither_time_nor_memory(
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert reason.startswith(("file: ", "model")) or (not reason and size == 1 << 16)  # e.g. of chunks
     assert grown < 1_000_000  # KiB
+    assert torch.is_grad_enabled()
 
 
 def refusal(name: str, field: str, size: int) -> str:

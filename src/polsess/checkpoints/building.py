@@ -41,6 +41,7 @@ def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
 
 def _checked(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel:
     """The network of a configuration, not yet filled, whose tensors are those of the state."""
+    gradients = torch.is_grad_enabled()
     try:
         with _Watch(state):
             model = get_model_class(config.model_type).from_config(config)
@@ -49,6 +50,8 @@ def _checked(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> Se
     except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{where}: the configuration cannot be built ({reason}).") from None
+    finally:  # the watch can stop the very call that ends a block without gradients
+        torch.set_grad_enabled(gradients)
     expected = model.state_dict()
     missing = [key for key in expected if key not in state]
     if missing:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import runs_in_blocks
+from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
 
@@ -236,7 +237,7 @@ class UBlock(nn.Module):
     def __init__(self, num_features: int, hidden_features: int, depth: int) -> None:
         super().__init__()
         self.hidden_features = hidden_features
-        self.expand = nn.Linear(num_features, hidden_features)
+        self.expand = Linear(num_features, hidden_features)
         self.norm = _norm(hidden_features)
         self.activation = nn.PReLU()
         self.scales = nn.ModuleList(
@@ -257,7 +258,7 @@ class UBlock(nn.Module):
         )
         self.fusions = nn.ModuleList(Injection(hidden_features, 1) for _ in range(depth))
         self.expansions = nn.ModuleList(Injection(hidden_features, 5) for _ in range(depth - 1))
-        self.reduce = nn.Linear(hidden_features, num_features)
+        self.reduce = Linear(hidden_features, num_features)
         if depth > 2:  # published files hold a fusion of the coarsest resolution, which nothing uses
             self.fusions[-1].requires_grad_(False)
 
@@ -312,7 +313,7 @@ class AxisAttention(nn.Module):
         self.query = HeadProjection(features, heads, config.query_key_features)
         self.key = HeadProjection(features, heads, config.query_key_features)
         self.value = HeadProjection(features, heads, features // heads)
-        self.output = nn.Sequential(nn.Linear(features, features), nn.PReLU(), nn.LayerNorm(features))
+        self.output = nn.Sequential(Linear(features, features), nn.PReLU(), nn.LayerNorm(features))
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map ``[B, A, S, N]`` to the same shape, attending over S."""
@@ -337,7 +338,7 @@ class HeadProjection(nn.Module):
 
     def __init__(self, num_features: int, num_heads: int, head_features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(num_features, num_heads * head_features)
+        self.linear = Linear(num_features, num_heads * head_features)
         self.slope = nn.Parameter(torch.full((num_heads, 1), 0.25))
         self.norm_weight = nn.Parameter(torch.ones(num_heads, head_features))
         self.norm_bias = nn.Parameter(torch.zeros(num_heads, head_features))
