@@ -2,8 +2,8 @@
 
     python benchmarks/products.py [MODEL[:PRESET]]... [--seconds 2] [--rounds 5] [--training]
 
-CPU time on one thread. Both must give the same numbers before anything is timed: outputs to 1e-4, gradients of
-a fresh network to 5e-3, since their own rounding errors in float32 reach 1e-3.
+CPU time on one thread. Both must give the same numbers before anything is timed: outputs to 1e-4, gradients
+of a fresh network to 5e-3, since their own rounding errors in float32 reach 1e-3.
 """
 
 from __future__ import annotations
