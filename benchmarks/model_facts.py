@@ -50,6 +50,7 @@ TOOLKITS = {
     "sepreformer": "the authors' code",
     "spmamba": "the authors' code",
     "tflocoformer": "the authors' code",
+    "tf": "the original polsess",
     "tiger": "the authors' code",
 }
 """Whose code computed a golden folder, by the first word of its name."""

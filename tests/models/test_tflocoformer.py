@@ -17,6 +17,7 @@ from polsess.models.tflocoformer import (
     ConvFeedForward,
     LocoformerPath,
     RMSGroupNorm,
+    RotaryAttention,
     TFLocoformerConfig,
     create_norm,
 )
@@ -69,26 +70,28 @@ def test_a_feed_forward_is_its_definition(axis: Axis, gated: bool, kernel: int, 
 @pytest.mark.parametrize("axis", ["frequency", "time"])
 @pytest.mark.parametrize("hidden_sizes", [(5, 7), (6,)])
 def test_a_path_is_its_definition(axis: Axis, hidden_sizes: tuple[int, ...]) -> None:
-    path = LocoformerPath(config(ffn_hidden_sizes=hidden_sizes), axis, RotaryRates(6)).double()
+    chosen = config(ffn_hidden_sizes=hidden_sizes)
+    attention = RotaryAttention(chosen, RotaryRates(6))
+    path = LocoformerPath(chosen, axis, attention).double()
     grid = torch.randn(2, 6, 5, 8, dtype=torch.float64)
     with torch.no_grad():
         expected = grid + path.ffn_before(grid) if path.ffn_before is not None else grid
         normed = rows(path.attention_norm(expected), axis)
-        attended = torch.stack([naive_attention(path, row) for row in normed.flatten(0, 1)])
+        attended = torch.stack([naive_attention(attention, row) for row in normed.flatten(0, 1)])
         expected = expected + rows(attended.view(normed.shape), axis)
         expected = expected + path.ffn_after(expected)
         torch.testing.assert_close(path(grid), expected)
 
 
-def naive_attention(path: LocoformerPath, row: Tensor) -> Tensor:
+def naive_attention(attention: RotaryAttention, row: Tensor) -> Tensor:
     """``[S, D]``: pairs of features as complex numbers, turned by their position."""
-    query, key, value = path.attention.to_qkv(row).unflatten(-1, (3, 2, 6)).unbind(1)  # [S, H, E]
+    query, key, value = attention.to_qkv(row).unflatten(-1, (3, 2, 6)).unbind(1)  # [S, H, E]
     rates = 10000.0 ** (-torch.arange(0, 6, 2) / 6.0)
     turns = torch.polar(torch.ones(len(row), 3), torch.arange(len(row))[:, None] * rates)[:, None]
     query, key = (torch.view_as_complex(x.unflatten(-1, (3, 2))) * turns for x in (query, key))
     scores = torch.einsum("shp,thp->hst", query, key.conj()).real / math.sqrt(6)
     heads = torch.einsum("hst,the->she", scores.softmax(-1).to(value.dtype), value)
-    return path.attention.to_output(heads.flatten(1))
+    return attention.to_output(heads.flatten(1))
 
 
 def test_rms_group_norm_is_its_definition() -> None:

@@ -10,7 +10,7 @@ H heads of E features.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -178,9 +178,11 @@ class RotaryAttention(nn.Module):
         qkv = self.to_qkv(sequences).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [N, H, S, E]
         query, key = self._rotate(query), self._rotate(key)
-        dropout = self.dropout.p if self.training else 0.0
-        heads = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        heads = self._attend(query, key, value, self.dropout.p if self.training else 0.0)
         return self.dropout(self.to_output(heads.transpose(1, 2).flatten(2)))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
 
     def _rotate(self, heads: Tensor) -> Tensor:
         precise = at_least_float32(heads)
@@ -194,10 +196,10 @@ class LocoformerPath(nn.Module):
     Args:
         config: The model's configuration.
         axis: The axis of the path.
-        rotation: The rates that all paths along this axis share.
+        attention: Maps sequences ``[N, S, D]`` to the same shape.
     """
 
-    def __init__(self, config: TFLocoformerConfig, axis: Axis, rotation: RotaryRates) -> None:
+    def __init__(self, config: TFLocoformerConfig, axis: Axis, attention: nn.Module) -> None:
         super().__init__()
         self.axis = axis
 
@@ -207,7 +209,7 @@ class LocoformerPath(nn.Module):
         *before, after = config.ffn_hidden_sizes
         self.ffn_before = feed_forward(before[0]) if before else None
         self.attention_norm = create_norm(config)
-        self.attention = RotaryAttention(config, rotation)
+        self.attention = attention
         self.ffn_after = feed_forward(after)
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -270,9 +272,16 @@ class TFLocoformer(SpectralModel):
         head_size = config.attention_size // config.num_heads
         rotations = {axis: RotaryRates(head_size) for axis in order}
         paths = [
-            LocoformerPath(config, axis, rotations[axis]) for _ in range(config.num_blocks) for axis in order
+            LocoformerPath(config, axis, self.create_attention(config, axis, rotations[axis]))
+            for _ in range(config.num_blocks)
+            for axis in order
         ]
         self.paths = nn.Sequential(*paths)
+
+    @staticmethod
+    def create_attention(config: Any, axis: Axis, rotation: RotaryRates) -> nn.Module:  # noqa: ARG004
+        """The attention of one path with fresh weights; all paths along an axis share the rotation."""
+        return RotaryAttention(config, rotation)
 
     def map_grid(self, grid: Tensor) -> Tensor:
         return self.paths(grid)

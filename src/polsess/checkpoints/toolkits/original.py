@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
+from polsess.checkpoints.toolkits import clearervoice
 from polsess.checkpoints.toolkits.speechbrain import convtasnet, dual_path, resource_efficient
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
-from polsess.checkpoints.translation import Arguments
+from polsess.checkpoints.translation import Arguments, rename
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
@@ -41,7 +42,8 @@ class OriginalReader(Reader):
         convert = CONVERTERS.find(model_type, where)
         with naming(where):
             converted = convert(arguments, state)
-        return Converted(converted.model, converted.state, _notes(content), _task(content))
+        model = {**converted.model, **_sample_rate(content)}
+        return Converted(model, converted.state, _notes(content), _task(content))
 
 
 def model_arguments(model: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -89,10 +91,20 @@ def _notes(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task(content: dict[str, Any]) -> str | None:
+    task = _data(content).get("task")
+    return task if task in ("ES", "EB", "SB") else None
+
+
+def _sample_rate(content: dict[str, Any]) -> dict[str, int]:
+    """The rate of the corpus, where the file is new enough to name it; older ones are of 8 kHz."""
+    rate = _data(content).get("sample_rate")
+    return {"sample_rate": rate} if isinstance(rate, int) else {}
+
+
+def _data(content: dict[str, Any]) -> Mapping[str, Any]:
     config = content.get("config")
     data = config.get("data") if isinstance(config, Mapping) else None
-    task = data.get("task") if isinstance(data, Mapping) else None
-    return task if task in ("ES", "EB", "SB") else None
+    return data if isinstance(data, Mapping) else {}
 
 
 def _names(files: WeightFiles) -> list[str]:
@@ -219,6 +231,70 @@ def convert_resepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         "mem_model": block,
     }
     return resource_efficient.convert_resepformer(*_wrapped(values, masknet, state, filters))
+
+
+@CONVERTERS.register("mossformer2")
+def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert MossFormer2, which is ClearerVoice's under the names of two wrappers."""
+    values = Arguments(arguments, "original MossFormer2")
+    stated = {
+        "encoder_out_nchannels": values.take("N", default=512),
+        "encoder_kernel_size": values.take("kernel_size", default=16),
+        "intra_numlayers": values.take("num_blocks", default=24),
+        "masknet_numspks": values.take("C", default=2),
+    }
+    dropout = values.take("attn_dropout", default=0.1)
+    values.finish()
+    unwrapped = {key.removeprefix("model.model."): value for key, value in state.items()}
+    converted = clearervoice.convert_mossformer2({**stated, "sample_rate": SAMPLE_RATE}, unwrapped)
+    return Converted({**converted.model, "dropout": dropout}, converted.state)
+
+
+_TF_PATHS = {"freq": 0, "frame": 1}
+_TF_RULES = [
+    (r"separator\.conv\.0\.(weight|bias)", r"conv.\1"),
+    (r"separator\.conv\.1\.(weight|bias)", r"norm.\1"),
+    (r"separator\.deconv\.(weight|bias)", r"deconv.\1"),
+]
+_TF_PATH_RULES = [
+    (r"ffn_norm\.0\.gamma", "ffn_after.0.weight"),  # the lists are built in reverse
+    (r"ffn_norm\.1\.gamma", "ffn_before.0.weight"),
+    (r"ffn\.0\.(conv|deconv)1d\.(weight|bias)", r"ffn_after.1.\1.\2"),
+    (r"ffn\.1\.(conv|deconv)1d\.(weight|bias)", r"ffn_before.1.\1.\2"),
+    (r"attn_norm\.gamma", "attention_norm.weight"),
+    (r"attn\.(local|global)_attn\.rope\.freqs", r"attention.\1_attention.rotation.rates"),
+    (r"attn\.(local|global)_attn\.qkv\.weight", r"attention.\1_attention.to_qkv.weight"),
+    (r"attn\.(local|global)_attn\.aggregate_heads\.0\.weight", r"attention.\1_attention.to_output.weight"),
+    (r"attn\.(local|global)_gate\.conv\.(weight|bias)", r"attention.\1_gate.conv.\2"),
+]
+
+
+@CONVERTERS.register("tf_mossformer")
+def convert_tf_mossformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert TF-MossFormer."""
+    values = Arguments(arguments, "original TF-MossFormer")
+    channels, hidden = values.take("D"), values.take("ffn_hidden_dim")
+    names = {
+        "num_sources": "C", "num_blocks": "num_blocks", "kernel_size": "conv_kernel_size",
+        "stride": "conv_stride", "num_heads": "n_heads", "num_groups": "num_groups",
+        "window_time": "window_t", "window_frequency": "window_f", "gate_kernel_size": "gate_kernel_size",
+        "n_fft": "n_fft", "hop_length": "hop_length",
+    }  # fmt: skip
+    sizes = {ours: values.take(theirs) for ours, theirs in names.items()}
+    sizes |= {"num_channels": channels, "attention_size": channels, "ffn_hidden_sizes": [hidden, hidden]}
+    sizes["dropout"] = values.take("attn_dropout", default=0.0)
+    values.finish()
+    rules = [
+        *_TF_RULES,
+        *(
+            (rf"separator\.blocks\.{block}\.{side}_path\.{pattern}", f"paths.{2 * block + place}.{name}")
+            for block in range(sizes["num_blocks"])
+            for side, place in _TF_PATHS.items()
+            for pattern, name in _TF_PATH_RULES
+        ),
+    ]
+    model = {"model_type": "tfmossformer", "sample_rate": SAMPLE_RATE, **sizes}
+    return Converted(model, rename(state, rules, "original TF-MossFormer"))
 
 
 def _block(values: Arguments, class_name: str, d_model: Any, *, default_positions: bool) -> Instance:
