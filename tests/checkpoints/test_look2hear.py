@@ -138,12 +138,12 @@ def test_sizes_come_from_the_tensors_where_the_configuration_is_missing(folder: 
     with torch.no_grad():
         loaded = load_model(folder, config={"hop_length": 16})
         assert torch.equal(loaded(mixture), load_model(FOLDER)(mixture))
-    with pytest.raises(CheckpointError, match="tells num_blocks itself"):
+    with pytest.raises(CheckpointError, match=r"config may give only .*, not num_blocks"):
         read_checkpoint(folder, config={"num_blocks": 3})
 
 
-def test_what_the_configuration_tells_is_not_told_again() -> None:
-    with pytest.raises(CheckpointError, match="tells hop_length itself"):
+def test_what_the_configuration_holds_is_not_given_again() -> None:
+    with pytest.raises(CheckpointError, match="config may give nothing, not hop_length"):
         read_checkpoint(FOLDER, config={"hop_length": 16})
 
 

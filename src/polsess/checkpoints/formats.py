@@ -1,4 +1,4 @@
-"""What a reader of weight files gives back, and the list of the readers.
+"""Results of reading a weight file, and the list of the readers.
 
 A toolkit is a module or package of this folder. Its reader recognises its files and hands the arguments and
 the tensors of one network to a converter; foreign key names and argument names live only there.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -132,6 +132,26 @@ def naming(where: str) -> Iterator[None]:
         raise CheckpointError(f"{where}: {error}") from None
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{where}: a value is of a wrong kind: {error}.") from None
+
+
+def given_fields(config: Mapping[str, Any] | None, allowed: Collection[str], where: str) -> dict[str, Any]:
+    """The fields of ``config`` for a format whose files hold all others.
+
+    Args:
+        config: As the user gave it; ``model_type`` in it is passed over.
+        allowed: Fields that it may give.
+        where: The file, for messages.
+
+    Raises:
+        CheckpointError: If it gives another.
+    """
+    given = {key: value for key, value in (config or {}).items() if key != "model_type"}
+    if wrong := sorted(given.keys() - set(allowed)):
+        known = f"only {', '.join(sorted(allowed))}" if allowed else "nothing"
+        raise CheckpointError(
+            f"{where}: config may give {known}, not {', '.join(wrong)}; the files hold the rest."
+        )
+    return given
 
 
 class Converters(dict[str, Converter]):

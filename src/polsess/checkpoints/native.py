@@ -45,7 +45,7 @@ def save_model(
         task: The PolSESS task it was trained for.
         license_name: The licence of the weights as the hub writes it, e.g. ``"cc-by-nc-4.0"``.
         provenance: How the weights came about: plain data for ``config.json``.
-        metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they stand in the card.
+        metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they are printed in the card.
         half_precision: Store weights in 16 bits: half the size, 3 decimal digits.
 
     Returns:

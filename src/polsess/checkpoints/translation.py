@@ -61,7 +61,7 @@ def join_gates(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dic
     Args:
         state: Tensors by our names.
         where: The architecture, for messages.
-        prefix: What stands before the three names.
+        prefix: Text before the three names.
 
     Raises:
         CheckpointError: If one is missing or their shapes differ.

@@ -1,4 +1,4 @@
-"""The files of one checkpoint: what the user named, what lies beside it, each read once and safely."""
+"""The files of one checkpoint: the named one and its neighbours, each read once and safely."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightFiles:
     """A folder, or one file with its neighbours.
 
     Args:
-        path: The folder or file that the user named; it is there.
+        path: The folder or file that the user named, which exists.
 
     Attributes:
         path: The same.

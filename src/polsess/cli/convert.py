@@ -19,20 +19,28 @@ def convert(
     context: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="SRC", help="A checkpoint: a folder, a file or OWNER/NAME on the hub."),
+        typer.Argument(
+            metavar="SRC", help="Checkpoint to read: a folder, a file or OWNER/NAME on the Hugging Face hub."
+        ),
     ],
     folder: Annotated[
-        Path, typer.Argument(metavar="DST", help="The folder to write; empty, new or an older model's.")
+        Path,
+        typer.Argument(
+            metavar="DST", help="Folder to write: new, empty, or of an older model, which is replaced."
+        ),
     ],
     revision: Annotated[
-        str | None, typer.Option("--revision", help="Commit, tag or branch on the hub.")
+        str | None, typer.Option("--revision", help="Commit, tag or branch to read from the hub.")
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("-c", "--config", help="The YAML file of the training, if the checkpoint holds none."),
+        typer.Option(
+            "-c", "--config", help="YAML file of the training, for a checkpoint that holds no configuration."
+        ),
     ] = None,
     license_name: Annotated[
-        str | None, typer.Option("--license", help="Licence of the weights, e.g. cc-by-nc-4.0.")
+        str | None,
+        typer.Option("--license", help="Licence of the weights, written into the card, e.g. cc-by-nc-4.0."),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store weights in 16 bits.")] = False,
 ) -> None:

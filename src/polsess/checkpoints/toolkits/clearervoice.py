@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
+from polsess.checkpoints.formats import Converted, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 from polsess.models.layers.positions import inverse_frequencies
@@ -62,7 +62,7 @@ _RENAMES = [
     )
 ]
 _MAPPING_NAMES = ("mossformer2-whamr-2spk",)
-"""Configurations whose network replaces the encoded mixture instead of masking it; only the name tells."""
+"""Configurations whose network replaces the encoded mixture instead of masking it; no tensor shows it."""
 _DECLARED = {
     "encoder_kernel_size": "kernel_size",
     "encoder_out_nchannels": "num_filters",
@@ -95,7 +95,7 @@ def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor
 
     Raises:
         CheckpointError: If a stated size or a constant contradicts the tensors.
-        KeyError: If a tensor that tells a size is missing.
+        KeyError: If a tensor that shows a size is missing.
     """
     renamed = {native_name(key): value for key, value in state.items()}
     if len(renamed) < len(state):
@@ -182,7 +182,7 @@ POINTER = "last_best_checkpoint"
 """A text file of ClearerVoice-Studio that names the file with the weights."""
 _PART_FILES = [f"{part}.ckpt" for part in PARTS]
 _SUFFIXES = ("*.bin", "*.pt", "*.pth")
-_UNTOLD = {"group_size", "sample_rate", "output_mode", "shift_tokens", "dropout"}
+_NOT_IN_TENSORS = {"group_size", "sample_rate", "output_mode", "shift_tokens", "dropout"}
 """Fields that no tensor shows."""
 
 
@@ -204,11 +204,8 @@ class ClearerVoiceReader(Reader):
         return None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """Read and convert; ``config`` may say only what no tensor shows."""
-        given = dict(config or {})
-        if not given.keys() <= _UNTOLD | {"model_type"}:
-            known = ", ".join(sorted(_UNTOLD))
-            raise CheckpointError(f"{files.path}: the tensors tell all but {known}; leave the rest out.")
+        """Read and convert; ``config`` may give only what no tensor shows."""
+        given = given_fields(config, _NOT_IN_TENSORS, str(files.path))
         state, name = _state(files)
         where = str(files.folder / name)
         arguments = _arguments(files)
@@ -268,7 +265,7 @@ def _is_hub_layout(state: Mapping[str, Tensor]) -> bool:
 
 
 def _arguments(files: WeightFiles) -> dict[str, Any]:
-    """What stands beside the tensors; the rate from a name where no file tells it."""
+    """The configuration beside the tensors; the rate from a name where no file states it."""
     found: dict[str, Any] = {}
     if files.has("config.json"):
         found = _mapping(files, "config.json", files.json("config.json"))

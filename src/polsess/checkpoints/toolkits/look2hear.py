@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
+from polsess.checkpoints.formats import Converted, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.toolkits.espnet.tfgridnet import count_heads, take_attention
 from polsess.checkpoints.translation import Arguments, rename, take
 from polsess.checkpoints.unpickling import CheckpointError
@@ -27,7 +27,7 @@ _KEY = re.compile(r"blocks\.0\.intra_mamba\.forward_blocks\.0\.mixer\.A_log")
 
 
 def is_spmamba(state: Mapping[str, Any]) -> bool:
-    """Whether these are SPMamba's tensors, whatever class name stands beside them."""
+    """Whether these are SPMamba's tensors, whatever class name is beside them."""
     return any(_KEY.fullmatch(key) for key in state)
 
 
@@ -155,7 +155,7 @@ _NAMES = ("best_model.pth", "*.ckpt")
 """The trainer's files: the best model, and those of epochs."""
 MAX_MEMBER_BYTES = 1 << 30
 MAX_MEMBERS = 1000
-_UNTOLD = {"hop_length", "stride", "sample_rate", "eps"}
+_NOT_IN_TENSORS = {"hop_length", "stride", "sample_rate", "eps"}
 """Fields that no tensor shows."""
 
 
@@ -171,7 +171,7 @@ class Look2HearReader(Reader):
         return bool(_find(files))
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """Read and convert; ``config`` may say only what no tensor shows."""
+        """Read and convert; ``config`` may give only what no tensor shows."""
         if not _is_release(files):
             return _read(files, config)
         with tempfile.TemporaryDirectory() as folder:
@@ -187,11 +187,7 @@ def _read(files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
     name = _only(names, files.folder)
     where, content = str(files.folder / name), files.torch_dict(name)
     conf = _conf(files, content)
-    given = dict(config or {})
-    untold = _UNTOLD if conf is None else set()
-    if not given.keys() <= untold | {"model_type"}:
-        told = ", ".join(sorted(given.keys() - untold - {"model_type"}))
-        raise CheckpointError(f"{where}: tells {told} itself; leave it out of config.")
+    given = given_fields(config, _NOT_IN_TENSORS if conf is None else (), where)
     state = state_of(_tensors(content), where)
     with naming(where):
         converted = convert_spmamba(_arguments(conf, where), state)
@@ -226,7 +222,7 @@ def _find(files: WeightFiles) -> list[str]:
 
 
 def _only(names: Sequence[str], where: Path) -> str:
-    """The one name; which of several epochs is meant, nothing tells."""
+    """The one name; of several epochs, the user must name one."""
     if len(names) > 1:
         raise CheckpointError(f"{where}: {', '.join(names)}: name the file that you mean.")
     return names[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
+from polsess.checkpoints.formats import Converted, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.toolkits.speechbrain.dual_path import DUAL_PATH_RULES
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams
 from polsess.checkpoints.toolkits.speechbrain.inner_models import arguments_of
@@ -164,26 +164,24 @@ class MambaTasNetReader(Reader):
         name = architecture(parts["masknet"])
         assert name is not None
         state = {f"{part}.{key}": value for part in PARTS for key, value in parts[part].items()}
+        arguments = _arguments(files, name, config)
         with naming(str(files.path)):
-            return _CONVERTERS[name](_arguments(files, name, config), state)
+            return _CONVERTERS[name](arguments, state)
 
 
 def _arguments(files: WeightFiles, name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """What no tensor shows: from the YAML of the run, or from ``config`` where there is none."""
-    given = {key: value for key, value in (config or {}).items() if key != "model_type"}
     if (yaml := hyperparams_name(files)) is not None:
-        if given:
-            raise CheckpointError(f"{yaml} holds the configuration; leave config out.")
+        if config is not None:
+            raise CheckpointError(f"{files.folder / yaml} holds the configuration; leave config out.")
         arguments = network_arguments(Hyperparams(files.yaml(yaml), yaml), yaml)
         return {"sample_rate": arguments["sample_rate"], **_READERS[name](arguments["masknet"])}
-    if not given.keys() <= _NOT_IN_TENSORS[name]:
-        known = ", ".join(sorted(_NOT_IN_TENSORS[name]))
-        raise CheckpointError(f"config may give only {known}; the tensors show the rest.")
+    given = given_fields(config, _NOT_IN_TENSORS[name], str(files.path))
     if name == "dpmamba" and "skip_around_intra" not in given:
         raise CheckpointError(
-            f"{HYPERPARAMS} of the run is missing, and no tensor shows whether DPMamba adds the input of the "
-            "layer within chunks to its output; pass config={'skip_around_intra': True} for the published "
-            "sizes M and L, False for XS and S."
+            f"{files.path}: {HYPERPARAMS} of the run is missing, and no tensor shows whether DPMamba adds "
+            "the input of the layer within chunks to its output; pass config={'skip_around_intra': True} for "
+            "the published sizes M and L, False for XS and S."
         )
     return {"chunk_size": 250, **given} if name == "dpmamba" else given
 

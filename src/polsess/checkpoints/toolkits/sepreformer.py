@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Reader, naming, register_reader
+from polsess.checkpoints.formats import Converted, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
@@ -73,7 +73,7 @@ def convert_sepreformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         state: The tensors, with or without ``module.``.
 
     Raises:
-        CheckpointError: If a tensor that tells a size has an unexpected shape.
+        CheckpointError: If a tensor that shows a size has an unexpected shape.
         KeyError: If one is missing.
     """
     split: dict[str, Tensor] = {}
@@ -143,7 +143,7 @@ def _shape(state: Mapping[str, Tensor], key: str, num_dimensions: int) -> list[i
 
 _CONFIGS = ("configs.yaml", "../../configs.yaml")
 """Beside the weights, or where the trainer keeps it: two folders above ``log/scratch_weights``."""
-_UNTOLD = ("stride", "sample_rate", "dropout")
+_NOT_IN_TENSORS = ("stride", "sample_rate", "dropout")
 """Fields that no tensor shows."""
 
 
@@ -157,13 +157,14 @@ class SepReformerReader(Reader):
         return _weights(files) is not None
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """Read and convert; ``config`` may say what no tensor shows, where ``configs.yaml`` is missing."""
+        """Read and convert; ``config`` may give what no tensor shows, where ``configs.yaml`` is missing."""
         name = _weights(files)
         assert name is not None
         where, content = str(files.folder / name), files.torch_dict(name)
-        state = state_of(content["model_state_dict"], where)
+        state, given = state_of(content["model_state_dict"], where), _given(files, config)
         with naming(where):
-            converted = convert_sepreformer({**_arguments(files), **_given(files, config)}, state)
+            arguments = {**_arguments(files), **given}
+            converted = convert_sepreformer(arguments, state)
         keys = ("epoch", "train_loss", "valid_loss")
         notes: dict[str, Any] = {
             key: content[key] for key in keys if isinstance(content.get(key), int | float)
@@ -183,24 +184,19 @@ def _weights(files: WeightFiles) -> str | None:
 
 
 def _given(files: WeightFiles, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(config or {})
-    given.pop("model_type", None)
-    wrong = [key for key in given if key not in _UNTOLD]
-    if wrong:
-        raise CheckpointError(
-            f"{', '.join(wrong)} stand in the tensors; only {', '.join(_UNTOLD)} may be said."
-        )
+    given = given_fields(config, _NOT_IN_TENSORS, str(files.path))
     if given and _config_name(files) is not None:
-        raise CheckpointError("configs.yaml holds the configuration; leave config out.")
+        raise CheckpointError(f"{files.path}: configs.yaml holds the configuration; leave config out.")
     if not given and _config_name(files) is None:
         raise CheckpointError(
-            "configs.yaml is missing; say what no tensor shows, config={'stride': 4, 'sample_rate': 8000}."
+            f"{files.path}: configs.yaml is missing; pass what no tensor shows, e.g. "
+            "config={'stride': 4, 'sample_rate': 8000}."
         )
     return given
 
 
 def _arguments(files: WeightFiles) -> dict[str, Any]:
-    """What ``configs.yaml`` says that the tensors do not."""
+    """Fields of ``configs.yaml`` that no tensor shows."""
     name = _config_name(files)
     if name is None:
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
+from polsess.checkpoints.formats import Converted, Converters, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
 
@@ -16,7 +16,6 @@ CONVERTERS = Converters("ESPnet")
 CONFIG = "config.yaml"
 _PREFERENCE = (r"valid\.loss\.ave.*", r"valid\..*\.ave.*", r"valid\.loss\.best", r"valid\..*\.best", r".*")
 """Averaged models before single ones; ESPnet's own choice for scoring."""
-_UNTOLD = {"sample_rate"}
 _DEFAULT_SAMPLE_RATE = 8000  # of ESPnet's enhancement task
 
 
@@ -33,10 +32,8 @@ class ESPnetReader(Reader):
         return isinstance(config, dict) and isinstance(config.get("separator"), str) and "encoder" in config
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        """Read and convert; ``config`` may say only the sample rate, which trainers seldom set."""
-        given = dict(config or {})
-        if not given.keys() <= _UNTOLD | {"model_type"}:
-            raise CheckpointError(f"{files.path}: {CONFIG} tells all but sample_rate; leave the rest out.")
+        """Read and convert; ``config`` may give only the sample rate, which trainers seldom set."""
+        given = given_fields(config, ["sample_rate"], str(files.path))
         experiment = files.yaml(CONFIG)
         where = str(files.folder / CONFIG)
         converter = CONVERTERS.find(experiment["separator"], where)

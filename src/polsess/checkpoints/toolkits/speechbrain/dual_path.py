@@ -137,7 +137,7 @@ def convert_dprnn(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
 
 def _read_rnn(masknet: Arguments, name: str) -> dict[str, Any]:
     block = arguments_of(masknet.take(name), "SBRNNBlock", name)
-    block.ignore("input_size")  # the shapes of the tensors tell it
+    block.ignore("input_size")  # the tensors show it
     num_layers, dropout = block.take("num_layers"), block.take("dropout", default=0)
     fields = {
         "hidden_size": block.take("hidden_channels"),

@@ -38,7 +38,7 @@ def read_transformer(block: Arguments) -> dict[str, Any]:
     block.expect("attention_type", "regularMHA")
     block.expect("kdim", None)
     block.expect("vdim", None)
-    block.ignore("input_shape", "d_model")  # the shapes of the tensors tell d_model
+    block.ignore("input_shape", "d_model")  # the tensors show d_model
     return {
         "num_layers": block.take("num_layers"),
         "num_heads": block.take("nhead"),

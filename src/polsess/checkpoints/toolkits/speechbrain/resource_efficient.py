@@ -64,7 +64,7 @@ def convert_skim(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> C
     kinds = {kind: kind for kind in ("hc", "h", "c", "id")} | {None: "none"}
     memory = masknet.choose("mem_type", kinds, default="hc")
     segment = arguments_of(masknet.take("seg_model"), "SegLSTM", "seg_model")
-    segment.ignore("input_size")  # the shapes of the tensors tell it
+    segment.ignore("input_size")  # the tensors show it
     dropout = segment.take("dropout", default=0.0)
     fields = _read_lstm(segment, default_norm="cLN")
     memory_model = masknet.take("mem_model", default=None)
