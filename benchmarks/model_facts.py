@@ -57,6 +57,7 @@ TOOLKITS = {
 NOT_IN_THE_FILES: dict[str, dict[str, Any]] = {
     "dpmamba": {"chunk_size": 20, "skip_around_intra": True},
     "mossformer2": {"group_size": 16},
+    "mossformer2_dual_path": {"group_size": 16},
     "mossformer2_whamr_map": {"group_size": 8},
 }
 """Settings of a golden network that its folder does not hold."""

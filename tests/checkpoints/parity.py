@@ -111,6 +111,7 @@ def assert_parity_within_noise(
     state: Mapping[str, Tensor],
     *,
     traced: bool = True,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
     """Check every case of a golden folder by its own rounding: float32 against float64 of the reference.
 
@@ -120,11 +121,12 @@ def assert_parity_within_noise(
         arguments: Its arguments.
         state: The foreign tensors.
         traced: Whether the converter moves elements only, so that numbered tensors show their places.
+        config: Settings that no file of the folder holds.
     """
     origins = _origins(convert, arguments, state) if traced else None
     for file, case in json.loads((folder / "meta.json").read_text())["cases"].items():
         for dtype, suffix in ((torch.float32, ""), (torch.float64, "_f64")):
-            model, tensors = load_model(folder).to(dtype), load_file(folder / file)
+            model, tensors = load_model(folder, config=config).to(dtype), load_file(folder / file)
             mixture = tensors["mixture"].to(dtype, copy=True).requires_grad_()
             shape = tensors["probe"].shape
             estimates = model(mixture).view(*shape[:2], -1)[..., : shape[2]]

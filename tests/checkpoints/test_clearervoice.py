@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
-from polsess.checkpoints.toolkits.clearervoice import native_name
+from polsess.checkpoints.toolkits.clearervoice import convert_mossformer2, native_name
+from tests.checkpoints.parity import assert_parity_within_noise
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity
 
@@ -51,6 +52,17 @@ def test_parity_of_the_mapping_variant() -> None:
     model = load_model(folder, config={"group_size": 8})
     assert model.config.model_dump()["output_mode"] == "map"
     assert_parity(model, folder, parameter_names(folder / HUB))
+
+
+def test_parity_of_the_dual_path_names() -> None:
+    folder = GOLDEN / "mossformer2_dual_path"
+    arguments, state = (
+        json.loads((folder / "config.json").read_text()),
+        torch.load(folder / HUB, weights_only=True),
+    )
+    assert_parity_within_noise(
+        folder, convert_mossformer2, arguments, state, traced=False, config={"group_size": 16}
+    )
 
 
 @pytest.mark.parametrize(
