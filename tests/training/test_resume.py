@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.config import parse_config
-from polsess.models import list_models
+from polsess.models import create_model, list_models
 from polsess.training.history import RunState, read_run
 from polsess.training.module import SeparationModule
 from polsess.training.run import TrainingResult, create_trained_model, train
@@ -116,6 +116,7 @@ def test_every_model_resumes_exactly(
 ) -> None:
     experiment["model"] = {"model_type": name, "preset": "tiny"}
     experiment["data"]["corpus"] |= {
+        "sample_rate": create_model(name, preset="tiny").sample_rate,
         "segment_seconds": 0.1,
         "examples_per_epoch": 8,
         "evaluation_examples": 1,

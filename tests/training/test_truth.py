@@ -19,6 +19,7 @@ from polsess.training.failures import TrainingStopped
 from polsess.training.history import RunState, read_run
 from polsess.training.module import SeparationModule
 from polsess.training.run import TrainingResult, train
+from tests.training.test_saving import LEFT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -244,11 +245,7 @@ def test_a_changed_table_is_restored_from_the_checkpoint(
 
 
 def test_halves_that_killed_processes_left_are_removed(experiment: dict[str, Any], done: Path) -> None:
-    for name in (
-        ".config-abcdefgh.json",
-        "checkpoints/.last-abcdefgh.ckpt",
-        "checkpoints/.best-abcdefgh.ckpt",
-    ):
+    for name in (LEFT, f"checkpoints/{LEFT}"):
         (done.parent / name).write_text("half")
     run(experiment, done.parent, resume=True, max_epochs=1)
     assert not [path for path in done.parent.rglob(".*") if path.is_file()]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.norms import without_decay
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
 
@@ -194,6 +195,8 @@ class GroupedGRU(nn.Module):
         )
         self.linear = nn.Linear(_CHANNELS, _CHANNELS)
         self.norm = nn.LayerNorm((_GRID_BANDS, _CHANNELS), eps=1e-8)
+        for parameter in self.norm.parameters():
+            without_decay(parameter)
 
     def forward(self, grid: Tensor, *, frames_first: bool = True) -> Tensor:
         """Run along the third dimension of ``[B, L, E, D]`` or ``[B, E, L, D]``; gives ``[B, L, E, D]``."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import runs_in_blocks
+from polsess.models.layers.norms import without_decay
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
@@ -162,10 +163,10 @@ class BandEncoder(nn.Module):
         super().__init__()
         self.num_bands = num_bands
         self.num_bins = num_bands * width
-        self.norm_weight = nn.Parameter(torch.ones(num_bands, 2 * width))
-        self.norm_bias = nn.Parameter(torch.zeros(num_bands, 2 * width))
+        self.norm_weight = without_decay(nn.Parameter(torch.ones(num_bands, 2 * width)))
+        self.norm_bias = without_decay(nn.Parameter(torch.zeros(num_bands, 2 * width)))
         self.weight = _uniform(num_bands, config.num_features, 2 * width, fan_in=2 * width)
-        self.bias = _uniform(num_bands, config.num_features, fan_in=2 * width)
+        self.bias = without_decay(_uniform(num_bands, config.num_features, fan_in=2 * width))
 
     def forward(self, parts: Tensor) -> Tensor:
         """Map bins ``[B, L, M * W, 2]`` to ``[B, L, M, N]``; each band is normalised over its utterance."""
@@ -188,10 +189,10 @@ class BandMasks(nn.Module):
         super().__init__()
         self.num_sources = config.num_sources
         features = config.num_features // config.num_sources
-        self.slope = nn.Parameter(torch.full((num_bands, 1), 0.25))
+        self.slope = without_decay(nn.Parameter(torch.full((num_bands, 1), 0.25)))
         # The groups of published convolutions are as many as the sources, yet are not the sources.
         self.weight = _uniform(num_bands, config.num_sources, 4 * width, features, fan_in=features)
-        self.bias = _uniform(num_bands, config.num_sources * 4 * width, fan_in=features)
+        self.bias = without_decay(_uniform(num_bands, config.num_sources * 4 * width, fan_in=features))
 
     def forward(self, bands: Tensor) -> Tensor:
         """Map ``[B, L, M, N]`` to real and imaginary parts ``[B, 2, C, L, M * W]``."""
@@ -339,9 +340,9 @@ class HeadProjection(nn.Module):
     def __init__(self, num_features: int, num_heads: int, head_features: int) -> None:
         super().__init__()
         self.linear = Linear(num_features, num_heads * head_features)
-        self.slope = nn.Parameter(torch.full((num_heads, 1), 0.25))
-        self.norm_weight = nn.Parameter(torch.ones(num_heads, head_features))
-        self.norm_bias = nn.Parameter(torch.zeros(num_heads, head_features))
+        self.slope = without_decay(nn.Parameter(torch.full((num_heads, 1), 0.25)))
+        self.norm_weight = without_decay(nn.Parameter(torch.ones(num_heads, head_features)))
+        self.norm_bias = without_decay(nn.Parameter(torch.zeros(num_heads, head_features)))
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map ``[B, A, S, N]`` to ``[B, heads, S, A * features]``."""
