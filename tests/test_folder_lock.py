@@ -65,9 +65,8 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(dead: Path) -> None:
     assert find_owner(dead) is None
     with locked(dead, "polsess train"):
         assert find_owner(dead) is not None
-    change_to_another = {"process": os.getpid(), "process_start": "1"}  # its number is used again
     with locked(dead, "polsess train"):
-        change(dead, **change_to_another)
+        change(dead, process=os.getpid(), process_start="1")  # its number is used again
         assert find_owner(dead) is None
 
 

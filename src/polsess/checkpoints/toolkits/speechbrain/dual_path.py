@@ -41,6 +41,7 @@ def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
     """Convert; the transformers across chunks may differ from those within in every option."""
     masknet = Arguments(arguments["masknet"], _NAME)
     intra, inter = (_read_inner(masknet, name) for name in ("intra_model", "inter_model"))
+    across = {name: value for name, value in inter.items() if name != "num_layers" and value != intra[name]}
     linear = masknet.choose("linear_layer_after_inter_intra", {True: True, False: False}, default=True)
     masknet.ignore("max_length")  # of a global positional encoding
     masknet.expect("use_global_pos_enc", False)
@@ -58,9 +59,7 @@ def convert_sepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor])
         "linear_after_transformer": linear,
         "skip_around_intra": masknet.take("skip_around_intra", default=True),
         **{name: value for name, value in intra.items() if name != "num_layers"},
-        "across": {
-            name: value for name, value in inter.items() if name != "num_layers" and value != intra[name]
-        },
+        **({"across": across} if across else {}),
         **read_filterbank(arguments),
     }
     masknet.finish()
