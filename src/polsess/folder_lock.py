@@ -44,7 +44,7 @@ class Owner:
     since: str
     """UTC, ISO 8601."""
     process_start: str | None
-    """When the system started the process, which tells it from a later one of the same number."""
+    """When the system started the process; a later process of the same number has another time."""
     system: str
     """The running system that numbered the process: a boot and a namespace of processes."""
     token: str

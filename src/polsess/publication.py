@@ -195,7 +195,7 @@ def _second_name(path: Path) -> Path:
 
 
 def _place_new(temporary: Path, place: Path) -> None:
-    """Rename without replacing: of two processes that write one name, the second is told."""
+    """Rename without replacing: of two processes that write one name, the second gets an error."""
     try:
         place.hardlink_to(temporary)
     except FileExistsError:

@@ -25,44 +25,54 @@ def register(app: typer.Typer) -> None:
 def separate(
     context: typer.Context,
     inputs: Annotated[
-        list[Path], typer.Argument(help="Sound files, or folders of them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Sound files, or folders that are searched with their sub-folders.", show_default=False
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")] = Path("separated"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the outputs; made if needed.")] = Path(
+        "separated"
+    ),
     model: Annotated[
         str,
         typer.Option(
             "-m",
             "--model",
-            help="Weights: folder, file or hub id; default, enhance-one and enhance-both come along.",
+            help="Weights: folder, file, hub id, or a bundled model (default, enhance-one, enhance-both).",
         ),
     ] = "default",
     channels: Annotated[
-        Literal["mix", "each"], typer.Option(help="Separate the mean of the channels, or each by itself.")
+        Literal["mix", "each"],
+        typer.Option(help="Separate the mean of the channels, or each channel by itself."),
     ] = "mix",
     segment: Annotated[
-        float, typer.Option(help="Longest piece that the network sees at once, in seconds; 0 for all.")
+        float,
+        typer.Option(help="Longest piece that the network sees at once, in seconds; 0 for whole recordings."),
     ] = 24.0,
     overlap: Annotated[
-        float, typer.Option(help="Share of a piece in common with the next, 0 to 0.5.")
+        float, typer.Option(help="Share of a piece that it has in common with the next, 0 to 0.5.")
     ] = 0.25,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or mps.")] = "auto",
     file_format: Annotated[
-        Literal["wav", "flac", "ogg", "mp3"], typer.Option("--format", help="Of the outputs.")
+        Literal["wav", "flac", "ogg", "mp3"], typer.Option("--format", help="File format of the outputs.")
     ] = "wav",
     bits: Annotated[
         Literal["16", "24", "32f"] | None,
-        typer.Option(help="Bits per sample of wav and flac.", show_default="16"),
+        typer.Option(help="Bits per sample of the outputs, for wav and flac.", show_default="16"),
     ] = None,
     clip_mode: Annotated[
         Literal["rescale", "clamp", "error"],
-        typer.Option(help="Beyond full scale: make all speakers quieter, cut the peaks, or refuse."),
+        typer.Option(
+            help="What to do beyond full scale: make all speakers quieter, cut the peaks, or refuse."
+        ),
     ] = "rescale",
     filename: Annotated[
-        str, typer.Option(help="Names of the outputs; may hold sub-folders.")
+        str, typer.Option(help="Pattern of the output names; may hold sub-folders.")
     ] = "{track}_{speaker}.{ext}",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     spectrograms: Annotated[
-        bool, typer.Option("--spectrograms", help=f"Also a picture of the first {_PICTURE_SECONDS} s.")
+        bool,
+        typer.Option("--spectrograms", help=f"Draw a picture of the first {_PICTURE_SECONDS} s as well."),
     ] = False,
 ) -> None:
     """Separate the speakers of recordings of any length, rate and number of channels.

@@ -164,7 +164,7 @@ def plan_turns(
         num_voices: S.
         seconds: Length of the item.
         overlap: Wanted time of several voices over time of any. Up to 0.4 people take turns; above that each
-            talks on without heed of the others; from 0.95 up all talk throughout.
+            talks independently of the others; from 0.95 up all talk throughout.
         config: Lengths of turns and pauses.
         lead: How long the conversation has gone on when the item begins.
     """
