@@ -10,7 +10,8 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
-from polsess.data.corpora.conversations import TurnConfig, find_speech, plan_turns
+from polsess.data.corpora.conversations import find_speech
+from polsess.data.turns import TurnConfig, plan_turns
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.timelines import activity, list_speakers, overlap_share

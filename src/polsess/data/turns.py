@@ -1,0 +1,200 @@
+"""Plans of conversations: who talks from when to when.
+
+The statistics follow measurements of real talk (AMI, NOTSOFAR, AISHELL-4): pauses with
+a median of 0.2 to 0.7 s, about half of the changes of speaker overlap, 36 to 48 % of the overlaps last less
+than half a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from polsess.data.mixing import Range
+from polsess.schema import Schema
+from polsess.timelines import Turn, overlap_share
+
+JOIN_SECONDS = 0.2
+"""Shorter gaps within one speaker's talk belong to it."""
+_SEARCH_STEPS = 12
+_MOST_BY_TURNS = 0.4
+"""Overlap that conversations with turns reach; beyond it each voice talks by itself."""
+_LONGEST_TURN_SECONDS = 20.0
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class TurnConfig(Schema):
+    """How long people talk and pause: log-normal lengths, by their median and the spread of the logarithm."""
+
+    median_seconds: float = Field(default=2.5, gt=0)
+    """Median length of a turn."""
+    spread: float = Field(default=0.8, ge=0, le=2)
+    """Standard deviation of the natural logarithm of a turn's length."""
+    pause_median_seconds: float = Field(default=0.4, gt=0)
+    """Median length of the pauses between turns that do not overlap."""
+    pause_spread: float = Field(default=1.0, ge=0, le=2)
+    """Standard deviation of the natural logarithm of a pause's length."""
+    change_probability: float = Field(default=0.8, ge=0, le=1)
+    """Probability that another speaker takes the next turn."""
+    backchannel_rate: float = Field(default=6.0, ge=0)
+    """Listeners' short words ("mhm") per minute of talk, at most; fewer where little overlap is wanted."""
+    backchannel_seconds: Range = (0.25, 0.9)
+    """Their lengths, uniform."""
+
+
+@dataclass(frozen=True)
+class PlannedTurn:
+    """Who talks from when to when, in seconds; times may lie before the beginning of the item."""
+
+    voice: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One turn before it has a place."""
+
+    voice: int
+    seconds: float
+    pause: float
+    rank: float
+    """Uniform; the turn overlaps the one before if the intensity is above it."""
+    amount: float
+    """The share of the shorter of both turns by which they then overlap."""
+    backchannels: tuple[tuple[int, float, float, float], ...]
+    """Voice, place within the turn (0 to 1), length in seconds and rank of each."""
+
+
+def plan_turns(
+    random: np.random.Generator,
+    num_voices: int,
+    seconds: float,
+    overlap: float,
+    config: TurnConfig,
+    lead: float = 0.0,
+) -> list[PlannedTurn]:
+    """Who talks when in a conversation.
+
+    At most two voices talk at once, unless all talk throughout.
+
+    Args:
+        random: What is drawn from.
+        num_voices: S.
+        seconds: Length of the item.
+        overlap: Wanted time of several voices over time of any. Up to 0.4 people take turns; above that each
+            talks independently of the others; from 0.95 up all talk throughout.
+        config: Lengths of turns and pauses.
+        lead: How long the conversation has gone on when the item begins.
+    """
+    if num_voices == 0:
+        return []
+    if num_voices > 1 and overlap >= 0.95:
+        return [PlannedTurn(voice, 0.0, seconds) for voice in range(num_voices)]
+    if num_voices > 1 and overlap > _MOST_BY_TURNS:
+        return _talk_independently(random, num_voices, seconds, overlap, config)
+    draws = _draw_turns(random, num_voices, seconds + lead, config)
+    low, high = 0.0, 2.0
+    for _ in range(_SEARCH_STEPS if num_voices > 1 and overlap > 0 else 0):
+        middle = (low + high) / 2
+        share = _overlap_of(_lay_out(draws, middle, lead), seconds)
+        low, high = (middle, high) if share < overlap else (low, middle)
+    return [turn for turn in _lay_out(draws, low, lead) if turn.end > 0 and turn.start < seconds]
+
+
+def _talk_independently(
+    random: np.random.Generator, num_voices: int, seconds: float, overlap: float, config: TurnConfig
+) -> list[PlannedTurn]:
+    """Every voice talks and pauses by itself; two that talk a share p of the time overlap for p / (2 - p)."""
+    share = 2 * overlap / (1 + overlap)
+    turns = []
+    for voice in range(num_voices):
+        lengths = random.lognormal(np.log(config.median_seconds), config.spread, 64)
+        time = -random.uniform(0.0, config.median_seconds)
+        while time < seconds:
+            length = float(np.clip(random.choice(lengths), 0.4, _LONGEST_TURN_SECONDS))
+            turns.append(PlannedTurn(voice, time, time + length))
+            pause = random.exponential(float(lengths.mean()) * (1 - share) / share)
+            time += length + max(JOIN_SECONDS, pause)
+    return sorted((turn for turn in turns if turn.end > 0), key=lambda turn: turn.start)
+
+
+def _draw_turns(
+    random: np.random.Generator, num_voices: int, seconds: float, config: TurnConfig
+) -> list[_Draw]:
+    """Turns that fill the time even if each lies within the one before it."""
+    weights = random.dirichlet(np.full(num_voices, 5.0))
+    voice, filled = int(random.integers(num_voices)), 0.0
+    draws: list[_Draw] = []
+    while filled < 2 * seconds + 1 and len(draws) < 10_000:
+        if draws and num_voices > 1 and random.random() < config.change_probability:
+            others = np.delete(np.arange(num_voices), voice)
+            voice = int(random.choice(others, p=weights[others] / weights[others].sum()))
+        length = float(
+            np.clip(
+                random.lognormal(np.log(config.median_seconds), config.spread), 0.4, _LONGEST_TURN_SECONDS
+            )
+        )
+        pause = float(
+            min(
+                random.lognormal(np.log(config.pause_median_seconds), config.pause_spread),
+                _LONGEST_PAUSE_SECONDS,
+            )
+        )
+        count = int(random.poisson(config.backchannel_rate * length / 60)) if num_voices > 1 else 0
+        backchannels = tuple(
+            (
+                int(random.choice(np.delete(np.arange(num_voices), voice))),
+                float(random.random()),
+                float(random.uniform(*config.backchannel_seconds)),
+                float(random.random()),
+            )
+            for _ in range(count)
+        )
+        draws.append(
+            _Draw(voice, length, pause, float(random.random()), float(random.beta(1.0, 2.5)), backchannels)
+        )
+        filled += length
+    return draws
+
+
+def _lay_out(draws: Sequence[_Draw], intensity: float, lead: float) -> list[PlannedTurn]:
+    """Give every turn its place; the more intense, the more of them overlap, from 1 up the further."""
+    turns: list[PlannedTurn] = []
+    free: dict[int, float] = {}  # when each voice is done
+    before: _Draw | None = None
+    end = -lead
+    for draw in draws:
+        start = end + draw.pause
+        if before is not None and before.voice != draw.voice and draw.rank < intensity:
+            amount = draw.amount + (1 - draw.amount) * max(0.0, intensity - 1)
+            start = end - amount * min(draw.seconds, before.seconds)
+        earliest = sorted(free.values())[-2] if len(free) > 1 else -np.inf  # no more than two at once
+        start = max(start, earliest, free.get(draw.voice, -np.inf) + JOIN_SECONDS)
+        turns.append(PlannedTurn(draw.voice, start, start + draw.seconds))
+        free[draw.voice] = start + draw.seconds
+        for voice, place, length, rank in draw.backchannels:
+            begin = max(start + place * draw.seconds, free.get(voice, -np.inf) + JOIN_SECONDS)
+            others = [time for other, time in free.items() if other not in (voice, draw.voice)]
+            if (
+                rank < intensity
+                and begin + length <= start + draw.seconds
+                and begin >= max(others, default=begin)
+            ):
+                turns.append(PlannedTurn(voice, begin, begin + length))
+                free[voice] = begin + length
+        end, before = max(end, start + draw.seconds), draw
+    return turns
+
+
+def _overlap_of(turns: Sequence[PlannedTurn], seconds: float) -> float:
+    return overlap_share(
+        tuple(
+            Turn(max(turn.start, 0.0), min(turn.end, seconds), str(turn.voice))
+            for turn in turns
+            if turn.end > 0 and turn.start < seconds
+        )
+    )
