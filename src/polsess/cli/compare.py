@@ -1,4 +1,4 @@
-"""`polsess compare`: which system is better, by how much, and whether that is shown."""
+"""`polsess compare`: paired tests between systems, with the sizes of the differences."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, [*flags, *words, *args[end:]])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what went wrong becomes a message and an exit code."""
+        """Run the command; errors become a message and an exit code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -124,7 +124,7 @@ def _is_a(error: BaseException, module: str, name: str) -> bool:
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """What this package warns of in one line, as errors are; the place in the code helps no user."""
+    """A warning of this package in one line, like an error, without the place in the code."""
     if category is UserWarning and Path(filename).is_relative_to(Path(polsess.cli.__path__[0]).parent):
         return f"warning: {message}\n"
     return _USUAL_FORMAT(message, category, filename, lineno, line)

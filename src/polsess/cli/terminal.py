@@ -1,4 +1,4 @@
-"""What every command says on stderr, and how it ends."""
+"""Messages of every command on stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
     DONE = 0
     SOME_FAILED = 1
-    """Some inputs failed; they are listed, the others are done."""
+    """Some inputs failed and are listed; the others were processed."""
     USAGE = 2
     """The command line or a configuration is wrong."""
     MODEL = 3
@@ -40,7 +40,7 @@ class Failure(Exception):
 
 
 def explain(error: BaseException) -> str:
-    """An error in one line; of one that the system raised, the file first, without its number."""
+    """An error in one line; for an operating-system error, the file first and no error number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
         # Of two names the second is the one that was asked for, the first a temporary one.
         return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
@@ -67,7 +67,7 @@ class _LastingStream:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Let the rest go nowhere: also what is buffered, and what Python writes at its end."""
+        """Discard all further output, including buffered text and whatever Python writes at exit."""
         with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
@@ -76,7 +76,7 @@ class _LastingStream:
 
 
 def outlast_output() -> None:
-    """Go on with the work when what reads the output is gone: a closed terminal, the end of a pipe."""
+    """Continue the work when the reader of the output is gone, e.g. a closed terminal or pipe."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _LastingStream):
@@ -84,7 +84,7 @@ def outlast_output() -> None:
 
 
 def create_page() -> Console:
-    """Where tables are printed: as wide as the terminal, and in a file wide enough for whole names."""
+    """Console for tables: as wide as the terminal; in a file, wide enough for whole names."""
     from rich.console import Console
 
     page = Console(highlight=False, markup=False)
@@ -114,11 +114,11 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody watches: not quiet, and stderr is a terminal."""
+        """Whether to show progress: not quiet, and stderr is a terminal."""
         return not self.quiet and self.console.is_terminal
 
     def note(self, message: str) -> None:
-        """Say something that ``--quiet`` silences."""
+        """Print a message unless ``--quiet`` is given."""
         if not self.quiet:
             self.console.print(message, markup=False)
 

@@ -28,7 +28,7 @@ class Contender:
     runs: tuple[Evaluation, ...]
 
     def values(self, column: str) -> NDArray[np.float64]:
-        """A score of every run and utterance, ``[R, N]``."""
+        """One score for every run and utterance, ``[R, N]``."""
         return np.array([run.values(column) for run in self.runs])
 
 
@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def list_hash(self) -> str:
-        """Digest of the utterances that all were compared on."""
+        """Digest of the list of utterances on which all systems were compared."""
         return self.contenders[0].runs[0].list_hash
 
 

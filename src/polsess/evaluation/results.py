@@ -35,7 +35,7 @@ class Row:
     failure: str = ""
     """Reason for which there is nothing to score, e.g. a file that cannot be read."""
     separation_seconds: float = math.nan
-    """Time that the system took for its estimates; not a number for estimates in files."""
+    """Time that the system took to compute its estimates; NaN for estimates in files."""
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for a line of JSON."""
@@ -185,7 +185,7 @@ def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _without_decimals(value: str | float) -> str:
-    """A name; numbers that a table was read as are whole again."""
+    """The value as a name; whole numbers that a table turned into floats lose their decimals."""
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -199,7 +199,7 @@ def _condition(row: Row, key: str) -> str | float | None:
 
 
 def _labels(values: list[str | float]) -> Any:
-    """The function from a condition to the name of its group."""
+    """A function that maps a condition to the name of its group."""
     numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if len(numbers) < len(values) or len(set(values)) <= _MAX_LABELS:
         return str

@@ -1,6 +1,7 @@
-"""The composition root of evaluation: a system and a corpus in, scores of every utterance out.
+"""The entry point of evaluation: scores every utterance of a corpus for one system.
 
-Utterances are whole and alone in the network, and are scored as float32 before any rounding to a file.
+The network processes one whole utterance at a time. Estimates are scored as float32, before any rounding to
+a file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from polsess.metrics.pool import Job, ScorePool, default_workers
 from polsess.schema import ConfigError
 
 Progress = Callable[[int, int], None]
-"""Called with the number of utterances done and of all."""
+"""Called with the number of utterances done and the total number."""
 
 
 def evaluate(

@@ -29,19 +29,19 @@ _COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
 
 
 class System(Protocol):
-    """Source of the estimates of an example."""
+    """A source of estimates for the examples of a corpus."""
 
     @property
     def name(self) -> str:
-        """Names the result."""
+        """Name of the system in the results."""
 
     @property
     def identity(self) -> str:
-        """Changes when the estimates do."""
+        """Identifier that changes when the estimates change."""
 
     @property
     def sample_rate(self) -> int | None:
-        """The rate in Hz that it was made for; None for any."""
+        """The sample rate in Hz that the system was made for; None for any rate."""
 
     @property
     def num_sources(self) -> int | None:
@@ -185,7 +185,7 @@ class FolderSystem:
         return np.stack(signals)
 
     def _places(self, item: str) -> list[tuple[Path, str]]:
-        """Folders and what precedes the number in the names there."""
+        """Folders to search, each with the prefix of the file names before the number."""
         inside = self.folder / item / self.system
         return [
             (inside, "s"),

@@ -62,7 +62,7 @@ def variants_table(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[l
 
 
 def failure_lines(evaluation: Evaluation) -> list[str]:
-    """Reasons for missing scores, e.g. ``PESQ, STOI: 3 x silent reference``."""
+    """Reasons for missing scores, with their counts, e.g. ``PESQ, STOI: 3 x silent reference``."""
     columns: dict[tuple[str, int], list[str]] = {}
     for column in evaluation.columns:
         for each in evaluation.summary(column).failures.items():

@@ -66,7 +66,7 @@ class Verification:
 
     @property
     def difference(self) -> float:
-        """Measured less published, in dB."""
+        """Measured score minus published score, in dB."""
         score = self.published.score
         return math.nan if score is None else self.measured.mean - score
 
@@ -136,7 +136,7 @@ def verify(
         device: Device of the model.
         limit: Only the first so many utterances.
         num_workers: Processes for the metrics, as in ``evaluate``.
-        folder: Receives the table and the summary, and takes up what was interrupted.
+        folder: Receives the table and the summary; an interrupted evaluation in it is continued.
         progress: Called after every utterance.
 
     Raises:

@@ -27,7 +27,7 @@ _ABOVE_NOISE_DB = 6.0
 _LEAKAGE_DB = -6.0
 """A voice this far below another one in the same frame may be leakage of that one."""
 _ONSET_FRAMES = 10
-"""A voice has begun once it was active in so many frames: a click is no voice."""
+"""Number of active frames after which a voice has begun; a click has fewer."""
 
 
 class LevelStatistics:

@@ -98,7 +98,7 @@ class Recording(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close what is open."""
+        """Close open files."""
 
 
 class FileRecording(Recording):

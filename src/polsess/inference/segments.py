@@ -29,7 +29,7 @@ class Segment:
 class SegmentPlan:
     """Positions of the segments of a recording.
 
-    All segments are equally long; the last one begins earlier and drops what is more than the overlap.
+    All segments are equally long; the last one begins earlier and drops the samples beyond the overlap.
 
     Args:
         num_samples: Length of the recording, T.

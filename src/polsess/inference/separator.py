@@ -1,7 +1,7 @@
 """From a recording of any rate, length and number of channels to its speakers.
 
 The recording is read twice: once to check it and to measure its level, once to separate it. The estimates are
-put aside until the gains are known; then they are resampled and returned.
+stored until the gains are known; then they are resampled and returned.
 
 Shapes: B batch, C sources, K channels, T samples.
 """
@@ -36,7 +36,7 @@ from polsess.models import SeparationModel
 Audio = Tensor | np.ndarray | Path | str | BinaryIO
 """A recording: samples, the path of a sound file, or an open one."""
 Progress = Callable[[float], None]
-"""Called with the share that is done, 0 to 1."""
+"""Called with the fraction of the work that is done, 0 to 1."""
 
 _SPOOL_BYTES = 2**26
 _BLOCK = 2**18
@@ -228,7 +228,7 @@ class Separator:
         return SegmentPlan.balanced(num_samples, longest, int(self._overlap * longest))
 
     def _estimate(self, recording: Recording, spool: Spool, progress: Progress | None) -> _Estimates:
-        """Run the model over the whole recording and put the estimates aside."""
+        """Run the model over the whole recording and store the estimates."""
         model = self._ready_model()
         rate, channels = self.model.sample_rate, self._num_channels(recording)
         gain = recording.working_gain(self.channels)

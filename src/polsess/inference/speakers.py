@@ -1,4 +1,4 @@
-"""Which speaker an output holds: a Gaussian of cepstra per voice, and the orders that follow from them.
+"""Assignment of outputs to speakers: one Gaussian of cepstra per voice, and the orders derived from them.
 
 Each speaker is remembered as the mean and covariance of twelve mel cepstra over the frames in which that
 speaker is alone or loudest (Bimbot, Magrin-Chagnolleau, Mathan: "Second-order statistical measures for
@@ -92,11 +92,11 @@ class SpeakerProfile:
         self._products += cepstra.T @ cepstra
 
     def __add__(self, other: SpeakerProfile) -> SpeakerProfile:
-        """The profile of the frames of both."""
+        """The profile of the frames of both profiles."""
         return self._combined(other, 1)
 
     def __sub__(self, other: SpeakerProfile) -> SpeakerProfile:
-        """The profile without the frames of the other."""
+        """The profile without the frames of the other profile."""
         return self._combined(other, -1)
 
     def _combined(self, other: SpeakerProfile, sign: int) -> SpeakerProfile:
@@ -204,7 +204,7 @@ def _best_order(speakers: Voices, voices: Voices) -> Order:
 
 
 def _cost(speakers: Voices) -> float:
-    """Badness of the description by one Gaussian per speaker."""
+    """Cost of describing the frames by one Gaussian per speaker."""
     total = sum(speaker.num_frames for speaker in speakers)
     penalty = _PENALTY * _NUM_PARAMETERS * math.log(max(total, 2))
     return sum(speaker.spread() + penalty for speaker in speakers if speaker.num_frames)

@@ -86,11 +86,11 @@ class Stretch:
     voices: list[list[SpeakerProfile]]
     """The profile of each output of each channel, K lists of C."""
     num_samples: int = field(default=0)
-    """Samples put aside for it, with the fades to its neighbours."""
+    """Samples stored for it, with the fades to its neighbours."""
 
 
 class Stitcher:
-    """Joins the estimates of successive segments as far as the order is certain, and puts them aside.
+    """Joins the estimates of successive segments as far as the order is certain, and stores them.
 
     Args:
         spool: Receives the samples, C * K rows.

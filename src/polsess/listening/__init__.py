@@ -1,4 +1,4 @@
-"""Listening tests: blind pages made from evaluations, and what the listeners' answers say."""
+"""Listening tests: blind pages made from evaluations, and the analysis of the listeners' answers."""
 
 from polsess.listening.analysis import Analysis, analyse
 from polsess.listening.answers import Answers, read_answers

@@ -30,7 +30,7 @@ _CHECKS = {
 
 @dataclass(frozen=True)
 class Screening:
-    """Answers of one listener where the right one is known."""
+    """Answers of one listener to the trials with a known right answer."""
 
     listener: str
     num_failed: int
@@ -57,7 +57,7 @@ class Pair:
     first: str
     second: str
     difference: Difference
-    """The second less the first."""
+    """The second minus the first."""
     counts: tuple[int, int, int]
     """Answers in which the first is higher, both are equal, the second is higher."""
 

@@ -139,7 +139,7 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Rating]:
         key: Key of the test.
 
     Raises:
-        ConfigError: If a file is no complete answer to this test, or a listener is there twice; it
+        ConfigError: If a file is no complete answer to this test, or a listener occurs twice; it
             names file and key.
         OSError: If a file cannot be read.
     """

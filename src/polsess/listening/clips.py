@@ -41,7 +41,7 @@ class Clip:
     item: str
     """The utterance."""
     source: int
-    """Which of its references is the target."""
+    """Index of the reference that is the target."""
     mixture: Tensor
     reference: Tensor
     estimates: Mapping[str, Tensor]
@@ -84,7 +84,7 @@ class Clips:
         return list(self._evaluations)
 
     def draw(self, seed: int, chosen: Sequence[str] = ()) -> Iterator[Clip]:
-        """Clips in random order: one target of every utterance, then another, until all have come.
+        """Clips in random order: one target of every utterance, then the next, until all are used.
 
         Args:
             seed: Of the order.
@@ -155,7 +155,7 @@ class Anchor(StrEnum):
 
 
 def low_pass(samples: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
-    """A sound without what is above a frequency, neither delayed nor longer (a Kaiser-windowed sinc).
+    """Low-pass a sound with a Kaiser-windowed sinc, without delay or change of length.
 
     Args:
         samples: ``[T]``.
@@ -189,7 +189,7 @@ def level(sounds: Mapping[str, Tensor], sample_rate: int) -> dict[str, Pcm]:
     """Sounds at one loudness, ``[T]`` as 16-bit integers, with short fades at their ends.
 
     The loudness is -23 LUFS, or as much less, for all alike, as keeps every peak below -1 dB of full scale.
-    What is quieter than -70 LUFS has no loudness and stays as it is.
+    Sounds quieter than -70 LUFS have no measurable loudness and are not changed.
 
     Args:
         sounds: Sounds by name; finite, of equal length.

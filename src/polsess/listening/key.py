@@ -1,4 +1,4 @@
-"""The key of a blind test: which stimulus is which system. It stays with the experimenter."""
+"""The key of a blind test: the system behind each stimulus. Only the experimenter has it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TrialKey(Schema):
     item: str
     """The utterance."""
     source: int
-    """Which of its references is the target, from 0."""
+    """Index of the reference that is the target, from 0."""
     stimuli: tuple[StimulusKey, ...] = Field(min_length=1)
 
     @property

@@ -63,7 +63,7 @@ def render(test: ListeningTest) -> str:
 
 
 def _fill(piece: str, slots: dict[str, str]) -> str:
-    """Fill one slot, so that what is filled in is never searched for slots."""
+    """Fill one slot; the inserted text is never searched for further slots."""
     name, _, after = piece.partition("}}")
     return slots["{{" + name + "}}"] + after
 

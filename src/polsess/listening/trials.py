@@ -19,7 +19,7 @@ from polsess.listening.clips import Anchor, Clip, Clips, Pcm, cut, level
 from polsess.listening.key import Key, Kind, Role, StimulusKey, TrialKey
 from polsess.schema import ConfigError, Schema
 
-MAX_STIMULI = 12  # BS.1534-3, 5.2: more at a time cannot be held in mind
+MAX_STIMULI = 12  # BS.1534-3, 5.2: listeners cannot compare more at a time
 REFERENCE = "reference"
 DEFAULT_CLIPS = 10
 _CLIPS_PER_CONTROL = 5
@@ -190,7 +190,7 @@ _PAGES = {Kind.MUSHRA: _side_by_side, Kind.AB: _in_pairs, Kind.P835: _one_by_one
 
 
 def _trial(page: _Page, identifier: str, plan: ListeningPlan, random_order: random.Random) -> Trial:
-    """Make the sounds and name them by letters that say nothing."""
+    """Make the sounds and name them by letters that reveal nothing."""
     clip = page.clip
     sounds = {name: _sound(clip, name) for name in dict.fromkeys((*page.conditions, REFERENCE))}
     levelled = level(sounds, clip.sample_rate)

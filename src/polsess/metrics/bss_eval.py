@@ -1,9 +1,9 @@
 """Signal-to-distortion, interference and artefact ratios of BSS Eval version 3, with 512-tap filters.
 
 Vincent, Gribonval, Fevotte (2006), "Performance measurement in blind audio source separation",
-https://doi.org/10.1109/TSA.2005.858005. What a short filter can make of the reference counts as target, what
-filters can make of the other references as interference, the rest as artefact. The energies of the three
-follow from the correlations alone; none of the projected signals is ever built.
+https://doi.org/10.1109/TSA.2005.858005. The part of an estimate that is a short filtering of its reference
+counts as target, the part that filtered versions of the other references explain as interference, and the
+rest as artefact. The three energies are computed from correlations alone, without the projected signals.
 
 Shapes: C references, K signals, T samples, D filter taps.
 """

@@ -1,4 +1,4 @@
-"""Scores of separated conversations: who talks when, whose track a stretch is on, and how silent silence is.
+"""Scores of separated conversations: diarisation, assignment of tracks, fidelity, and level in pauses.
 
 Speakers take turns, so a reference is silent for most of the time and SI-SNR of the whole says little. Scores
 here look at stretches by the number of active speakers. Tracks are assigned to references once for a whole
@@ -34,7 +34,7 @@ class DiarisationError:
     false_alarm: float
     """Hypothesised speaker time without a reference."""
     confusion: float
-    """Speaker time given to somebody else."""
+    """Speaker time attributed to another speaker."""
     scored: float
     """Speaker time of the reference."""
 

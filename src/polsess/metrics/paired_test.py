@@ -24,7 +24,7 @@ MIN_CLUSTERS = 6
 
 @dataclass(frozen=True)
 class Difference:
-    """The second system less the first, over the utterances that both have a value for."""
+    """The second system minus the first, over the utterances that both have a value for."""
 
     mean: float
     low: float

@@ -33,7 +33,7 @@ class UndefinedScoreError(ValueError):
 
 
 def pesq(estimate: Signals, reference: Signals, sample_rate: int) -> float:
-    """Mean opinion score that listeners would give, about 1 to 4.6.
+    """PESQ, a prediction of the mean opinion score, about 1 to 4.6.
 
     Args:
         estimate: ``[T]``.
@@ -67,7 +67,7 @@ def stoi(estimate: Signals, reference: Signals, sample_rate: int, extended: bool
         estimate: ``[T]``.
         reference: ``[T]``.
         sample_rate: Sample rate in Hz; the package resamples to 10 kHz.
-        extended: ESTOI, which also sees modulated maskers.
+        extended: Compute ESTOI, which is also valid for modulated maskers.
 
     Raises:
         UndefinedScoreError: If fewer than 30 frames of speech remain.

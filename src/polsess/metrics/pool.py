@@ -1,4 +1,4 @@
-"""Scores computed by processes beside the network, in the order in which utterances come.
+"""Scores computed in worker processes while the network runs, in the order of the utterances.
 
 A worker that dies (the code behind PESQ is known to crash on some signals) costs one utterance one metric,
 not the run.

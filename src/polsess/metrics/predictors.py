@@ -56,7 +56,7 @@ class PredictorConfig(Schema):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file."""
     sample_rate: int = Field(ge=1)
-    """That the network expects, in Hz; estimates are resampled."""
+    """Sample rate that the network expects, in Hz; estimates are resampled to it."""
     outputs: tuple[Annotated[str, Field(pattern=_WORD)], ...] = Field(min_length=1)
     """Names of the scores, in the order of the network."""
     window_seconds: float | None = Field(default=None, gt=0)

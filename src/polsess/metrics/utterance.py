@@ -1,4 +1,4 @@
-"""The signals of one utterance: what is wrong with each, which estimate is whose, and ratios in decibels.
+"""The signals of one utterance: faults, assignment of estimates to references, and ratios in decibels.
 
 Shapes: C sources, T samples.
 """
@@ -24,9 +24,9 @@ CEILING_DB = 100.0
 CLEAN_MIXTURE_DB = 50.0
 """A mixture this close to the reference is the reference, up to rounding: there is nothing to improve."""
 NEAR_SILENCE_DB = 50.0
-"""A reference this far below the mixture is what a pause leaves in a cut, not speech."""
+"""A reference this far below the mixture is the residue of a pause, not speech."""
 _SILENCE_RMS = 1e-8
-_CONSTANT = 1e-10  # energy around the mean over energy: what rounding leaves of a constant
+_CONSTANT = 1e-10  # energy around the mean over energy: the rounding error of a constant
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _ratio(estimate: Signals, reference: Signals) -> Tensor:
 
 
 def _finite(signals: Signals) -> Signals:
-    """Zero where a sample is not finite: what such a signal scores is masked, the others' scores are not."""
+    """Replace samples that are not finite by zero; the scores of such a signal are masked."""
     return np.nan_to_num(signals, posinf=0, neginf=0)
 
 

@@ -1,4 +1,4 @@
-"""HTML and SVG from parts; whatever is not markup already is escaped."""
+"""HTML and SVG built from parts; all text that is not yet markup is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluations of a report: opened, named, put together where they share a list of utterances."""
+"""The evaluations of a report: opened, named, and grouped by their list of utterances."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def open_runs(sources: Sequence[str], device: str = "auto") -> list[Run]:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs on equal lists together, in the order in which they came.
+    """Group the runs that have equal lists of utterances, in the order given.
 
     Raises:
         ConfigError: If two systems on one list have one name.

@@ -70,7 +70,7 @@ def _worst(group: Group, column: str) -> Markup:
 
 
 def scores(group: Group) -> Markup:
-    """Every score of every system: the mean with its interval, the median, and which is the best."""
+    """Every score of every system: the mean with its interval, the median, and the best system."""
     columns = [name for name in group.runs[0].evaluation.columns if name != _HIDDEN]
     marks = {name: _marks(group, name) for name in columns}
     rows = []
