@@ -1,4 +1,4 @@
-"""`polsess listen`: make a blind listening test from evaluations, analyse its answers."""
+"""`polsess listen`: make a blind listening test from evaluations and analyse its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`polsess verify`: a published score, measured again."""
+"""`polsess verify`: reproduce a published score."""
 
 from __future__ import annotations
 

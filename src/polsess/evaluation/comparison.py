@@ -52,7 +52,7 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
     Args:
         contenders: At least two.
         column: The score, a key of ``SCORES``.
-        common: Compare on the utterances that all have; without it lists that differ are an error.
+        common: Compare on the utterances that all systems have; otherwise differing lists are an error.
 
     Raises:
         ConfigError: If the score is missing somewhere, or the lists or settings differ.
@@ -193,7 +193,7 @@ def _check_settings(contenders: Sequence[Contender]) -> None:
 
 
 def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
-    """The same utterances in the same order everywhere."""
+    """Align all evaluations to the same utterances in the same order."""
     tables = [
         {(row.identifier, row.content): row for row in run.rows}
         for contender in contenders

@@ -30,16 +30,16 @@ def open_corpus(
     """Open the data of an evaluation.
 
     Args:
-        data: A YAML file with ``corpus:`` or ``data.corpus:`` (a training configuration will do), a folder of
+        data: A YAML file with ``corpus:`` or ``data.corpus:`` (e.g. a training configuration), a folder of
             items (``<item>/{mix,s1,s2}.wav``), the root of a PolSESS corpus, a manifest (a CSV with
             the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed
             mixtures are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
         task: The task; None for that of the YAML file.
-        default_task: For data that does not say; None for SB.
+        default_task: Task for data that does not specify one; None for SB.
         split: The part of the corpus.
         seed: Seed of the draws; None for that of the YAML file, else 0.
-        sample_rate: The rate in Hz for data that does not say which it wants.
+        sample_rate: Sample rate in Hz for data that does not specify one.
 
     Raises:
         ConfigError: If the data or an override is not understood.
@@ -80,7 +80,7 @@ def _settings_of(data: Path) -> dict[str, Any]:
 
 
 def _is_polsess(folder: Path) -> bool:
-    """Whether a folder has the layers of PolSESS in place of items."""
+    """Whether a folder contains the layers of PolSESS instead of items."""
     return any(all((folder / split / layer).is_dir() for layer in ("mix", "clean")) for split in Split)
 
 

@@ -33,7 +33,7 @@ class Row:
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     """Conditions of the mixture, e.g. its speakers."""
     failure: str = ""
-    """Reason for which there is nothing to score, e.g. a file that cannot be read."""
+    """Reason why there is nothing to score, e.g. a file that cannot be read."""
     separation_seconds: float = math.nan
     """Time that the system took to compute its estimates; NaN for estimates in files."""
 
@@ -59,7 +59,7 @@ class Row:
         return math.nan if self.failure else self.scores.mean(column)
 
     def reason(self, column: str) -> str:
-        """Reason for which a score is not a number."""
+        """Reason why a score is not a number."""
         return self.failure or self.scores.reasons.get(column, "")
 
     @property

@@ -56,7 +56,7 @@ def evaluate(
         num_workers: Processes for the metrics; 0 computes them here, None chooses by their
             number. Scripts that use processes must run under ``if __name__ == "__main__":``.
         folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued.
-        limit: Only the first so many utterances.
+        limit: Number of utterances to evaluate, from the first; None for all.
         overwrite: Remove earlier results from the folder.
         table_format: Format of the table.
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the

@@ -133,7 +133,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 class _Stored(Schema):
-    """Part of a summary that somebody else may have written; keys of other versions are ignored."""
+    """Part of a summary from an untrusted source; keys of other versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -183,7 +183,7 @@ class UtteranceSounds:
     references: Samples
     """``[C, T]``."""
     estimates: Samples
-    """``[C, T]`` in the order of the references, at the level that the system gave them."""
+    """``[C, T]`` in the order of the references, at the level of the system's output."""
     sample_rate: int
     """Sample rate in Hz."""
 
@@ -212,7 +212,7 @@ class SavedEvaluation:
 
         Raises:
             ValueError: If there is no such utterance, it has no estimates, or the data has changed since.
-            OSError: If the corpus or the estimates are not there any more.
+            OSError: If the corpus or the estimates no longer exist.
         """
         index = self._index(identifier)
         row = self.evaluation.rows[index]

@@ -54,7 +54,7 @@ class SystemTable:
         """The table as text.
 
         Args:
-            text: ``markdown``, ``latex`` (packages booktabs and the like need nothing else) or ``csv``.
+            text: ``markdown``, ``latex`` (needs booktabs and no other package) or ``csv``.
         """
         if text == "csv":
             return self._comma_separated()
@@ -86,7 +86,7 @@ def system_table(
         contenders: At least one.
         columns: Scores and costs (``parameters``, ``gmacs``, ``rtf``); those of ``DEFAULT_COLUMNS`` that all
             systems have if left out.
-        common: Use the utterances that all have; without it lists that differ are an error.
+        common: Use the utterances that all systems have; otherwise differing lists are an error.
 
     Raises:
         ConfigError: If a system lacks a score, or the lists or settings differ.

@@ -209,7 +209,7 @@ class FolderSystem:
 def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_rate: int) -> None:
     """Write the estimates of one utterance, in the order of its references, as a ``FolderSystem`` reads them.
 
-    Those that are not finite are left out: no file holds them, and their scores say so.
+    Estimates that are not finite are left out; their scores give the reason.
 
     Raises:
         ConfigError: If the utterance's name cannot name a folder.
@@ -224,7 +224,7 @@ def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_ra
 
 
 def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
-    """Load models by path or name, each under a name of its own.
+    """Load models by path or name, each under a unique name.
 
     Raises:
         CheckpointError: If weights cannot be used.
@@ -297,7 +297,7 @@ def _has(folder: Path, stems: tuple[str, ...]) -> bool:
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    """The sound file of a name, if there is one; several are an error."""
+    """The sound file with a given name, if there is one; several are an error."""
     try:
         return find_sound(folder, stem)
     except FileNotFoundError:

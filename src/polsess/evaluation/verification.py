@@ -1,4 +1,4 @@
-"""A published score measured again: the published weights, on the published test set, by our metrics."""
+"""Reproduction of a published score: published weights and test set, scored with our metrics."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def find_published(name: str, benchmark: str | None = None) -> Published:
         benchmark: A key of ``BENCHMARKS``; None where the name alone is enough.
 
     Raises:
-        ConfigError: If there is none or several, with the names near by.
+        ConfigError: If there is none or several; the message lists similar names.
     """
     if benchmark is not None and benchmark not in BENCHMARKS:
         raise ConfigError(
@@ -134,14 +134,14 @@ def verify(
         model: Weights to measure in place of the published ones, e.g. a copy on disk.
         mode: Mode of the mixtures; published scores are of ``min``.
         device: Device of the model.
-        limit: Only the first so many utterances.
+        limit: Number of utterances to evaluate, from the first; None for all.
         num_workers: Processes for the metrics, as in ``evaluate``.
         folder: Receives the table and the summary; an interrupted evaluation in it is continued.
         progress: Called after every utterance.
 
     Raises:
         ConfigError: If the model does not fit the corpus.
-        CheckpointError: If the weights cannot be had.
+        CheckpointError: If the weights cannot be loaded.
         FileNotFoundError: If the corpus is not there, or not in this mode or at this rate.
     """
     benchmark = BENCHMARKS[str(published.benchmark)]

@@ -31,7 +31,7 @@ _ONSET_FRAMES = 10
 
 
 class LevelStatistics:
-    """Statistics of a recording that arrives block by block: gains, matching of channels and onsets follow.
+    """Statistics of a recording, added block by block, for its gains, matching of channels and onsets.
 
     Args:
         num_sources: C.
@@ -60,7 +60,7 @@ class LevelStatistics:
         self._energies = torch.cat([self._energies, energies.float()], -1)
 
     def __iadd__(self, other: LevelStatistics) -> Self:
-        """Add the blocks of the other."""
+        """Add the blocks of other statistics."""
         self._gram += other._gram
         self._cross += other._cross
         self._energies = torch.cat([self._energies, other._energies], -1)

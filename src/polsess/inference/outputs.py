@@ -87,7 +87,7 @@ class Separation:
 
         Args:
             folder: Folder to write to; made if needed.
-            track: Name to put for ``{track}`` in the pattern; None for that of the input.
+            track: Value of ``{track}`` in the pattern; None for the name of the input.
             pattern: Names of the files.
             container: wav, flac, ogg or mp3.
             bits: 16, 24 or 32f.

@@ -1,4 +1,4 @@
-"""From a recording of any rate, length and number of channels to its speakers.
+"""Separation of a recording of any rate, length and number of channels into its speakers.
 
 The recording is read twice: once to check it and to measure its level, once to separate it. The estimates are
 stored until the gains are known; then they are resampled and returned.
@@ -93,7 +93,7 @@ class Separator:
     def from_pretrained(
         cls, model: str | Path = DEFAULT_MODEL, *, device: str = "auto", **options: Any
     ) -> Self:
-        """Load a model and make a separator of it.
+        """Load a model and create a separator from it.
 
         Args:
             model: A folder, a file or a hub id, as for ``polsess.checkpoints.load_model``; ``"default"`` is
@@ -132,7 +132,7 @@ class Separator:
         *,
         progress: Progress | None = None,
     ) -> Separation | list[Separation]:
-        """Separate a recording in memory; the separator itself may be called likewise.
+        """Separate a recording in memory; calling the separator itself does the same.
 
         Args:
             audio: Samples ``[T]`` or ``[channels, T]``, or a sound file: its path, or a binary file object.

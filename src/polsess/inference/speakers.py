@@ -173,8 +173,8 @@ def order_stretches(stretches: Sequence[Voices]) -> list[Order]:
 def in_order_of_onset(onsets: Sequence[int], places: Sequence[int]) -> Order:
     """The speakers in the order in which they begin to speak.
 
-    Voices that begin together keep the order of the model's outputs, so that neither a frame more or less nor
-    rounding decides between them.
+    Voices that begin together keep the order of the model's outputs, so that neither
+    a difference of one frame nor rounding decides between them.
 
     Args:
         onsets: The frame in which each speaker begins.

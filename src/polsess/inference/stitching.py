@@ -3,8 +3,8 @@
 A network returns the speakers of each segment in an order of its own. Neighbouring segments are matched on
 their overlap and cross-faded. Where the overlap does not decide, because nobody speaks there, a new stretch
 begins; at the end of the recording the voices of all stretches are compared and each stretch is put in order.
-So the order survives pauses of any length, which no rule on neighbours can do. The first speaker is the one
-who begins first.
+The order thus survives pauses of any length, which no rule on neighbours can achieve. The first speaker is
+the one who begins first.
 
 Shapes: C sources, K channels, O samples of overlap.
 """

@@ -56,7 +56,7 @@ class AbAnswers(TrialAnswers):
     choice: str
 
     def values(self, trial: TrialKey) -> list[tuple[str, str, float]]:
-        """1 for the preferred and 0 for the other, or half for both."""
+        """1 for the preferred stimulus and 0 for the other, or 0.5 for both."""
         stimuli = [each.id for each in trial.stimuli]
         if self.choice not in (*stimuli, NO_DIFFERENCE):
             raise ConfigError(f"choice: expected {_names([*stimuli, NO_DIFFERENCE])}, got '{self.choice}'.")

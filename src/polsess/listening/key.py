@@ -34,7 +34,7 @@ class Role(StrEnum):
     SYSTEM = "system"
     """A system under test; the unprocessed mixture counts as one that does nothing."""
     ANCHOR = "anchor"
-    """A known degradation; holds the scale in place."""
+    """A known degradation that anchors the scale."""
 
 
 class StimulusKey(Schema):

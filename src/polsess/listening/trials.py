@@ -47,7 +47,7 @@ class ListeningPlan(Schema):
 
     @property
     def all_anchors(self) -> tuple[Anchor, ...]:
-        """The anchors asked for and those that the kind of test cannot do without."""
+        """The requested anchors and those that the kind of test requires."""
         wanted = self.anchors
         if self.kind is Kind.MUSHRA:
             wanted = wanted or (Anchor.LOW, Anchor.MID, Anchor.MIXTURE)

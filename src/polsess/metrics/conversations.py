@@ -217,7 +217,7 @@ def inactive_level_db(
 
 
 def _near_changes(activity: Activity, frames: int) -> NDArray[np.bool_]:
-    """Frames within so many of a start or end of any speaker, ``[L]``."""
+    """Frames within a given number of frames of any speaker's start or end, ``[L]``."""
     near = np.zeros(activity.shape[1], np.bool_)
     edges = np.diff(np.pad(activity, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     for place in np.flatnonzero(edges.any(0)):
@@ -226,7 +226,7 @@ def _near_changes(activity: Activity, frames: int) -> NDArray[np.bool_]:
 
 
 def _frame_energies(signals: Signals, hop: int, num_frames: int) -> NDArray[np.float64]:
-    """Energies ``[K, L]`` of frames of ``hop`` samples; what lies beyond the signals is silence."""
+    """Energies ``[K, L]`` of frames of ``hop`` samples; frames beyond the end of the signals are silent."""
     missing = max(0, num_frames * hop - signals.shape[1])
     padded = np.pad(signals, ((0, 0), (0, missing)))[:, : num_frames * hop]
     energies: NDArray[np.float64] = np.square(padded).reshape(len(signals), num_frames, hop).sum(-1)

@@ -106,7 +106,7 @@ def paired_difference(first: Values, second: Values, clusters: Clusters) -> Diff
 
 
 def correct_after_holm(differences: Sequence[Difference]) -> list[Difference]:
-    """The same with p-values that hold for all comparisons together."""
+    """The same differences with p-values corrected for all comparisons together."""
     p_values = holm([each.p_value for each in differences])
     return [replace(each, p_value=value) for each, value in zip(differences, p_values, strict=True)]
 

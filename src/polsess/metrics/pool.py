@@ -98,7 +98,7 @@ class ScorePool:
             return job.tag, self._score_apart(*job.signals)
 
     def _score_apart(self, *signals: Samples) -> Scores:
-        """Every metric in a process of its own: the one that crashes loses its values, with a reason."""
+        """Score every metric in its own process; a metric that crashes gets a reason instead of values."""
         _check_that_processes_start()
         scores = Scores({})
         rate, metrics, predictors = self._options
@@ -162,6 +162,6 @@ def _create_executor(num_workers: int) -> ProcessPoolExecutor:
 
 
 def _start_worker() -> None:
-    """One thread each, and Ctrl-C is the parent's to handle."""
+    """Use one thread per worker and leave Ctrl-C to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""Every score of one utterance, with a reason wherever there is none.
+"""All scores of one utterance, with a reason for each missing one.
 
 SI-SNR is SI-SDR with the means removed (Le Roux et al. 2019, https://arxiv.org/abs/1811.02508). An
-improvement is the estimate's value less that of the model's input, the mixture. Estimates are assigned to
+improvement is the estimate's value minus that of the model's input, the mixture. Estimates are assigned to
 references once, by the best mean SI-SNR, and keep that order for every metric.
 
 Shapes: C sources, T samples.
@@ -167,7 +167,7 @@ def title_of(column: str) -> str:
 
 
 def name_of(column: str) -> str:
-    """A column's name for readers; of a predictor's column, what its description calls it."""
+    """A column's display name; for a predictor, the name from its description."""
     return SCORES[column].title if column in SCORES else column.replace("_", " ")
 
 

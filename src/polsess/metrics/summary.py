@@ -68,7 +68,7 @@ def summarise(
     Args:
         values: One per utterance, not a number where there is none, N.
         clusters: The clusters that each utterance belongs to, e.g. its speakers; None if all are independent.
-        reasons: Reasons for values that are not numbers.
+        reasons: Reasons why values are not numbers.
         confidence: Coverage of the interval.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from polsess.report.markup import Attribute, Markup, element
 
 NUM_STYLES = 6
-"""Colours and shapes in the style sheet; further systems use them again."""
+"""Colours and shapes in the style sheet; further systems reuse them."""
 _LINE_PIXELS = 18
 _EDGE_PIXELS = 4  # above and below the lines of a chart
 _PLANE_PIXELS = 300

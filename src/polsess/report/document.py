@@ -1,4 +1,4 @@
-"""The page as a whole: head, parts, style and script in one file that needs nothing else."""
+"""The whole page: head, sections, style and script in one self-contained file."""
 
 from __future__ import annotations
 

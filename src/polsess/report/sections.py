@@ -244,7 +244,7 @@ def _name_of_condition(key: str) -> str:
 
 
 def pick_column(groups: Sequence[Group], wanted: str) -> str:
-    """The score that the report is about.
+    """Select the score that the report shows.
 
     Raises:
         ConfigError: If a run lacks it.
