@@ -95,7 +95,7 @@ class Program(CommandGroup):
         self.commands = self._lazy  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        """Their names."""
+        """Names of the commands."""
         return list(self.commands)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002

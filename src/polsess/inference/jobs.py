@@ -90,7 +90,7 @@ def separate_jobs(
     options: OutputOptions,
     progress: Callable[[int, float], None] | None = None,
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Separate one recording after the other; one that fails does not stop the others.
+    """Separate recordings one by one; a failure does not stop the others.
 
     Args:
         separator: Separates each recording.

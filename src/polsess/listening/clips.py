@@ -87,7 +87,7 @@ class Clips:
         """Clips in random order: one target of every utterance, then the next, until all are used.
 
         Args:
-            seed: Of the order.
+            seed: Seed of the order.
             chosen: Only these utterances; the first clip is from another one, if there is one.
 
         Raises:

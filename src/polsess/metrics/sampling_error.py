@@ -94,7 +94,7 @@ def sampling_error(values: Values, clusters: Clusters) -> SamplingError:
 
 
 def error_of_runs(values: Values) -> SamplingError:
-    """The error of the mean over training runs ``[R, N]``, R at least 2, if other seeds had been drawn."""
+    """The error of the mean of training runs ``[R, N]``, R at least 2, as an estimate for other seeds."""
     return SamplingError(float(values.mean(1).var(ddof=1)) / len(values), len(values) - 1, len(values))
 
 

@@ -212,7 +212,7 @@ def symbols() -> Markup:
 
 
 def number_of(value: float) -> str:
-    """A number of an axis."""
+    """A number as written on an axis."""
     for factor, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= factor:
             return f"{value / factor:.4g}{suffix}"

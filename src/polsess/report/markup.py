@@ -29,12 +29,12 @@ def element(name: str, /, *children: str, **attributes: Attribute) -> Markup:
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """Parts one after the other; plain text is escaped."""
+    """Concatenate parts; plain text is escaped."""
     return Markup("".join(part if isinstance(part, Markup) else html.escape(part) for part in parts))
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "") -> Markup:
-    """A table whose first column heads its rows; wider ones than the screen scroll by themselves."""
+    """A table whose first column heads its rows; tables wider than the screen scroll separately."""
     head = element("tr", *(element("th", cell, scope="col") for cell in header))
     body = [
         element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in cells))
