@@ -16,7 +16,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class FoundSounds:
-    """What a folder holds."""
+    """Contents of a folder."""
 
     paths: list[Path] = field(default_factory=list)
     """Sound files, in the order of their names."""

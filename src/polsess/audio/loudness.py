@@ -25,7 +25,7 @@ _BLOCK_SECONDS = 0.4
 _HOP_SECONDS = 0.1
 _SILENCE_LUFS = -70.0
 _GATE_DB = 10.0  # blocks this much below the mean of the others are pauses
-_TAIL_SECONDS = 0.5  # what the filters ring on, so that the end does not wrap into the beginning
+_TAIL_SECONDS = 0.5  # the filters ring for this long; without it the end would wrap into the beginning
 
 
 def integrated_loudness(samples: Tensor, sample_rate: int) -> float:

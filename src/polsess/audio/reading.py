@@ -1,4 +1,4 @@
-"""Reading sound files, whole, in part or block by block, with every doubt about the content an error."""
+"""Reading of sound files, whole, in part or block by block; doubtful content is an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_VALUES = 2**30
 _MAX_SAMPLES_PER_BYTE = 65_536
 """More than any codec here reaches on silence; a header that claims more is false."""
 _MAX_AMPLITUDE = 2.0**31
-"""Float files at the scale of 32-bit integers exist; beyond that the samples are no sound."""
+"""Float files at the scale of 32-bit integers exist; larger samples are not sound."""
 
 _Decoder = Any
 """A ``soundfile.SoundFile``, which has no types, or an ``FFmpegFile``, which has the same attributes."""
@@ -40,7 +40,7 @@ _ERRORS = (soundfile.SoundFileError, OSError, ValueError, Refusal)
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file says."""
+    """Facts from the header of a sound file."""
 
     path: Path
     sample_rate: int

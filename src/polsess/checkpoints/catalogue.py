@@ -41,7 +41,7 @@ class Published(Schema):
     si_snr: float | None = None
     """SI-SNR of the estimates in dB, where the card states that instead of an improvement."""
     corpus: str
-    """What it was trained and tested on."""
+    """Data of training and test."""
     benchmark: str | None = None
     """The test set of the score, whole ``min`` mixtures; None without a score or a reader of that set."""
     conditions: str = ""

@@ -40,7 +40,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weight file holds, before a model is built.
+    """Contents of a weight file, before a model is built.
 
     Attributes:
         format: The name of the reader, e.g. ``"asteroid"``.

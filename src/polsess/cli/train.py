@@ -187,7 +187,7 @@ def _duration(seconds: float) -> str:
 
 def _fine_tuning(init: str | None, patterns: list[str], *, reset_head: bool) -> list[str]:
     """The options as ``key=value`` pairs."""
-    import json  # whose texts are YAML's, too
+    import json  # JSON is valid YAML
 
     pairs = [f"training.init={json.dumps(init)}"] if init is not None else []
     pairs += [f"training.freeze={json.dumps(patterns)}"] if patterns else []

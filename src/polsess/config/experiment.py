@@ -21,7 +21,7 @@ from polsess.tasks import Task
 from polsess.yaml_files import parse_yaml, read_yaml
 
 Layer = tuple[str, Mapping[str, Any]]
-"""Their origin and plain settings."""
+"""Origin of some settings, and the plain settings."""
 
 
 class Config(Schema):
@@ -158,7 +158,7 @@ def _merged(layers: list[Layer]) -> dict[str, Any]:
 
 
 def _keep_quiet(_note: str) -> None:
-    """For a second reading of a file, whose remarks were given at the first."""
+    """Do nothing; for a second reading of a file, whose remarks were given at the first."""
 
 
 def _layers(

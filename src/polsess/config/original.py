@@ -31,7 +31,7 @@ _DROPPED = {
     *("device", "amp_eps", "save_dir", "log_file", "log_level", "resume_from", "save_all_checkpoints"),
     *("save_best_only", "use_wandb", "wandb_project", "wandb_entity", "wandb_run_name"),
 }
-"""Keys of ``training`` that decided nothing, or what the command line decides now."""
+"""Keys of ``training`` without effect, or replaced by options of the command line."""
 _DATA = {"dataset_type", "batch_size", "num_workers", "prefetch_factor", "task", *_CORPORA}
 _SIZES = {"train_max_samples", "val_max_samples"}
 
@@ -43,11 +43,11 @@ class Upgraded:
     settings: dict[str, Any]
     """As ``parse_config`` takes them."""
     notes: tuple[str, ...]
-    """What was renamed, and what could not be carried over."""
+    """Remarks on keys that were renamed or could not be carried over."""
 
 
 def is_original(settings: Mapping[str, Any]) -> bool:
-    """Whether an experiment is written in the words of the original project."""
+    """Whether an experiment is written with the keys of the original project."""
     model, data, training = (_section(settings, name) for name in ("model", "data", "training"))
     letters = isinstance(model.get(str(model.get("model_type"))), Mapping) or bool(
         {"N", "B", "H"} & model.keys()

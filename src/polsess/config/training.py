@@ -40,7 +40,7 @@ class TrainingConfig(Schema):
     init: str | None = None
     """Weights to start from, as ``load_model`` reads them: a folder, file, hub id, run, or ``default``."""
     reset_head: bool = False
-    """Whether tensors of ``init`` that another number of sources makes unfit start afresh."""
+    """Whether tensors of ``init`` that do not fit another number of sources get fresh values."""
     freeze: tuple[str, ...] = ()
     """Shell patterns of parameters that are not trained, e.g. ``encoder.*``."""
     max_epochs: int = Field(default=100, ge=1)
@@ -76,7 +76,7 @@ class TrainingConfig(Schema):
     strategy: Literal["auto", "ddp"] = "auto"
     """How several processes share the work: ``ddp``, which ``auto`` takes too, averages their gradients."""
     trackers: tuple[Literal["wandb"], ...] = ()
-    """Where the run is logged to beside ``metrics.csv`` and TensorBoard: ``wandb`` for Weights & Biases."""
+    """Trackers beside ``metrics.csv`` and TensorBoard: ``wandb`` for Weights & Biases."""
     log_every_steps: int = Field(default=20, ge=1)
 
     @property

@@ -1,4 +1,4 @@
-"""What a model costs before it runs: multiply-accumulates, parameters and bytes."""
+"""Cost of a model before it runs: multiply-accumulates, parameters and bytes."""
 
 from polsess.costs.closed_forms import KINDS, Kind
 from polsess.costs.macs import MacCount, count_macs

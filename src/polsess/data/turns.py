@@ -162,7 +162,7 @@ def _draw_turns(
 
 
 def _lay_out(draws: Sequence[_Draw], intensity: float, lead: float) -> list[PlannedTurn]:
-    """Give every turn its place; the more intense, the more of them overlap, from 1 up the further."""
+    """Give every turn its place; a higher intensity lets more turns overlap, above 1 also further."""
     turns: list[PlannedTurn] = []
     free: dict[int, float] = {}  # when each voice is done
     before: _Draw | None = None

@@ -26,7 +26,7 @@ class Score(Schema):
     dynamic_mixing: bool | None = False
     """Whether training mixed on the fly (up to 2 dB more); None if the source is silent."""
     source: str = "the paper"
-    """Where the number was published."""
+    """Publication of the number."""
     metric: Literal["SI-SNRi", "SI-SNR", "SDR"] = "SI-SNRi"
     """An improvement over the mixture (SI-SNRi), or an absolute value."""
 

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: ``metrics.csv``, TensorBoard, Weights & Biases, a caller's function."""
+"""Destinations of a run's numbers: ``metrics.csv``, TensorBoard, Weights & Biases, a caller's function."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _read_table(path: Path) -> list[Row]:
 
 
 class EpochLines(lightning.Callback):
-    """Says one line per epoch, for logs without a terminal.
+    """Prints one line per epoch, for logs without a terminal.
 
     Args:
         say: Receives the line.
@@ -165,7 +165,7 @@ class AfterEpoch(lightning.Callback):
         self.receive = receive
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell it."""
+        """Pass the score on."""
         del pl_module
         self.receive(trainer.current_epoch, float(trainer.callback_metrics[MONITOR]))
 

@@ -108,7 +108,7 @@ def _read_whole(path: Path) -> dict[str, Any]:
 
 
 def _what_is_whole(damaged: Path) -> str:
-    """What else of the run can be used."""
+    """Describe the other checkpoints of the run that are usable."""
     best = damaged.with_name(BEST)
     if damaged.name != BEST and best.is_file():
         try:
@@ -124,7 +124,7 @@ def _what_is_whole(damaged: Path) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is."""
+    """Position of a run."""
 
     epoch: int = 0
     """The epoch that comes next or is under way."""

@@ -81,7 +81,7 @@ def is_process_lost(error: RuntimeError) -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """What every process holds, in the order of their ranks."""
+    """Gather a value from all processes, in the order of their ranks."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [value]
     gathered: list[Any] = [None] * torch.distributed.get_world_size()

@@ -24,7 +24,7 @@ class TrainingStopped(RuntimeError):
 
 
 class NonFiniteLog:
-    """Writes down every loss or gradient that was not finite, and ends the run when there are too many.
+    """Records every loss or gradient that is not finite, and ends the run when there are too many.
 
     Args:
         folder: The run's folder; receives ``non_finite.jsonl`` and, at the end, ``replay.pt``.

@@ -44,15 +44,15 @@ class EpochSums:
 
     epoch: int = 0
     loss: float = 0.0
-    """Of all examples, in negative dB."""
+    """Sum of the losses of all examples, in negative dB."""
     examples: int = 0
     steps: int = 0
-    """Steps that were due."""
+    """Number of steps that were due."""
     skipped_steps: int = 0
-    """Those of them that were left out."""
+    """Number of steps among them that were skipped."""
 
     def with_batch(self, mean_loss: float, num_examples: int) -> EpochSums:
-        """With a batch more."""
+        """Return the sums with one more batch."""
         return replace(self, loss=self.loss + mean_loss * num_examples, examples=self.examples + num_examples)
 
 

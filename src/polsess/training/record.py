@@ -161,7 +161,7 @@ def _now() -> str:
 
 
 def changes_since(before: Mapping[str, Any], config: Config, run_folder: Path) -> dict[str, list[Any]]:
-    """What differs from the configuration that a run was stopped with.
+    """List the differences from the configuration that a run was stopped with.
 
     Args:
         before: That configuration, plain data.

@@ -19,7 +19,7 @@ from polsess.training.module import seed_step
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of the batch this time."""
+    """Result of the repeated step."""
 
     items: list[str]
     """The examples of the batch."""
@@ -28,7 +28,7 @@ class Replay:
     gradient_norm: float
     """L2, of all parameters."""
     first_module: str
-    """Where a value was first not finite."""
+    """First module whose output was not finite."""
 
     @property
     def reproduced(self) -> bool:

@@ -225,7 +225,7 @@ def _shared_facts(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
 def _create_loaders(
     corpora: Sequence[Corpus], config: Config, trainer: lightning.Trainer, start: Progress
 ) -> list[DataLoader[Any]]:
-    """Of this process: training from where the run stopped, validation from its beginning."""
+    """Create the loaders of this process: training from where the run stopped, validation from its start."""
     rank, world_size = trainer.global_rank, trainer.world_size
     check_batches(len(corpora[0]), config)
     return [
@@ -245,7 +245,7 @@ def _checkpoints(trainer: lightning.Trainer) -> Checkpoints:
 def _result(
     run_folder: Path, trainer: lightning.Trainer, module: SeparationModule, *, complete: bool
 ) -> TrainingResult:
-    """Of the files as they are: the score is that of the weights in ``best.ckpt``."""
+    """Read the result from the files: the score is that of the weights in ``best.ckpt``."""
     checkpoints, best = _checkpoints(trainer), run_folder / CHECKPOINTS / BEST
     # The folder of another machine may show the file later.
     score = best_score_in(best.parent) if trainer.is_global_zero else checkpoints.best_score

@@ -58,7 +58,7 @@ class StopSignals:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.received is signal.SIGINT and number == signal.SIGINT:
-            # A KeyboardInterrupt would be caught by Lightning, which ends the program without a word.
+            # A KeyboardInterrupt would be caught by Lightning, which ends the program without a message.
             raise Preempted(signal.SIGINT, self.checkpoint, saved=False)
         self.received = signal.Signals(number)
 

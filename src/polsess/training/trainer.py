@@ -33,9 +33,9 @@ class Start:
 
     progress: Progress = field(default_factory=Progress)
     rows: Sequence[Row] = ()
-    """Of ``metrics.csv``."""
+    """Rows of ``metrics.csv``."""
     best_score: float = -math.inf
-    """Of the weights in ``best.ckpt``, in dB."""
+    """Score of the weights in ``best.ckpt``, in dB."""
     changes: Mapping[str, list[Any]] = field(default_factory=dict)
     """Settings that differ from those of the last start: old and new value by key."""
     remarks: Sequence[str] = ()

@@ -26,7 +26,7 @@ _NAME = "polsess"
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of values and what came of it."""
+    """One set of values and its result."""
 
     number: int
     """Counted from 0."""

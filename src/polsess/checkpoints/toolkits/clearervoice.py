@@ -77,7 +77,7 @@ _BUILT = {
     "masknet_useextralinearlayer": False,
     "masknet_numlayers": 1,
 }
-"""What the network here has, as every published configuration. Other keys reach no part of a network."""
+"""Values of every published configuration. Other keys reach no part of a network."""
 
 
 def is_mossformer2(state: Mapping[str, Any]) -> bool:

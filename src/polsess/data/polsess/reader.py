@@ -127,7 +127,7 @@ class PolSESS(Corpus):
         ]
         self._rows_by_variants: dict[tuple[str, ...], list[PolSESSRow]] = {}
         for stage in config.curriculum if split is Split.TRAIN else ():
-            self._rows_with(stage.variants)  # a stage without rows is found out now, not in its epoch
+            self._rows_with(stage.variants)  # a stage without rows is an error now, not in its epoch
 
     @property
     def num_sources(self) -> int:

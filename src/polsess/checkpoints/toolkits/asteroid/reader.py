@@ -148,5 +148,5 @@ def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) ->
 
 
 def source_softmax(num_sources: Any) -> str:
-    """What a softmax over the sources is: over a single one it is one whatever the input."""
+    """Mask for a softmax over the sources; over a single source it is one for every input."""
     return "ones" if num_sources == 1 else "softmax"

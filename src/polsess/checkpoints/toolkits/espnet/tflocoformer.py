@@ -89,7 +89,7 @@ def _read_transform(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rules(num_blocks: int, order: tuple[str, str], num_feed_forwards: int) -> list[Rule]:
-    """Where the tensors go.
+    """Destinations of the tensors.
 
     Args:
         num_blocks: Blocks of two paths.

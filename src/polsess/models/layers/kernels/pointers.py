@@ -25,12 +25,12 @@ def dense(sequence: Tensor) -> Tensor:
 
 
 def rows(sequence: Tensor | None) -> Rows:
-    """Where a sequence lies; null for None. The caller keeps the tensor alive."""
+    """Pointer to a sequence; null for None. The caller keeps the tensor alive."""
     if sequence is None:
         return Rows(None, 0, 0)
     return Rows(floats(sequence), sequence.stride(0), sequence.stride(1))
 
 
 def floats(tensor: Tensor | None) -> FloatPointer | None:
-    """Where a float32 tensor lies; None for None. The caller keeps the tensor alive."""
+    """Pointer to a float32 tensor; None for None. The caller keeps the tensor alive."""
     return None if tensor is None else ctypes.cast(tensor.data_ptr(), Floats)
