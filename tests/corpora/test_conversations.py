@@ -95,8 +95,7 @@ def test_the_timeline_says_which_reference_sounds_when(metadata: Path) -> None:
     test = corpus(metadata, Split.TEST, overlap_range=(0.2, 0.2))
     for index in range(len(test)):
         example = test.example(0, index)
-        names = str(example.metadata["speakers"]).rsplit("-test-", 1)
-        speakers = [names[0], f"test-{names[1]}"]
+        speakers = [name.replace("_", "-") for name in str(example.metadata["speakers"]).split("-")]
         frames = activity(example.timeline, speakers, 2000, 0.01)
         sounding = (example.references.unflatten(-1, (-1, 80)).square().mean(-1).sqrt() > 1e-3).numpy()
         assert (frames == sounding).mean() > 0.97
@@ -116,12 +115,16 @@ def test_voices_may_be_fewer_than_references(metadata: Path) -> None:
     assert counts == {0, 1, 2, 3}
 
 
-def test_nobody_talks_over_noise_alone(metadata: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def noise(tmp_path: Path) -> list[dict[str, str]]:
     for split in Split:
-        noise = 0.05 * torch.randn(RATE, generator=torch.Generator().manual_seed(1))
-        write_audio(tmp_path / f"noise/{split}/{split}.flac", noise, RATE)
-    clips = corpus(metadata, voice_shares=(1.0,), noise=[{"source": str(tmp_path / "noise")}])
-    example = clips.example(0, 0)
+        samples = 0.05 * torch.randn(RATE, generator=torch.Generator().manual_seed(1))
+        write_audio(tmp_path / f"noise/{split}/{split}.flac", samples, RATE)
+    return [{"source": str(tmp_path / "noise")}]
+
+
+def test_nobody_talks_over_noise_alone(metadata: Path, noise: list[dict[str, str]]) -> None:
+    example = corpus(metadata, voice_shares=(1.0,), noise=noise).example(0, 0)
     assert (example.references == 0).all()
     assert example.timeline == ()
     assert float(example.mixture.square().mean().sqrt()) > 1e-3
@@ -132,9 +135,22 @@ def test_full_overlap_has_all_talk_throughout(metadata: Path) -> None:
     assert share_of_frames(clips.example(0, 0), 2) > 0.98
 
 
-def test_enhancement_takes_both_as_one(metadata: Path) -> None:
-    example = corpus(metadata, task=Task.EB).example(0, 0)
-    torch.testing.assert_close(example.references.sum(0), example.mixture)
+def test_enhancement_takes_both_as_one(metadata: Path, noise: list[dict[str, str]]) -> None:
+    separated = corpus(metadata, noise=noise).example(0, 0)
+    enhanced = corpus(metadata, task=Task.EB, noise=noise).example(0, 0)
+    torch.testing.assert_close(enhanced.mixture, separated.mixture)
+    torch.testing.assert_close(enhanced.references.sum(0), separated.references.sum(0))
+    with pytest.raises(ValueError, match="clean mixtures are what task EB asks for"):
+        corpus(metadata, task=Task.EB)
+
+
+def test_enhancement_of_one_has_no_other_voice(metadata: Path, noise: list[dict[str, str]]) -> None:
+    task_es = corpus(metadata, task=Task.ES, noise=noise)
+    for index in range(4):
+        example = task_es.example(0, index)
+        assert example.references.shape[0] == 1
+        assert len(list_speakers(example.timeline)) == 1
+        assert example.metadata["voices"] == "1"
 
 
 def test_pauses_within_speech_are_found() -> None:
@@ -152,7 +168,7 @@ def test_pauses_within_speech_are_found() -> None:
         ({"voice_shares": (0.5, 0.4)}, "voice_shares: expected at most 3 shares"),
         ({"voice_shares": (0.1, 0.1, 0.1, 0.7)}, "voice_shares: expected at most 3 shares"),
         ({"overlap_range": (0.0, 1.2)}, "overlap_range: expected two rising numbers from 0 to 1"),
-        ({"num_speakers": 8}, "has 5 speakers, but a conversation needs 8"),
+        ({"num_speakers": 8}, "has 5 speakers, but a mixture needs 8"),
     ],
 )
 def test_what_cannot_be_is_refused(metadata: Path, values: dict[str, Any], reason: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from polsess.files import write_text
-from polsess.schema import ConfigError, Schema, parse
+from polsess.files import read_json, write_text
+from polsess.schema import Schema, parse
 
 Mode = Literal["inference", "training"]
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -146,11 +146,7 @@ def read_result_of(kind: type[SchemaT], path: Path, command: str) -> SchemaT:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such result file; `{command}` writes one.")
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ConfigError(f"{path}: not readable as JSON; expected a result of `{command}`.") from None
-    return parse(kind, data, str(path))
+    return parse(kind, read_json(path, expected=None), str(path))
 
 
 def write_result(result: Schema, path: Path) -> None:

@@ -179,10 +179,7 @@ class TrainingReader(Reader):
         return len(self._names(files)) > 0
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        names = self._names(files)
-        if len(names) > 1:
-            raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
-        where, content = str(files.folder / names[0]), files.torch_dict(names[0])
+        where, content = files.only_torch_dict(self._names(files))
         stored = content["polsess_config"]
         if not isinstance(stored, Mapping) or not isinstance(stored.get("model"), Mapping):
             raise CheckpointError(f"{where}: polsess_config has no model section.")

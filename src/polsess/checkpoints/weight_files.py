@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,19 @@ class WeightFiles:
                 f"{self.folder / name}: expected a dictionary, got {type(content).__name__}."
             )
         return content
+
+    def only_torch_dict(self, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """The one file of a format that keeps everything in it: its path, for messages, and its dictionary.
+
+        Args:
+            names: The files that have this format, at least one.
+
+        Raises:
+            CheckpointError: If there are several, so that the user must name one.
+        """
+        if len(names) > 1:
+            raise CheckpointError(f"{self.path}: name one of {', '.join(names)}.")
+        return str(self.folder / names[0]), self.torch_dict(names[0])
 
     def safetensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of a safetensors file.

@@ -86,10 +86,7 @@ class GTCRNReader(Reader):
         return len(_names(files)) > 0
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        names = _names(files)
-        if len(names) > 1:
-            raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
-        where, content = str(files.folder / names[0]), files.torch_dict(names[0])
+        where, content = files.only_torch_dict(_names(files))
         if config is not None:
             raise CheckpointError(f"{where}: the network has one size; leave config out.")
         with naming(where):

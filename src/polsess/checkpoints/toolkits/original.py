@@ -33,10 +33,7 @@ class OriginalReader(Reader):
         return len(_names(files)) > 0
 
     def read(self, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
-        names = _names(files)
-        if len(names) > 1:
-            raise CheckpointError(f"{files.path}: name one of {', '.join(names)}.")
-        where, content = str(files.folder / names[0]), files.torch_dict(names[0])
+        where, content = files.only_torch_dict(_names(files))
         model_type, arguments = model_arguments(_config_of(content, config, where), where)
         state = state_of(content["model_state_dict"], where)
         convert = CONVERTERS.find(model_type, where)

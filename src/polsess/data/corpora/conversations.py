@@ -7,8 +7,7 @@ Shapes: S speakers, C references, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polsess.audio import Samples
-from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
-from polsess.data.corpora.speech_clips import list_clips, load_clip
+from polsess.data.base import Example, Split, register_corpus
+from polsess.data.corpora.clips import ClipsConfig, ClipsCorpus
 from polsess.data.mixing import (
     Range,
     change_speed,
@@ -28,8 +27,7 @@ from polsess.data.mixing import (
     peak_factor,
     rms,
 )
-from polsess.data.sources import SourceFile
-from polsess.data.surroundings import NoiseConfig, RoomConfig, Surrounded, Surroundings
+from polsess.data.surroundings import Surrounded
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import Task
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
@@ -40,16 +38,12 @@ _SPEECH_RANGE_DB = 30.0
 _FADE_SECONDS = 0.01
 
 
-class ConversationsConfig(CorpusConfig):
-    """Where the clips are and how the conversations go."""
+class ConversationsConfig(ClipsConfig):
+    """How the conversations go; references beyond an item's voices are silent."""
 
     corpus_type: Literal["conversations"] = "conversations"
     segment_seconds: float | None = Field(default=8.0, gt=0)
     """Length of training examples, which begin anywhere in a conversation; null for whole ones."""
-    metadata: Path
-    """The CSV that lists the clips, or a folder of them; as of the corpus ``speech_clips``."""
-    num_speakers: int = Field(default=2, ge=1, le=8)
-    """References of an item, and the most voices in it; references beyond the voices are silent."""
     voice_shares: tuple[float, ...] = ()
     """Shares of items with 0, 1, 2, ... voices, e.g. [0.05, 0.25, 0.7]; empty for all voices in each."""
     overlap_range: Range = (0.0, 0.4)
@@ -59,31 +53,14 @@ class ConversationsConfig(CorpusConfig):
     turns: TurnConfig = TurnConfig()
     conversation_seconds: float = Field(default=60.0, gt=0, le=7200)
     """Length of the conversations of validation and test."""
-    level_range_db: Range = (-5.0, 5.0)
-    """The level of every voice relative to a common one, uniform in dB."""
     turn_level_deviation_db: float = Field(default=1.5, ge=0, le=10)
     """Standard deviation of the level of a voice from turn to turn."""
-    gain_range_db: Range = (-10.0, 0.0)
-    """Training only: a common gain of the mixture, uniform in dB."""
-    speed_range: Range = (1.0, 1.0)
-    """Training only: playing speed of every voice, uniform; pitch changes with it."""
-    equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
-    """Training only: standard deviation of a random, smooth gain over frequency, for every voice."""
-    noise: tuple[NoiseConfig, ...] = ()
-    """Noise in every split, of that split's recordings; fixed by index in validation and test."""
-    rooms: RoomConfig | None = None
-    """Rooms in every split, likewise."""
-    examples_per_epoch: int = Field(default=2000, ge=1)
-    """Training draws that make an epoch."""
     evaluation_examples: int = Field(default=40, ge=1)
     """Fixed conversations of validation and of test, each."""
 
     @model_validator(mode="after")
     def _check_ranges(self) -> ConversationsConfig:
         check_range("overlap_range", self.overlap_range, 0, 1)
-        check_range("level_range_db", self.level_range_db, -60, 60)
-        check_range("gain_range_db", self.gain_range_db, -60, 60)
-        check_range("speed_range", self.speed_range, 0.5, 2.0)
         check_range("turns.backchannel_seconds", self.turns.backchannel_seconds, 0.1, 5.0)
         shares = self.voice_shares
         if shares and (len(shares) > self.num_speakers + 1 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6):
@@ -95,44 +72,15 @@ class ConversationsConfig(CorpusConfig):
 
 
 @register_corpus("conversations", ConversationsConfig)
-class Conversations(Corpus):
+class Conversations(ClipsCorpus):
     """Conversations of the voices of one split, whose clips are held in memory."""
 
     config: ConversationsConfig
 
     def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
-        self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
-        clips = list_clips(config.metadata, split)
-        self.clips_of: dict[str, list[SourceFile]] = {}
-        for clip in clips:
-            self.clips_of.setdefault(clip.label, []).append(clip)
-        self.speakers = sorted(self.clips_of)
-        if len(self.speakers) < config.num_speakers:
-            raise ValueError(
-                f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a conversation "
-                f"needs {config.num_speakers}."
-            )
-        self.audio = {
-            clip.path: _at_full_level(load_clip(clip.path, config.sample_rate), config.sample_rate)
-            for clip in clips
-        }
-
-    def inventory(self) -> Iterator[tuple[str, Path | None]]:
-        """The clips of each speaker, and what surrounds them."""
-        for speaker in self.speakers:
-            for clip in self.clips_of[speaker]:
-                yield f"{speaker} {clip.path.name}", clip.path
-        yield from self.surroundings.inventory()
-
-    @property
-    def num_sources(self) -> int:
-        """C, as the task asks for."""
-        return self.task.num_sources(self.config.num_speakers)
-
-    def __len__(self) -> int:
-        training = self.split is Split.TRAIN
-        return self.config.examples_per_epoch if training else self.config.evaluation_examples
+        rate = config.sample_rate
+        self.audio = {path: _at_full_level(samples, rate) for path, samples in self.audio.items()}
 
     def example(self, epoch: int, index: int) -> Example:
         config, random = self.config, self.random(epoch, index)
@@ -141,6 +89,8 @@ class Conversations(Corpus):
             config.segment_seconds if training and config.segment_seconds else config.conversation_seconds
         )
         num_voices = self._draw_count(random)
+        if self.task is Task.ES:  # as in PolSESS: the others are silent
+            num_voices = min(num_voices, 1)
         overlap = random.uniform(*config.overlap_range)
         if random.random() < config.full_overlap_probability:
             overlap = 1.0
@@ -157,7 +107,7 @@ class Conversations(Corpus):
         speakers = np.zeros((config.num_speakers, num_samples), np.float32)
         speakers[: len(scene.references)] = scene.references
         metadata: dict[str, str | float] = {
-            "speakers": "-".join(names[:num_voices]) or "none",
+            "speakers": "-".join(name.replace("-", "_") for name in names[:num_voices]) or "none",
             "sexes": "".join(self.clips_of[name][0].sex for name in names[:num_voices]) or "-",
             "voices": str(num_voices),
             "overlap": round(overlap_share(timeline), 3),

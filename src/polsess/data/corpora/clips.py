@@ -1,0 +1,116 @@
+"""Clips of single speakers, the ground of the corpora that mix them on the fly.
+
+A ``metadata.csv`` lists the clips (columns ``path``, ``speaker``, ``split``; others are kept as they are).
+
+Shapes: T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from polsess.audio import Samples, read_audio, resample, to_mono
+from polsess.data.base import Corpus, CorpusConfig, Split
+from polsess.data.mixing import Range, check_range
+from polsess.data.sources import SourceFile, find_sources, split_sources
+from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
+from polsess.tasks import Task
+
+
+class ClipsConfig(CorpusConfig):
+    """Place of the clips, and what both ways of mixing them have in common."""
+
+    metadata: Path
+    """The CSV that lists the clips; paths in it are relative to its folder or to that folder's parent. Or a
+    folder with ``<split>/<speaker>/<file>``; without a split, a hash assigns speakers."""
+    num_speakers: int = Field(default=2, ge=1, le=8)
+    """Number of voices in a mixture, at most."""
+    level_range_db: Range = (-5.0, 5.0)
+    """Level of the voices relative to each other, uniform in dB."""
+    gain_range_db: Range = (-10.0, 0.0)
+    """Training only: gain of the mixture, uniform in dB."""
+    speed_range: Range = (1.0, 1.0)
+    """Training only: playing speed, uniform; pitch changes with it."""
+    equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
+    """Training only: standard deviation of a random, smooth gain over frequency."""
+    noise: tuple[NoiseConfig, ...] = ()
+    """Noise in every split, of that split's recordings; fixed by index in validation and test."""
+    rooms: RoomConfig | None = None
+    """Rooms in every split; fixed by index in validation and test."""
+    examples_per_epoch: int = Field(default=2000, ge=1)
+    """Number of training draws in an epoch."""
+    evaluation_examples: int = Field(default=200, ge=1)
+    """Number of fixed mixtures in validation and in test."""
+
+    @model_validator(mode="after")
+    def _check_clip_ranges(self) -> ClipsConfig:
+        check_range("level_range_db", self.level_range_db, -60, 60)
+        check_range("gain_range_db", self.gain_range_db, -60, 60)
+        check_range("speed_range", self.speed_range, 0.5, 2.0)
+        return self
+
+
+class ClipsCorpus(Corpus):
+    """Mixtures of the clips of one split, held in memory; a subclass says how they are mixed."""
+
+    config: ClipsConfig
+
+    def __init__(self, config: ClipsConfig, split: Split, task: Task, seed: int = 0) -> None:
+        super().__init__(config, split, task, seed)
+        self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
+        if task is not Task.SB and not self.surroundings.always_there:
+            raise ValueError(
+                f"data.corpus: clean mixtures are what task {task} asks for; add noise, or rooms with target "
+                "dry, of probability 1."
+            )
+        clips = list_clips(config.metadata, split)
+        self.clips_of: dict[str, list[SourceFile]] = {}
+        for clip in clips:
+            self.clips_of.setdefault(clip.label, []).append(clip)
+        self.speakers = sorted(self.clips_of)
+        if len(self.speakers) < config.num_speakers:
+            raise ValueError(
+                f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a mixture needs "
+                f"{config.num_speakers}."
+            )
+        self.audio = {clip.path: load_clip(clip.path, config.sample_rate) for clip in clips}
+
+    def inventory(self) -> Iterator[tuple[str, Path | None]]:
+        """The clips of each speaker, noise and rooms."""
+        for speaker in self.speakers:
+            for clip in self.clips_of[speaker]:
+                yield f"{speaker} {clip.path.name}", clip.path
+        yield from self.surroundings.inventory()
+
+    @property
+    def num_sources(self) -> int:
+        """C, as the task asks for."""
+        return self.task.num_sources(self.config.num_speakers)
+
+    def __len__(self) -> int:
+        """Number of draws in an epoch."""
+        training = self.split is Split.TRAIN
+        return self.config.examples_per_epoch if training else self.config.evaluation_examples
+
+
+def list_clips(place: Path, split: Split) -> list[SourceFile]:
+    """The clips of one split: of a CSV, or of a folder with one sub-folder per speaker.
+
+    Raises:
+        FileNotFoundError: If there is no such place.
+        ValueError: If a row or a speaker cannot be used, or nothing is for the split.
+    """
+    if not place.exists():
+        raise FileNotFoundError(f"data.corpus.metadata: no file at {place}.")
+    clips = find_sources(place, speech=True, columns=("path", "speaker", "split"))
+    return split_sources(clips, split, by_label=True, strict=True)
+
+
+def load_clip(path: Path, sample_rate: int) -> Samples:
+    """The mean of a clip's channels at a rate in Hz, ``[T]``."""
+    audio, rate = read_audio(path)
+    samples: Samples = resample(to_mono(audio, path), rate, sample_rate).numpy()
+    return samples
