@@ -42,7 +42,7 @@ def require(package: str, purpose: str) -> ModuleType:
 
     Args:
         package: A name of the table above (a fixed list: nothing is imported by a name from data).
-        purpose: What it is needed for, for the message.
+        purpose: Feature that needs the package, for the message.
 
     Raises:
         ModuleNotFoundError: If it is not installed; the message holds the pip command.

@@ -48,7 +48,7 @@ class Owner:
     system: str
     """The running system that numbered the process: a boot and a namespace of processes."""
     token: str
-    """Unlike that of every other lock."""
+    """Random text that no other lock has."""
 
     def __str__(self) -> str:
         return f"{self.purpose} on {self.host} (process {self.process}, since {self.since})"
@@ -153,7 +153,7 @@ def _read(path: Path) -> Owner | None:
 
 
 def _start_of(process: int) -> str | None:
-    """When a process was started, in the system's own count; None if it is dead or the system lists none."""
+    """Start of a process, in the system's own count; None if it is dead or the system lists none."""
     try:
         state, *fields = (_PROCESSES / str(process) / "stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):

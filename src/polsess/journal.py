@@ -45,7 +45,7 @@ class Journal:
         """Add values and flush them to disk.
 
         Args:
-            values: What JSON can hold, one line each.
+            values: Values that JSON can hold, one line each.
 
         Raises:
             OSError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Which estimate belongs to which reference: the assignment with the best mean score.
+"""Assignment of estimates to references: the one with the best mean score.
 
 Kolbaek et al. (2017), utterance-level permutation-invariant training. All orders are compared up to three
 sources; scipy solves the linear assignment beyond.

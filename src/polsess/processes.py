@@ -1,4 +1,4 @@
-"""How many processors there are to use, and one function over many items in several processes."""
+"""Number of usable processors, and one function applied to many items in several processes."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _place_new(temporary: Path, place: Path) -> None:
 
 @contextlib.contextmanager
 def _journal(folder: Path, names: Sequence[tuple[Path, Path]], overwrite: bool) -> Iterator[None]:
-    """While names are given: a file that says which hidden file of a folder becomes which."""
+    """A file that records, while names are being given, which hidden file gets which name."""
     journal = _hidden(folder, _JOURNAL)
     try:
         plain = {"overwrite": overwrite, "names": [(hidden.name, place.name) for hidden, place in names]}

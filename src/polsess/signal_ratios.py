@@ -1,4 +1,4 @@
-"""Ratios of signal to error in decibels, the ground of every loss and every score.
+"""Ratios of signal to error in decibels, the basis of every loss and every score.
 
 SI-SNR (= SI-SDR with means removed): Le Roux, Wisdom, Erdogan, Hershey (2019), "SDR - half-baked or well
 done?", https://arxiv.org/abs/1811.02508. All functions compute in at least float32, whatever the input.

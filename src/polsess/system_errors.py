@@ -37,7 +37,7 @@ def system_error(
     and of an error that only says that writing failed, the likely cause is found by looking.
 
     Args:
-        error: What was raised while ``path`` was written or read.
+        error: Exception raised while ``path`` was written or read.
         path: The file, by the name that the user knows.
         names: Names of temporary files that stand in for it. An error of another file stays as it is.
 
@@ -72,7 +72,7 @@ def _numbers(error: BaseException) -> Iterator[int]:
 
 
 def _likely_number(path: Path) -> int:
-    """Why writing failed, where nothing but that is known."""
+    """Find the likely reason of a failed write whose error does not name it."""
     if _free_bytes(path) < _FULL_BYTES:
         return errno.ENOSPC
     try:

@@ -69,8 +69,8 @@ def visit_model(
     """Measure the cases that the budget allows; each round releases an equal part of it.
 
     Args:
-        name: Of the model.
-        folder: Where its weights are.
+        name: Name of the model.
+        folder: Folder of its weights.
         settings: What to measure.
         round_number: From 1.
         earlier: The visits before.

@@ -45,7 +45,7 @@ class Published(Schema):
     benchmark: str | None = None
     """The test set of the score, whole ``min`` mixtures; None without a score or a reader of that set."""
     conditions: str = ""
-    """How the score came about, as far as the card or its toolkit's documents state it."""
+    """Conditions of the score, as far as the card or its toolkit's documents state it."""
     revision: str | None = None
     """The commit that is loaded when none is asked for; None follows ``main``."""
 

@@ -23,12 +23,12 @@ def convert_checkpoint(
 ) -> Path:
     """Read a checkpoint of any format and save it as ``config.json``, ``model.safetensors`` and a card.
 
-    What the source says of itself (scores, corpus, licence) is kept under ``provenance``, with where the
-    weights came from. Of absolute paths in it only the last part is kept: a converted model is for others.
+    Statements of the source about itself (scores, corpus, licence) are kept under ``provenance``, with the
+    origin of the weights. Of an absolute path in it only the last part is kept: converted models are shared.
 
     Args:
         source: A folder, a file or an id, as ``load_model`` takes them.
-        folder: Where to.
+        folder: Folder that receives the model.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
         license_name: The licence of the weights as the hub writes it.

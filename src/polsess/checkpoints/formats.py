@@ -23,7 +23,7 @@ from polsess.schema import suggest
 
 @dataclass(frozen=True)
 class Converted:
-    """One network in the words of this library.
+    """One network with the names of this library.
 
     Attributes:
         model: The model's configuration as ``parse_model_config`` takes it.
@@ -99,7 +99,7 @@ class Reader(ABC):
         """
 
     def near_miss(self, files: WeightFiles) -> str | None:  # noqa: ARG002
-        """What to say when no reader recognises files that look almost like this format; else None."""
+        """Message for files that look almost like this format when no reader recognises them; else None."""
         return None
 
 

@@ -51,7 +51,7 @@ def read_checkpoint(
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from None
     except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        # Text where a number belongs, a tensor of another rank: what a file says is never a bug of ours.
+        # Text where a number belongs, a tensor of another rank: wrong content is an error of the file.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointError(
             f"{source}: not of the form that {reader.format} files have ({reason})."
@@ -80,7 +80,7 @@ def load_model(
     Args:
         source: A folder or a file of any format that this library reads, the id of a model on the
             Hugging Face hub, or a name in ``BUNDLED_MODELS``, e.g. ``"default"``.
-        device: Where the model shall be.
+        device: Device of the model.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
@@ -92,7 +92,7 @@ def load_model(
 
 
 def _local(source: str | Path) -> Path:
-    """Where files are: a bundled model's folder, the best checkpoint of a run's folder, else the source."""
+    """Place of the files: a bundled model's folder, the best checkpoint of a run's folder, else the path."""
     if source in BUNDLED_MODELS:
         folder = Path(str(package_files("polsess"))) / "assets" / "models" / str(source)
         if not folder.is_dir():

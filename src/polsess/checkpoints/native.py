@@ -41,10 +41,10 @@ def save_model(
 
     Args:
         model: The model.
-        folder: Where to. It may hold an older model, but nothing else.
+        folder: Folder that receives the model. It may hold an older model, but nothing else.
         task: The PolSESS task it was trained for.
         license_name: The licence of the weights as the hub writes it, e.g. ``"cc-by-nc-4.0"``.
-        provenance: How the weights came about: plain data for ``config.json``.
+        provenance: Origin of the weights: plain data for ``config.json``.
         metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they are printed in the card.
         half_precision: Store weights in 16 bits: half the size, 3 decimal digits.
 

@@ -1,4 +1,4 @@
-"""From foreign tensor names to ours, by rules that say where every tensor goes."""
+"""From foreign tensor names to ours, by one rule for every tensor."""
 
 from __future__ import annotations
 

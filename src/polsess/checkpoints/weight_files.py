@@ -19,7 +19,7 @@ from polsess.yaml_files import read_tagged_yaml
 T = TypeVar("T")
 MAX_HEADER_BYTES = 16 << 20
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
-"""What compiled and data-parallel networks, in either order, put before every name."""
+"""Prefixes that compiled and data-parallel networks put before every name, in either order."""
 
 
 class WeightFiles:

@@ -48,8 +48,8 @@ class ConvTasNetConfig(StridedFilterbankConfig):
     input_norm: NormName | None = None
     """The normalisation of the encoder's output; None for the same as within blocks."""
     padding: Literal["zeros", "reflect", "delayed"] = "zeros"
-    """At the borders of a dilated filter. Delayed belongs to causal networks of SpeechBrain's recipes: the
-    filters lag by half their span behind the causal ones."""
+    """Frames beyond the borders of a dilated filter. Delayed belongs to causal networks of SpeechBrain's
+    recipes: the filters lag by half their span behind the causal ones."""
     causal: bool = False
     """Whether filters see the past only; with zero padding the norms must be causal too."""
     bias: bool = True

@@ -36,7 +36,7 @@ class DPMambaConfig(DualPathConfig):
 
     @property
     def mamba_sizes(self) -> MambaSizes:
-        """Of every layer."""
+        """Sizes of every state-space layer."""
         return MambaSizes(self.d_model, self.num_states, self.conv_kernel_size, self.expansion)
 
 

@@ -86,7 +86,7 @@ class DPRNNConfig(StridedFilterbankConfig):
                 )
 
     def chunking(self, num_frames: int) -> Chunking:
-        """How ``num_frames`` are cut into chunks."""
+        """The chunks of ``num_frames`` frames."""
         if self.chunk_padding == "half":
             return Chunking.half_overlapping(num_frames, self.chunk_size)
         return Chunking.strided(num_frames, self.chunk_size, self.hop_size or self.chunk_size // 2)

@@ -81,7 +81,7 @@ class DPTNetConfig(StridedFilterbankConfig):
         return self
 
     def chunking(self, num_frames: int) -> Chunking:
-        """How ``num_frames`` are cut into chunks."""
+        """The chunks of ``num_frames`` frames."""
         return Chunking.strided(num_frames, self.chunk_size, self.hop_size or self.chunk_size // 2)
 
 

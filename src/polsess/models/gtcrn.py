@@ -1,4 +1,4 @@
-"""GTCRN: an enhancer of 24 thousand trained parameters that looks at no future frame.
+"""GTCRN: an enhancer of 24 thousand trained parameters without look-ahead to later frames.
 
 Rong, Sun, Zhang, Hu, Zhu, Lu (2024), "GTCRN: A speech enhancement model requiring ultralow computational
 resources", https://doi.org/10.1109/ICASSP48485.2024.10448310. A complex mask on the spectrum, from grouped

@@ -35,7 +35,7 @@ class MambaTasNetConfig(FilterbankConfig):
 
     @property
     def mamba_sizes(self) -> MambaSizes:
-        """Of every layer."""
+        """Sizes of every state-space layer."""
         return MambaSizes(self.num_filters, self.num_states, self.conv_kernel_size, self.expansion)
 
 

@@ -41,7 +41,7 @@ class MossFormer2Config(FilterbankConfig):
     query_key_dim: int = Field(default=128, ge=2)
     """D, features of a query and a key."""
     rotary_dim: int = Field(default=32, ge=2, multiple_of=2)
-    """How many of them carry the position."""
+    """Number of query and key features that carry the position."""
     expansion_factor: int = Field(default=4, ge=2, multiple_of=2)
     """E / N; half of the expanded features are values, half are gates."""
     attention_kernel_size: int = Field(default=17, ge=1)

@@ -40,7 +40,7 @@ class RESepFormerConfig(SegmentMaskingConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations and attention weights dropped in training."""
     activation: FeedForwardActivation = "relu"
-    """Of the feed-forward networks."""
+    """Activation of the feed-forward networks."""
     norm_first: bool = True
     """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
     positional_encoding: bool = True

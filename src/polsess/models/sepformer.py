@@ -21,7 +21,7 @@ from polsess.schema import Schema
 
 
 class AcrossChunks(Schema):
-    """The transformers across chunks, where they are not as those within; None for what they share."""
+    """Options of the transformers across chunks; None for the option of those within chunks."""
 
     num_heads: int | None = Field(default=None, ge=1, le=16384)
     """Attention heads; a divisor of d_model."""
@@ -30,7 +30,7 @@ class AcrossChunks(Schema):
     dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Share of activations and attention weights dropped in training."""
     activation: FeedForwardActivation | None = None
-    """Of the feed-forward networks."""
+    """Activation of the feed-forward networks."""
     norm_first: bool | None = None
     """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
     positional_encoding: bool | None = None
@@ -52,7 +52,7 @@ class SepFormerConfig(DualPathConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations and attention weights dropped in training."""
     activation: FeedForwardActivation = "relu"
-    """Of the feed-forward networks."""
+    """Activation of the feed-forward networks."""
     norm_first: bool = True
     """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
     positional_encoding: bool = True

@@ -68,7 +68,7 @@ class SPMambaConfig(SpectralConfig):
 
     @property
     def mamba_sizes(self) -> MambaSizes:
-        """Of the state-space models along both axes."""
+        """Sizes of the state-space models along both axes."""
         features = self.kernel_size * self.num_channels
         return MambaSizes(features, self.num_states, self.conv_kernel_size, self.expansion)
 

@@ -49,7 +49,7 @@ class SuDoRMRFConfig(FilterbankConfig):
     """Whether the PReLU behind the merged resolutions has a slope per channel (Asteroid) or one for all (the
     authors' improved network). In ``original`` it holds for every PReLU of a block."""
     mask_activation: MaskActivation = "relu"
-    """The papers have softmax in ``original``, relu in ``improved``."""
+    """Activation of the masks: softmax in the ``original`` paper, relu in the ``improved`` one."""
     decoder: Literal["shared", "joint"] = "shared"
     """One filterbank for every source (Asteroid), or one that takes the features of all (the authors)."""
 
@@ -133,7 +133,7 @@ class SuDoRMRF(FilterbankModel):
 
     @property
     def minimum_samples(self) -> int:
-        """Any number: the borders are padded."""
+        """One sample: the borders are padded."""
         return 1
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class GoldenError:
     """Distance of the estimates from those of the reference implementation, with its weights.
 
     Attributes:
-        reference: Whose code.
+        reference: Toolkit or repository of the reference code.
         relative: Norm of the difference over the norm of the reference's estimates, float32, the largest of
             all golden cases.
     """

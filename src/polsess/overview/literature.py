@@ -35,7 +35,7 @@ class Literature(Schema):
     """Reports on one architecture."""
 
     licenses: str = "not recorded"
-    """Of the reference code and of weights; the code here is this library's own."""
+    """Licences of the reference code and of weights; the code here is this library's own."""
     paper: str = ""
     """First author and year of the architecture's paper."""
     formats: tuple[str, ...] = ()

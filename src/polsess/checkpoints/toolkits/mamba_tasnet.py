@@ -170,7 +170,7 @@ class MambaTasNetReader(Reader):
 
 
 def _arguments(files: WeightFiles, name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What no tensor shows: from the YAML of the run, or from ``config`` where there is none."""
+    """Read the fields that no tensor shows: from the YAML of the run, else from ``config``."""
     if (yaml := hyperparams_name(files)) is not None:
         if config is not None:
             raise CheckpointError(f"{files.folder / yaml} holds the configuration; leave config out.")

@@ -19,8 +19,8 @@ from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
 CONVERTERS = Converters("original polsess")
-"""By ``model_type``; ``arguments`` are the model's block of the old configuration (letters N, B, H ...),
-``state`` the tensors."""
+"""Converters by ``model_type``; ``arguments`` are the model's block of the old configuration (letters N, B,
+H ...), ``state`` the tensors."""
 
 
 @register_reader

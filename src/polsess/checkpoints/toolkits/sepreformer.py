@@ -142,7 +142,7 @@ def _shape(state: Mapping[str, Tensor], key: str, num_dimensions: int) -> list[i
 
 
 _CONFIGS = ("configs.yaml", "../../configs.yaml")
-"""Beside the weights, or where the trainer keeps it: two folders above ``log/scratch_weights``."""
+"""Places of the YAML: beside the weights, or two folders above the trainer's ``log/scratch_weights``."""
 _NOT_IN_TENSORS = ("stride", "sample_rate", "dropout")
 """Fields that no tensor shows."""
 

@@ -1,4 +1,4 @@
-"""Clips of single speakers, the ground of the corpora that mix them on the fly.
+"""Clips of single speakers: the base of the corpora that mix them on the fly.
 
 A ``metadata.csv`` lists the clips (columns ``path``, ``speaker``, ``split``; others are kept as they are).
 

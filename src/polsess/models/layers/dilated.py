@@ -26,7 +26,7 @@ class DilatedDepthwiseConv(nn.Module):
         num_channels: C.
         kernel_size: K.
         dilation: Frames between taps.
-        left: Zeros that are thought before the first frame.
+        left: Zeros before the first frame.
         right: Zeros after the last frame; negative to leave out the last outputs.
         reflect: Mirror the frames at the borders instead of zeros.
         bias: Whether each channel has an offset.

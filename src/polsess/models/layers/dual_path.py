@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Chunking:
-    """Where the chunks of one sequence begin.
+    """Positions of the chunks of one sequence.
 
     The sequence follows ``padding`` zeros. Chunks come in rounds, one chunk per offset: with R offsets,
     chunk ``i * R + r`` begins at ``i * period + offsets[r]``.

@@ -1,4 +1,4 @@
-"""The ground of every model on a learned filterbank: its frames, and masks between analysis and synthesis.
+"""Base of every model on a learned filterbank: its frames, and masks between analysis and synthesis.
 
 Luo and Mesgarani (2018), "TasNet", https://arxiv.org/abs/1711.00541.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Padding:
-    """Which frames of a batch are real."""
+    """Mask of the real frames of a batch."""
 
     num_frames: Tensor
     """``[B, 1, 1]``."""

@@ -1,4 +1,4 @@
-"""The ground of every model that maps a complex spectrum: level, analysis, grid network, synthesis.
+"""Base of every model that maps a complex spectrum: level, analysis, grid network, synthesis.
 
 Source: TF-GridNet, Wang et al. (2023), https://arxiv.org/abs/2211.12433; SPMamba and TF-Locoformer kept it.
 

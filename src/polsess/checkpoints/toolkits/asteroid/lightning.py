@@ -16,7 +16,7 @@ from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
 
 _CONF = ("conf.yml", "../conf.yml")
-"""Beside the checkpoint, or above the folder ``checkpoints`` of a run."""
+"""Places of the run's files: beside the checkpoint, or above the folder ``checkpoints`` of a run."""
 _CLASSES = {
     r"masker\.TCN\.0\.": "ConvTasNet",
     r"masker\.net\.0\.intra_RNN\.": "DPRNNTasNet",

@@ -14,7 +14,7 @@ from polsess.checkpoints.weight_files import WeightFiles, state_of
 from polsess.schema import suggest
 
 CONVERTERS = Converters("Asteroid")
-"""By ``model_name``; each module of this package registers ``convert_<arch>(arguments, state)``.
+"""Converters by ``model_name``; each module of this package registers ``convert_<arch>(arguments, state)``.
 
 ``arguments`` are the file's ``model_args``, ``state`` its tensors under Asteroid's names.
 """
@@ -137,8 +137,8 @@ def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) ->
 
     Args:
         arguments: The model's arguments, from which it is taken.
-        default: Where the file names none.
-        softmax: What a softmax is in this architecture: each ran over another dimension.
+        default: The word where the file names no activation.
+        softmax: The word for a softmax in this architecture: each ran over another dimension.
 
     Raises:
         CheckpointError: If the activation is not read.

@@ -98,7 +98,7 @@ def _split_attention(state: Mapping[str, Tensor], where: str) -> tuple[dict[str,
 
 
 def rules(steps_have_biases: bool) -> list[Rule]:
-    """Where version 2's tensors go; version 1 differs in the attention alone.
+    """Destinations of the tensors of version 2; version 1 differs in the attention alone.
 
     Args:
         steps_have_biases: Whether each step of a window has a bias of its own.
@@ -182,7 +182,7 @@ def take_attention(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
 
 
 def count_heads(state: dict[str, Tensor], letter: str = "Q") -> int:
-    """How many heads the tensors of one block hold."""
+    """Number of heads in the tensors of one block."""
     found = (re.match(rf"attn_conv_{letter}_(\d+)\.", key) for key in state)
     return len({match[1] for match in found if match})
 

@@ -31,7 +31,7 @@ DUAL_PATH_RULES: list[Rule] = [
     (r"masknet\.(output|output_gate)\.0\.(weight|bias)", r"\1.\2"),
     (r"masknet\.end_conv1x1\.weight", "to_mask.weight"),
 ]
-"""Where everything around the inner models goes."""
+"""Destinations of all tensors around the inner models."""
 _BLOCK = r"masknet\.dual_mdl\.(?P<block>\d+)\.(?P<path>intra|inter)"
 _PATH = r"blocks.\g<block>.\g<path>"
 

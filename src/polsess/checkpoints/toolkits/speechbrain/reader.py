@@ -14,7 +14,7 @@ from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
 CONVERTERS = Converters("SpeechBrain")
-"""By the class of ``masknet``, with the class of its inner model in brackets where it has one, e.g.
+"""Converters by the class of ``masknet``, with that of its inner model in brackets where it has one, e.g.
 ``MaskNet``, ``Dual_Path_Model[SBTransformerBlock]``, ``ResourceEfficientSeparator[SegLSTM]``.
 
 ``arguments`` are ``{"encoder": {...}, "masknet": {...}, "decoder": {...}, "sample_rate": ...}`` with keyword

@@ -44,7 +44,7 @@ class ScanInputs:
         return (*first, self.d, self.z, self.delta_bias, self.initial_state)
 
     def upcast(self) -> ScanInputs:
-        """In float32, or float64 where that came: a state of few bits would forget."""
+        """In float32, or float64 where the input has it: a state in half precision would lose its past."""
         dtype = torch.promote_types(self.u.dtype, torch.float32)
         names = ("u", "delta", "a", "b", "c", "d", "z", "delta_bias", "initial_state")
         values = {name: getattr(self, name) for name in names}
@@ -52,7 +52,7 @@ class ScanInputs:
 
 
 def chunk_count(length: int) -> int:
-    """How many kept states a scan of this length has."""
+    """Number of kept states of a scan of this length."""
     return -(-length // CHUNK_LENGTH)
 
 
