@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.audio import AudioError, AudioReader, read_audio, read_audio_info
+from polsess.audio.streams import Content, Refusal, ogg_streams
 
 RATE = 16000
 Samples = NDArray[np.float32]
@@ -124,6 +126,20 @@ def test_a_second_stream_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) * 2 // 3] + content)
     with pytest.raises(AudioError, match="cut off"):
         read_audio(path)
+
+
+def ogg_page(flags: int, body: bytes) -> bytes:
+    sizes = bytes([255] * (len(body) // 255) + [len(body) % 255])
+    return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(sizes)]) + sizes + body
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+def test_an_ogg_page_does_not_swallow_the_stream_behind_its_cut(share: float) -> None:
+    stream = ogg_page(2, bytes(30)) + ogg_page(0, bytes(200)) + ogg_page(4, bytes(5000))
+    assert ogg_streams(Content(BytesIO(stream))) == []
+    assert len(ogg_streams(Content(BytesIO(stream + stream)))) == 2
+    with pytest.raises(Refusal, match="cut off"):
+        ogg_streams(Content(BytesIO(stream[: round(share * len(stream))] + stream)))
 
 
 def test_tags_around_mp3_frames_are_passed_over(tmp_path: Path) -> None:

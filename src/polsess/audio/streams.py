@@ -110,8 +110,9 @@ def ogg_streams(content: Content) -> list[Stream]:
     """
     starts: list[int] = []
     ended = beginning = False
-    position = stop = 0
+    position = stop = last = 0
     while (position := content.find(b"OggS", position)) >= 0:
+        last = position
         if starts and position != stop:
             raise Refusal(f"is cut off or damaged: no OGG page begins at byte {stop}.")
         head = content[position : position + 27]
@@ -128,6 +129,8 @@ def ogg_streams(content: Content) -> list[Stream]:
         position = stop
     if not ended:
         raise Refusal("is cut off: its last OGG page is not the end of the stream.")
+    if content.find(b"OggS", last + 4) >= 0:  # a page that is cut off takes the next stream for its body
+        raise Refusal("is cut off inside an OGG page; another page begins there.")
     stops = [*starts[1:], len(content)]
     streams = [Stream(start, stop) for start, stop in zip(starts, stops, strict=True)]
     return streams if len(streams) > 1 else []
