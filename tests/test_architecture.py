@@ -22,7 +22,7 @@ FLOORS = [
     | {"folder_lock", "timelines", "publication", "system_errors"}
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
     | {"processes", "measurement", "workers"},
-    {"data", "models", "losses", "metrics"},
+    {"data", "models", "losses", "metrics", "diarization"},
     {"checkpoints", "costs"},
     {"config"},
     {"training", "inference", "overview"},

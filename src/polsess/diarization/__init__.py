@@ -1,0 +1,1 @@
+"""Who speaks when, and whose voice it is: two small networks, and what follows from their outputs."""
