@@ -74,3 +74,16 @@ def test_a_binary_file_is_no_timeline(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(TimelineError, match="no text in UTF-8"):
         read_rttm(path)
+
+
+def test_turns_that_are_joined_are_as_sure_as_they_are_on_average() -> None:
+    turns = [
+        Turn(0.0, 1.0, "a", 0.5),
+        Turn(1.0, 4.0, "a", 0.9),
+        Turn(2.0, 3.0, "b", 0.7),
+        Turn(3.0, 4.0, "b"),
+    ]
+    joined = {turn.speaker: turn.confidence for turn in sorted_timeline(turns)}
+    assert joined["a"] == pytest.approx(0.8)
+    assert joined["b"] is None
+    assert Turn(0.0, 1.0, "a", 0.5) == Turn(0.0, 1.0, "a")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ class Turn:
     end: float
     """In seconds; after the start."""
     speaker: str
+    confidence: float | None = field(default=None, compare=False)
+    """How sure it is that this speaker talks here, 0 to 1; None where nobody estimated it."""
 
     @property
     def duration(self) -> float:
@@ -53,12 +55,21 @@ def sorted_timeline(turns: Iterable[Turn], *, join_seconds: float = 0.0) -> Time
     for turn in sorted(turns):
         before = last.get(turn.speaker)
         if before is not None and turn.start <= before.end + join_seconds:
-            last[turn.speaker] = Turn(before.start, max(before.end, turn.end), turn.speaker)
+            last[turn.speaker] = _joined(before, turn)
             continue
         if before is not None:
             done.append(before)
         last[turn.speaker] = turn
     return tuple(sorted([*done, *last.values()]))
+
+
+def _joined(first: Turn, second: Turn) -> Turn:
+    """Both turns of a speaker as one, as sure as they are on average."""
+    confidence = None
+    if first.confidence is not None and second.confidence is not None:
+        weighted = first.confidence * first.duration + second.confidence * second.duration
+        confidence = weighted / (first.duration + second.duration)
+    return Turn(first.start, max(first.end, second.end), first.speaker, confidence)
 
 
 def list_speakers(timeline: Timeline) -> tuple[str, ...]:

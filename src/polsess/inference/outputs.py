@@ -24,6 +24,7 @@ from polsess.audio import (
     write_audio,
 )
 from polsess.dependencies import is_installed
+from polsess.diarization import SpeakerTimeline
 from polsess.pictures import draw_spectrograms
 from polsess.publication import atomic_files
 
@@ -48,6 +49,8 @@ class Separation:
     """Seconds that the separation took."""
     track: str = "separated"
     """Name of the input without folder and suffix; files of the sources are named after it."""
+    timeline: SpeakerTimeline | None = None
+    """Who speaks when; None where the recording was separated without looking for that."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,6 +129,10 @@ class SeparatedFile:
     """The factor by which all sources were made quieter to avoid clipping; 1 if there was no need."""
     elapsed_seconds: float
     """Seconds that the separation took."""
+    names: tuple[str, ...] = ()
+    """Names of the sources, one per path."""
+    timeline: SpeakerTimeline | None = None
+    """Who speaks when; None where the recording was separated without looking for that."""
 
     @property
     def duration_seconds(self) -> float:

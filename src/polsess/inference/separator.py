@@ -203,7 +203,9 @@ class Separator:
                     overwrite,
                 )
         elapsed = time.perf_counter() - begin
-        return SeparatedFile(tuple(targets), recording.sample_rate, recording.num_samples, gain, elapsed)
+        return SeparatedFile(
+            tuple(targets), recording.sample_rate, recording.num_samples, gain, elapsed, self.names
+        )
 
     def _check_targets(self, source: Path, targets: Sequence[Path], overwrite: bool) -> None:
         """Check before the work that its results can be written."""
