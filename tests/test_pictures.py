@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from polsess.pictures import draw_spectrograms, spectrogram_db
+from polsess.pictures import _spectrogram_columns, draw_spectrograms, draw_timeline, spectrogram_db
+from polsess.timelines import Turn
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
@@ -33,3 +34,28 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="signals: expected"):
             draw_spectrograms(bad, 8000, tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.001, 3.0, 700.0])
+def test_a_timeline_of_any_length_is_drawn_block_by_block(tmp_path: Path, seconds: float) -> None:
+    pytest.importorskip("matplotlib")
+    length = max(1, round(seconds * 4000))
+    talk = (Turn(0.0, seconds / 2, "a_$b$ \t" + 40 * "語"), Turn(seconds / 3, seconds, "<b>"))
+    blocks = torch.randn(length).split(50_000)
+    speakers = [turn.speaker for turn in talk]
+    draw_timeline(iter(blocks), 4000, length, talk, speakers, tmp_path / "a.png", title="$x")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_columns_do_not_depend_on_the_blocks_and_leave_no_holes() -> None:
+    samples = torch.randn(40_000)
+    whole = _spectrogram_columns([samples], 8000, len(samples), 100)
+    parts = _spectrogram_columns(samples.split(777), 8000, len(samples), 100)
+    assert whole.shape == (129, 100)
+    torch.testing.assert_close(whole, parts)
+    assert float(whole.min()) > -100
+    tone = 0.1 * torch.sin(2 * torch.pi * 1000 * torch.arange(8000) / 8000)
+    level = _spectrogram_columns([torch.cat([tone, 0 * tone])], 8000, 16_000, 100)
+    assert float(level[:, :48].max()) == pytest.approx(-20, abs=0.5)
+    assert int(level[:, 20].argmax()) == 32
+    assert float(level[:, 53:].max()) < -150

@@ -9,6 +9,7 @@ from polsess.timelines import (
     TimelineError,
     Turn,
     activity,
+    list_overlaps,
     list_speakers,
     overlap_share,
     read_rttm,
@@ -32,6 +33,12 @@ def test_overlap_is_counted_once() -> None:
     assert overlap_share((Turn(0, 1, "a"), Turn(0, 1, "b"), Turn(0, 1, "c"))) == 1.0
 
 
+def test_overlaps_are_where_several_talk() -> None:
+    assert list_overlaps(TALK) == [(1.5, 2.0)]
+    three = (Turn(0, 4, "a"), Turn(1, 3, "b"), Turn(2, 5, "c"), Turn(5, 6, "a"))
+    assert list_overlaps(three) == [(1, 4)]
+
+
 def test_frames_and_turns_are_two_forms_of_one_thing() -> None:
     frames = activity(TALK, ["anna", "jan"], 50, 0.1)
     assert frames.sum(1).tolist() == [30, 15]
@@ -51,6 +58,14 @@ def test_rttm_round_trip(tmp_path: Path) -> None:
     )
     assert read_rttm(path) == {"my_talk": TALK}
     assert list_speakers(TALK) == ("anna", "jan")
+
+
+def test_names_that_a_line_cannot_hold_stay_apart(tmp_path: Path) -> None:
+    talk = (Turn(0, 1, "a b"), Turn(1, 2, "a_b"), Turn(2, 3, "a\tb\n"), Turn(3, 4, " "))
+    path = tmp_path / "talk.rttm"
+    path.write_text(write_rttm(talk, "\n"))
+    (read,) = read_rttm(path).values()
+    assert [turn.speaker for turn in read] == ["a_b", "a_b_2", "a_b_3", "speaker"]
 
 
 @pytest.mark.parametrize(

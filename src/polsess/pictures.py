@@ -1,22 +1,35 @@
-"""Spectrograms of a mixture, its estimates and its references in one picture.
+"""Spectrograms of a mixture, its estimates and references in one picture; who talks when over one of them.
 
 Shapes: T samples, F frequency bins, L frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polsess.dependencies import require
 from polsess.files import atomic_path
+from polsess.timelines import Timeline, list_overlaps
 
 _WINDOW_SECONDS = 0.032
 _RANGE_DB = 80.0
 _MAX_FRAMES = 3000
+_LINE_SECONDS = 60.0
+_MAX_LINES = 8
+_LINE_COLUMNS = 1200
+"""A timeline is drawn in lines of a minute, longer ones where there would be too many."""
+_LANE_INCHES = 0.2
+_MAX_NAME = 24
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 
 def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
@@ -26,7 +39,7 @@ def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
         samples: ``[T]``.
         sample_rate: Sample rate in Hz.
     """
-    n_fft = max(2, 2 * round(_WINDOW_SECONDS * sample_rate / 2))
+    n_fft = _window_samples(sample_rate)
     hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES)
     window = torch.hann_window(n_fft)
     spectrum = torch.stft(samples, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
@@ -74,6 +87,106 @@ def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: P
         figure.suptitle(_plain(title))
     with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def draw_timeline(
+    blocks: Iterable[Tensor],
+    sample_rate: int,
+    num_samples: int,
+    timeline: Timeline,
+    speakers: Sequence[str],
+    target: Path,
+    title: str = "",
+) -> None:
+    """Draw who talks when over the spectrogram of a recording of any length into an image file.
+
+    Args:
+        blocks: The recording from its start, ``[n]`` per block.
+        sample_rate: Sample rate in Hz.
+        num_samples: Length of all blocks together.
+        timeline: Turns of the speakers.
+        speakers: A lane for each, in this order.
+        target: The picture, e.g. a .png or .svg.
+        title: Title above the picture.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+    """
+    require("matplotlib", "Drawing a timeline")
+    from matplotlib.figure import Figure
+
+    seconds = num_samples / sample_rate
+    lines = max(1, min(_MAX_LINES, math.ceil(seconds / _LINE_SECONDS)))
+    level = _spectrogram_columns(blocks, sample_rate, num_samples, lines * _LINE_COLUMNS)
+    lanes = _LANE_INCHES * max(1, len(speakers))
+    figure = Figure(figsize=(10.0, 0.9 + lines * (lanes + 1.6)), layout="constrained")
+    rows = figure.subplots(2 * lines, 1, height_ratios=[lanes, 1.2] * lines, squeeze=False)[:, 0]
+    for line in range(lines):
+        begin, end = (round(edge * level.shape[1] / lines) for edge in (line, line + 1))
+        span = (seconds * line / lines, seconds * (line + 1) / lines)
+        above, below = rows[2 * line : 2 * line + 2]
+        _draw_lanes(above, timeline, speakers, span)
+        below.imshow(
+            level[:, begin:end].numpy(),
+            origin="lower",
+            aspect="auto",
+            extent=(*span, 0.0, sample_rate / 2000),
+            vmin=float(level.max()) - _RANGE_DB,
+            vmax=float(level.max()),
+            cmap="magma",
+        )
+        below.set_ylabel("kHz")
+    rows[-1].set_xlabel("s (shaded: several talk)")
+    if title:
+        figure.suptitle(_plain(title))
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _draw_lanes(axes: Any, timeline: Timeline, speakers: Sequence[str], span: tuple[float, float]) -> None:
+    """A lane of bars per speaker, the first on top."""
+    names = [
+        _plain(name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}")
+        for name in speakers
+    ]
+    for lane, speaker in enumerate(speakers):
+        bars = [(turn.start, turn.duration) for turn in timeline if turn.speaker == speaker]
+        axes.broken_barh(bars, (lane - 0.4, 0.8), color=_COLOURS[lane % len(_COLOURS)], linewidth=0)
+    for start, end in list_overlaps(timeline):
+        axes.axvspan(start, end, color="0.85", linewidth=0, zorder=0)
+    axes.set_yticks(range(len(speakers)), names, fontsize=8)
+    axes.set_ylim(max(1, len(speakers)) - 0.5, -0.5)
+    axes.set_xlim(*span)
+    axes.tick_params(labelbottom=False, left=False)
+    axes.grid(axis="x", linewidth=0.4)
+
+
+def _spectrogram_columns(blocks: Iterable[Tensor], sample_rate: int, num_samples: int, most: int) -> Tensor:
+    """The loudest of the frames in each of a number of columns, ``[F, columns]`` in dB, in bounded memory."""
+    n_fft = _window_samples(sample_rate)
+    hop = max(1, n_fft // 4)
+    columns = max(1, min(most, num_samples // hop))
+    window = torch.hann_window(n_fft)
+    loudest = np.zeros((n_fft // 2 + 1, columns), np.float32)
+    edge = torch.zeros(n_fft // 2)
+    waiting, frame = edge, 0
+    for block in itertools.chain(blocks, [edge]):
+        waiting = torch.cat([waiting, block])
+        count = (len(waiting) - n_fft) // hop + 1
+        if count < 1:
+            continue
+        piece = waiting[: n_fft + (count - 1) * hop]
+        spectrum = torch.stft(piece, n_fft, hop, window=window, center=False, return_complex=True).abs()
+        places = np.minimum(np.arange(frame, frame + count) * hop * columns // num_samples, columns - 1)
+        found, first = np.unique(places, return_index=True)
+        peaks = np.maximum.reduceat(spectrum.numpy(), first, axis=1)
+        loudest[:, found] = np.maximum(loudest[:, found], peaks)
+        waiting, frame = waiting[count * hop :], frame + count
+    return 20 * torch.log10((2 * torch.from_numpy(loudest) / window.sum()).clamp_min(1e-10))
+
+
+def _window_samples(sample_rate: int) -> int:
+    return max(2, 2 * round(_WINDOW_SECONDS * sample_rate / 2))
 
 
 def _plain(text: str) -> str:

@@ -6,7 +6,7 @@ RTTM: NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,15 +112,25 @@ def turns_of(active: NDArray[np.bool_], speakers: Sequence[str], hop_seconds: fl
     return tuple(sorted(turns))
 
 
+def list_overlaps(timeline: Timeline) -> list[tuple[float, float]]:
+    """Start and end in seconds of every stretch in which several talk."""
+    edges = sorted([(turn.start, 1) for turn in timeline] + [(turn.end, -1) for turn in timeline])
+    stretches: list[tuple[float, float]] = []
+    talking, begin = 0, 0.0
+    for time, change in edges:
+        if (talking, change) == (1, 1):
+            begin = time
+        elif (talking, change) == (2, -1) and time > begin:
+            stretches.append((begin, time))
+        talking += change
+    return stretches
+
+
 def overlap_share(timeline: Timeline) -> float:
     """Time in which several talk over time in which anybody does; 0 for an empty timeline."""
-    edges = sorted([(turn.start, 1) for turn in timeline] + [(turn.end, -1) for turn in timeline])
-    speech = overlap = 0.0
-    talking, before = 0, 0.0
-    for time, change in edges:
-        speech += (time - before) * (talking >= 1)
-        overlap += (time - before) * (talking >= 2)
-        talking, before = talking + change, time
+    overlap = sum(end - start for start, end in list_overlaps(timeline))
+    anybody = [Turn(turn.start, turn.end, "") for turn in timeline]
+    speech = sum(turn.duration for turn in sorted_timeline(anybody))
     return overlap / speech if speech else 0.0
 
 
@@ -132,11 +142,33 @@ def write_rttm(timeline: Timeline, recording: str) -> str:
         recording: The file's name in the second field.
     """
     name = "_".join(recording.split()) or "recording"
+    speakers = written_names(list_speakers(timeline), lambda name: name, between="_")
     return "".join(
         f"SPEAKER {name} 1 {turn.start:.3f} {turn.duration:.3f} <NA> <NA> "
-        f"{'_'.join(turn.speaker.split()) or 'speaker'} <NA> <NA>\n"
+        f"{speakers[turn.speaker]} <NA> <NA>\n"
         for turn in timeline
     )
+
+
+def written_names(
+    speakers: Sequence[str], clean: Callable[[str], str], *, between: str = " "
+) -> dict[str, str]:
+    """Names as a file can hold them, by speaker; those that become alike are numbered.
+
+    Args:
+        speakers: All different.
+        clean: Replaces the letters that the format cannot hold.
+        between: What stands for white space, line breaks and tabs.
+    """
+    names: dict[str, str] = {}
+    for speaker in speakers:
+        plain = between.join(clean(speaker).split()) or "speaker"
+        candidate, number = plain, 1
+        while candidate in names.values():
+            number += 1
+            candidate = f"{plain}{between}{number}"
+        names[speaker] = candidate
+    return names
 
 
 def read_rttm(path: Path) -> dict[str, Timeline]:
