@@ -65,9 +65,9 @@ def check_target(target: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically; bytes of file names that are not UTF-8 stay as they are."""
     with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(

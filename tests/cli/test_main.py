@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from polsess.cli.main import CommandGroup, app
-from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.cli.terminal import ExitCode, Failure, Terminal, outlast_output
 from polsess.schema import ConfigError
 
 
@@ -36,6 +38,23 @@ def program(error: BaseException | None = None) -> typer.Typer:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "polsess", "-V"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, version("polsess-separation"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1250", "utf-8"])
+def test_a_console_that_cannot_print_a_name_goes_on(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, name, stream)
+    outlast_output()
+    name = os.fsdecode(b"turtle \xf0\x9f\x90\xa2, Polish \xbf.wav")
+    print(name)
+    Terminal().error(name)
+    turtle = "\\U0001f422" if encoding != "utf-8" else "\N{TURTLE}"
+    expected = f"turtle {turtle}, Polish ".encode() + b"\xbf.wav\n"
+    for name, start in (("stdout", b""), ("stderr", b"error: ")):
+        stream = getattr(sys, name)
+        stream.flush()
+        assert stream.buffer.getvalue() == start + expected
 
 
 def test_an_unknown_command_or_option_is_a_usage_error() -> None:

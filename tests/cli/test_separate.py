@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from polsess.audio import read_audio, write_audio
 from polsess.checkpoints import save_model
-from polsess.cli.main import app
+from polsess.cli.main import app, main
 from polsess.inference import Separator
 from polsess.models import create_model
 
@@ -72,6 +75,26 @@ def test_folders_keep_their_sub_folders_and_names_do_not_collide(model: Path) ->
     assert again.exit_code == 1, "outputs inside the input folder are not inputs, and are not overwritten"
     assert "3 inputs failed, 0 are done" in again.stderr
     assert "exists already" in again.stderr
+
+
+def test_names_that_are_not_utf8_are_opened_as_the_bytes_that_they_are(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = sound("talk.wav").read_bytes()
+    try:
+        Path(os.fsdecode(b"in/\xb9")).mkdir(parents=True)
+        Path(os.fsdecode(b"in/\xb9/\xbf\xf3\xb3w.wav")).write_bytes(content)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "argv", ["polsess", "separate", "in", "-q", "-m", str(model)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert [os.fsencode(name) for name in outputs()] == [
+        b"\xb9/\xbf\xf3\xb3w_speaker%d.wav" % number for number in (1, 2)
+    ]
 
 
 def test_bad_inputs_do_not_stop_the_good_ones(model: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,20 @@ def test_estimates_in_files(tmp_path: Path) -> None:
     (folder / "item1" / "copy" / "s1.wav").write_bytes((folder / "item2" / "s1.wav").read_bytes())
     evaluation = evaluate(system, open_folder(folder), metrics=FAST)
     assert "expected one channel of 2007 samples" in evaluation.rows[1].failure
+
+
+def test_items_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    item = write_items(tmp_path / "set", num_items=1) / "item0"
+    try:
+        item.rename(item.with_name(os.fsdecode(b"\xbf\xf3")))
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    corpus = open_folder(tmp_path / "set")
+    evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out", save_estimates=True)
+    (row,) = read_evaluation(tmp_path / "out").rows
+    assert os.fsencode(row.identifier) == b"\xbf\xf3"
+    (saved,) = open_estimates(tmp_path / "out" / "estimates")
+    assert saved.estimate(corpus.example(0, 0)).shape == (2, 2000)
 
 
 def test_results_have_names_that_differ(tmp_path: Path) -> None:

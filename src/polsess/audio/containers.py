@@ -6,6 +6,7 @@ sizes are compared and encodings are listed here first.
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,11 @@ class Layout:
     """Streams to be decoded one after the other; none for the file as it is."""
     demuxer: str | None = None
     """ffmpeg's name of the kind of file; None where libsndfile decodes it."""
+
+
+def native_name(path: Path) -> str | bytes:
+    """A file's name as libsndfile takes it: on Unix its bytes, which need not be UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def check_container(path: Path) -> Layout:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polsess.audio.containers import AudioError, Layout, check_container
+from polsess.audio.containers import AudioError, Layout, check_container, native_name
 from polsess.audio.ffmpeg import FFmpegFile
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES, read_plain_header, read_plain_pcm
 from polsess.audio.streams import Refusal, Stream, StreamFile
@@ -61,7 +61,7 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
     def __init__(self, source: Path | StreamFile) -> None:
         self._source = source
-        super().__init__(source)
+        super().__init__(source if isinstance(source, StreamFile) else native_name(source))
 
     def seekable(self) -> bool:
         """Always false; ``seek`` works none the less."""

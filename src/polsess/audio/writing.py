@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from polsess.audio.containers import AudioError
+from polsess.audio.containers import AudioError, native_name
 from polsess.files import atomic_path
 
 Container = Literal["wav", "flac", "ogg", "mp3"]
@@ -135,7 +135,7 @@ class AudioWriter:
         kind = "RF64" if audio_format.container == "wav" and huge else audio_format.container.upper()
         try:
             self._file = soundfile.SoundFile(
-                path, "w", sample_rate, num_channels, audio_format.subtype, format=kind
+                native_name(path), "w", sample_rate, num_channels, audio_format.subtype, format=kind
             )
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise AudioError(self._name, f"cannot be written as {kind}: {error}") from None

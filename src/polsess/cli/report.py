@@ -91,7 +91,7 @@ def report(
     write_text(out, page)
     for problem in problems:
         terminal.note(problem)
-    terminal.note(f"{out}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser.")
+    terminal.note(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser.")
 
 
 def _read_costs(path: Path) -> dict[str, float]:

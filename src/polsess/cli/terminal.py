@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _FILE_WIDTH = 200
+_UNPRINTABLE = "polsess.unprintable"
 
 
 class ExitCode(IntEnum):
@@ -76,11 +79,24 @@ class _LastingStream:
 
 
 def outlast_output() -> None:
-    """Continue the work when the reader of the output is gone, e.g. a closed terminal or pipe."""
+    """Continue the work when the output's reader is gone, or its encoding lacks a letter of a file's name."""
+    codecs.register_error(_UNPRINTABLE, _write_unprintable)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _LastingStream):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=_UNPRINTABLE)
             setattr(sys, name, _LastingStream(stream))
+
+
+def _write_unprintable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Names that are not UTF-8 as the bytes that they are; letters that the encoding lacks as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def create_page() -> Console:

@@ -112,7 +112,7 @@ class Corpus(ABC):
         digest = hashlib.sha256(f"{self.config.corpus_type} {len(self)}".encode())
         for text, path in self.inventory():
             size = path.stat().st_size if path is not None else 0
-            digest.update(f"\n{text}\t{size}".encode())
+            digest.update(f"\n{text}\t{size}".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def random(self, epoch: int, index: int) -> np.random.Generator:

@@ -155,7 +155,8 @@ def split_sources(
 
 def _deal(source: SourceFile, by_label: bool) -> Split:
     key = source.label if by_label else source.path.name
-    position = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) / 2**64
+    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest()
+    position = int.from_bytes(digest) / 2**64
     for split, share in _SHARES.items():
         if position < share:
             return split

@@ -135,7 +135,7 @@ class Evaluation:
     def list_hash(self) -> str:
         """Digest of the utterances and their audio, in any order; paired tests need equal ones."""
         lines = sorted(f"{row.identifier} {row.content}" for row in self.rows)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def values(self, column: str) -> list[float]:
         """One score of every utterance."""

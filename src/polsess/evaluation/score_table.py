@@ -96,7 +96,7 @@ def _write_parquet(evaluation: Evaluation, path: Path) -> None:
 
 def _read_cells(path: Path) -> Iterable[Cells]:
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return list(csv.DictReader(file))
     require("pyarrow", f"Reading {path.name}")
     from pyarrow import parquet

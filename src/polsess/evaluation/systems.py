@@ -157,7 +157,8 @@ class FolderSystem:
         digest = hashlib.sha256()
         for path in list_sounds(self.folder).paths:
             if self.system in ("", path.parent.name):
-                digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+                facts = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n"
+                digest.update(facts.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     @property
