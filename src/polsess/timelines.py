@@ -6,7 +6,8 @@ RTTM: NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 _FIELDS = 9
 """Fields that an RTTM line has at least; the tenth, the look-ahead, is often left out."""
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class TimelineError(ValueError):
@@ -141,34 +143,40 @@ def write_rttm(timeline: Timeline, recording: str) -> str:
         timeline: Turns; spaces in names become underscores, since fields are divided by them.
         recording: The file's name in the second field.
     """
-    name = "_".join(recording.split()) or "recording"
-    speakers = written_names(list_speakers(timeline), lambda name: name, between="_")
+    name = "_".join(plain_text(recording).split()) or "recording"
+    speakers = written_names(list_speakers(timeline), between="_")
     return "".join(
         f"SPEAKER {name} 1 {turn.start:.3f} {turn.duration:.3f} <NA> <NA> "
-        f"{speakers[turn.speaker]} <NA> <NA>\n"
+        f"{speakers[turn.speaker]} {_confidence(turn)} <NA>\n"
         for turn in timeline
     )
 
 
-def written_names(
-    speakers: Sequence[str], clean: Callable[[str], str], *, between: str = " "
-) -> dict[str, str]:
-    """Names as a file can hold them, by speaker; those that become alike are numbered.
+def _confidence(turn: Turn) -> str:
+    return "<NA>" if turn.confidence is None else f"{turn.confidence:.3f}"
+
+
+def written_names(speakers: Sequence[str], between: str = " ") -> dict[str, str]:
+    """Names as every format can hold them, by speaker; those that become alike are numbered.
 
     Args:
         speakers: All different.
-        clean: Replaces the letters that the format cannot hold.
         between: What stands for white space, line breaks and tabs.
     """
     names: dict[str, str] = {}
     for speaker in speakers:
-        plain = between.join(clean(speaker).split()) or "speaker"
+        plain = between.join(plain_text(speaker).split()) or "speaker"
         candidate, number = plain, 1
         while candidate in names.values():
             number += 1
             candidate = f"{plain}{between}{number}"
         names[speaker] = candidate
     return names
+
+
+def plain_text(text: str) -> str:
+    """Text in which letters that neither XML 1.0 nor UTF-8 can hold are replaced."""
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def read_rttm(path: Path) -> dict[str, Timeline]:
@@ -197,8 +205,18 @@ def read_rttm(path: Path) -> dict[str, Timeline]:
             )
         start, duration = (_seconds(path, number, fields[index]) for index in (3, 4))
         if duration > 0:
-            turns.setdefault(fields[1], []).append(Turn(start, start + duration, fields[7]))
+            turn = Turn(start, start + duration, fields[7], _read_confidence(fields[8]))
+            turns.setdefault(fields[1], []).append(turn)
     return {recording: sorted_timeline(found) for recording, found in turns.items()}
+
+
+def _read_confidence(text: str) -> float | None:
+    """A confidence from 0 to 1; other programs write other things there, which are passed over."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
 
 
 def _seconds(path: Path, number: int, text: str) -> float:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
+import torch
 
-from polsess.inference.timeline_files import format_audacity, format_elan
-from polsess.timelines import Turn
+from polsess.audio import AudioError
+from polsess.diarization import SpeakerTimeline
+from polsess.inference import Separation
+from polsess.inference.elan import format_elan
+from polsess.inference.timeline_files import format_audacity, parse_formats
+from polsess.timelines import Turn, read_rttm
 
 HOSTILE = 'a\t"<b>&\n\x01'
 TALK = (Turn(0.0, 2.0, HOSTILE), Turn(1.5, 3.0, "żółw\udcff"), Turn(3.0, 3.0001, HOSTILE))
@@ -77,3 +84,118 @@ def test_audacity_labels_hold_one_line_per_turn() -> None:
         ["3.000000", "3.000100"],
     ]
     assert [line[2] for line in lines] == ['a "<b>& �', "żółw�", 'a "<b>& �']
+
+
+TALKED = SpeakerTimeline(
+    turns=(Turn(0.0, 2.0, "speaker1", 0.91234), Turn(1.5, 3.0, "speaker2"), Turn(4.0, 5.0, "speaker1", 1.0)),
+    duration_seconds=5.0,
+    whole=False,
+    overlaps=((1.5, 2.0),),
+    separated=((1.4, 2.1),),
+    network_seconds=2.5,
+    swaps_repaired=1,
+    settings={"model": "default", "overlap_on": 0.6},
+)
+
+
+def separation(timeline: SpeakerTimeline | None = TALKED) -> Separation:
+    sources = 0.1 * torch.randn(2, 40_000)
+    return Separation(sources, 8000, ("speaker1", "speaker2"), 1.0, "my talk", timeline)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_timeline_appears_with_the_tracks(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    paths = separation().save(out, timeline=("picture", "elan", "audacity"))
+    files = ["my talk.eaf", "my talk.json", "my talk.rttm", "my talk.txt"]
+    tracks = ["my talk_speaker1.wav", "my talk_speaker2.wav", "my talk_timeline.png"]
+    assert names(out) == files + tracks
+    assert [path.name for path in paths] == tracks[:2]
+    assert read_rttm(out / "my talk.rttm") == {"my_talk": TALKED.turns}
+    assert "speaker1 0.912 <NA>" in (out / "my talk.rttm").read_text()
+    assert (out / "my talk_timeline.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_document_says_what_was_separated_and_what_passed_through(tmp_path: Path) -> None:
+    separation().save(tmp_path)
+    document = json.loads((tmp_path / "my talk.json").read_text())
+    assert document["speakers"] == [
+        {"name": "speaker1", "file": "my talk_speaker1.wav", "talks_seconds": 3.0},
+        {"name": "speaker2", "file": "my talk_speaker2.wav", "talks_seconds": 1.5},
+    ]
+    assert document["turns"][:2] == [
+        {"speaker": "speaker1", "start": 0.0, "end": 2.0, "confidence": 0.912},
+        {"speaker": "speaker2", "start": 1.5, "end": 3.0, "confidence": None},
+    ]
+    assert document["overlaps"] == [{"start": 1.5, "end": 2.0}]
+    assert document["separated"] == [{"start": 1.4, "end": 2.1}]
+    assert document["passed_through"] == [
+        {"start": 0.0, "end": 1.4},
+        {"start": 2.1, "end": 3.0},
+        {"start": 4.0, "end": 5.0},
+    ]
+    assert (document["saved_share"], document["swaps_repaired"]) == (0.5, 1)
+    assert document["settings"] == {"model": "default", "overlap_on": 0.6}
+    separation(replace(TALKED, whole=True)).save(tmp_path / "whole")
+    assert json.loads((tmp_path / "whole" / "my talk.json").read_text())["passed_through"] == []
+
+
+def test_separated_stretches_may_end_beyond_the_turns(tmp_path: Path) -> None:
+    timeline = replace(TALKED, separated=((0.5, 0.6), (2.5, 4.5), (4.9, 6.0)))
+    separation(timeline).save(tmp_path)
+    passed = json.loads((tmp_path / "my talk.json").read_text())["passed_through"]
+    expected = [(0.0, 0.5), (0.6, 2.5), (4.5, 4.9)]
+    assert [(each["start"], each["end"]) for each in passed] == expected
+
+
+def test_nothing_appears_where_one_file_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "my talk.rttm").write_text("mine")
+    with pytest.raises(AudioError, match=r"my talk\.rttm: exists already"):
+        separation().save(tmp_path)
+    assert names(tmp_path) == ["my talk.rttm"]
+    assert (tmp_path / "my talk.rttm").read_text() == "mine"
+    separation().save(tmp_path, overwrite=True)
+    assert read_rttm(tmp_path / "my talk.rttm") == {"my_talk": TALKED.turns}
+
+
+def test_nothing_appears_where_one_file_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("polsess.inference.timeline_files.format_elan", fail)
+    with pytest.raises(OSError, match="No space left"):
+        separation().save(tmp_path, timeline=["elan"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"),
+    [
+        ("{track}_{speaker}.{ext}", ""),
+        ("{speaker}/{track}.{ext}", ""),
+        ("{track}/{speaker}.{ext}", "my talk/"),
+    ],
+)
+def test_the_files_lie_in_the_folder_that_holds_all_tracks(tmp_path: Path, pattern: str, place: str) -> None:
+    separation().save(tmp_path, pattern=pattern)
+    assert {f"{place}my talk.json", f"{place}my talk.rttm"} < set(names(tmp_path))
+    first, _ = json.loads((tmp_path / f"{place}my talk.json").read_text())["speakers"]
+    assert (tmp_path / place / first["file"]).is_file()
+
+
+def test_no_timeline_no_files(tmp_path: Path) -> None:
+    separation(None).save(tmp_path)
+    assert names(tmp_path) == ["my talk_speaker1.wav", "my talk_speaker2.wav"]
+
+
+def test_formats_are_named() -> None:
+    assert parse_formats("audacity, elan,elan") == ("elan", "audacity")
+    assert parse_formats("") == ()
+    with pytest.raises(ValueError, match="expected some of elan, audacity, picture, got 'praat'"):
+        parse_formats("elan,praat")

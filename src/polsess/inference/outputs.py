@@ -6,7 +6,7 @@ import base64
 import html
 import string
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from polsess.audio import (
 )
 from polsess.dependencies import is_installed
 from polsess.diarization import SpeakerTimeline
+from polsess.inference.timeline_files import TimelineFiles, TimelineFormat, Tracks, Writer
 from polsess.pictures import draw_spectrograms
 from polsess.publication import atomic_files
 
@@ -85,8 +86,9 @@ class Separation:
         bits: Bits | None = None,
         clip_mode: ClipMode = "rescale",
         overwrite: bool = False,
+        timeline: Sequence[TimelineFormat] = (),
     ) -> list[Path]:
-        """Write one file per source, all of them or none.
+        """Write one file per source, and those of the timeline where there is one, all of them or none.
 
         Args:
             folder: Folder to write to; made if needed.
@@ -97,9 +99,11 @@ class Separation:
             clip_mode: Treatment of samples beyond full scale; ``"rescale"`` makes all sources quieter by one
                 factor.
             overwrite: Whether existing files may be replaced.
+            timeline: Files of the timeline besides ``{track}.rttm`` and ``{track}.json``: elan, audacity,
+                picture (of the sum of the sources).
 
         Returns:
-            The paths, in the order of the sources.
+            The paths of the sources, in their order.
 
         Raises:
             AudioError: If a file exists or cannot be written.
@@ -108,11 +112,28 @@ class Separation:
         paths = output_paths(Path(folder), pattern, track or self.track, self.names, container)
         sources = self.sources if self.sources.ndim == 3 else self.sources.unsqueeze(1)
         num_samples = sources.shape[-1]
-        audio_format = AudioFormat(container, bits)
         write_sources(
-            paths, lambda: iter([sources]), self.sample_rate, num_samples, audio_format, clip_mode, overwrite
+            paths,
+            lambda: iter([sources]),
+            self.sample_rate,
+            num_samples,
+            AudioFormat(container, bits),
+            clip_mode,
+            overwrite,
+            self._timeline_writers(paths, Path(track or self.track).name, tuple(timeline)),
         )
         return paths
+
+    def _timeline_writers(
+        self, paths: Sequence[Path], track: str, formats: tuple[TimelineFormat, ...]
+    ) -> dict[Path, Writer]:
+        if self.timeline is None:
+            return {}
+        mixture = self.sources.reshape(len(self), -1, self.sources.shape[-1]).sum(0).mean(0)
+        described = Tracks(
+            self.names, paths, self.sample_rate, len(mixture), lambda: [mixture], title=self.track
+        )
+        return TimelineFiles.beside(paths, track, formats).writers(self.timeline, described)
 
 
 @dataclass(frozen=True)
@@ -191,6 +212,7 @@ def write_sources(
     audio_format: AudioFormat,
     clip_mode: ClipMode,
     overwrite: bool,
+    beside: Mapping[Path, Writer] | None = None,
 ) -> float:
     """Write one file per source, all by the same factor, and all of them or none.
 
@@ -202,6 +224,7 @@ def write_sources(
         audio_format: Format of the files.
         clip_mode: Treatment of samples beyond full scale.
         overwrite: Whether existing files may be replaced.
+        beside: Other files that belong to the result, and what writes each.
 
     Returns:
         The common factor; 1 unless clipping had to be avoided.
@@ -210,13 +233,14 @@ def write_sources(
         AudioError: If a file exists or cannot be written.
         ValueError: If there is clipping and ``clip_mode`` is ``"error"``.
     """
-    for path in paths:
+    beside = beside or {}
+    for path in (*paths, *beside):
         if path.is_dir() or (path.exists() and not overwrite):
             raise AudioError(path, EXISTS)
     peak = 0.0 if audio_format.holds_peaks else max(block.abs().max().item() for block in blocks())
     gain = peak_gain(peak, audio_format, clip_mode)
     writers: list[AudioWriter] = []
-    with atomic_files(paths, overwrite=overwrite) as temporaries, ExitStack() as stack:
+    with atomic_files([*paths, *beside], overwrite=overwrite) as temporaries, ExitStack() as stack:
         for block in blocks():
             for index, path in enumerate(paths):
                 if len(writers) <= index:
@@ -232,6 +256,8 @@ def write_sources(
                     )
                     writers.append(stack.enter_context(writer))
                 writers[index].write(block[index] * gain)
+        for temporary, write in zip(temporaries[len(paths) :], beside.values(), strict=True):
+            write(temporary)
     return gain
 
 

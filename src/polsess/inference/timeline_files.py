@@ -1,24 +1,200 @@
-"""A timeline in the formats of annotation programs: ELAN and Audacity.
+"""The files of a timeline beside the tracks: RTTM, JSON, and on request ELAN, Audacity labels and a picture.
 
-RTTM is in ``polsess.timelines``, since corpora and evaluations read it too.
+RTTM itself is in ``polsess.timelines``, since corpora and evaluations read it too.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree as Xml
+from typing import Any, Literal, get_args
 
-from polsess.timelines import Timeline, list_speakers, written_names
+from torch import Tensor
 
-_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
-_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
-_TIER_TYPE = "default-lt"
-_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Letters that XML 1.0, and UTF-8 or a line of text, have no way to write."""
+from polsess.dependencies import require
+from polsess.diarization import Span, SpeakerTimeline
+from polsess.inference.elan import format_elan
+from polsess.pictures import draw_timeline
+from polsess.timelines import Timeline, Turn, list_speakers, sorted_timeline, write_rttm, written_names
+
+TimelineFormat = Literal["elan", "audacity", "picture"]
+"""Files that are written on request, besides RTTM and JSON."""
+Writer = Callable[[Path], None]
+"""Writes one file to the path that it is given."""
+
+_ENDINGS: dict[str, str] = {
+    "rttm": ".rttm",
+    "json": ".json",
+    "elan": ".eaf",
+    "audacity": ".txt",
+    "picture": "_timeline.png",
+}
+
+
+def parse_formats(text: str) -> tuple[TimelineFormat, ...]:
+    """The formats in a list that is divided by commas.
+
+    Raises:
+        ValueError: If there is no such format.
+        ModuleNotFoundError: If one needs a library that is not installed.
+    """
+    known: tuple[TimelineFormat, ...] = get_args(TimelineFormat)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in known]:
+        raise ValueError(f"timeline: expected some of {', '.join(known)}, got '{unknown[0]}'.")
+    if "picture" in words:
+        require("matplotlib", "--timeline picture")
+    return tuple(each for each in known if each in words)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What a timeline is of."""
+
+    names: Sequence[str]
+    """Of the speakers, in the order of the tracks."""
+    paths: Sequence[Path]
+    """One per track."""
+    sample_rate: int
+    """In Hz."""
+    num_samples: int
+    blocks: Callable[[], Iterable[Tensor]]
+    """Returns the recording from its start, ``[n]`` per block, for the picture."""
+    recording: Path | None = None
+    """The sound file; None for samples in memory."""
+    title: str = ""
+    """Name of the recording."""
+
+
+@dataclass(frozen=True)
+class TimelineFiles:
+    """Where the files of a timeline go, and which there are."""
+
+    base: Path
+    """Their path without an ending."""
+    formats: tuple[TimelineFormat, ...] = ()
+    """Beside RTTM and JSON."""
+
+    @classmethod
+    def beside(
+        cls, tracks: Sequence[Path], name: str, formats: tuple[TimelineFormat, ...] = ()
+    ) -> TimelineFiles:
+        """Files called ``name`` in the folder that holds all the tracks."""
+        folder = Path(os.path.commonpath([track.absolute().parent for track in tracks]))
+        if not any(track.is_absolute() for track in tracks):
+            folder = Path(os.path.relpath(folder))
+        return cls(folder / name, formats)
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The path of each file by its format."""
+        kinds = ("rttm", "json", *self.formats)
+        return {kind: self.base.with_name(self.base.name + _ENDINGS[kind]) for kind in kinds}
+
+    def writers(self, timeline: SpeakerTimeline, tracks: Tracks) -> dict[Path, Writer]:
+        """A function for each path that writes the file to where it is told."""
+        turns = timeline.turns
+        paths = self.paths
+
+        def picture(path: Path) -> None:
+            draw_timeline(
+                tracks.blocks(),
+                tracks.sample_rate,
+                tracks.num_samples,
+                turns,
+                tracks.names,
+                path,
+                tracks.title,
+            )
+
+        texts: dict[str, Callable[[], str]] = {
+            "rttm": lambda: write_rttm(turns, self.base.name),
+            "json": lambda: format_json(timeline, tracks, self.base.parent),
+            "elan": lambda: format_elan(turns, tracks.names, paths["elan"], tracks.recording),
+            "audacity": lambda: format_audacity(turns),
+        }
+        return {
+            path: picture if kind == "picture" else _text_writer(texts[kind]) for kind, path in paths.items()
+        }
+
+
+def _text_writer(text: Callable[[], str]) -> Writer:
+    """Letters that UTF-8 cannot hold, as in names of files in other encodings, become question marks."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(text().encode("utf-8", "replace"))
+
+    return write
+
+
+def format_json(timeline: SpeakerTimeline, tracks: Tracks, folder: Path) -> str:
+    """All that is known of a timeline, in seconds rounded to milliseconds.
+
+    Args:
+        timeline: Who speaks when.
+        tracks: The tracks of the speakers.
+        folder: Where the document will be; paths of tracks are relative to it.
+    """
+    talk: dict[str, float] = dict.fromkeys(tracks.names, 0.0)
+    for turn in timeline.turns:
+        talk[turn.speaker] = talk.get(turn.speaker, 0.0) + turn.duration
+    speech = sorted_timeline(Turn(turn.start, turn.end, "") for turn in timeline.turns)
+    passed = (
+        [] if timeline.whole else _without([(turn.start, turn.end) for turn in speech], timeline.separated)
+    )
+    document: dict[str, Any] = {
+        "recording": tracks.title,
+        "sample_rate": tracks.sample_rate,
+        "duration_seconds": round(timeline.duration_seconds, 3),
+        "speakers": [
+            {
+                "name": name,
+                "file": Path(os.path.relpath(path, folder)).as_posix(),
+                "talks_seconds": round(talk[name], 3),
+            }
+            for name, path in zip(tracks.names, tracks.paths, strict=True)
+        ],
+        "turns": [
+            {
+                "speaker": turn.speaker,
+                **_span(turn.start, turn.end),
+                "confidence": None if turn.confidence is None else round(turn.confidence, 3),
+            }
+            for turn in timeline.turns
+        ],
+        "overlaps": [_span(*span) for span in timeline.overlaps],
+        "separated_whole": timeline.whole,
+        "separated": [_span(*span) for span in timeline.separated],
+        "passed_through": [_span(*span) for span in passed],
+        "network_seconds": round(timeline.network_seconds, 3),
+        "saved_share": round(timeline.saved_share, 4),
+        "swaps_repaired": timeline.swaps_repaired,
+        "settings": dict(timeline.settings),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _span(start: float, end: float) -> dict[str, float]:
+    return {"start": round(start, 3), "end": round(end, 3)}
+
+
+def _without(stretches: Iterable[Span], holes: Sequence[Span]) -> Iterator[Span]:
+    """The parts of stretches that no hole covers; both by start and apart from each other."""
+    index = 0
+    for start, end in stretches:
+        while index < len(holes) and holes[index][0] < end:
+            first, last = holes[index]
+            if start < first:
+                yield start, first
+            start = max(start, last)
+            if last > end:
+                break
+            index += 1
+        if start < end:
+            yield start, end
 
 
 def format_audacity(timeline: Timeline) -> str:
@@ -26,91 +202,5 @@ def format_audacity(timeline: Timeline) -> str:
 
     The format is described at https://manual.audacityteam.org/man/importing_and_exporting_labels.html.
     """
-    names = written_names(list_speakers(timeline), _plain)
+    names = written_names(list_speakers(timeline))
     return "".join(f"{turn.start:.6f}\t{turn.end:.6f}\t{names[turn.speaker]}\n" for turn in timeline)
-
-
-def format_elan(
-    timeline: Timeline, speakers: Sequence[str], target: Path, recording: Path | None = None
-) -> str:
-    """An ELAN document: a tier per speaker, with an empty annotation per turn that waits for its words.
-
-    Valid against EAF 3.0, https://www.mpi.nl/tools/elan/EAFv3.0.xsd.
-
-    Args:
-        timeline: Turns of the speakers.
-        speakers: A tier for each, also for those who never talk.
-        target: Where the document will be; ELAN looks for the recording from there too.
-        recording: The sound; None if there is no such file.
-    """
-    document = Xml.Element(
-        "ANNOTATION_DOCUMENT",
-        {
-            "AUTHOR": "",
-            "DATE": datetime.now(UTC).isoformat(timespec="seconds"),
-            "FORMAT": "3.0",
-            "VERSION": "3.0",
-            "xmlns:xsi": _INSTANCE,
-            "xsi:noNamespaceSchemaLocation": _SCHEMA,
-        },
-    )
-    header = Xml.SubElement(document, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
-    if recording is not None:
-        Xml.SubElement(header, "MEDIA_DESCRIPTOR", _media(recording, target))
-    order = Xml.SubElement(document, "TIME_ORDER")
-    edges = [_milliseconds(turn.start, turn.end) for turn in timeline]
-    slots = _time_slots(order, edges)
-    tiers = {
-        speaker: Xml.SubElement(document, "TIER", LINGUISTIC_TYPE_REF=_TIER_TYPE, TIER_ID=name)
-        for speaker, name in written_names(speakers, _plain).items()
-    }
-    for number, (turn, (first, last)) in enumerate(zip(timeline, slots, strict=True), start=1):
-        annotation = Xml.SubElement(Xml.SubElement(tiers[turn.speaker], "ANNOTATION"), "ALIGNABLE_ANNOTATION")
-        annotation.set("ANNOTATION_ID", f"a{number}")
-        annotation.set("TIME_SLOT_REF1", first)
-        annotation.set("TIME_SLOT_REF2", last)
-        Xml.SubElement(annotation, "ANNOTATION_VALUE").text = ""
-    Xml.SubElement(header, "PROPERTY", NAME="lastUsedAnnotationId").text = str(len(timeline))
-    Xml.SubElement(
-        document,
-        "LINGUISTIC_TYPE",
-        GRAPHIC_REFERENCES="false",
-        LINGUISTIC_TYPE_ID=_TIER_TYPE,
-        TIME_ALIGNABLE="true",
-    )
-    Xml.indent(document, "    ")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{Xml.tostring(document, encoding="unicode")}\n'
-
-
-def _media(recording: Path, target: Path) -> dict[str, str]:
-    """Where the sound is; ELAN expects plain paths, whose spaces are not replaced."""
-    place = recording.absolute()
-    attributes = {
-        "MEDIA_URL": "file://"
-        + _plain(place.as_posix() if place.as_posix()[0] == "/" else f"/{place.as_posix()}"),
-        "MIME_TYPE": "audio/x-wav" if recording.suffix.lower() == ".wav" else "audio/*",
-    }
-    try:
-        beside = os.path.relpath(place, target.absolute().parent)
-    except ValueError:  # on another drive of Windows
-        return attributes
-    return attributes | {"RELATIVE_MEDIA_URL": "./" + _plain(Path(beside).as_posix())}
-
-
-def _milliseconds(start: float, end: float) -> tuple[int, int]:
-    first = round(1000 * start)
-    return first, max(first + 1, round(1000 * end))
-
-
-def _time_slots(order: Xml.Element, edges: Sequence[tuple[int, int]]) -> list[tuple[str, str]]:
-    """Two slots for each turn, in the order of time; turns share none, so that editing one moves no other."""
-    flat = [time for pair in edges for time in pair]
-    names = [""] * len(flat)
-    for number, index in enumerate(sorted(range(len(flat)), key=flat.__getitem__), start=1):
-        names[index] = f"ts{number}"
-        Xml.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=names[index], TIME_VALUE=str(flat[index]))
-    return list(zip(names[::2], names[1::2], strict=True))
-
-
-def _plain(text: str) -> str:
-    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
