@@ -38,7 +38,7 @@ def with_model(**values: Any) -> dict[str, Any]:
         (with_model(preset="tny"), r"model\.preset: unknown preset 'tny'.* Did you mean 'tiny'\?"),
         (with_model(model_type="blsm"), r"Unknown model 'blsm'\. Did you mean 'blstm'\?"),
         (with_model(num_sources=3), r"model\.num_sources is 3, but task SB has 2"),
-        ({**EXPERIMENT, "task": "XX"}, r"task: Input should be 'ES', 'EB' or 'SB'"),
+        ({**EXPERIMENT, "task": "XX"}, r"task: Input should be 'ES', 'EB', 'SB', 'OSD' or 'SV'"),
         ({**EXPERIMENT, "trainig": {}}, r"trainig: unknown key of Config\. Did you mean 'training'\?"),
         (
             {**EXPERIMENT, "training": {"optimizer": {"lr": 1}}},

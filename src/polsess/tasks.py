@@ -1,7 +1,8 @@
-"""The three tasks of PolSESS: the signals that a model estimates in each.
+"""The tasks that networks are trained for: the signals of PolSESS, and who speaks when.
 
 ES enhances one speaker of the conversation, EB enhances both speakers as one signal, SB separates both
-speakers. Source: the PolSESS corpus and its research report.
+speakers. Source: the PolSESS corpus and its research report. OSD and SV estimate no signals: they are
+overlapped speech detection and speaker verification.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 
 class Task(StrEnum):
-    """Signals that a model estimates from a mixture."""
+    """What a network estimates from a mixture."""
 
     ES = "ES"
     """Enhance one speaker: the first speaker alone."""
@@ -20,9 +21,15 @@ class Task(StrEnum):
     """Enhance both: the sum of all speakers, without noise and reverberation."""
     SB = "SB"
     """Separate both: one estimate per speaker."""
+    OSD = "OSD"
+    """Overlapped speech detection: whether nobody, one or several talk in each frame."""
+    SV = "SV"
+    """Speaker verification: whether two pieces of speech are of one voice."""
 
     def num_sources(self, num_speakers: int = 2) -> int:
-        """Number of estimates of a model for this task."""
+        """Number of references of an example for this task."""
+        if self not in SEPARATION_TASKS:
+            return 0
         return num_speakers if self is Task.SB else 1
 
     def references(self, speakers: Tensor) -> Tensor:
@@ -34,8 +41,10 @@ class Task(StrEnum):
         Returns:
             References, ``[..., C, T]`` with C = ``num_sources(S)``.
         """
-        if self is Task.ES:
-            return speakers[..., :1, :]
         if self is Task.EB:
             return speakers.sum(dim=-2, keepdim=True)
-        return speakers
+        return speakers[..., : self.num_sources(speakers.shape[-2]), :]
+
+
+SEPARATION_TASKS = frozenset({Task.ES, Task.EB, Task.SB})
+"""The tasks whose estimates are signals."""

@@ -11,17 +11,17 @@ import torch
 
 from polsess.checkpoints import CheckpointError
 from polsess.checkpoints.building import build_model, check_state
-from polsess.models import SeparationModel, create_model, list_models, parse_model_config
+from polsess.models import Network, create_model, list_models, parse_model_config
 from polsess.schema import ConfigError
 
-MODELS: dict[str, SeparationModel] = {}
+MODELS: dict[str, Network] = {}
 CHECK_EVERY_ARCHITECTURE = """
 import sys
 from polsess.checkpoints import check_state
-from polsess.models import SeparationModel, create_model, list_models
+from polsess.models import Network, create_model, list_models
 
-for name in list_models():
-    model = create_model(name, preset="tiny")
+for name in list_models(Network):
+    model = create_model(name, kind=Network, preset="tiny")
     check_state(model.config, model.state_dict(), name)
 heavy = {"sympy", "torch._dynamo", "torch._inductor"} & set(sys.modules)
 sys.exit(f"imported: {sorted(heavy)}" if heavy else 0)
@@ -35,11 +35,11 @@ def test_checking_sizes_imports_no_compiler() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models(Network))
 def test_weights_arrive_and_no_generator_moves(name: str) -> None:
-    model = create_model(name, preset="tiny")
+    model = create_model(name, kind=Network, preset="tiny")
     before = torch.get_rng_state()
-    built = build_model(model.config, model.state_dict(), "file")
+    built = build_model(model.config, model.state_dict(), "file", kind=Network)
     assert torch.equal(torch.get_rng_state(), before)
     for key, value in model.state_dict().items():
         assert torch.equal(built.state_dict()[key], value), key
@@ -55,17 +55,22 @@ def test_weights_arrive_and_no_generator_moves(name: str) -> None:
         ("convtasnet", {"num_filters": 16384, "bottleneck_channels": 16384}),
         ("convtasnet", {"num_blocks": 16, "num_repeats": 64, "hidden_channels": 1 << 14}),
         ("lstmtasnet", {"num_layers": 1 << 6, "hidden_size": 1 << 14}),
+        ("crnn", {"num_channels": 1024, "hidden_size": 1024, "num_layers": 8}),
+        ("tdnn", {"num_channels": 2048, "dilations": [1] * 32}),
     ],
 )
 def test_claims_beyond_the_tensors_cost_no_memory(name: str, claim: dict[str, int]) -> None:
-    state = create_model(name, preset="tiny").state_dict()
-    config = parse_model_config({"model_type": name, "preset": "tiny", **claim})
+    state = create_model(name, kind=Network, preset="tiny").state_dict()
+    config = parse_model_config({"model_type": name, "preset": "tiny", **claim}, kind=Network)
     with pytest.raises(CheckpointError, match=r"^file: the configuration asks for (many|a network many)"):
         check_state(config, state, "file")
 
 
 def sizes() -> list[tuple[str, str]]:
-    configs = {name: parse_model_config({"model_type": name, "preset": "tiny"}) for name in list_models()}
+    configs = {
+        name: parse_model_config({"model_type": name, "preset": "tiny"}, kind=Network)
+        for name in list_models(Network)
+    }
     return [
         (name, field)
         for name, config in configs.items()
@@ -89,9 +94,9 @@ def test_a_size_that_is_not_that_of_the_tensors_takes_neither_time_nor_memory(
 
 def refusal(name: str, field: str, size: int) -> str:
     """Why the tiny model with one other size is refused; nothing if it is not."""
-    model = MODELS.setdefault(name, create_model(name, preset="tiny"))
+    model = MODELS.setdefault(name, create_model(name, kind=Network, preset="tiny"))
     try:
-        config = parse_model_config({"model_type": name, "preset": "tiny", field: size})
+        config = parse_model_config({"model_type": name, "preset": "tiny", field: size}, kind=Network)
         check_state(config, model.state_dict(), "file")
     except (ConfigError, CheckpointError) as error:
         return str(error)

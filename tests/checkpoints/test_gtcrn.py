@@ -28,7 +28,7 @@ def test_parity() -> None:
 
 def test_the_file_is_recognised_by_its_tensors(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(FOLDER / "model.tar")
-    assert (checkpoint.format, checkpoint.config.num_sources) == ("gtcrn", 1)
+    assert (checkpoint.format, checkpoint.config.model_dump()["num_sources"]) == ("gtcrn", 1)
     for name in ("model_trained_on_dns3.tar", "model_trained_on_vctk.tar"):
         shutil.copyfile(FOLDER / "model.tar", tmp_path / name)
     with pytest.raises(CheckpointError, match="name one of model_trained_on_dns3"):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import polsess.checkpoints.native as native
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint, save_model
 from polsess.files import sha256
-from polsess.models import SeparationModel, create_model, list_models
+from polsess.models import ActivityDetector, Network, SeparationModel, create_model, list_models
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -27,15 +27,30 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / CONFIG).write_text(json.dumps({**config, **changes}))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models(Network))
 def test_the_round_trip_is_bit_equal(name: str, tmp_path: Path) -> None:
-    model = create_model(name, preset="tiny").eval()
-    loaded = load_model(save_model(model, tmp_path / "model"))
+    model = create_model(name, kind=Network, preset="tiny").eval()
+    loaded = load_model(save_model(model, tmp_path / "model"), kind=Network)
     assert not loaded.training
     assert loaded.config == model.config
     state = loaded.state_dict()
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(set(list_models(Network)) - set(list_models())))
+def test_a_network_of_another_kind_says_what_it_is(name: str, tmp_path: Path) -> None:
+    folder = save_model(create_model(name, kind=Network, preset="tiny"), tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name}: {name} is a .+, not a separation model; polsess"):
+        load_model(folder)
+    card = (folder / CARD).read_text()
+    assert "separation" not in card
+    assert "kind=" in card
+
+
+def test_a_separation_model_is_no_detector(model: SeparationModel, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="convtasnet is a separation model, not a speech activity"):
+        load_model(save_model(model, tmp_path / "model"), kind=ActivityDetector)
 
 
 def test_sixteen_bits_round_once(model: SeparationModel, tmp_path: Path) -> None:

@@ -9,28 +9,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from polsess.checkpoints.unpickling import CheckpointError
-from polsess.models import ModelConfig, SeparationModel, get_model_class
+from polsess.models import Network, NetworkConfig, SeparationModel, get_model_class
+from polsess.models.registry import NetworkT
+from polsess.schema import ConfigError
 
 
-def build_model(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel:
+@overload
+def build_model(config: NetworkConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel: ...
+@overload
+def build_model(
+    config: NetworkConfig, state: Mapping[str, Tensor], where: str, *, kind: type[NetworkT]
+) -> NetworkT: ...
+def build_model(
+    config: NetworkConfig,
+    state: Mapping[str, Tensor],
+    where: str,
+    *,
+    kind: type[Network] = SeparationModel,
+) -> Network:
     """A model with these weights.
 
+    Args:
+        config: Its configuration.
+        state: Its tensors by name.
+        where: The file, for messages.
+        kind: What it has to be; ``Network`` takes every kind.
+
     Raises:
-        CheckpointError: If a tensor is missing, unknown, of another shape or not finite.
+        CheckpointError: If it is of another kind, or a tensor is missing, unknown, of another shape or not
+            finite.
     """
+    try:
+        get_model_class(config.model_type, kind)
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error}") from None
     model = _checked(config, state, where)
     model.load_state_dict(dict(state))
     return model
 
 
-def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> None:
+def check_state(config: NetworkConfig, state: Mapping[str, Tensor], where: str) -> None:
     """See that tensors are those of a configuration.
 
     Raises:
@@ -39,12 +64,12 @@ def check_state(config: ModelConfig, state: Mapping[str, Tensor], where: str) ->
     _checked(config, state, where)
 
 
-def _checked(config: ModelConfig, state: Mapping[str, Tensor], where: str) -> SeparationModel:
+def _checked(config: NetworkConfig, state: Mapping[str, Tensor], where: str) -> Network:
     """The network of a configuration, not yet filled, whose tensors are those of the state."""
     gradients = torch.is_grad_enabled()
     try:
         with _Watch(state):
-            model = get_model_class(config.model_type).from_config(config)
+            model = get_model_class(config.model_type, Network).from_config(config)
     except _TooLargeError as error:
         raise CheckpointError(f"{where}: {error}") from None
     except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:

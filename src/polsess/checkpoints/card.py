@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from polsess.models import SeparationModel
+from polsess.models import Network
 from polsess.text_tables import markdown
 
 
 def model_card(
-    model: SeparationModel,
+    model: Network,
     *,
     task: str | None,
     license_name: str | None,
@@ -24,22 +24,23 @@ def model_card(
 
     Args:
         model: The model that is saved.
-        task: The PolSESS task, if it was trained for one.
+        task: The task, if it was trained for one.
         license_name: The licence as the hub writes it; None leaves it open, and the card says so.
         metrics: Scores by their names.
         started_from: The weights that a fine-tuned model was started from: ``source`` and ``sha256`` by file.
     """
+    pipeline, tag = model.hub_tags
     front = {
         "library_name": "polsess",
-        "pipeline_tag": "audio-to-audio",
-        "tags": ["speech-separation" if model.output_sources > 1 else "speech-enhancement", model.model_type],
+        "pipeline_tag": pipeline,
+        "tags": [tag, model.model_type],
         **({"license": license_name} if license_name else {}),
     }
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     facts = {
         "architecture": model.model_type,
         "parameters": f"{num_parameters:,}",
-        "sources": model.output_sources,
+        "output": model.output_text,
         "sample rate": f"{model.sample_rate} Hz",
         **({"task": task} if task else {}),
         "licence of the weights": license_name or "not stated",
@@ -50,8 +51,7 @@ def model_card(
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
         f"# {model.model_type}\n\n{table}\n\n"
-        "```python\nfrom polsess import load_model\n\n"
-        'model = load_model("path/of/this/folder")\nestimates = model(mixture)  # [B, T] -> [B, C, T]\n```\n'
+        f"```python\n{model.example_code}\n```\n"
     )
 
 

@@ -10,6 +10,7 @@ from polsess.checkpoints.building import build_model
 from polsess.checkpoints.hub import is_hub_id
 from polsess.checkpoints.loading import read_checkpoint
 from polsess.checkpoints.native import save_model
+from polsess.models import Network
 
 
 def convert_checkpoint(
@@ -41,7 +42,7 @@ def convert_checkpoint(
         CheckpointError: If the source cannot be read or the folder holds other files.
     """
     checkpoint = read_checkpoint(source, revision=revision, config=config)
-    model = build_model(checkpoint.config, checkpoint.state, str(source))
+    model = build_model(checkpoint.config, checkpoint.state, str(source), kind=Network)
     origin = {
         "source": str(source) if is_hub_id(source) else Path(source).name,
         "format": checkpoint.format,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
-from polsess.models import ModelConfig
+from polsess.models import NetworkConfig
 from polsess.schema import suggest
 
 
@@ -54,7 +54,7 @@ class Checkpoint:
     """
 
     format: str
-    config: ModelConfig
+    config: NetworkConfig
     state: dict[str, Tensor]
     provenance: dict[str, Any]
     task: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -15,12 +15,14 @@ from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.toolkits import READERS
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
-from polsess.models import SeparationModel, parse_model_config
+from polsess.models import Network, SeparationModel, parse_model_config
+from polsess.models.registry import NetworkT
 from polsess.schema import ConfigError, suggest
 
 DEFAULT_MODEL = "default"
-BUNDLED_MODELS = (DEFAULT_MODEL, "enhance-one", "enhance-both")
-"""The small models that come with the package, for SB, ES and EB; a folder of that name: ``./default``."""
+BUNDLED_MODELS = (DEFAULT_MODEL, "enhance-one", "enhance-both", "activity-detector", "speaker-embedder")
+"""The small networks that come with the package, for SB, ES, EB, OSD and SV; a folder of that name:
+``./default``."""
 
 
 def read_checkpoint(
@@ -47,7 +49,7 @@ def read_checkpoint(
     reader = _recognise(files)
     try:
         converted = reader.read(files, config)
-        parsed = parse_model_config(converted.model)
+        parsed = parse_model_config(converted.model, kind=Network)
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from None
     except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -68,27 +70,47 @@ def read_checkpoint(
     )
 
 
+@overload
 def load_model(
     source: str | Path,
     *,
     device: str | torch.device = "cpu",
     revision: str | None = None,
     config: Mapping[str, Any] | None = None,
-) -> SeparationModel:
-    """Load a model with its weights, in evaluation mode.
+) -> SeparationModel: ...
+@overload
+def load_model(
+    source: str | Path,
+    *,
+    kind: type[NetworkT],
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> NetworkT: ...
+def load_model(
+    source: str | Path,
+    *,
+    kind: type[Network] = SeparationModel,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Network:
+    """Load a network with its weights, in evaluation mode.
 
     Args:
         source: A folder or a file of any format that this library reads, the id of a model on the
             Hugging Face hub, or a name in ``BUNDLED_MODELS``, e.g. ``"default"``.
+        kind: What it has to be, e.g. ``ActivityDetector``; ``Network`` takes every kind.
         device: Device of the model.
         revision: The commit, tag or branch on the hub; only for ids.
         config: The model's configuration, only for files that hold none.
 
     Raises:
-        CheckpointError: If the files are not known, damaged or refused, or do not fit their configuration.
+        CheckpointError: If the files are not known, damaged or refused, do not fit their configuration, or
+            hold a network of another kind.
     """
     checkpoint = read_checkpoint(source, revision=revision, config=config)
-    return build_model(checkpoint.config, checkpoint.state, str(source)).to(device).eval()
+    return build_model(checkpoint.config, checkpoint.state, str(source), kind=kind).to(device).eval()
 
 
 def _local(source: str | Path) -> Path:

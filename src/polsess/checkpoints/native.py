@@ -17,7 +17,7 @@ from polsess.checkpoints.formats import Converted, Reader, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
 from polsess.files import sha256
-from polsess.models import SeparationModel
+from polsess.models import Network
 from polsess.publication import atomic_folder
 
 SCHEMA_VERSION = 1
@@ -26,7 +26,7 @@ _LIBRARY = "polsess"
 
 
 def save_model(
-    model: SeparationModel,
+    model: Network,
     folder: str | Path,
     *,
     task: str | None = None,
@@ -42,7 +42,7 @@ def save_model(
     Args:
         model: The model.
         folder: Folder that receives the model. It may hold an older model, but nothing else.
-        task: The PolSESS task it was trained for.
+        task: The task it was trained for.
         license_name: The licence of the weights as the hub writes it, e.g. ``"cc-by-nc-4.0"``.
         provenance: Origin of the weights: plain data for ``config.json``.
         metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they are printed in the card.

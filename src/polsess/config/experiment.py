@@ -15,7 +15,7 @@ from polsess.config.original import is_original, upgrade
 from polsess.config.training import TrainingConfig
 from polsess.data import DataConfig
 from polsess.dotted_keys import flatten, look_up, nest
-from polsess.models import ModelConfig, parse_model_config
+from polsess.models import Network, NetworkConfig, get_model_class, list_models, parse_model_config
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import Task
 from polsess.yaml_files import parse_yaml, read_yaml
@@ -28,20 +28,27 @@ class Config(Schema):
     """One experiment."""
 
     task: Task = Task.SB
-    """ES enhances one speaker, EB enhances both as one signal, SB separates both."""
+    """ES enhances one speaker, EB enhances both as one signal, SB separates both; OSD detects speech and
+    overlapped speech, SV verifies speakers."""
     seed: int = Field(default=0, ge=0)
     """Decides the initial weights, the order of the data and every draw."""
     data: DataConfig
-    model: SerializeAsAny[ModelConfig]
+    model: SerializeAsAny[NetworkConfig]
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("model", mode="before")
     @classmethod
-    def _parse_model(cls, value: Any) -> ModelConfig:
-        return parse_model_config(value)
+    def _parse_model(cls, value: Any) -> NetworkConfig:
+        return parse_model_config(value, kind=Network)
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Config:
+        network = get_model_class(self.model.model_type, Network)
+        if self.task not in network.tasks:
+            raise ValueError(
+                f"task {self.task} is not for {self.model.model_type}, a {network.kind}; set task to "
+                f"{' or '.join(sorted(network.tasks))}, or choose another model."
+            )
         if self.model.sample_rate != self.data.corpus.sample_rate:
             raise ValueError(
                 f"model.sample_rate is {self.model.sample_rate} Hz, but data.corpus.sample_rate is "
@@ -188,17 +195,23 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     data = _merge({}, data)
     model = data.get("model")
     if isinstance(model, dict) and isinstance(corpus := data.get("data", {}).get("corpus"), dict):
-        expected = _task_sources(data.get("task", Task.SB), corpus)
-        mixit = look_up(data, "training.loss.name") == "mixit"
-        given = model.setdefault("num_sources", expected and (2 * expected if mixit else expected))
-        if expected is not None and given != expected and not mixit:  # whose estimates are dealt out
-            raise ConfigError(
-                f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has {expected} "
-                "reference(s). Leave model.num_sources out to follow the task."
-            )
         model.setdefault("sample_rate", corpus.get("sample_rate", 8000))
+        expected = _task_sources(data.get("task", Task.SB), corpus)
+        if expected is not None and model.get("model_type") in list_models():
+            _set_sources(model, expected, data)
     _start_schedule(data)
     return parse(Config, data)
+
+
+def _set_sources(model: dict[str, Any], expected: int, data: Mapping[str, Any]) -> None:
+    """Give a separation model the number of sources of its task, where none is given."""
+    mixit = look_up(data, "training.loss.name") == "mixit"
+    given = model.setdefault("num_sources", 2 * expected if mixit else expected)
+    if given != expected and not mixit:  # whose estimates are dealt out
+        raise ConfigError(
+            f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has {expected} "
+            "reference(s). Leave model.num_sources out to follow the task."
+        )
 
 
 def _start_schedule(data: dict[str, Any]) -> None:
@@ -215,7 +228,7 @@ def _task_sources(task: Any, corpus: Mapping[str, Any]) -> int | None:
     speakers = corpus.get("num_speakers", 2)
     if task not in list(Task) or not isinstance(speakers, int):
         return None  # parsing will say what is wrong
-    return Task(task).num_sources(speakers)
+    return Task(task).num_sources(speakers) or None
 
 
 def _parse_override(text: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polsess.costs.closed_forms import FUNCTIONS, KINDS, OPERATIONS, PRODUCTS, Kind
-from polsess.models import SeparationModel
+from polsess.models import Network
 from polsess.models.layers.causal_conv import causal_conv
 from polsess.models.layers.selective_scan import selective_scan, selective_scan_with_state
 
@@ -59,7 +59,7 @@ class MacCount:
         return sum(self.by_module[name] for name in inside)
 
 
-def count_macs(model: SeparationModel, seconds: float = 1.0) -> MacCount:
+def count_macs(model: Network, seconds: float = 1.0) -> MacCount:
     """Count the arithmetic of one inference on one mixture.
 
     No numbers are computed and no memory of the model's size is taken, so models on the meta device can be

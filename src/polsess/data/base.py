@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polsess.registry import Registry
 from polsess.schema import Schema
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.timelines import Timeline
 
 
@@ -75,7 +75,7 @@ class Corpus(ABC):
 
     config_class: ClassVar[type[CorpusConfig]]
     """The configuration of this corpus; set by ``register_corpus``."""
-    tasks: ClassVar[frozenset[Task]] = frozenset(Task)
+    tasks: ClassVar[frozenset[Task]] = SEPARATION_TASKS
     """Tasks for which the corpus has references."""
 
     def __init__(self, config: CorpusConfig, split: Split, task: Task, seed: int = 0) -> None:

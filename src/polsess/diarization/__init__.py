@@ -1,4 +1,4 @@
-"""Who speaks when, and whose voice it is: two small networks, and what follows from their outputs."""
+"""Who speaks when: regions from the scores of an activity detector, voices from embeddings, timelines."""
 
 from polsess.diarization.speaker_timeline import Span, SpeakerTimeline
 

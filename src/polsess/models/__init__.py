@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.network import Network, NetworkConfig
 from polsess.models.registry import (
     MODEL_REGISTRY,
     create_model,
@@ -13,6 +14,7 @@ from polsess.models.registry import (
     parse_model_config,
     register_model,
 )
+from polsess.models.speaker_networks import ActivityDetector, SpeakerEmbedder
 
 for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
     if not _module.ispkg:
@@ -20,8 +22,12 @@ for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
 
 __all__ = [
     "MODEL_REGISTRY",
+    "ActivityDetector",
     "ModelConfig",
+    "Network",
+    "NetworkConfig",
     "SeparationModel",
+    "SpeakerEmbedder",
     "create_model",
     "get_model_class",
     "list_models",

@@ -5,82 +5,61 @@ Shapes: B batch, C sources, T samples.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from abc import abstractmethod
+from typing import ClassVar
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
-from polsess.schema import Schema, parse
-
-MAX_SIZE = 1 << 16
-MAX_SAMPLE_RATE = 768_000
+from polsess.models.network import Network, NetworkConfig, as_batch
+from polsess.tasks import SEPARATION_TASKS
 
 
-class ModelConfig(Schema):
-    """Fields of every model's configuration; each model adds its own in its own file."""
+class ModelConfig(NetworkConfig):
+    """Fields of every separation model's configuration; each model adds its own in its own file."""
 
-    model_type: str
-    """The name under which the model is registered."""
     num_sources: int = Field(default=2, ge=1)
     """C, the number of estimates. The task decides it in a training configuration."""
-    sample_rate: int = Field(default=8000, ge=1, le=MAX_SAMPLE_RATE)
-    """The rate in Hz of the audio that the model was made for."""
-
-    @field_validator("*")
-    @classmethod
-    def _bound(cls, value: Any, info: ValidationInfo) -> Any:
-        """No size of a network is larger than any of the field by far; a file may claim anything."""
-        sizes = value if isinstance(value, tuple) else (value,)
-        if info.field_name != "sample_rate" and any(
-            isinstance(each, int) and each > MAX_SIZE for each in sizes
-        ):
-            raise ValueError(f"at most {MAX_SIZE}, got {value!r:.40}")
-        return value
 
 
-class SeparationModel(nn.Module, ABC):
+class SeparationModel(Network):
     """A network that estimates the sources in a single-channel mixture.
 
     A model writes one method, ``estimate_sources``; this class checks shapes, pads what is too short and
     restores the length, the same way for every model.
     """
 
+    config: ModelConfig
     config_class: ClassVar[type[ModelConfig]]
-    """The configuration of this architecture; set by ``register_model``."""
-    model_type: ClassVar[str]
-    """The registered name; set by ``register_model``."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Named configurations: published sizes, and ``tiny`` for tests. Values override the defaults."""
-    amp_dtype: ClassVar[torch.dtype | None] = torch.bfloat16
-    """The reduced precision that this architecture trains well in; None for float32 only. It is bfloat16
-    rather than float16 by default: its range is float32's, so nothing overflows and no scaling is needed."""
-    supports_compile: ClassVar[bool] = True
-    """Whether ``torch.compile`` handles the architecture."""
+    kind = "separation model"
+    usage = "polsess separate runs it, polsess evaluate scores it"
+    tasks = SEPARATION_TASKS
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+    @property
+    def hub_tags(self) -> tuple[str, str]:
+        """Pipeline tag and tag on the Hugging Face hub."""
+        return "audio-to-audio", "speech-separation" if self.output_sources > 1 else "speech-enhancement"
 
-    @classmethod
-    def from_config(cls, config: ModelConfig | Mapping[str, Any]) -> Self:
-        """Build the model with fresh weights from its configuration or from plain data."""
-        if isinstance(config, ModelConfig):
-            return cls(config)
-        return cls(parse(cls.config_class, {"model_type": cls.model_type, **config}, "model"))
+    @property
+    def output_text(self) -> str:
+        """What the model gives, for its card."""
+        return f"{self.output_sources} waveform(s) as long as the mixture"
+
+    @property
+    def example_code(self) -> str:
+        """Lines of Python that load and use the model, for its card."""
+        return (
+            "from polsess import load_model\n\n"
+            'model = load_model("path/of/this/folder")\n'
+            "estimates = model(mixture)  # [B, T] -> [B, C, T]"
+        )
 
     @property
     def output_sources(self) -> int:
         """C, the number of estimates."""
         return self.config.num_sources
-
-    @property
-    def sample_rate(self) -> int:
-        """The rate in Hz of the audio that the model was made for."""
-        return self.config.sample_rate
 
     @property
     @abstractmethod
@@ -101,6 +80,11 @@ class SeparationModel(nn.Module, ABC):
     def look_ahead_samples(self) -> int | None:
         """How far into the future an estimate looks, in samples; None for the whole utterance."""
         return None
+
+    def compile_pass(self) -> None:
+        """Compile what training runs."""
+        compiled = torch.compile(self.estimate_with_auxiliary)
+        self.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
 
     @abstractmethod
     def estimate_sources(self, mixture: Tensor) -> Tensor:
@@ -138,7 +122,7 @@ class SeparationModel(nn.Module, ABC):
         Raises:
             ValueError: If the shape is not one of the two, or the network broke the length contract.
         """
-        mixture = _as_batch(mixture)
+        mixture = as_batch(mixture)
         if lengths is None:
             estimates = self._estimate_fitted(mixture)
         else:
@@ -147,7 +131,7 @@ class SeparationModel(nn.Module, ABC):
 
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, always ``[B, C, T]``, with the auxiliary estimates that training may use."""
-        mixture = _as_batch(mixture)
+        mixture = as_batch(mixture)
         estimates, auxiliary = self.estimate_with_auxiliary(self._pad_short(mixture))
         fitted = [self._fit_length(each, mixture.shape[-1]) for each in (estimates, *auxiliary)]
         return fitted[0], fitted[1:]
@@ -185,11 +169,3 @@ class SeparationModel(nn.Module, ABC):
                 f"samples; expected [B, {self.output_sources}, T'] within {self.hop_length} samples."
             )
         return F.pad(estimates, (0, num_samples - estimates.shape[-1]))
-
-
-def _as_batch(mixture: Tensor) -> Tensor:
-    if mixture.ndim == 3 and mixture.shape[1] == 1:
-        mixture = mixture.squeeze(1)
-    if mixture.ndim != 2 or mixture.shape[-1] == 0:
-        raise ValueError(f"mixture must be [B, T] or [B, 1, T] with T > 0, got {list(mixture.shape)}.")
-    return mixture

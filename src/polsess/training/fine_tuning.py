@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from polsess.checkpoints import Checkpoint, CheckpointError, check_state, read_checkpoint
 from polsess.config import TrainingConfig
 from polsess.files import sha256
-from polsess.models import ModelConfig, SeparationModel
+from polsess.models import ModelConfig, Network, NetworkConfig
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -43,7 +43,7 @@ class Origin:
         return f"Starting from {self.source} ({self.format}).{head}" + "".join(f" {r}" for r in self.remarks)
 
 
-def start_from(model: SeparationModel, settings: TrainingConfig, task: Task) -> Origin:
+def start_from(model: Network, settings: TrainingConfig, task: Task) -> Origin:
     """Give a fresh model the weights that ``settings.init`` names; torch's random numbers stay as they are.
 
     A checkpoint of another number of sources fits except for its head, the tensors whose shapes depend on
@@ -66,10 +66,11 @@ def start_from(model: SeparationModel, settings: TrainingConfig, task: Task) -> 
         fitting = {k: v for k, v in checkpoint.state.items() if k in own and own[k].shape == v.shape}
         head = [key for key in own if key not in fitting]
         if head and not settings.reset_head:
+            theirs, ours = (_sources(each)["num_sources"] for each in (checkpoint.config, model.config))
             raise ConfigError(
-                f"training.init: {settings.init} estimates {checkpoint.config.num_sources} source(s), the "
-                f"run {model.config.num_sources}; {', '.join(head)} cannot be taken over. --reset-head "
-                "(training.reset_head=true) starts them afresh."
+                f"training.init: {settings.init} estimates {theirs} source(s), the run {ours}; "
+                f"{', '.join(head)} cannot be taken over. --reset-head (training.reset_head=true) starts "
+                "them afresh."
             )
         model.load_state_dict(fitting, strict=False)
     return Origin(
@@ -113,7 +114,7 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
     return [norm for norm in norms if not any(parameter.requires_grad for parameter in norm.parameters())]
 
 
-def _check_same_network(checkpoint: Checkpoint, config: ModelConfig) -> None:
+def _check_same_network(checkpoint: Checkpoint, config: NetworkConfig) -> None:
     source, theirs = checkpoint.source, checkpoint.config
     if theirs.model_type != config.model_type:
         raise CheckpointError(
@@ -127,7 +128,7 @@ def _check_same_network(checkpoint: Checkpoint, config: ModelConfig) -> None:
             "resampled."
         )
     try:
-        as_theirs = config.model_copy(update={"num_sources": theirs.num_sources})
+        as_theirs = config.model_copy(update=_sources(theirs))
         check_state(as_theirs, checkpoint.state, source)
     except CheckpointError as error:
         others = "; ".join(_differences(theirs, config))
@@ -135,14 +136,19 @@ def _check_same_network(checkpoint: Checkpoint, config: ModelConfig) -> None:
         raise CheckpointError(f"training.init: {error}{advice}") from None
 
 
-def _remarks(checkpoint: Checkpoint, config: ModelConfig, task: Task) -> list[str]:
+def _sources(config: NetworkConfig) -> dict[str, int]:
+    """The number of sources of a separation model; other networks have none."""
+    return {"num_sources": config.num_sources} if isinstance(config, ModelConfig) else {}
+
+
+def _remarks(checkpoint: Checkpoint, config: NetworkConfig, task: Task) -> list[str]:
     remarks = [f"Note: {each}." for each in _differences(checkpoint.config, config)]
     if checkpoint.task is not None and checkpoint.task != task:
         remarks.append(f"Note: it was trained for task {checkpoint.task}, this run is {task}.")
     return remarks
 
 
-def _differences(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
+def _differences(theirs: NetworkConfig, ours: NetworkConfig) -> list[str]:
     """Fields of the same architecture that differ, but for those that have messages of their own."""
     there, here = theirs.model_dump(), ours.model_dump()
     return [

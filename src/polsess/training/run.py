@@ -346,7 +346,7 @@ def create_trained_model(config: Config, *, resume: bool = False) -> tuple[Separ
     Raises:
         ValueError: If the weights to start from or the parts to freeze do not fit.
     """
-    model, settings = create_model(config.model), config.training
+    model, settings = create_model(config.model.model_dump()), config.training
     origin = start_from(model, settings, config.task) if settings.init and not resume else None
     freeze(model, settings.freeze)
     return model, origin

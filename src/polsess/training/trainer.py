@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
-from polsess.models import SeparationModel
+from polsess.models import Network
 from polsess.schema import ConfigError
 from polsess.training.callbacks import AfterEpoch, EpochBar, EpochLines, EpochTable, Row, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
@@ -44,7 +44,7 @@ class Start:
 
 def create_trainer(
     config: TrainingConfig,
-    model: SeparationModel,
+    model: Network,
     run_folder: Path,
     signals: StopSignals,
     start: Start,
@@ -102,7 +102,7 @@ def create_trainer(
 
 def _create(
     config: TrainingConfig,
-    model: SeparationModel,
+    model: Network,
     run_folder: Path,
     callbacks: list[lightning.Callback],
     run_config: dict[str, Any],
@@ -127,7 +127,7 @@ def _create(
     )
 
 
-def reduces_precision(config: TrainingConfig, model: SeparationModel) -> bool:
+def reduces_precision(config: TrainingConfig, model: Network) -> bool:
     """Whether the network is computed in bfloat16."""
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     return config.precision == "auto" and on_gpu and model.amp_dtype is not None

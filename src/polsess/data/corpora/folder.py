@@ -10,7 +10,7 @@ from polsess.audio import audio_suffixes, is_hidden
 from polsess.data.base import Split, register_corpus
 from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 
 
 class FolderConfig(StoredCorpusConfig):
@@ -49,7 +49,7 @@ class Folder(StoredCorpus):
 
     def fitting_tasks(self) -> frozenset[Task]:
         """All tasks: the user knows what the mixtures hold beside the references."""
-        return frozenset(Task)
+        return SEPARATION_TASKS
 
     def list_mixtures(self) -> list[StoredMixture]:
         beyond = f"s{self._num_speakers + 1}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 
 MAX_SPEAKERS = 3
 _NUMBERS = range(1, MAX_SPEAKERS + 1)
@@ -69,7 +69,7 @@ def variants_of(indoor: bool) -> tuple[str, ...]:
 
 def tasks_of(num_speakers: int) -> frozenset[Task]:
     """Tasks that suit mixtures with a number of speakers."""
-    return frozenset({Task.ES}) if num_speakers == 1 else frozenset(Task)
+    return frozenset({Task.ES}) if num_speakers == 1 else SEPARATION_TASKS
 
 
 @dataclass(frozen=True)

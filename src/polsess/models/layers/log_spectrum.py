@@ -6,35 +6,54 @@ Shapes: B batch, T samples, L frames, F features.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+
+from polsess.models.layers.stft import without_autocast
+from polsess.models.network import NetworkConfig
 
 _FLOOR = 1e-5
 """Power below the mean of a recording, as a ratio, that counts as silence."""
+
+
+class SpectrumConfig(NetworkConfig):
+    """Frames of a network that hears log spectra."""
+
+    sample_rate: int = Field(default=8000, ge=4000, le=192_000)
+    """In Hz, of what it hears."""
+    n_fft: int = Field(default=256, ge=32, le=8192)
+    """Samples of a Hann-windowed frame."""
+    hop_length: int = Field(default=80, ge=1, le=4096)
+    """Samples between frames."""
+
+    @model_validator(mode="after")
+    def _frames_overlap(self) -> Self:
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}.")
+        return self
 
 
 class LogSpectrum(nn.Module):
     """Logarithm of the power in frequency bands, relative to the mean power of the input.
 
     Args:
-        sample_rate: In Hz.
-        n_fft: Length of the window and the transform.
-        hop_length: From one frame to the next.
+        config: The frames.
         num_mels: Triangular bands on the mel scale; None for the bins of the transform.
     """
 
     window: Tensor
-    bands: Tensor
+    bands: Tensor | None
 
-    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, num_mels: int | None = None) -> None:
+    def __init__(self, config: SpectrumConfig, num_mels: int | None = None) -> None:
         super().__init__()
-        self.n_fft, self.hop_length = n_fft, hop_length
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        bins = n_fft // 2 + 1
-        bands = torch.eye(bins) if num_mels is None else mel_bands(num_mels, n_fft, sample_rate)
+        self.n_fft, self.hop_length = config.n_fft, config.hop_length
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        bands = mel_bands(num_mels, config.n_fft, config.sample_rate) if num_mels is not None else None
         self.register_buffer("bands", bands, persistent=False)
-        self.num_features = len(bands)
+        self.num_features = num_mels or config.n_fft // 2 + 1
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Features of waveforms.
@@ -46,7 +65,7 @@ class LogSpectrum(nn.Module):
             ``[B, F, L]`` with L = T // hop_length + 1; zeros for digital silence.
         """
         padded = nn.functional.pad(mixture, (0, max(0, self.n_fft // 2 + 1 - mixture.shape[-1])))
-        with torch.autocast(mixture.device.type, enabled=False):
+        with without_autocast(mixture):
             spectrum = torch.stft(
                 padded,
                 self.n_fft,
@@ -55,7 +74,9 @@ class LogSpectrum(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = self.bands @ (spectrum.real.square() + spectrum.imag.square())
+            power = spectrum.real.square() + spectrum.imag.square()
+            if self.bands is not None:
+                power = self.bands @ power
         mean = power.mean(dim=(1, 2), keepdim=True)
         features = torch.log(power / mean.clamp_min(1e-20) + _FLOOR) - math.log(_FLOOR)
         return features[..., : mixture.shape[-1] // self.hop_length + 1]

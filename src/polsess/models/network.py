@@ -1,0 +1,116 @@
+"""What every registered network has, whatever it estimates: a configuration, a name, a kind, a rate.
+
+Shapes: B batch, T samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor, nn
+
+from polsess.schema import Schema, parse
+from polsess.tasks import Task
+
+MAX_SIZE = 1 << 16
+MAX_SAMPLE_RATE = 768_000
+
+
+class NetworkConfig(Schema):
+    """Fields of every network's configuration; each network adds its own in its own file."""
+
+    model_type: str
+    """The name under which the network is registered."""
+    sample_rate: int = Field(default=8000, ge=1, le=MAX_SAMPLE_RATE)
+    """The rate in Hz of the audio that the network was made for."""
+
+    @field_validator("*")
+    @classmethod
+    def _bound(cls, value: Any, info: ValidationInfo) -> Any:
+        """No size of a network is larger than any of the field by far; a file may claim anything."""
+        sizes = value if isinstance(value, tuple) else (value,)
+        if info.field_name != "sample_rate" and any(
+            isinstance(each, int) and each > MAX_SIZE for each in sizes
+        ):
+            raise ValueError(f"at most {MAX_SIZE}, got {value!r:.40}")
+        return value
+
+
+class Network(nn.Module, ABC):
+    """A network that is built from a configuration; what it takes and gives is a matter of its kind.
+
+    The kinds are ``SeparationModel``, ``ActivityDetector`` and ``SpeakerEmbedder``.
+
+    Args:
+        config: Sizes.
+    """
+
+    kind: ClassVar[str]
+    """What a network of this kind is called in messages."""
+    usage: ClassVar[str]
+    """The commands that take networks of this kind, as a sentence."""
+    tasks: ClassVar[frozenset[Task]]
+    """The tasks that a network of this kind can be trained for."""
+    config_class: ClassVar[type[NetworkConfig]]
+    """The configuration of this architecture; set by ``register_model``."""
+    model_type: ClassVar[str]
+    """The registered name; set by ``register_model``."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named configurations: published sizes, and ``tiny`` for tests. Values override the defaults."""
+    amp_dtype: ClassVar[torch.dtype | None] = torch.bfloat16
+    """The reduced precision that this architecture trains well in; None for float32 only. It is bfloat16
+    rather than float16 by default: its range is float32's, so nothing overflows and no scaling is needed."""
+    supports_compile: ClassVar[bool] = True
+    """Whether ``torch.compile`` handles the architecture."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_config(cls, config: NetworkConfig | Mapping[str, Any]) -> Self:
+        """Build the network with fresh weights from its configuration or from plain data."""
+        if isinstance(config, NetworkConfig):
+            return cls(config)
+        return cls(parse(cls.config_class, {"model_type": cls.model_type, **config}, "model"))
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz of the audio that the network was made for."""
+        return self.config.sample_rate
+
+    @property
+    @abstractmethod
+    def hub_tags(self) -> tuple[str, str]:
+        """Pipeline tag and tag on the Hugging Face hub."""
+
+    @property
+    @abstractmethod
+    def output_text(self) -> str:
+        """What the network gives, for its card."""
+
+    @property
+    @abstractmethod
+    def example_code(self) -> str:
+        """Lines of Python that load and use the network, for its card."""
+
+    def compile_pass(self) -> None:
+        """Compile what training runs."""
+        self.forward = torch.compile(self.forward)
+
+
+def as_batch(mixture: Tensor) -> Tensor:
+    """Waveforms ``[B, T]`` or ``[B, 1, T]`` as ``[B, T]``.
+
+    Raises:
+        ValueError: If the shape is neither, or there are no samples.
+    """
+    if mixture.ndim == 3 and mixture.shape[1] == 1:
+        mixture = mixture.squeeze(1)
+    if mixture.ndim != 2 or mixture.shape[-1] == 0:
+        raise ValueError(f"mixture must be [B, T] or [B, 1, T] with T > 0, got {list(mixture.shape)}.")
+    return mixture
