@@ -16,6 +16,7 @@ from polsess.benchmark.journal import Plan, StepJournal
 from polsess.benchmark.results import Settings, Skip, Timing
 from polsess.benchmark.running import Progress
 from polsess.benchmark.visits import WARM_UP_SECONDS, Case, ask_to_run, cases, expected_seconds
+from polsess.folder_lock import locked
 from polsess.machine import load_average
 from polsess.schema import ConfigError, suggest
 from polsess.workers import Worker, WorkerError
@@ -75,9 +76,22 @@ def benchmark_peers(
     if python is not None and not python.is_file():
         raise FileNotFoundError(f"--python {python}: no such file; name the Python of an environment.")
     chosen = select_peers(names, toolkits)
+    command = (str(python or sys.executable), str(THEIRS))
+    with locked(folder, "benchmarks/against.py"):
+        return _compare_all(chosen, settings, folder, progress, command, overwrite=overwrite)
+
+
+def _compare_all(
+    chosen: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    command: Sequence[str],
+    *,
+    overwrite: bool,
+) -> PeersResult:
     plan = Plan(settings=settings, names=tuple(chosen))
     journal = StepJournal(plan, PeerResult, folder, overwrite=overwrite)
-    command = (str(python or sys.executable), str(THEIRS))
     done = {peer.name for peer in journal.entries}
     for index, name in enumerate(chosen):
         progress(index, len(chosen), name)

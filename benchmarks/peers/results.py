@@ -9,25 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from polsess.benchmark.journal import JOURNAL, RESULT
-from polsess.benchmark.results import Conditions, Mode, Settings, Skip, Timing, read_result_of, write_result
+from polsess.benchmark.results import Conditions, Mode, Settings, Skip, Timing, read_result_of
 from polsess.benchmark.summary import Spread, grown_bytes, percentile, spread
 from polsess.benchmark.tables import (
-    DOCUMENT,
     MISSING,
-    TABLE,
     Table,
     flat,
     optional_text,
     range_text,
     render_tables,
+    save_outputs,
     seconds_text,
     skip_rows,
     table_of_figures,
 )
-from polsess.files import write_text
 from polsess.schema import Schema
-from polsess.text_tables import comma_separated
 
 
 class Agreement(Schema):
@@ -137,10 +133,7 @@ def write_outputs(result: PeersResult, folder: Path) -> None:
             for ratio in ratios(peer, result.settings)
         ]
     )
-    write_result(result, folder / RESULT)
-    write_text(folder / TABLE, comma_separated(table.header, table.rows))
-    write_text(folder / DOCUMENT, render(result))
-    (folder / JOURNAL).unlink(missing_ok=True)
+    save_outputs(result, table, render(result), folder)
 
 
 def render(result: PeersResult) -> str:

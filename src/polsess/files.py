@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,23 @@ def check_target(target: Path) -> None:
 
 def write_text(target: Path, text: str) -> None:
     """Write a UTF-8 text file atomically; bytes of file names that are not UTF-8 stay as they are."""
-    with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    write_texts({target: text})
+
+
+def write_texts(texts: Mapping[Path, str], *, overwrite: bool = True) -> None:
+    """Write text files that belong together, each as ``write_text`` does: all of them appear, or none.
+
+    Args:
+        texts: The text of every file.
+        overwrite: Whether files that exist are replaced.
+
+    Raises:
+        FileExistsError: If a file exists and ``overwrite`` is false.
+        OSError: If a file cannot be written; it names the file and says what helps.
+    """
+    with atomic_files(list(texts), overwrite=overwrite) as paths:
+        for path, text in zip(paths, texts.values(), strict=True):
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(

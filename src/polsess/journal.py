@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polsess.files import write_text
+from polsess.system_errors import errors_named
 
 
 class Journal:
@@ -51,7 +52,7 @@ class Journal:
             OSError: If the file cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with errors_named(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(value) + "\n" for value in values)
             file.flush()
             os.fsync(file.fileno())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -28,7 +30,7 @@ def create_pool(
     """Start processes that are no copies of this one, which may hold threads of torch and a GPU.
 
     Where the system can, they are copies of a clean process, which imports large packages once for all of
-    them.
+    them. Ctrl-C and a closed terminal are left to this process, with which they end, even if it is killed.
 
     Args:
         num_workers: Number of processes.
@@ -41,7 +43,24 @@ def create_pool(
         context.set_forkserver_preload(list(preloaded))
     else:
         context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, context, initializer, arguments)
+    return ProcessPoolExecutor(num_workers, context, _start, (initializer, arguments))
+
+
+def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    if initializer is not None:
+        initializer(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A pool's process that waits for work would never notice that nobody is left to send any."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def map_parallel(

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from polsess.interruption import uninterrupted
 from polsess.system_errors import system_error
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
@@ -55,13 +56,15 @@ def atomic_files(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
     try:
         for target in places:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep_once(target.parent)
-            temporaries.append(_hidden(target.parent, target.suffix))
+            sweep_once(target.parent)
+            with uninterrupted():
+                temporaries.append(_hidden(target.parent, target.suffix))
         yield list(temporaries)
         for temporary, target in zip(temporaries, places, strict=True):  # noqa: B007 - named in errors
             temporary.chmod(0o666 & ~_umask())
             flush(temporary)
-        _appear(temporaries, places, overwrite)
+        with uninterrupted():
+            _appear(temporaries, places, overwrite)
     except Exception as error:
         named = dict(zip(map(str, temporaries), places, strict=False))
         known = system_error(error, named.get(str(getattr(error, "filename", None)), target), named)
@@ -88,25 +91,40 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     target = target.resolve()
     temporary = target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(target.parent)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix()))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for path in temporary.iterdir():
-            path.chmod(0o666 & ~_umask())
-            flush(path)
-        flush(temporary)
-        _swap(temporary, target)
-        flush(target.parent)
+        with temporary_folder(target.parent) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for path in temporary.iterdir():
+                path.chmod(0o666 & ~_umask())
+                flush(path)
+            flush(temporary)
+            with uninterrupted():
+                _swap(temporary, target)
+                flush(target.parent)
     except Exception as error:
         inside = Path(str(getattr(error, "filename", None))).is_relative_to(temporary)
         known = system_error(error, target, {str(getattr(error, "filename", None)): target} if inside else {})
         if known is None:
             raise
         raise known from error
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A hidden folder for the time of the block; what a kill leaves of it, the next command removes.
+
+    Args:
+        parent: The folder that holds it, made if needed.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep_once(parent)
+    temporary: Path | None = None
+    try:
+        with uninterrupted():
+            temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
+        yield temporary
     finally:
-        if temporary != target:
+        if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -124,7 +142,8 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _sweep_once(folder: Path) -> None:
+def sweep_once(folder: Path) -> None:
+    """As ``sweep``, but nothing where this process has done so before."""
     if folder not in _swept:
         _swept.add(folder)
         sweep(folder)

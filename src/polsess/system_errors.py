@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -56,6 +57,26 @@ def system_error(
         return None
     advice = _ADVICE.get(number, os.strerror(number))
     return OSError(number, advice.format(free=_size(_free_bytes(path))), str(path))
+
+
+@contextlib.contextmanager
+def errors_named(path: Path, names: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Within the block, errors of the system that name no file name this one, and say what helps.
+
+    Args:
+        path: The only file that the block writes.
+        names: Names of temporary files that stand in for it.
+
+    Raises:
+        OSError: As ``system_error`` gives it.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = system_error(error, path, names)
+        if known is None:
+            raise
+        raise known from error
 
 
 def _numbers(error: BaseException) -> Iterator[int]:

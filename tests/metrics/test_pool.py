@@ -10,6 +10,7 @@ import pytest
 
 from polsess.metrics import pool as pool_module
 from polsess.metrics.pool import Job, ScorePool, default_workers
+from polsess.processes import create_pool
 
 
 class Bomb(np.ndarray[Any, Any]):
@@ -34,7 +35,7 @@ def test_a_crash_costs_one_utterance() -> None:
 
 
 def test_processes_that_never_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_start_worker", sys.exit)
+    monkeypatch.setattr(pool_module, "create_pool", lambda count, *_: create_pool(count, (), sys.exit))
     signals = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
     with ScorePool(1, 8000, ("si_snr",)) as pool, pytest.raises(RuntimeError, match="__name__ == '__main__'"):
         list(pool.map([Job("good", (signals, signals, signals.sum(0)))]))

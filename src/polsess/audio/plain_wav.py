@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from polsess.system_errors import errors_named
+
 RATES = range(1_000, 768_001)
 """Rates in Hz that a sound file may have."""
 MAX_CHANNELS = 64
@@ -177,5 +179,9 @@ def write_plain_pcm(path: Path, samples: NDArray[np.int16], sample_rate: int) ->
     Flushing each of a million files would take hours, and a lost one can be made again.
     """
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(encode_plain_pcm(samples, sample_rate))
-    temporary.replace(path)
+    try:
+        with errors_named(path, {str(temporary): path}):
+            temporary.write_bytes(encode_plain_pcm(samples, sample_rate))
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

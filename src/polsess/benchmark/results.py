@@ -151,7 +151,12 @@ def read_result_of(kind: type[SchemaT], path: Path, command: str) -> SchemaT:
 
 def write_result(result: Schema, path: Path) -> None:
     """Write a result file."""
-    write_text(path, json.dumps(_rounded(result.model_dump(mode="json"))) + "\n")
+    write_text(path, result_text(result))
+
+
+def result_text(result: Schema) -> str:
+    """The content of a result file."""
+    return json.dumps(_rounded(result.model_dump(mode="json"))) + "\n"
 
 
 def _rounded(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from polsess.benchmark.journal import Journal, Plan, Preparation, Step, Visit
 from polsess.benchmark.results import ModelResult, Result, Settings, Skip
 from polsess.benchmark.tables import write_outputs
 from polsess.benchmark.visits import PROCESS, visit_model
+from polsess.folder_lock import locked
 from polsess.machine import load_average
 from polsess.models import list_models, parse_model_config
+from polsess.publication import temporary_folder
 from polsess.schema import ConfigError, parse
 from polsess.workers import Worker, WorkerError
 
@@ -70,12 +71,12 @@ def run_models(
     done = {(visit.round, visit.name) for variant in variants for visit in journal.visits(variant.name)}
     steps = interleave([variant.name for variant in variants], settings.rounds)
     by_name = {variant.name: variant for variant in variants}
-    with tempfile.TemporaryDirectory(prefix="polsess-benchmark-") as workplace:
+    with temporary_folder(journal.path.parent) as workplace:
         for index, (round_number, name) in enumerate(steps):
             progress(index, len(steps), f"{name}, round {round_number} of {settings.rounds}")
             if (round_number, name) in done:
                 continue
-            folder = Path(workplace) / name.replace(":", "-")
+            folder = workplace / name.replace(":", "-")
             preparation = _prepare(by_name[name], folder, settings, journal)
             if not preparation.failure:
                 visit = visit_model(name, folder, settings, round_number, journal.visits(name))
@@ -102,11 +103,16 @@ def benchmark_models(
         folder: Folder that receives the files.
         progress: Receives every step.
         overwrite: Whether to remove another run from the folder.
+
+    Raises:
+        ConfigError: If the folder holds another run.
+        FolderInUseError: If another process measures into the folder.
     """
     plan = Plan(settings=settings, names=tuple(variant.name for variant in variants))
-    journal = Journal(plan, folder, overwrite=overwrite)
-    result = run_models(variants, settings, journal, progress)
-    write_outputs(result, folder)
+    with locked(folder, "polsess benchmark"):
+        journal = Journal(plan, folder, overwrite=overwrite)
+        result = run_models(variants, settings, journal, progress)
+        write_outputs(result, folder)
     return result
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from polsess.benchmark.journal import JOURNAL, RESULT
-from polsess.benchmark.results import Conditions, Facts, ModelResult, Result, Settings, Skip, write_result
+from polsess.benchmark.results import Conditions, Facts, ModelResult, Result, Settings, Skip, result_text
 from polsess.benchmark.summary import Cost, Spread, costs, memory_exponent, time_exponent
-from polsess.files import write_text
+from polsess.files import write_texts
+from polsess.schema import Schema
 from polsess.text_tables import comma_separated, markdown
 
 TABLE, DOCUMENT, PICTURE = "results.csv", "results.md", "pareto.png"
@@ -34,10 +35,17 @@ class Table:
 
 def write_outputs(result: Result, folder: Path) -> None:
     """Write the files of a finished run and remove its journal."""
-    table = full_table(result)
-    write_result(result, folder / RESULT)
-    write_text(folder / TABLE, comma_separated(table.header, table.rows))
-    write_text(folder / DOCUMENT, render(result))
+    save_outputs(result, full_table(result), render(result), folder)
+
+
+def save_outputs(result: Schema, table: Table, document: str, folder: Path) -> None:
+    """Write a result, its table and its document together, and remove the journal."""
+    texts = {
+        RESULT: result_text(result),
+        TABLE: comma_separated(table.header, table.rows),
+        DOCUMENT: document,
+    }
+    write_texts({folder / name: text for name, text in texts.items()})
     (folder / JOURNAL).unlink(missing_ok=True)
 
 

@@ -281,11 +281,11 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
 
 def _print_variants(terminal: Terminal, evaluations: list[Evaluation], out: Path) -> None:
     from polsess.evaluation.tables import variants_table
-    from polsess.files import write_text
+    from polsess.files import write_texts
     from polsess.text_tables import comma_separated, latex, markdown
 
     header, rows = variants_table(evaluations)
     typer.echo(f"\n{markdown(header, rows)}\n")
-    write_text(out / "variants.csv", comma_separated(header, rows))
-    write_text(out / "variants.tex", latex(header, rows) + "\n")
+    texts = {"csv": comma_separated(header, rows), "tex": latex(header, rows) + "\n"}
+    write_texts({out / f"variants.{ending}": text for ending, text in texts.items()})
     terminal.note(f"The table: {out / 'variants.csv'} and .tex")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,8 @@ import typer
 from typer.core import TyperGroup
 
 import polsess.cli
-from polsess.cli.terminal import ExitCode, Failure, Terminal, explain, outlast_output
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain, lost_output, outlast_output
+from polsess.interruption import received, stopped_by_signals
 
 _USUAL_FORMAT = warnings.formatwarning
 _GLOBAL_FLAGS = {"-q", "--quiet", "--debug"}
@@ -42,9 +44,11 @@ class CommandGroup(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+            raise typer.Exit(_end_interrupted(ctx.obj or Terminal())) from None
         except (Failure, ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
             terminal = ctx.obj or Terminal()
+            if received() is not None:  # e.g. of a process that the same signal ended
+                raise typer.Exit(_end_interrupted(terminal)) from None
             if terminal.debug:
                 raise
             terminal.error(explain(error))
@@ -102,6 +106,13 @@ class Program(CommandGroup):
         """Write the list of commands."""
         with formatter.section("Commands"):
             formatter.write_dl(self._lazy.summaries())
+
+
+def _end_interrupted(terminal: Terminal) -> int:
+    """Say that a signal ended the command; returns the exit code, as a shell would give it."""
+    number = received() or signal.SIGINT
+    terminal.error(f"Stopped by {number.name}. Finished results are kept, and nothing is half-written.")
+    return 128 + number
 
 
 def _exit_code(error: BaseException) -> ExitCode:
@@ -167,7 +178,14 @@ def main() -> None:
     """Run the `polsess` command."""
     outlast_output()
     try:
-        app()
+        with stopped_by_signals():
+            app()
+    except SystemExit as ended:
+        lost = lost_output()
+        if lost is None or ended.code:
+            raise
+        Terminal().error(f"standard output: {lost.strerror}; what was printed is not complete.")
+        sys.exit(ExitCode.SOME_FAILED)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

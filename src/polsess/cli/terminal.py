@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _FILE_WIDTH = 200
 _UNPRINTABLE = "polsess.unprintable"
+_GONE = {errno.EPIPE, errno.EIO}
+"""Errors of a stream whose reader is gone; EIO is a closed terminal's."""
 
 
 class ExitCode(IntEnum):
@@ -55,22 +58,26 @@ class _LastingStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost: OSError | None = None
+        """The error that ended it, unless nobody was left to read."""
 
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except OSError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: OSError) -> None:
         """Discard all further output, including buffered text and whatever Python writes at exit."""
+        if error.errno not in _GONE:
+            self.lost = error
         with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
@@ -97,6 +104,14 @@ def _write_unprintable(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeEncodeError:
         return codecs.lookup_error("backslashreplace")(error)
+
+
+def lost_output() -> OSError | None:
+    """The error that cut stdout short for a reader who is still there, e.g. a file on a full disk."""
+    if not isinstance(sys.stdout, _LastingStream):
+        return None
+    sys.stdout.flush()
+    return sys.stdout.lost
 
 
 def create_page() -> Console:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from polsess.evaluation.results import Evaluation
 from polsess.evaluation.storage import read_evaluation
-from polsess.files import write_text
+from polsess.files import write_texts
 from polsess.metrics import Difference, correct_after_holm, paired_difference, title_of, unit_of
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
@@ -160,17 +160,20 @@ def extremes_table(
 
 def save_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.md``, ``comparison.csv``, ``comparison.tex`` and ``utterances.csv``."""
-    write_text(folder / "comparison.md", report(comparison))
-    write_text(folder / "comparison.csv", comma_separated(*pairs_table(comparison)))
     tables = (systems_table(comparison), pairs_table(comparison))
-    write_text(folder / "comparison.tex", "\n\n".join(latex(*table) for table in tables) + "\n")
     values = [contender.values(comparison.column).mean(0) for contender in comparison.contenders]
     rows = [
         [row.identifier, *(f"{each[index]:.6g}" if np.isfinite(each[index]) else "" for each in values)]
         for index, row in enumerate(comparison.contenders[0].runs[0].rows)
     ]
     header = ["identifier", *(contender.name for contender in comparison.contenders)]
-    write_text(folder / "utterances.csv", comma_separated(header, rows))
+    texts = {
+        "comparison.md": report(comparison),
+        "comparison.csv": comma_separated(*pairs_table(comparison)),
+        "comparison.tex": "\n\n".join(latex(*table) for table in tables) + "\n",
+        "utterances.csv": comma_separated(header, rows),
+    }
+    write_texts({folder / name: text for name, text in texts.items()})
 
 
 def _seeds_note(comparison: Comparison) -> str:

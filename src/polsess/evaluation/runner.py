@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
 from polsess.evaluation.systems import FolderSystem, System, write_estimates
+from polsess.folder_lock import locked
 from polsess.machine import installed_version
 from polsess.metrics import SCORES, PredictorConfig, Scores, check_predictor, resolve_metrics
 from polsess.metrics.perceptual import PESQ_MODES
@@ -67,6 +69,7 @@ def evaluate(
         ConfigError: If system and corpus do not fit.
         FileExistsError: If the folder holds an evaluation with other settings, or one without the estimates
             that are to be kept.
+        FolderInUseError: If another process evaluates into the folder.
     """
     if table_format == "parquet":
         require("pyarrow", "The table as Parquet")
@@ -81,20 +84,22 @@ def evaluate(
     if folder is None:
         rows = list(_rows(system, corpus, range(total), scoring, progress))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
-    keep = folder / ESTIMATES if save_estimates else None
     files = EvaluationFolder(folder, settings)
-    if overwrite:
-        files.discard()
-    rows = files.restore()
-    if rows and keep is not None and not keep.is_dir():
-        raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
-    for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
-        files.append(row)
-        rows.append(row)
-    if files.is_finished:
-        return read_evaluation(folder)
-    evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
-    files.finish(evaluation, table_format)
+    keep = folder / ESTIMATES if save_estimates else None
+    # Reading what is finished needs no right to write.
+    with nullcontext() if files.is_finished and not overwrite else locked(folder, "polsess evaluate"):
+        if overwrite:
+            files.discard()
+        rows = files.restore()
+        if rows and keep is not None and not keep.is_dir():
+            raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
+        for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
+            files.append(row)
+            rows.append(row)
+        if files.is_finished:
+            return read_evaluation(folder)
+        evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
+        files.finish(evaluation, table_format)
     return evaluation
 
 

@@ -32,6 +32,7 @@ from polsess.inference.recordings import Channels, FileRecording, Recording, Ten
 from polsess.inference.segments import Segment, SegmentPlan, cut
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
 from polsess.models import SeparationModel
+from polsess.publication import sweep_once
 
 Audio = Tensor | np.ndarray | Path | str | BinaryIO
 """A recording: samples, the path of a sound file, or an open one."""
@@ -212,6 +213,7 @@ class Separator:
         if len(targets) != self.model.output_sources:
             raise ValueError(f"targets: expected {self.model.output_sources} paths, got {len(targets)}.")
         for target in targets:
+            sweep_once(target.resolve().parent)  # what a killed process had begun to name is finished first
             if target.exists() and source.exists() and target.samefile(source):
                 raise AudioError(target, "is the input itself, which is never overwritten.")
             if target.exists() and not overwrite:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from polsess.audio import encode_plain_pcm
-from polsess.files import atomic_path, write_text
+from polsess.files import atomic_path, write_text, write_texts
 from polsess.listening.clips import Pcm
 from polsess.listening.key import Key, Kind, Role
 from polsess.listening.trials import ListeningTest, Trial
@@ -38,8 +38,8 @@ def save_test(test: ListeningTest, folder: Path, *, overwrite: bool = False) -> 
         raise FileExistsError(
             f"{target}: is the key of another test; choose another folder, or --overwrite to lose it."
         )
-    write_text(folder / PAGE, render(test))
-    write_text(target, key)
+    texts = {folder / PAGE: render(test), target: key}
+    write_texts(texts, overwrite=overwrite or target.exists())
 
 
 def key_text(key: Key) -> str:

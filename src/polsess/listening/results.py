@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polsess.dependencies import require
-from polsess.files import atomic_path, write_text
+from polsess.files import atomic_path, write_texts
 from polsess.listening.analysis import Analysis
 from polsess.listening.key import Kind, Role
 from polsess.text_tables import comma_separated, markdown, number
@@ -114,10 +114,9 @@ def ratings_table(analysis: Analysis) -> Table:
 
 def save_analysis(analysis: Analysis, folder: Path) -> None:
     """Write ``results.md``, ``summary.csv``, ``pairs.csv`` and ``ratings.csv``."""
-    write_text(folder / "results.md", report(analysis))
     tables = {"summary": summary_table, "pairs": pairs_table, "ratings": ratings_table}
-    for name, table in tables.items():
-        write_text(folder / f"{name}.csv", comma_separated(*table(analysis)))
+    texts = {folder / f"{name}.csv": comma_separated(*table(analysis)) for name, table in tables.items()}
+    write_texts({folder / "results.md": report(analysis), **texts})
 
 
 def _rank(analysis: Analysis, scale: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -158,10 +157,4 @@ def _is_done(future: Future[Scores] | None) -> bool:
 
 
 def _create_executor(num_workers: int) -> ProcessPoolExecutor:
-    return create_pool(num_workers, [__name__, *_PRELOADED], _start_worker)
-
-
-def _start_worker() -> None:
-    """Use one thread per worker and leave Ctrl-C to the parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    return create_pool(num_workers, [__name__, *_PRELOADED], torch.set_num_threads, (1,))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from polsess.interruption import STOPPING, heeded
 from polsess.training.failures import TrainingStopped, what_is_kept
 
 
@@ -39,11 +40,13 @@ class StopSignals:
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self.received: signal.Signals | None = None
+        self._taken: tuple[signal.Signals, ...] = ()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Within the block, take over Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and SIGUSR1 (SLURM)."""
-        old = {number: signal.getsignal(number) for number in _STOPPING}
+        old = {number: signal.getsignal(number) for number in heeded(_STOPPING)}
+        self._taken = tuple(old)
         self.install()
         try:
             yield
@@ -53,7 +56,7 @@ class StopSignals:
 
     def install(self) -> None:
         """Take the signals over, also from a library that has done so meanwhile."""
-        for number in _STOPPING:
+        for number in self._taken:
             signal.signal(number, self._remember)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
@@ -63,5 +66,4 @@ class StopSignals:
         self.received = signal.Signals(number)
 
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-_STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_STOPPING = (*STOPPING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))

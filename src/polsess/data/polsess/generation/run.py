@@ -19,6 +19,7 @@ from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import is_reverb_number, list_columns
 from polsess.files import write_text
+from polsess.folder_lock import locked
 from polsess.journal import Journal
 from polsess.processes import map_parallel
 
@@ -94,9 +95,21 @@ def generate_split(
 
     Raises:
         FileExistsError: If the split is there already, finished or begun with other settings or sources.
+        FolderInUseError: If another process generates the split.
         ValueError: If no item can be made of these sources.
     """
-    folder = root / split
+    with locked(root / split, "polsess data generate"):
+        return _generate(root / split, split, count, ingredients, num_workers, on_item)
+
+
+def _generate(
+    folder: Path,
+    split: Split,
+    count: int,
+    ingredients: Ingredients,
+    num_workers: int,
+    on_item: Callable[[], None],
+) -> Generated:
     table = folder / f"corpus_{ingredients.config.name}_{split}_final.csv"
     if table.exists():
         raise FileExistsError(f"{table}: this split is there already; remove it or choose another folder.")
