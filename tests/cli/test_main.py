@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from polsess.cli.main import CommandGroup, app
+from polsess.cli.main import CommandGroup, Commands, app
 from polsess.cli.terminal import ExitCode, Failure, Terminal, outlast_output
 from polsess.schema import ConfigError
 
@@ -113,3 +117,31 @@ def test_an_interrupt_has_its_own_code() -> None:
 def test_debug_shows_the_traceback() -> None:
     error = ValueError("bad value")
     assert CliRunner().invoke(program(error), ["work", "--debug"]).exception is error
+
+
+def every_command() -> Iterator[tuple[list[str], Any]]:
+    """The words of each command, with those of its sub-commands, and the command."""
+    for name, command in Commands().items():
+        inner = getattr(command, "commands", None)
+        yield from ([([name, each], one) for each, one in inner.items()] if inner else [([name], command)])
+
+
+def test_help_speaks_of_options_in_plain_words() -> None:
+    for words, command in every_command():
+        shown = CliRunner().invoke(app, [*words, "--help"]).output
+        assert not re.search(r"<bool>|list\[|int range|float range|<str>|None", shown), words
+        assert [each.name for each in command.params if not (each.help or each.hidden)] == [], words
+        if hasattr(command, "help"):
+            for line in inspect.cleandoc(command.help).partition("\n\nExamples:\n")[2].splitlines():
+                assert line.strip() in shown.partition("\nExamples:\n")[2], "examples come last, unbroken"
+
+
+@pytest.mark.parametrize("name", ["separate", "train", "evaluate"])
+def test_help_groups_options_and_ends_in_examples(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"]).output
+    titles = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
+    assert (titles[0], titles[-2:]) == ("Arguments", ["Other options", "Examples"])
+    assert len(titles) >= 5
+    for line in re.findall(r"^  (polsess .*)$", shown.partition("\nExamples:\n")[2], re.MULTILINE):
+        options = re.findall(r"(?<= )--?[a-z][a-z-]*", line)
+        assert all(option in shown.partition("\nExamples:\n")[0] for option in options), line

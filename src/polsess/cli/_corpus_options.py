@@ -13,6 +13,7 @@ MaxBad = Annotated[
         metavar="SHARE",
         help="Largest share of unusable mixtures, e.g. 1%; they are reported and left out.",
         show_default=False,
+        rich_help_panel="Data",
     ),
 ]
 

@@ -79,7 +79,9 @@ def benchmark(
 
     Every model runs in fresh processes, and all models are measured in each round.
 
-    Examples: `polsess benchmark --quick`, `polsess benchmark convtasnet dptnet:paper -m my_model`.
+    Examples:
+      polsess benchmark --quick
+      polsess benchmark convtasnet dptnet:paper -m my_model
     """
     _refuse_deleted(against, peer_python, allocator)
     from polsess import benchmark as run

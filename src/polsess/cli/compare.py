@@ -39,7 +39,8 @@ def compare(
 ) -> None:
     """Compare systems on the same utterances: paired tests, intervals, the utterances that differ most.
 
-    Example: polsess compare evaluation/my_set/a evaluation/my_set/b -o comparison
+    Examples:
+      polsess compare evaluation/my_set/a evaluation/my_set/b -o comparison
     """
     from polsess.evaluation.comparison import compare as run
     from polsess.evaluation.comparison import parse_contender, report, save_comparison

@@ -140,7 +140,10 @@ def generate(
 def bench(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE...", help="Settings to change, e.g. data.batch_size=8."),
+    ] = None,
     items: Annotated[
         int, typer.Option("--items", min=1, help="Number of items to read with each number of workers.")
     ] = 500,
@@ -152,11 +155,10 @@ def bench(
 ) -> None:
     """Measure how many training items per second are read, by the number of worker processes.
 
-    \b
     Examples:
       polsess data bench configs/convtasnet_sb_polsess.yaml data.corpus.root=/data/PolSESS
       polsess data bench wham.yaml --workers 0 --workers 4 --max-bad 1%
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     from polsess.config import load_config
     from polsess.data import Split, create_corpus
     from polsess.data.loader import measure_loading

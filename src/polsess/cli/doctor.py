@@ -36,11 +36,10 @@ def doctor(
 
     With --predict: the time and memory that a model will take here, from two short runs.
 
-    \b
     Examples:
       polsess doctor
       polsess doctor --predict sepformer --seconds 60 --measure
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     if predicted is not None:
         _predict(context.obj, predicted, seconds, device, measure, as_json)
         return

@@ -31,6 +31,7 @@ _Data = Annotated[
         "--data",
         help="Test data: a YAML file with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of a "
         "PolSESS corpus, a manifest.csv, or a metadata.csv of clips. Repeatable.",
+        rich_help_panel="Data",
     ),
 ]
 _Model = Annotated[
@@ -39,6 +40,7 @@ _Model = Annotated[
         "-m",
         "--model",
         help="Model to evaluate: a name, a folder or a file of weights in any format. Repeatable.",
+        rich_help_panel="Systems",
     ),
 ]
 _Estimates = Annotated[
@@ -46,31 +48,41 @@ _Estimates = Annotated[
     typer.Option(
         "--estimates",
         help="Folder of estimates to score in place of a model: <item>/<system>/s1.wav and so on.",
+        rich_help_panel="Systems",
     ),
 ]
 _System = Annotated[
     list[str] | None,
     typer.Option(
-        "--system", help="Name of a system in the folder of --estimates; all if left out. Repeatable."
+        "--system",
+        help="Name of a system in the folder of --estimates; all if left out. Repeatable.",
+        rich_help_panel="Systems",
     ),
 ]
 _Out = Annotated[
-    Path, typer.Option("-o", "--out", help="Folder for the results, written to <data>/<model>/.")
+    Path,
+    typer.Option(
+        "-o", "--out", help="Folder for the results, written to <data>/<model>/.", rich_help_panel="Results"
+    ),
 ]
 _Task = Annotated[
     Literal["ES", "EB", "SB"] | None,
     typer.Option(
-        "--task", help="Task: ES (the first speaker), EB (the sum of the speakers) or SB (every speaker)."
+        "--task",
+        help="Task: ES (the first speaker), EB (the sum of the speakers) or SB (every speaker).",
+        rich_help_panel="Data",
     ),
 ]
 _Split = Annotated[
-    Literal["train", "val", "test"], typer.Option("--split", help="Split of the data to evaluate.")
+    Literal["train", "val", "test"],
+    typer.Option("--split", help="Split of the data to evaluate.", rich_help_panel="Data"),
 ]
 _Metrics = Annotated[
     str | None,
     typer.Option(
         "--metrics",
         help="Metrics, separated by commas, e.g. si_snr,sdr,pesq; all that are installed if left out.",
+        rich_help_panel="Scores",
     ),
 ]
 _Predictor = Annotated[
@@ -78,38 +90,66 @@ _Predictor = Annotated[
     typer.Option(
         "--predictor",
         help="YAML file that describes an ONNX network which scores without a reference. Repeatable.",
+        rich_help_panel="Scores",
     ),
 ]
 _By = Annotated[
     list[str] | None,
-    typer.Option("--by", help="Condition to print another table by, e.g. sexes. Repeatable."),
+    typer.Option(
+        "--by", help="Condition to print another table by, e.g. sexes. Repeatable.", rich_help_panel="Scores"
+    ),
 ]
 _Variants = Annotated[
     bool,
     typer.Option(
         "--variants",
         help="Evaluate every PolSESS mixture in each of its variants and print a table by task and variant.",
+        rich_help_panel="Data",
     ),
 ]
 _Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", min=0, help="Number of processes for the metrics; one per core if left out."),
+    typer.Option(
+        "--jobs",
+        min=0,
+        help="Number of processes for the metrics; one per core if left out.",
+        rich_help_panel="Scores",
+    ),
 ]
-_Device = Annotated[str, typer.Option("--device", help="Device for the model: auto, cpu, cuda or mps.")]
+_Device = Annotated[
+    str,
+    typer.Option("--device", help="Device for the model: auto, cpu, cuda or mps.", rich_help_panel="Systems"),
+]
 _Limit = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="Number of utterances to evaluate, from the first; all if left out."),
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Number of utterances to evaluate, from the first; all if left out.",
+        rich_help_panel="Data",
+    ),
 ]
-_Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of data that is drawn at random.")]
+_Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of data that is drawn at random.", rich_help_panel="Data"),
+]
 _Format = Annotated[
-    Literal["csv", "parquet"], typer.Option("--format", help="Format of the table of scores.")
+    Literal["csv", "parquet"],
+    typer.Option("--format", help="Format of the table of scores.", rich_help_panel="Results"),
 ]
 _Save = Annotated[
     bool,
-    typer.Option("--save-estimates", help="Save the estimates too, as 32-bit WAV files beside the table."),
+    typer.Option(
+        "--save-estimates",
+        help="Save the estimates too, as 32-bit WAV files beside the table.",
+        rich_help_panel="Results",
+    ),
 ]
 _Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace earlier results instead of continuing them.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace earlier results instead of continuing them.", rich_help_panel="Results"
+    ),
 ]
 
 
@@ -143,7 +183,10 @@ def evaluate(
 ) -> None:
     """Score models, or estimates in files, on a test set; an interrupted evaluation continues.
 
-    Example: polsess evaluate -m default -d data/my_set --by sexes
+    Examples:
+      polsess evaluate -m default -d data/my_set --by sexes
+      polsess evaluate -m runs/a -m runs/b -d configs/convtasnet_sb_polsess.yaml --save-estimates
+      polsess evaluate --estimates published -d data/my_set --metrics si_snr,pesq
     """
     from polsess.allocator import tune_allocator
     from polsess.evaluation import evaluate as run

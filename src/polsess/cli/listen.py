@@ -73,7 +73,8 @@ def make(
 ) -> None:
     """Make a page for listeners and a key for the experimenter.
 
-    Example: polsess listen make evaluation/my_set/a evaluation/my_set/b -o listening --clips 8
+    Examples:
+      polsess listen make evaluation/my_set/a evaluation/my_set/b -o listening --clips 8
     """
     from polsess.evaluation import SavedEvaluation
     from polsess.listening import Clips, ListeningPlan, export_webmushra, make_test, save_test
@@ -116,7 +117,8 @@ def analyse(
 ) -> None:
     """Screen the listeners, then compute means with intervals and paired tests.
 
-    Example: polsess listen analyse answers/ --key listening/key.json -o results
+    Examples:
+      polsess listen analyse answers/ --key listening/key.json -o results
     """
     from polsess.listening import analyse as run
     from polsess.listening import read_answers, read_key, save_analysis

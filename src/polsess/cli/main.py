@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 import polsess.cli
+from polsess.cli._help import HelpfulCommand
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain, lost_output, outlast_output
 from polsess.interruption import received, stopped_by_signals
 
@@ -87,6 +88,9 @@ class Commands(Mapping[str, Any]):
     def _registered(name: str) -> typer.Typer:
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
         importlib.import_module(f"polsess.cli.{name}").register(alone)
+        groups = [alone, *(each.typer_instance for each in alone.registered_groups)]
+        for command in (command for group in groups if group for command in group.registered_commands):
+            command.cls = HelpfulCommand
         return alone
 
 

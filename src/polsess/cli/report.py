@@ -64,7 +64,10 @@ def report(
     """Make one self-contained HTML file: tables, charts by condition, comparisons and players.
 
     Players use the estimates of `polsess evaluate --save-estimates`; without them the model separates the
-    chosen utterances again. Example: polsess report evaluation/my_set -o report.html
+    chosen utterances again.
+
+    Examples:
+      polsess report evaluation/my_set -o report.html
     """
     from polsess.allocator import tune_allocator
     from polsess.files import check_target, write_text

@@ -58,12 +58,11 @@ def runs(
 ) -> None:
     """Compare training runs: state, best score, epochs, time, parameters, settings that differ.
 
-    \b
     Examples:
       polsess runs
       polsess runs runs/small runs/large --plot curves.png
       polsess runs runs --format latex > table.tex
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     from polsess.training.history import find_runs
     from polsess.training.run_table import draw_curves, render_runs
 

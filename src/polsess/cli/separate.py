@@ -30,54 +30,85 @@ def separate(
             help="Sound files, or folders that are searched with their sub-folders.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the outputs; made if needed.")] = Path(
-        "separated"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder of the outputs; made if needed.", rich_help_panel="Outputs"),
+    ] = Path("separated"),
     model: Annotated[
         str,
         typer.Option(
             "-m",
             "--model",
             help="Weights: folder, file, hub id, or a bundled model (default, enhance-one, enhance-both).",
+            rich_help_panel="Separation",
         ),
     ] = "default",
     channels: Annotated[
         Literal["mix", "each"],
-        typer.Option(help="Separate the mean of the channels, or each channel by itself."),
+        typer.Option(
+            help="Separate the mean of the channels, or each channel by itself.", rich_help_panel="Separation"
+        ),
     ] = "mix",
     segment: Annotated[
         float,
-        typer.Option(help="Longest piece that the network sees at once, in seconds; 0 for whole recordings."),
+        typer.Option(
+            help="Longest piece that the network sees at once, in seconds; 0 for whole recordings.",
+            rich_help_panel="Separation",
+        ),
     ] = 24.0,
     overlap: Annotated[
-        float, typer.Option(help="Share of a piece that it has in common with the next, 0 to 0.5.")
+        float,
+        typer.Option(
+            help="Share of a piece that it has in common with the next, 0 to 0.5.",
+            rich_help_panel="Separation",
+        ),
     ] = 0.25,
-    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device to run on: auto, cpu, cuda or mps.", rich_help_panel="Separation")
+    ] = "auto",
     file_format: Annotated[
-        Literal["wav", "flac", "ogg", "mp3"], typer.Option("--format", help="File format of the outputs.")
+        Literal["wav", "flac", "ogg", "mp3"],
+        typer.Option("--format", help="File format of the outputs.", rich_help_panel="Outputs"),
     ] = "wav",
     bits: Annotated[
         Literal["16", "24", "32f"] | None,
-        typer.Option(help="Bits per sample of the outputs, for wav and flac.", show_default="16"),
+        typer.Option(
+            help="Bits per sample of the outputs, for wav and flac.",
+            show_default="16",
+            rich_help_panel="Outputs",
+        ),
     ] = None,
     clip_mode: Annotated[
         Literal["rescale", "clamp", "error"],
         typer.Option(
-            help="What to do beyond full scale: make all speakers quieter, cut the peaks, or refuse."
+            help="What to do beyond full scale: make all speakers quieter, cut the peaks, or refuse.",
+            rich_help_panel="Outputs",
         ),
     ] = "rescale",
     filename: Annotated[
-        str, typer.Option(help="Pattern of the output names; may hold sub-folders.")
+        str,
+        typer.Option(help="Pattern of the output names; may hold sub-folders.", rich_help_panel="Outputs"),
     ] = "{track}_{speaker}.{ext}",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Outputs")
+    ] = False,
     spectrograms: Annotated[
         bool,
-        typer.Option("--spectrograms", help=f"Draw a picture of the first {_PICTURE_SECONDS} s as well."),
+        typer.Option(
+            "--spectrograms",
+            help=f"Draw a picture of the first {_PICTURE_SECONDS} s as well.",
+            rich_help_panel="Outputs",
+        ),
     ] = False,
 ) -> None:
     """Separate the speakers of recordings of any length, rate and number of channels.
 
     The outputs are as long as the recording, at its rate, and at the level that each speaker has in it.
+
+    Examples:
+      polsess separate meeting.wav
+      polsess separate recordings/ -o speakers --format flac
+      polsess separate interview.mp3 -m runs/dprnn/best --segment 8
     """
     from polsess.allocator import tune_allocator
     from polsess.audio import AudioFormat

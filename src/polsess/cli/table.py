@@ -44,7 +44,8 @@ def table(
 ) -> None:
     """Print a table of systems: mean scores with intervals, costs, the best and its equals marked.
 
-    Example: polsess table tasnet=eval/seed0,eval/seed1 dprnn=eval/dprnn --format latex -o table.tex
+    Examples:
+      polsess table tasnet=eval/seed0,eval/seed1 dprnn=eval/dprnn --format latex -o table.tex
     """
     from polsess.evaluation.comparison import parse_contender
     from polsess.evaluation.system_table import system_table

@@ -29,15 +29,25 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            "-c", "--config", help="The experiment's YAML file, or the name of a recipe.", show_default=False
+            "-c",
+            "--config",
+            help="The experiment's YAML file, or the name of a recipe.",
+            show_default=False,
+            rich_help_panel="Run",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder of the run.", show_default="runs/<config's name>"),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder of the run.",
+            show_default="runs/<config's name>",
+            rich_help_panel="Run",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in the folder of --out.")
+        bool, typer.Option("--resume", help="Continue the run in the folder of --out.", rich_help_panel="Run")
     ] = False,
     init: Annotated[
         str | None,
@@ -46,12 +56,15 @@ def train(
             help="Start from these weights: a folder, file, run, hub id or `default`. Without --config the "
             "model is theirs, too.",
             show_default=False,
+            rich_help_panel="Fine-tuning",
         ),
     ] = None,
     reset_head: Annotated[
         bool,
         typer.Option(
-            "--reset-head", help="With --init, give the head fresh weights if its number of sources differs."
+            "--reset-head",
+            help="With --init, give the head fresh weights if its number of sources differs.",
+            rich_help_panel="Fine-tuning",
         ),
     ] = False,
     freeze: Annotated[
@@ -59,29 +72,35 @@ def train(
         typer.Option(
             metavar="PATTERN",
             help="Pattern of parameters that are not trained, e.g. 'encoder.*'; repeatable.",
+            rich_help_panel="Fine-tuning",
         ),
     ] = None,
     max_bad: MaxBad = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the size, memory and time of the run without writing anything."
+            "--dry-run",
+            help="Print the size, memory and time of the run without writing anything.",
+            rich_help_panel="Checks",
         ),
     ] = False,
     replay: Annotated[
         Path | None,
-        typer.Option(help="The replay.pt of a run, to repeat the step that ended it.", show_default=False),
+        typer.Option(
+            help="The replay.pt of a run, to repeat the step that ended it.",
+            show_default=False,
+            rich_help_panel="Checks",
+        ),
     ] = None,
 ) -> None:
     """Train a model; logs, the best and the last checkpoint go into the run's folder.
 
-    \b
     Examples:
       polsess train -c configs/blstm_sb_speech_clips.yaml training.max_epochs=50
       polsess train -c configs/sepformer_sb_polsess.yaml data.corpus.root=PolSESS --dry-run
       polsess train -o runs/blstm_sb_speech_clips --resume
       polsess train -c configs/blstm_sb_speech_clips.yaml --init default --freeze 'rnn.*'
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     from polsess.allocator import tune_allocator
     from polsess.config import find_config, load_config
     from polsess.dependencies import require

@@ -35,11 +35,10 @@ def tune(
 ) -> None:
     """Search the best settings with Optuna; the same command goes on with a search that was stopped.
 
-    \b
     Examples:
       polsess tune space.yaml
       polsess tune space.yaml training.max_epochs=20 -o runs/search
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     from polsess.allocator import tune_allocator
     from polsess.dependencies import require
 

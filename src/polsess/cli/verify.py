@@ -59,7 +59,9 @@ def verify(
     """Evaluate published weights as their authors did and compare with the published score.
 
     Exit code 0 if the score is the published one within its tolerance, 1 if not.
-    Example: polsess verify sepformer --corpus wsj0-2mix /data/wsj0-mix
+
+    Examples:
+      polsess verify sepformer --corpus wsj0-2mix /data/wsj0-mix
     """
     from polsess.allocator import tune_allocator
     from polsess.evaluation.verification import find_published
