@@ -9,7 +9,7 @@ import itertools
 import json
 import textwrap
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
@@ -98,9 +98,11 @@ def _explain(schema: type[BaseModel], where: str, detail: dict[str, Any]) -> str
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):  # from a nested parse: it names its own path
         return str(cause)
-    location = [str(part) for part in detail["loc"]]
+    owner, location = _locate(schema, [str(part) for part in detail["loc"]])
     path = ".".join([where, *location] if where else location) or schema.__name__
-    owner = _owner(schema, location[:-1])
+    if detail["type"].startswith("union_tag"):
+        choices = ", ".join(_members(owner.model_fields[location[-1]].annotation))
+        return f"{path}.kind: expected one of {choices}, got {dict(detail['input']).get('kind')!r}."
     if detail["type"] == "extra_forbidden":
         known = list(owner.model_fields)
         return f"{path}: unknown key of {owner.__name__}." + suggest(location[-1], known, "Known keys")
@@ -112,12 +114,31 @@ def _explain(schema: type[BaseModel], where: str, detail: dict[str, Any]) -> str
     return f"{path}: {message}, got {detail['input']!r}."
 
 
-def _owner(schema: type[BaseModel], location: list[str]) -> type[BaseModel]:
-    """The schema class that holds the key at ``location``."""
-    owner = schema
+def _locate(schema: type[BaseModel], location: list[str]) -> tuple[type[BaseModel], list[str]]:
+    """The class that holds the last key of a location, and the keys as a file has them.
+
+    Pydantic puts the ``kind`` of a choice among classes into its locations, as if it were a key.
+    """
+    owner, inner = schema, schema
+    keys: list[str] = []
+    members: dict[str, type[BaseModel]] = {}
     for part in location:
+        if part in members:
+            inner, members = members[part], {}
+            continue
+        keys.append(part)
+        owner = inner
         field = owner.model_fields.get(part)
         annotation = field.annotation if field else None
+        members = _members(annotation)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            owner = annotation
-    return owner
+            inner = annotation
+    return owner, keys
+
+
+def _members(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The classes of a choice by their ``kind``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        return {str(name): annotation for name in get_args(kind.annotation)} if kind else {}
+    return {name: member for part in get_args(annotation) for name, member in _members(part).items()}

@@ -176,10 +176,10 @@ def test_files_that_contradict_themselves(arguments: dict[str, Any], message: st
     ("change", "message"),
     [
         ({"norm": "bn"}, "norm='bn' is not read"),
-        ({"norm": None}, "norm=None is not read"),
         ({"use_global_pos_enc": True}, "use_global_pos_enc=True is not read"),
-        ({"inter_model": Instance("x.SBRNNBlock", {"hidden_channels": 9, "num_layers": 1})}, "must be alike"),
-        ({"inter_model": Instance("x.SBTransformerBlock", {})}, "expected a SBRNNBlock"),
+        ({"inter_model": Instance("x.DPTNetBlock", {})}, "inter_model: 'DPTNetBlock' is not read, only SBTr"),
+        ({"inter_model": Instance("x.SBTransformerBlock", {})}, "'num_layers' is missing"),
+        ({"inter_model": Instance("x.SBRNNBlock", {"num_layers": 1})}, "'hidden_channels' is missing"),
         ({"depth": 3}, "not read: depth=3"),
     ],
 )

@@ -17,11 +17,13 @@ def randomise(model: nn.Module, scale: float = 0.4) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=scale)
 
 
-def normalise(features: Tensor, name: NormName, norm: nn.Module) -> Tensor:
+def normalise(features: Tensor, name: NormName | None, norm: nn.Module) -> Tensor:
     """``[C, K, S]`` of one item; cumulative over the last dimension."""
     columns = []
     for chunk in range(features.shape[2]):
-        known = {"gLN": features, "cLN": features[:, :, [chunk]], "cgLN": features[:, :, : chunk + 1]}[name]
+        known = {"gLN": features, "cLN": features[:, :, [chunk]], "cgLN": features[:, :, : chunk + 1]}[
+            str(name)
+        ]
         dimensions = 0 if name == "cLN" else (0, 1, 2)
         mean = known.mean(dimensions, keepdim=True)
         variance = (known - mean).square().mean(dimensions, keepdim=True)

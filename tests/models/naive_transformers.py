@@ -22,7 +22,7 @@ def layer_norm(x: Tensor, norm: Any, over: tuple[int, ...], eps: float) -> Tenso
     return (x - mean) / (variance + eps).sqrt() * norm.weight + norm.bias
 
 
-def token_norm(x: Tensor, norm: Any, name: str, eps: float) -> Tensor:
+def token_norm(x: Tensor, norm: Any, name: str | None, eps: float) -> Tensor:
     """gLN over all dimensions or cLN over the last."""
     return layer_norm(x, norm, tuple(range(x.ndim)) if name == "gLN" else (-1,), eps)
 

@@ -137,6 +137,29 @@ def test_level_of_the_mixture_only_scales_the_estimates() -> None:
     torch.testing.assert_close(model(100.0 * mixture), 100.0 * model(mixture), rtol=1e-4, atol=1e-6)
 
 
+GRU: dict[str, Any] = {"kind": "recurrent", "cell": "GRU", "hidden_size": 5}
+CONFORMER: dict[str, Any] = {"kind": "conformer", "num_heads": 2, "d_ffn": 8, "conv_kernel_size": 3}
+TORCH: dict[str, Any] = {"kind": "torch_transformer", "num_heads": 2, "d_ffn": 8}
+
+
+@pytest.mark.parametrize("other", [GRU, CONFORMER, TORCH], ids=lambda other: other["kind"])
+@pytest.mark.parametrize("path", ["intra_model", "inter_model"])
+def test_models_of_other_kinds_see_each_item_alone(
+    path: str, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one pass with gradients, and block by block without."""
+    model = tiny(**{path: other}, linear_after_transformer=True, norm=None, input_norm="bN")
+    mixture = torch.randn(2, 500, dtype=torch.float64)
+    expected = torch.cat([model(item[None]) for item in mixture])
+    torch.testing.assert_close(model(mixture), expected, rtol=1e-9, atol=1e-9)
+    monkeypatch.setattr(dual_path, "frames_per_block", lambda _: 45)
+    with torch.no_grad():
+        torch.testing.assert_close(model(mixture), expected, rtol=1e-9, atol=1e-9)
+    model.train()
+    model(mixture).square().sum().backward()
+    assert all(each.grad is not None for each in model.parameters())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -147,6 +170,27 @@ def test_level_of_the_mixture_only_scales_the_estimates() -> None:
         ({"norm": "bN"}, "norm"),
         ({"num_intra_layers": 10**9}, "num_intra_layers"),
         ({"stride": 4}, "model.stride: unknown key"),
+        ({"norm": None}, "norm null needs an input_norm: gLN, cLN or bN"),
+        (
+            {"intra_model": {"kind": "conformer", "num_heads": 5}},
+            "d_model 12 must be a multiple of num_heads 5",
+        ),
+        (
+            {"intra_model": {"kind": "conformer", "conv_kernel_size": 4}},
+            "conv_kernel_size: must be odd, got 4",
+        ),
+        (
+            {"intra_model": {"kind": "conformer", "num_head": 5}},
+            "intra_model.num_head: unknown key of Conformer",
+        ),
+        (
+            {"intra_model": {"kind": "conform"}},
+            "intra_model.kind: expected one of conformer, .*got 'conform'",
+        ),
+        ({"inter_model": {"num_heads": 4}}, "inter_model.kind: expected one of conformer, .*got None"),
+        ({"inter_model": GRU}, "a recurrent network's 10 outputs must be the 12 of d_model"),
+        ({"inter_model": {**GRU, "hidden_size": 6}, "across": {"d_ffn": 3}}, "leave across out"),
+        ({"intra_model": {**GRU, "hidden_size": 6}, "inter_model": CONFORMER}, "leave num_heads out"),
     ],
 )
 def test_bad_configurations_are_refused(options: dict[str, Any], message: str) -> None:

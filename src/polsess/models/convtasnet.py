@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
-from polsess.models.layers.norms import NormName, create_norm
+from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
@@ -72,8 +72,10 @@ class ConvTasNetConfig(StridedFilterbankConfig):
             raise ValueError("padding 'delayed' is for causal networks; set causal to true")
         if self.padding != "zeros" and self.conv_kernel_size % 2 == 0:
             raise ValueError(f"padding '{self.padding}' needs an odd conv_kernel_size")
-        if self.causal and self.padding == "zeros" and "gLN" in (self.norm, self.first_norm):
-            raise ValueError("causal with the norm gLN sees the future; use cLN or cgLN for both norms")
+        if self.causal and self.padding == "zeros" and {self.norm, self.first_norm} & NOT_CAUSAL:
+            raise ValueError(
+                "causal with the norm gLN or fgLN sees the future; use cLN or cgLN for both norms"
+            )
         return self
 
 
@@ -166,7 +168,7 @@ class ConvTasNet(FilterbankMasking):
     @property
     def causal(self) -> bool:
         """Whether neither filters nor norms see the future."""
-        return self.config.causal and "gLN" not in (self.config.norm, self.config.first_norm)
+        return self.config.causal and not {self.config.norm, self.config.first_norm} & NOT_CAUSAL
 
     @property
     def look_ahead_samples(self) -> int | None:

@@ -16,10 +16,24 @@ from torch import Tensor, nn
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
-from polsess.models.layers.norms import NormName, create_norm, create_token_norm
+from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, create_token_norm
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
 from polsess.models.registry import register_model
+from polsess.schema import Schema
+
+
+class AcrossChunks(Schema):
+    """Options of the recurrent networks across chunks; None for the option of those within chunks."""
+
+    rnn_type: RecurrentName | None = None
+    """Their cell."""
+    hidden_size: int | None = Field(default=None, ge=1, le=16384)
+    """Units of each direction."""
+    num_layers: int | None = Field(default=None, ge=1, le=64)
+    """Layers of each network."""
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of activations dropped between layers in training."""
 
 
 class DPRNNConfig(StridedFilterbankConfig):
@@ -58,11 +72,25 @@ class DPRNNConfig(StridedFilterbankConfig):
     """Frames between chunks; None for half a chunk."""
     chunk_padding: Literal["chunk", "half"] = "chunk"
     """Zeros around the frames: a whole chunk (Asteroid) or half of one (SpeechBrain), which fixes the hop."""
-    norm: NormName = "gLN"
-    """The normalisation of the encoder's output and after each recurrent network."""
+    norm: NormName | None = "gLN"
+    """The normalisation of the encoder's output and after each network; None needs an input_norm."""
+    input_norm: NormName | None = None
+    """The normalisation of the encoder's output; None for the same as after each network."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of activations dropped between layers of a recurrent network in training."""
     mask_activation: MaskActivation = "sigmoid"
+    across: AcrossChunks = AcrossChunks()
+    """Options in which the networks across chunks differ from those within."""
+
+    @property
+    def first_norm(self) -> NormName | None:
+        """The normalisation of the encoder's output."""
+        return self.input_norm or self.norm
+
+    @property
+    def paths(self) -> tuple[DPRNNConfig, DPRNNConfig]:
+        """Configurations whose ``rnn_type``, sizes and ``dropout`` are those within and across chunks."""
+        return self, self.model_copy(update=self.across.model_dump(exclude_none=True))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -70,15 +98,19 @@ class DPRNNConfig(StridedFilterbankConfig):
             raise ValueError("chunk_padding 'half' has a hop of half a chunk; leave hop_size out")
         if (self.hop_size or 1) > self.chunk_size:
             raise ValueError(f"hop_size {self.hop_size} skips frames of chunk_size {self.chunk_size}")
-        if self.dropout and self.num_layers == 1:
-            raise ValueError("dropout acts between layers; with num_layers 1 leave it 0")
+        if self.first_norm is None:
+            raise ValueError("norm null needs an input_norm, e.g. bN")
+        for path in self.paths:
+            if path.dropout and path.num_layers == 1:
+                raise ValueError("dropout acts between layers; with num_layers 1 leave it 0")
         if not self.linear_after_rnn:
             self._check_widths()
         return self
 
     def _check_widths(self) -> None:
-        for direction in (self.intra_bidirectional, self.inter_bidirectional):
-            width = (1 + direction) * self.hidden_size + self.multiplicative * self.bottleneck_channels
+        directions = (self.intra_bidirectional, self.inter_bidirectional)
+        for path, direction in zip(self.paths, directions, strict=True):
+            width = (1 + direction) * path.hidden_size + self.multiplicative * self.bottleneck_channels
             if width != self.bottleneck_channels:
                 raise ValueError(
                     f"without linear_after_rnn a recurrent network's {width} outputs must be the "
@@ -139,7 +171,8 @@ class DPRNN(FilterbankMasking):
         super().__init__(config)
         filters, channels = config.num_filters, config.bottleneck_channels
         self.encoder = config.create_encoder(config.encoder_activation)
-        self.input_norm = create_norm(config.norm, filters)
+        assert config.first_norm is not None
+        self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = Linear(filters, channels, bias=config.bottleneck_bias)
         self.blocks = nn.ModuleList(DualPathBlock(config) for _ in range(config.num_blocks))
         self.to_masks = ChunkMasks(channels, channels, config.num_sources, filters, config.mask_activation)
@@ -148,7 +181,8 @@ class DPRNN(FilterbankMasking):
     @property
     def causal(self) -> bool:
         """Whether neither networks across chunks nor norms nor masks see the future beyond a chunk."""
-        seers = (self.config.norm == "gLN", self.config.mask_activation == "frame_softmax")
+        norms = {self.config.norm, self.config.first_norm}
+        seers = (norms & NOT_CAUSAL, self.config.mask_activation == "frame_softmax")
         return not (self.config.inter_bidirectional or any(seers))
 
     @property
@@ -179,9 +213,10 @@ class DualPathBlock(nn.Module):
     def __init__(self, config: DPRNNConfig) -> None:
         super().__init__()
         self.skip_around_intra = config.skip_around_intra
-        self.intra = _create_path(config, config.intra_bidirectional)
+        within, across = config.paths
+        self.intra = _create_path(within, config.intra_bidirectional)
         self.intra_norm = create_token_norm(config.norm, config.bottleneck_channels)
-        self.inter = _create_path(config, config.inter_bidirectional)
+        self.inter = _create_path(across, config.inter_bidirectional)
         self.inter_norm = create_token_norm(config.norm, config.bottleneck_channels)
 
     def forward(self, chunks: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class NormalizedTransformer(nn.Module):
             norm_first=config.norm_first,
             causal=config.causal_attention,
         )
-        self.norm = create_token_norm(config.norm, config.num_filters, _EPS) if config.norm else nn.Identity()
+        self.norm = create_token_norm(config.norm, config.num_filters, _EPS)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Map ``[M, L, N]`` to ``[M, L, N]``; the M sequences do not see each other."""

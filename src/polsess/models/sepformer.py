@@ -8,14 +8,13 @@ Shapes: B batch, C sources, T samples, N filters, L frames, D features, K chunk 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import nn
 
-from polsess.models.layers.attention import FeedForwardActivation, TransformerStack
+from polsess.models.layers.attention import FeedForwardActivation
 from polsess.models.layers.dual_path_masking import DualPathBlock, DualPathConfig, DualPathMasking
-from polsess.models.layers.products import Linear
+from polsess.models.layers.sequence_models import SequenceModelOptions, create_sequence_model
 from polsess.models.registry import register_model
 from polsess.schema import Schema
 
@@ -42,9 +41,9 @@ class SepFormerConfig(DualPathConfig):
 
     model_type: Literal["sepformer"] = "sepformer"
     num_intra_layers: int = Field(default=8, ge=1, le=256)
-    """Transformer layers within chunks, per block."""
+    """Layers of the model within chunks, per block."""
     num_inter_layers: int = Field(default=8, ge=1, le=256)
-    """Transformer layers across chunks, per block."""
+    """Layers of the model across chunks, per block."""
     num_heads: int = Field(default=8, ge=1, le=16384)
     """Attention heads; a divisor of d_model."""
     d_ffn: int = Field(default=1024, ge=1, le=16384)
@@ -58,30 +57,53 @@ class SepFormerConfig(DualPathConfig):
     positional_encoding: bool = True
     """Whether sinusoidal positions are added before each transformer; d_model must then be even."""
     linear_after_transformer: bool = False
-    """Whether a linear map follows each transformer."""
+    """Whether a linear map follows each model."""
     across: AcrossChunks = AcrossChunks()
     """Options in which the transformers across chunks differ from those within."""
+    intra_model: SequenceModelOptions | None = None
+    """A model of another kind within chunks, in the transformer's place."""
+    inter_model: SequenceModelOptions | None = None
+    """A model of another kind across chunks, in the transformer's place."""
+
+    def within_chunks(self) -> dict[str, Any]:
+        """Options of the model within chunks; those of a transformer have no ``kind``."""
+        return self._options(self.intra_model, {})
+
+    def across_chunks(self) -> dict[str, Any]:
+        """Options of the model across chunks; those of a transformer have no ``kind``."""
+        return self._options(self.inter_model, self.across.model_dump(exclude_none=True))
+
+    def _options(self, other: SequenceModelOptions | None, changes: dict[str, Any]) -> dict[str, Any]:
+        if other is not None:
+            return other.model_dump()
+        return {name: getattr(self, name) for name in AcrossChunks.model_fields} | changes
 
     @model_validator(mode="after")
-    def _check_d_model(self) -> Self:
-        for num_heads in (self.num_heads, self.across.num_heads or 1):
-            if self.d_model % num_heads:
-                raise ValueError(f"d_model {self.d_model} must be a multiple of num_heads {num_heads}.")
-        if (self.positional_encoding or self.across.positional_encoding) and self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} must be even for a positional encoding.")
+    def _no_option_is_idle(self) -> Self:
+        if self.inter_model and self.across != AcrossChunks():
+            raise ValueError("inter_model replaces the transformers across chunks; leave across out.")
+        fields = type(self).model_fields
+        changed = [name for name in AcrossChunks.model_fields if getattr(self, name) != fields[name].default]
+        if self.intra_model and self.inter_model and changed:
+            raise ValueError(f"intra_model and inter_model replace all transformers; leave {changed[0]} out.")
         return self
 
-
-def _create_transformer(
-    config: SepFormerConfig, num_layers: int, over: AcrossChunks | None = None
-) -> nn.Module:
-    options = {name: getattr(config, name) for name in AcrossChunks.model_fields}
-    if over is not None:
-        options |= over.model_dump(exclude_none=True)
-    transformer = TransformerStack(num_layers, config.d_model, **options)
-    if not config.linear_after_transformer:
-        return transformer
-    return nn.Sequential(transformer, Linear(config.d_model, config.d_model))
+    @model_validator(mode="after")
+    def _fit_the_width(self) -> Self:
+        for options in (self.within_chunks(), self.across_chunks()):
+            num_heads, width = options.get("num_heads", 1), self.d_model
+            if width % num_heads:
+                raise ValueError(f"d_model {width} must be a multiple of num_heads {num_heads}.")
+            positions = options.get("positions", "none") != "none" or options.get("positional_encoding")
+            if positions and width % 2:
+                raise ValueError(f"d_model {width} must be even for a positional encoding.")
+            units = options.get("hidden_size", width) * (1 + options.get("bidirectional", False))
+            if "hidden_size" in options and units != width and not self.linear_after_transformer:
+                raise ValueError(
+                    f"without linear_after_transformer a recurrent network's {units} outputs must be the "
+                    f"{width} of d_model."
+                )
+        return self
 
 
 _TWO_SPEAKERS: dict[str, object] = {"num_sources": 2, "sample_rate": 8000}
@@ -122,6 +144,13 @@ class SepFormer(DualPathMasking):
 
     @staticmethod
     def create_block(config: SepFormerConfig) -> DualPathBlock:
-        intra = _create_transformer(config, config.num_intra_layers)
-        inter = _create_transformer(config, config.num_inter_layers, config.across)
-        return DualPathBlock(config, intra, inter)
+        paths = [
+            (config.num_intra_layers, config.within_chunks()),
+            (config.num_inter_layers, config.across_chunks()),
+        ]
+        intra, inter = (
+            create_sequence_model(num_layers, config.d_model, options, linear=config.linear_after_transformer)
+            for num_layers, options in paths
+        )
+        kinds = [options.get("kind") == "torch_transformer" for _, options in paths]
+        return DualPathBlock(config, intra, inter, swapped=(kinds[0], kinds[1]))

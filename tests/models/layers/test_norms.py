@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polsess.models.layers.norms import NormName, create_norm
+from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 
 
 def naive(name: NormName, features: Tensor, eps: float) -> Tensor:
@@ -16,14 +16,17 @@ def naive(name: NormName, features: Tensor, eps: float) -> Tensor:
             seen = features.flatten(1)
         elif name == "cLN":
             seen = features[(..., *where)]
+        elif name == "fgLN":
+            seen = features.flatten(2)
         else:
             seen = features[..., : where[-1] + 1].flatten(1)
-        mean, variance = seen.mean(1, keepdim=True), seen.var(1, keepdim=True, unbiased=False)
+        mean, variance = seen.mean(-1, keepdim=True), seen.var(-1, keepdim=True, unbiased=False)
+        mean, variance = (each.reshape(len(features), -1) for each in (mean, variance))
         output[(..., *where)] = (features[(..., *where)] - mean) / (variance + eps).sqrt()
     return output
 
 
-@pytest.mark.parametrize("name", ["gLN", "cLN", "cgLN"])
+@pytest.mark.parametrize("name", ["gLN", "cLN", "cgLN", "fgLN"])
 @pytest.mark.parametrize("shape", [(2, 5, 7), (2, 3, 4, 5), (1, 3, 1)])
 @pytest.mark.parametrize("eps", [1e-8, 0.3])
 def test_the_definition(name: NormName, shape: tuple[int, ...], eps: float) -> None:
@@ -34,6 +37,11 @@ def test_the_definition(name: NormName, shape: tuple[int, ...], eps: float) -> N
     affine = [parameter.view(1, -1, *[1] * (len(shape) - 2)) for parameter in (norm.weight, norm.bias)]
     expected = naive(name, features, eps) * affine[0] + affine[1]
     torch.testing.assert_close(norm(features), expected, rtol=1e-6, atol=1e-6)
+    tokens = create_token_norm(name, shape[1], eps).double()
+    tokens.load_state_dict(norm.state_dict())
+    torch.testing.assert_close(
+        tokens(features.transpose(1, -1)).transpose(1, -1), expected, rtol=1e-6, atol=1e-6
+    )
     torch.testing.assert_close(norm.float()(features.float()), expected.float(), rtol=1e-4, atol=1e-4)
 
 
@@ -72,3 +80,17 @@ def test_the_order_in_memory_does_not_cost_precision(grad: bool) -> None:
     assert estimate.is_contiguous(memory_format=torch.channels_last)
     expected = norm.double()(features.double()).float()
     torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norms_keep_what_they_saw() -> None:
+    """The same for channels first and last; afterwards the items of a batch do not see each other."""
+    features = torch.randn(4, 3, 5, 6) * torch.tensor([1.0, 5.0, 0.2]).view(3, 1, 1) + 2.0
+    norm, tokens = create_norm("bN", 3), create_token_norm("bN", 3)
+    for _ in range(100):
+        norm(features)
+        tokens(features.movedim(1, -1))
+    norm.eval(), tokens.eval()
+    centred = (features - features.mean((0, 2, 3), keepdim=True)) / features.std((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(norm(features), centred, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(norm(features[:1]), norm(features)[:1])
+    torch.testing.assert_close(tokens(features.movedim(1, -1)).movedim(-1, 1), norm(features))

@@ -8,6 +8,7 @@ Shapes: B sequences, L tokens, D features, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,8 +18,18 @@ from torch.nn import functional as F
 from polsess.models.layers.positions import sinusoidal_positions
 from polsess.models.layers.products import Linear
 
-FeedForwardActivation = Literal["relu", "gelu"]
+FeedForwardActivation = Literal["relu", "gelu", "silu"]
 """Activation between the two linear maps of a feed-forward network."""
+
+_SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
+
+
+def activate(features: Tensor, activation: FeedForwardActivation) -> Tensor:
+    """Apply an activation; the features may be overwritten where no gradients are recorded."""
+    if activation == "relu":
+        # In place only without gradients: on the view that a product returns, autograd would copy it all.
+        return F.relu(features, inplace=not torch.is_grad_enabled())
+    return _SMOOTH[activation](features)
 
 
 class SelfAttention(nn.Module):
@@ -76,19 +87,14 @@ class FeedForward(nn.Module):
         self, d_model: int, d_ffn: int, *, dropout: float = 0.0, activation: FeedForwardActivation = "relu"
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation: FeedForwardActivation = activation
         self.expand = Linear(d_model, d_ffn)
         self.dropout = nn.Dropout(dropout)
         self.reduce = Linear(d_ffn, d_model)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, L, D]`` to ``[B, L, D]``."""
-        hidden = self.expand(tokens)
-        if self.activation == "relu":
-            # In place only without gradients: on the view that a product returns, autograd would copy it all.
-            hidden = F.relu(hidden, inplace=not torch.is_grad_enabled())
-        else:
-            hidden = F.gelu(hidden)
+        hidden = activate(self.expand(tokens), self.activation)
         return self.reduce(self.dropout(hidden))
 
 
@@ -136,7 +142,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """Positions, transformer layers, and a last normalisation.
+    """Positions, transformer layers, and a last normalisation where asked.
 
     Args:
         num_layers: Number of layers.
@@ -149,6 +155,7 @@ class TransformerStack(nn.Module):
         norm_first: See ``TransformerLayer``.
         causal: See ``TransformerLayer``.
         eps: Added to all variances.
+        final_norm: Whether a normalisation follows the last layer.
     """
 
     def __init__(
@@ -164,6 +171,7 @@ class TransformerStack(nn.Module):
         norm_first: bool = True,
         causal: bool = False,
         eps: float = 1e-6,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         self.positional_encoding = positional_encoding
@@ -180,7 +188,7 @@ class TransformerStack(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(d_model, eps=eps)
+        self.norm = nn.LayerNorm(d_model, eps=eps) if final_norm else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, L, D]`` to ``[B, L, D]``; the sequences do not see each other."""

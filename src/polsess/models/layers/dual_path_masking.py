@@ -9,10 +9,10 @@ Shapes: B batch, C sources, T samples, N filters, L frames, D features, K chunk 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.layers.dual_path import (
@@ -23,7 +23,7 @@ from polsess.models.layers.dual_path import (
     runs_in_blocks,
 )
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
-from polsess.models.layers.norms import TokenNormName, create_norm, create_token_norm
+from polsess.models.layers.norms import NormName, TokenNormName, create_norm, create_token_norm
 from polsess.models.layers.products import Linear, linear
 
 
@@ -36,10 +36,25 @@ class DualPathConfig(FilterbankConfig):
     """K, frames of a chunk; chunks overlap by half."""
     num_blocks: int = Field(default=2, ge=1, le=256)
     """Pairs of a model within and one across chunks."""
-    norm: TokenNormName = "gLN"
-    """The normalisation of the filterbank's output and after each model."""
+    norm: TokenNormName | None = "gLN"
+    """The normalisation of the filterbank's output and after each model; None needs an input_norm."""
+    input_norm: Literal["gLN", "cLN", "bN"] | None = None
+    """The normalisation of the filterbank's output; None for the same as after each model."""
     skip_around_intra: bool = True
     """Whether the input of the model within chunks is added to its output."""
+
+    @model_validator(mode="after")
+    def _input_is_normalised(self) -> Self:
+        if self.norm is None and self.input_norm is None:
+            raise ValueError("norm null needs an input_norm: gLN, cLN or bN")
+        return self
+
+    @property
+    def first_norm(self) -> NormName:
+        """The normalisation of the filterbank's output."""
+        name = self.input_norm or self.norm
+        assert name is not None
+        return name
 
 
 class DualPathBlock(nn.Module):
@@ -49,10 +64,19 @@ class DualPathBlock(nn.Module):
         config: The model's configuration.
         intra: Maps ``[M, K, D]`` to the same shape for any M, each sequence alone.
         inter: Maps ``[M, S, D]`` likewise.
+        swapped: Whether the model within chunks gets the sequences across them, and the other way round.
     """
 
-    def __init__(self, config: DualPathConfig, intra: nn.Module, inter: nn.Module) -> None:
+    def __init__(
+        self,
+        config: DualPathConfig,
+        intra: nn.Module,
+        inter: nn.Module,
+        swapped: tuple[bool, bool] = (False, False),
+    ) -> None:
         super().__init__()
+        self.map_intra = map_across_chunks if swapped[0] else map_within_chunks
+        self.map_inter = map_within_chunks if swapped[1] else map_across_chunks
         self.skip_around_intra = config.skip_around_intra
         self.intra = intra
         self.intra_norm = create_token_norm(config.norm, config.d_model)
@@ -61,10 +85,10 @@ class DualPathBlock(nn.Module):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Map ``[B, S, K, D]`` to ``[B, S, K, D]``."""
-        intra = self.intra_norm(map_within_chunks(self.intra, chunks))
+        intra = self.intra_norm(self.map_intra(self.intra, chunks))
         if self.skip_around_intra:
             intra += chunks
-        inter: Tensor = self.inter_norm(map_across_chunks(self.inter, intra))
+        inter: Tensor = self.inter_norm(self.map_inter(self.inter, intra))
         inter += intra
         return inter
 
@@ -82,7 +106,7 @@ class DualPathMasking(FilterbankModel):
         super().__init__(config)
         filters, features = config.num_filters, config.d_model
         self.encoder = config.create_encoder("relu")
-        self.norm = create_norm(config.norm, filters)
+        self.norm = create_norm(config.first_norm, filters)
         self.bottleneck = Linear(filters, features, bias=False)
         self.blocks = nn.ModuleList(self.create_block(config) for _ in range(config.num_blocks))
         self.activation = nn.PReLU()

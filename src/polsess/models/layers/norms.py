@@ -1,6 +1,7 @@
-"""Layer normalisations of time-domain separators: global, channel-wise and cumulative.
+"""Normalisations of time-domain separators: global, channel-wise, cumulative, and those of single channels.
 
-Luo and Mesgarani (2019), "Conv-TasNet", section II-C and appendix, https://arxiv.org/abs/1809.07454.
+Luo and Mesgarani (2019), "Conv-TasNet", section II-C and appendix, https://arxiv.org/abs/1809.07454; batch
+normalisation: Ioffe and Szegedy (2015), https://arxiv.org/abs/1502.03167.
 
 Shapes: B batch, C channels, T frames; or C channels, K chunk length, S chunks.
 """
@@ -12,9 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
-NormName = Literal["gLN", "cLN", "cgLN"]
-"""Global, channel-wise (per frame) and cumulative global layer normalisation; only gLN is not causal."""
+NormName = Literal["gLN", "cLN", "cgLN", "fgLN", "bN"]
+"""Global, channel-wise (per frame), cumulative global and feature-wise global (per channel, over the frames)
+layer normalisation, and batch normalisation, whose statistics inference takes from training."""
+
+NOT_CAUSAL: frozenset[NormName | None] = frozenset({"gLN", "fgLN"})
+"""Norms of all frames, that is, of those to come as well."""
 
 
 def without_decay(parameter: nn.Parameter) -> nn.Parameter:
@@ -27,7 +33,7 @@ def without_decay(parameter: nn.Parameter) -> nn.Parameter:
 
 
 class LayerNormalization(nn.Module):
-    """Base of the three: an affine map per channel after centring and scaling.
+    """Base of all but batch normalisation: an affine map per channel after centring and scaling.
 
     Args:
         num_channels: C.
@@ -127,6 +133,52 @@ class CumulativeTokenNorm(CumulativeLayerNorm):
         return super().forward(features.transpose(1, -1)).transpose(1, -1)
 
 
+class FeatureGlobalLayerNorm(LayerNormalization):
+    """fgLN: each channel of an item by its own mean and variance over all frames."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: ``[B, C, ...]``.
+
+        Returns:
+            The same shape.
+        """
+        # Not PyTorch's group_norm, which refuses a single frame.
+        frames = tuple(range(2, features.ndim))
+        variance, mean = torch.var_mean(features, frames, correction=0, keepdim=True)
+        shape = (-1, *[1] * len(frames))
+        scale = (variance + self.eps).rsqrt() * self.weight.view(shape)
+        return torch.addcmul(self.bias.view(shape), features - mean, scale)
+
+
+class BatchNorm(_BatchNorm):
+    """bN: each channel by its mean and variance over the batch in training, by their averages afterwards.
+
+    Takes and returns ``[B, C, ...]``.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions."""
+
+
+class FeatureGlobalTokenNorm(FeatureGlobalLayerNorm):
+    """fgLN of features whose channels are the last dimension."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``[B, ..., C]``."""
+        return super().forward(features.movedim(-1, 1)).movedim(1, -1)
+
+
+class BatchTokenNorm(BatchNorm):
+    """bN of features whose channels are the last dimension."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``[B, ..., C]``."""
+        return super().forward(features.movedim(-1, 1)).movedim(1, -1)
+
+
 def _channels_are_innermost(features: Tensor) -> bool:
     last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
     return last and not features.is_contiguous()
@@ -159,32 +211,40 @@ _NORMS: dict[NormName, type[LayerNormalization]] = {
     "gLN": GlobalLayerNorm,
     "cLN": ChannelLayerNorm,
     "cgLN": CumulativeLayerNorm,
+    "fgLN": FeatureGlobalLayerNorm,
+}
+_TOKEN_NORMS: dict[NormName, type[LayerNormalization]] = {
+    "gLN": GlobalTokenNorm,
+    "cgLN": CumulativeTokenNorm,
+    "fgLN": FeatureGlobalTokenNorm,
 }
 
 
-def create_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> LayerNormalization:
+def create_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> LayerNormalization | BatchNorm:
     """Build a normalisation of ``[B, C, ...]`` by its name in the papers.
 
     Args:
-        name: ``"gLN"``, ``"cLN"`` or ``"cgLN"``.
+        name: Its name.
         num_channels: C.
-        eps: Added to the variance.
+        eps: Added to the variance, but for batch normalisation, which adds 1e-5.
     """
-    return _NORMS[name](num_channels, eps)
+    return BatchNorm(num_channels) if name == "bN" else _NORMS[name](num_channels, eps)
 
 
 TokenNormName = Literal["gLN", "cLN"]
 """Global and channel-wise (per token) layer normalisation of features whose channels are last."""
 
 
-def create_token_norm(name: NormName, num_channels: int, eps: float = 1e-8) -> nn.Module:
+def create_token_norm(name: NormName | None, num_channels: int, eps: float = 1e-8) -> nn.Module:
     """Build a normalisation of ``[B, ..., C]`` by its name in the papers.
 
     Args:
-        name: ``"gLN"``, ``"cLN"`` or ``"cgLN"``.
+        name: Its name; None for a layer that passes its input.
         num_channels: C.
-        eps: Added to the variance.
+        eps: Added to the variance, but for batch normalisation, which adds 1e-5.
     """
+    if name is None:
+        return nn.Identity()
     if name == "cLN":
         return nn.LayerNorm(num_channels, eps=eps)
-    return GlobalTokenNorm(num_channels, eps) if name == "gLN" else CumulativeTokenNorm(num_channels, eps)
+    return BatchTokenNorm(num_channels) if name == "bN" else _TOKEN_NORMS[name](num_channels, eps)
