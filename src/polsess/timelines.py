@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING_SECONDS = 0.1
+"""Turns of other tools may end this much after their recording."""
 _FIELDS = 9
 """Fields that an RTTM line has at least; the tenth, the look-ahead, is often left out."""
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -179,11 +181,24 @@ def plain_text(text: str) -> str:
     return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def read_rttm(path: Path) -> dict[str, Timeline]:
+def crop_timeline(timeline: Timeline, start: float, end: float) -> Timeline:
+    """The turns between two times, counted from the first."""
+    return tuple(
+        replace(turn, start=max(turn.start, start) - start, end=min(turn.end, end) - start)
+        for turn in timeline
+        if turn.end > start and turn.start < end
+    )
+
+
+def read_rttm(
+    path: Path, *, recordings: Collection[str] | None = None, seconds: float = math.inf
+) -> dict[str, Timeline]:
     """The timelines of an RTTM file by recording.
 
     Args:
         path: A text file; lines of other types than SPEAKER, empty ones and comments (``;``) are passed over.
+        recordings: Names that recordings may have; None for any.
+        seconds: Length of the recordings; turns that go on after it by more than rounding are wrong.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -203,9 +218,19 @@ def read_rttm(path: Path) -> dict[str, Timeline]:
                 f"{path}, line {number}: expected at least {_FIELDS} fields (SPEAKER file channel start "
                 f"duration <NA> <NA> speaker <NA>), got {len(fields)}."
             )
+        if recordings is not None and fields[1] not in recordings:
+            expected = "' or '".join(sorted(recordings))
+            raise TimelineError(
+                f"{path}, line {number}: is of the recording '{fields[1]}', expected '{expected}'."
+            )
         start, duration = (_seconds(path, number, fields[index]) for index in (3, 4))
-        if duration > 0:
-            turn = Turn(start, start + duration, fields[7], _read_confidence(fields[8]))
+        if start + duration > seconds + _ROUNDING_SECONDS:
+            raise TimelineError(
+                f"{path}, line {number}: ends at {start + duration:.2f} s, the recording at {seconds:.2f} s."
+            )
+        end = min(start + duration, seconds)
+        if end > start:
+            turn = Turn(start, end, fields[7], _read_confidence(fields[8]))
             turns.setdefault(fields[1], []).append(turn)
     return {recording: sorted_timeline(found) for recording, found in turns.items()}
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polsess.audio import read_audio, write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.demo import MIXTURES
 from polsess.evaluation import ModelSystem
+from polsess.evaluation.systems import Estimate
 from polsess.models import ModelConfig, SeparationModel
 from polsess.tasks import Task
 
@@ -42,7 +41,7 @@ class Halves(SeparationModel):
 class CountedSystem(ModelSystem):
     """Counts the utterances that it is asked for."""
 
-    def estimate(self, example: Example) -> NDArray[np.float32]:
+    def estimate(self, example: Example) -> Estimate:
         Halves.calls += 1
         return super().estimate(example)
 

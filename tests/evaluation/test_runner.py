@@ -206,7 +206,7 @@ def test_items_whose_names_are_not_utf8(tmp_path: Path) -> None:
     (row,) = read_evaluation(tmp_path / "out").rows
     assert os.fsencode(row.identifier) == b"\xbf\xf3"
     (saved,) = open_estimates(tmp_path / "out" / "estimates")
-    assert saved.estimate(corpus.example(0, 0)).shape == (2, 2000)
+    assert saved.estimate(corpus.example(0, 0)).tracks.shape == (2, 2000)
 
 
 def test_results_have_names_that_differ(tmp_path: Path) -> None:

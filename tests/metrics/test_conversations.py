@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from polsess.metrics.conversations import (
     assign_tracks,
-    diarisation_error,
     inactive_level_db,
     overlap_si_snri_db,
     solo_fidelity_db,
@@ -77,41 +76,5 @@ def test_what_does_not_occur_has_no_score() -> None:
     assert math.isnan(solo_fidelity_db(references, references, silent, HOP, order))
     assert math.isnan(overlap_si_snri_db(references, references, mixture, silent, HOP, order))
     assert math.isnan(inactive_level_db(references, mixture, silent, HOP, order))
-    assert math.isnan(diarisation_error(silent, silent, 0.01).rate)
     with pytest.raises(ValueError, match="1 tracks for 2 speakers"):
         assign_tracks(references[:1], references)
-    with pytest.raises(ValueError, match="expected as many frames as the reference's 1000, got 999"):
-        diarisation_error(active[:, :999], active, 0.01)
-
-
-def test_parts_of_the_diarisation_error() -> None:
-    _, reference = conversation()
-    assert diarisation_error(reference[::-1], reference, 0.01).rate == 0  # names do not matter
-    hypothesis = reference.copy()
-    hypothesis[0, 0:50] = False  # half a second missed
-    hypothesis[1, 850:880] = True  # 0.3 s invented in the pause
-    hypothesis[:, 700:740] = hypothesis[::-1, 700:740]  # 0.4 s confused
-    error = diarisation_error(hypothesis, reference, 0.01)
-    parts = (error.missed, error.false_alarm, error.confusion, error.scored)
-    assert parts == pytest.approx((0.5, 0.3, 0.4, 10.0))
-    assert (error + error).rate == error.rate == pytest.approx(0.12)
-
-
-def test_fewer_and_more_speakers_than_there_are() -> None:
-    _, reference = conversation()
-    one = reference[:1] | reference[1:]
-    error = diarisation_error(one, reference, 0.01)
-    assert error.missed == pytest.approx(1.0)  # the second speaker of the overlap
-    assert error.confusion == pytest.approx(3.0)  # what b says alone
-    three = np.concatenate([reference, ~reference[:1]])
-    assert diarisation_error(three, reference, 0.01).false_alarm == pytest.approx(4.0)
-
-
-def test_a_collar_forgives_uncertain_edges() -> None:
-    _, reference = conversation()
-    late = np.roll(reference, 10, axis=1)
-    late[:, :10] = reference[:, :10]
-    assert diarisation_error(late, reference, 0.01).rate == pytest.approx(0.05)
-    forgiven = diarisation_error(late, reference, 0.01, collar_seconds=0.25)
-    assert forgiven.rate == 0
-    assert forgiven.scored < 10

@@ -48,6 +48,9 @@ class Example:
     """Conditions to stratify by, e.g. the speakers and the ratio of their levels."""
     timeline: Timeline = ()
     """Who talks when, where the corpus knows it."""
+    speakers: tuple[str, ...] = ()
+    """The speaker of each reference as the timeline names them, empty for silent references; without names
+    where the corpus does not know them."""
 
 
 class CorpusConfig(Schema):
@@ -99,6 +102,11 @@ class Corpus(ABC):
     @abstractmethod
     def example(self, epoch: int, index: int) -> Example:
         """The example at an index, as drawn in an epoch."""
+
+    @property
+    def has_timelines(self) -> bool:
+        """Whether its examples say who talks when."""
+        return False
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """Everything that examples are drawn from, in a fixed order: a text, and a file where there is one.

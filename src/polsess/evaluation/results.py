@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from polsess.data import Example
+from polsess.evaluation.timeline_table import Timelines
 from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
+from polsess.schema import parse
 
 _SPEAKER_KEY = re.compile(r"speakers|speaker\d+")
 _MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
@@ -36,10 +38,13 @@ class Row:
     """Reason why there is nothing to score, e.g. a file that cannot be read."""
     separation_seconds: float = math.nan
     """Time that the system took to compute its estimates; NaN for estimates in files."""
+    timelines: Timelines | None = None
+    """Who talks when, in truth and by the system, where the corpus knows the truth."""
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for a line of JSON."""
-        return asdict(self)
+        plain = asdict(replace(self, timelines=None))
+        return plain | {"timelines": self.timelines.model_dump(mode="json") if self.timelines else None}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Row:
@@ -52,7 +57,9 @@ class Row:
         scores = dict(data["scores"])
         scores["values"] = {name: tuple(values) for name, values in scores["values"].items()}
         scores["permutation"] = tuple(scores["permutation"])
-        return cls(**{**data, "scores": Scores(**scores)})
+        timelines = data.get("timelines")
+        known = None if timelines is None else parse(Timelines, timelines, "timelines")
+        return cls(**{**data, "scores": Scores(**scores), "timelines": known})
 
     def value(self, column: str) -> float:
         """The mean of a score over the sources; not a number where there is none."""

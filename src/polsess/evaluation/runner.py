@@ -1,6 +1,6 @@
 """The entry point of evaluation: scores every utterance of a corpus for one system.
 
-The network processes one whole utterance at a time. Estimates are scored as float32, before any rounding to
+A system gets one whole utterance at a time. Estimates are scored as float32, before any rounding to
 a file.
 """
 
@@ -10,25 +10,31 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from polsess.audio import Samples
 from polsess.data import Corpus
 from polsess.dependencies import require
+from polsess.evaluation.conversations import ScoredRecording, scored_recording, timelines_of
 from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
-from polsess.evaluation.systems import FolderSystem, System, write_estimates
+from polsess.evaluation.systems import Estimate, FolderSystem, System, write_estimates
 from polsess.folder_lock import locked
 from polsess.machine import installed_version
-from polsess.metrics import SCORES, PredictorConfig, Scores, check_predictor, resolve_metrics
+from polsess.metrics import (
+    CONVERSATION,
+    SCORES,
+    PredictorConfig,
+    Scores,
+    check_predictor,
+    resolve_metrics,
+)
 from polsess.metrics.perceptual import PESQ_MODES
 from polsess.metrics.pool import Job, ScorePool, default_workers
 from polsess.schema import ConfigError
+from polsess.tasks import Task
 
 Progress = Callable[[int, int], None]
 """Called with the number of utterances done and the total number."""
@@ -45,6 +51,7 @@ def evaluate(
     limit: int | None = None,
     overwrite: bool = False,
     table_format: TableFormat = "csv",
+    collar_seconds: float = 0.0,
     save_estimates: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -61,6 +68,7 @@ def evaluate(
         limit: Number of utterances to evaluate, from the first; None for all.
         overwrite: Remove earlier results from the folder.
         table_format: Format of the table.
+        collar_seconds: Time around the true starts and ends of turns that the diarisation error leaves out.
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
             references and at the level of the system, as 32-bit floats.
         progress: Called after every utterance.
@@ -74,15 +82,16 @@ def evaluate(
     if table_format == "parquet":
         require("pyarrow", "The table as Parquet")
     check_fit(system, corpus)
-    chosen = resolve_metrics(metrics)
+    chosen = resolve_metrics(metrics, conversations=has_conversations(corpus))
     _check_predictors(predictors)
     total = min(len(corpus), limit or len(corpus))
     if num_workers is None:
         num_workers = default_workers(chosen, total)
-    settings = describe(system, corpus, chosen, total, predictors)
+    settings = describe(system, corpus, chosen, total, predictors, collar_seconds)
     scoring = (num_workers, corpus.config.sample_rate, chosen, tuple(predictors))
+    run = _Run(system, corpus, scoring, collar_seconds, progress)
     if folder is None:
-        rows = list(_rows(system, corpus, range(total), scoring, progress))
+        rows = list(run.rows(range(total)))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     files = EvaluationFolder(folder, settings)
     keep = folder / ESTIMATES if save_estimates else None
@@ -93,7 +102,8 @@ def evaluate(
         rows = files.restore()
         if rows and keep is not None and not keep.is_dir():
             raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
-        for row in _rows(system, corpus, range(len(rows), total), scoring, progress, keep):
+        run = replace(run, keep=keep)
+        for row in run.rows(range(len(rows), total)):
             files.append(row)
             rows.append(row)
         if files.is_finished:
@@ -101,6 +111,11 @@ def evaluate(
         evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
         files.finish(evaluation, table_format)
     return evaluation
+
+
+def has_conversations(corpus: Corpus) -> bool:
+    """Whether the corpus knows who talks when, and its references are the speakers."""
+    return corpus.has_timelines and corpus.task is Task.SB
 
 
 def check_fit(system: System, corpus: Corpus) -> None:
@@ -141,6 +156,7 @@ def describe(
     metrics: tuple[str, ...],
     total: int,
     predictors: Sequence[PredictorConfig] = (),
+    collar_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """The settings that decide the result; equal settings give equal scores."""
     rate = corpus.config.sample_rate
@@ -161,6 +177,7 @@ def describe(
         "num_utterances": total,
         "metrics": list(metrics),
         **({"predictors": [each.model_dump(mode="json") for each in predictors]} if predictors else {}),
+        **({"collar_seconds": collar_seconds} if CONVERSATION in metrics else {}),
         "pesq_mode": PESQ_MODES.get(rate) if "pesq" in metrics else None,
         "versions": {
             "python": platform.python_version(),
@@ -171,57 +188,75 @@ def describe(
     }
 
 
-def _rows(
-    system: System,
-    corpus: Corpus,
-    indices: range,
-    scoring: tuple[int, int, tuple[str, ...], tuple[PredictorConfig, ...]],
-    progress: Progress | None,
-    keep: Path | None = None,
-) -> Iterator[Row]:
-    """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
-    if progress is not None:
-        progress(indices.start, indices.stop)
-    with ScorePool(*scoring) as pool:
-        jobs = (_prepare(system, corpus, index, keep is not None) for index in indices)
-        for done, ((row, estimates), scores) in enumerate(pool.map(jobs), start=indices.start + 1):
-            if keep is not None and estimates is not None:
-                rest = [index for index in range(len(estimates)) if index not in scores.permutation]
-                ordered = estimates[[*scores.permutation, *rest]]
-                write_estimates(keep, row.identifier, ordered, corpus.config.sample_rate)
-            yield replace(row, scores=scores)
-            if progress is not None:
-                progress(done, indices.stop)
+@dataclass(frozen=True)
+class _Waiting:
+    """One utterance whose scores are being computed."""
+
+    row: Row
+    estimate: Estimate | None = None
+    recording: ScoredRecording | None = None
 
 
-def _prepare(system: System, corpus: Corpus, index: int, keep: bool) -> Job[tuple[Row, Samples | None]]:
-    """Read an utterance and separate it; a failure is noted in its row and the others go on.
+@dataclass(frozen=True)
+class _Run:
+    """One system on one corpus."""
 
-    The job carries the row and, where they are kept, the estimates ``[K, T]``.
-    """
-    try:
-        example = corpus.example(0, index)
-    except (ValueError, OSError) as error:
-        failed = Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error))
-        return Job((failed, None), None)
-    row = Row(
-        identifier=example.identifier,
-        scores=Scores({}),
-        seconds=len(example.mixture) / corpus.config.sample_rate,
-        content=digest_of(example),
-        metadata=dict(example.metadata),
-    )
-    start = time.perf_counter()
-    try:
-        estimates = system.estimate(example)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        return Job((replace(row, failure=_one_line(error)), None), None)
-    if not isinstance(system, FolderSystem):
-        row = replace(row, separation_seconds=time.perf_counter() - start)
-    estimates = np.atleast_2d(estimates)
-    return Job(
-        (row, estimates if keep else None), (estimates, example.references.numpy(), example.mixture.numpy())
-    )
+    system: System
+    corpus: Corpus
+    scoring: tuple[int, int, tuple[str, ...], tuple[PredictorConfig, ...]]
+    collar_seconds: float
+    progress: Progress | None
+    keep: Path | None = None
+    """Folder for the estimates."""
+
+    def rows(self, indices: range) -> Iterator[Row]:
+        """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
+        if self.progress is not None:
+            self.progress(indices.start, indices.stop)
+        with ScorePool(*self.scoring) as pool:
+            jobs = (self._prepare(index) for index in indices)
+            for done, (waiting, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
+                yield self._finish(waiting, scores)
+                if self.progress is not None:
+                    self.progress(done, indices.stop)
+
+    def _prepare(self, index: int) -> Job[_Waiting]:
+        """Read an utterance and separate it; a failure is noted in its row and the others go on."""
+        corpus, rate = self.corpus, self.corpus.config.sample_rate
+        try:
+            example = corpus.example(0, index)
+        except (ValueError, OSError) as error:
+            failed = Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error))
+            return Job(_Waiting(failed), None)
+        row = Row(
+            identifier=example.identifier,
+            scores=Scores({}),
+            seconds=len(example.mixture) / rate,
+            content=digest_of(example),
+            metadata=dict(example.metadata),
+        )
+        start = time.perf_counter()
+        try:
+            estimate = self.system.estimate(example)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            return Job(_Waiting(replace(row, failure=_one_line(error))), None)
+        if not isinstance(self.system, FolderSystem):
+            row = replace(row, separation_seconds=time.perf_counter() - start)
+        recording = scored_recording(example, estimate, rate, self.collar_seconds)
+        signals = (recording.estimates, recording.references, example.mixture.numpy())
+        return Job(_Waiting(row, estimate, recording), signals, recording.conversation)
+
+    def _finish(self, waiting: _Waiting, scores: Scores) -> Row:
+        """The row with its scores; the estimates are written where they are kept."""
+        row, estimate, recording = replace(waiting.row, scores=scores), waiting.estimate, waiting.recording
+        if estimate is None or recording is None:
+            return row
+        rate = self.corpus.config.sample_rate
+        if self.keep is not None:
+            rest = [index for index in range(len(recording.estimates)) if index not in scores.permutation]
+            ordered = recording.estimates[[*scores.permutation, *rest]]
+            write_estimates(self.keep, row.identifier, ordered, rate)
+        return replace(row, timelines=timelines_of(row.identifier, estimate, recording, scores, rate))
 
 
 def _one_line(error: BaseException) -> str:

@@ -110,7 +110,8 @@ def _header(evaluation: Evaluation) -> list[str]:
     conditions = [key for key in keys if key not in {*_FIXED, *SCORES, *evaluation.columns}]
     num_sources = max((len(row.scores.permutation) for row in evaluation.rows), default=1)
     numbers = range(1, num_sources + 1) if num_sources > 1 else range(0)
-    single = [f"{column}_{number}" for number in numbers for column in evaluation.columns]
+    by_source = [column for column in evaluation.columns if not _is_of_recording(column)]
+    single = [f"{column}_{number}" for number in numbers for column in by_source]
     return [*_FIRST, *conditions, *evaluation.columns, *single, *_LAST]
 
 
@@ -144,7 +145,10 @@ def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
     values = {
         column: tuple(_value(cells[column + suffix]) for suffix in suffixes)
         for column in columns
-        if column in cells and permutation
+        if column in cells and permutation and not _is_of_recording(column)
+    }
+    values |= {
+        column: (_value(cells[column]),) for column in columns if column in cells and _is_of_recording(column)
     }
     known = {
         *_FIXED,
@@ -164,6 +168,10 @@ def _from_cells(cells: Cells, columns: Collection[str]) -> Row:
         failure=cells["failure"],
         separation_seconds=_value(cells.get("separation_seconds", "")),
     )
+
+
+def _is_of_recording(column: str) -> bool:
+    return column in SCORES and SCORES[column].of_recording
 
 
 def _suffixes(cells: Cells, column: str) -> list[str]:

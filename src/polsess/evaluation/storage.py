@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from pydantic import ConfigDict, Field
 from polsess.audio import Samples
 from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.evaluation.conversations import scored_recording
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
-from polsess.evaluation.systems import FolderSystem, ModelSystem, System
+from polsess.evaluation.systems import FolderSystem, ModelSystem, SeparatorSystem, System
+from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
 from polsess.inference import pick_device
 from polsess.journal import Journal
@@ -56,7 +58,8 @@ class EvaluationFolder:
         """Remove the journal, the table and the summary."""
         while table := find_table(self.folder):
             table.unlink()
-        (self.folder / SUMMARY).unlink(missing_ok=True)
+        for name in (SUMMARY, TIMELINES):
+            (self.folder / name).unlink(missing_ok=True)
         self._journal.remove()
 
     def restore(self) -> list[Row]:
@@ -86,6 +89,7 @@ class EvaluationFolder:
     def finish(self, evaluation: Evaluation, table_format: TableFormat = "csv") -> None:
         """Write the table and the summary, and remove the journal."""
         write_table(evaluation, self.folder, table_format)
+        write_timelines(self.folder, (row.timelines for row in evaluation.rows if row.timelines))
         write_text(self.folder / SUMMARY, json.dumps(summary_of(evaluation), indent=2) + "\n")
         self._journal.remove()
 
@@ -114,7 +118,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     checked = parse(_Summary, summary, str(folder / SUMMARY))
     if (table := find_table(folder)) is None:
         raise FileNotFoundError(f"{folder}: no scores.csv or scores.parquet beside its {SUMMARY}.")
-    rows = read_table(table, (*SCORES, *columns_of_predictors(settings)))
+    timelines = read_timelines(folder)
+    rows = tuple(
+        replace(row, timelines=timelines.get(row.identifier))
+        for row in read_table(table, (*SCORES, *columns_of_predictors(settings)))
+    )
     origin = {key: value for key, value in checked.origin if value is not None}
     try:
         evaluation = Evaluation(checked.settings.system, checked.settings.metrics, rows, settings, origin)
@@ -163,6 +171,7 @@ class _Origin(_Stored):
     macs_per_second: float | None = Field(default=None, ge=0)
     estimates: str | None = None
     system: str | None = None
+    separator: dict[str, str | float | int | None] | None = None
 
 
 class _Summary(_Stored):
@@ -221,19 +230,21 @@ class SavedEvaluation:
         example = self._example(index)
         if self._system is None:
             self._system = self._open_system()
-        estimates = self._system.estimate(example)
         rate = int(self.evaluation.settings["sample_rate"])
-        chosen = list(row.scores.permutation) or list(range(len(example.references)))
+        recording = scored_recording(example, self._system.estimate(example), rate)
+        estimates, references = recording.estimates, recording.references
+        chosen = list(row.scores.permutation) or list(range(len(references)))
         if (self.folder / ESTIMATES).is_dir():  # in the order of the references; of the system before 1.1
-            utterance = Utterance.create(estimates, example.references, example.mixture, rate)
+            known = recording.conversation
+            utterance = Utterance.create(estimates, references, example.mixture, rate, known)
             chosen = utterance.permutation
-        if len(chosen) != len(example.references) or max(chosen) >= len(estimates):
+        if len(chosen) != len(references) or max(chosen, default=0) >= len(estimates):
             raise ValueError(
-                f"{identifier}: the permutation of its {len(example.references)} references names "
+                f"{identifier}: the permutation of its {len(references)} references names "
                 f"{len(chosen)} of {len(estimates)} estimates; evaluate again with --overwrite."
             )
         ordered = estimates[chosen]
-        return UtteranceSounds(row, example.mixture.numpy(), example.references.numpy(), ordered, rate)
+        return UtteranceSounds(row, example.mixture.numpy(), references, ordered, rate)
 
     def _index(self, identifier: str) -> int:
         for index, row in enumerate(self.evaluation.rows):
@@ -269,7 +280,11 @@ class SavedEvaluation:
             raise ValueError(
                 f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."
             )
-        system = ModelSystem(load_model(origin["model"]), name, pick_device(self._device))
+        model, device = load_model(origin["model"]), pick_device(self._device)
+        if "separator" in origin:
+            system: ModelSystem = SeparatorSystem(model, name, device, **origin["separator"])
+        else:
+            system = ModelSystem(model, name, device)
         if system.identity != self.evaluation.settings.get("identity"):
             raise ValueError(f"{origin['model']}: is another model now than {self.folder} evaluated.")
         return system

@@ -6,7 +6,9 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +22,27 @@ from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.data.corpora.folder import find_sound, list_items
-from polsess.inference import pick_device
+from polsess.diarization import SpeakerTimeline
+from polsess.inference import Separator, pick_device
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError, suggest
 from polsess.tasks import Task
 
 _COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a system makes of one mixture."""
+
+    tracks: Samples
+    """``[K, T]``; ``[T]`` for one."""
+    names: tuple[str, ...] = ()
+    """Names of the tracks, as the timeline calls them."""
+    timeline: SpeakerTimeline | None = None
+    """Who talks when; None where the system does not look for that."""
+    saved_share: float = math.nan
+    """Share of the mixture that no network had to process; not a number where that is not known."""
 
 
 class System(Protocol):
@@ -59,8 +76,8 @@ class System(Protocol):
         at its rate; files have ``estimates``, their folder, and ``system``.
         """
 
-    def estimate(self, example: Example) -> Samples:
-        """Estimates ``[C, T]`` of one example.
+    def estimate(self, example: Example) -> Estimate:
+        """The tracks of one example.
 
         Raises:
             ValueError: If there are none.
@@ -121,11 +138,61 @@ class ModelSystem:
         return self.model.output_sources
 
     @torch.inference_mode()
-    def estimate(self, example: Example) -> Samples:
-        """Separate the mixture of one example."""
+    def estimate(self, example: Example) -> Estimate:
+        """Separate the mixture of one example in one pass through the network."""
         estimates = self.model(example.mixture.to(self.device).unsqueeze(0))
         estimates = estimates.float().cpu().numpy()
-        return estimates if self.num_sources == 1 else estimates[0]
+        return Estimate(estimates if self.num_sources == 1 else estimates[0], saved_share=0.0)
+
+    def in_pieces(self, **options: Any) -> SeparatorSystem:
+        """The same model as ``polsess separate`` runs it.
+
+        Args:
+            **options: Options of ``Separator``.
+        """
+        return SeparatorSystem(self.model, self.name, self.device, self.source, self.task, **options)
+
+
+class SeparatorSystem(ModelSystem):
+    """A model as ``polsess separate`` runs it: in pieces, and with the options of ``Separator``.
+
+    Args:
+        model: Any.
+        name: Names the result.
+        device: Device that it runs on.
+        source: The path or id that the model was loaded by, for the record.
+        task: Task that it was trained for, where that is known.
+        **options: Options of ``Separator``.
+    """
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        name: str,
+        device: str | torch.device = "cpu",
+        source: str = "",
+        task: Task | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, name, device, source, task)
+        self.options = options
+        self._separator = Separator(self.model, device=str(self.device), **options)
+
+    @property
+    def identity(self) -> str:
+        """A digest of configuration, weights and options."""
+        return hashlib.sha256(f"{super().identity} {sorted(self.options.items())}".encode()).hexdigest()[:16]
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """As that of the model, and the options under ``separator``."""
+        return {**super().origin, "separator": self.options}
+
+    def estimate(self, example: Example) -> Estimate:
+        """Separate the mixture of one example."""
+        separation = self._separator.separate(example.mixture, self.sample_rate)
+        saved = 0.0 if separation.timeline is None else separation.timeline.saved_share
+        return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved)
 
 
 class FolderSystem:
@@ -166,7 +233,7 @@ class FolderSystem:
         """The folder and the system in it."""
         return {"estimates": str(self.folder.resolve()), "system": self.system}
 
-    def estimate(self, example: Example) -> Samples:
+    def estimate(self, example: Example) -> Estimate:
         """Read the estimates of one example; each must be as long as the mixture."""
         paths = self._paths(example.identifier)
         if len(paths) < len(example.references):
@@ -183,7 +250,7 @@ class FolderSystem:
                     f"{samples.shape[0]} of {samples.shape[1]}."
                 )
             signals.append(samples[0].numpy())
-        return np.stack(signals)
+        return Estimate(np.stack(signals))
 
     def _places(self, item: str) -> list[tuple[Path, str]]:
         """Folders to search, each with the prefix of the file names before the number."""

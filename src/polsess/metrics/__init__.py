@@ -1,14 +1,17 @@
 """Scores of separated and enhanced speech, their means with intervals, and paired tests."""
 
+from polsess.metrics.conversations import Conversation
 from polsess.metrics.paired_test import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, check_predictor, parse_predictor
 from polsess.metrics.scores import (
+    CONVERSATION,
     METRICS,
     SCORES,
     Score,
     Scores,
     columns_of,
+    lower_is_better,
     missing_metrics,
     name_of,
     resolve_metrics,
@@ -19,8 +22,10 @@ from polsess.metrics.scores import (
 from polsess.metrics.summary import Summary, failure_rate, summarise, summarise_runs
 
 __all__ = [
+    "CONVERSATION",
     "METRICS",
     "SCORES",
+    "Conversation",
     "Difference",
     "PredictorConfig",
     "Score",
@@ -31,6 +36,7 @@ __all__ = [
     "columns_of",
     "correct_after_holm",
     "failure_rate",
+    "lower_is_better",
     "missing_metrics",
     "name_of",
     "paired_difference",

@@ -1,4 +1,4 @@
-"""Scores of separated conversations: diarisation, assignment of tracks, fidelity, and level in pauses.
+"""Scores of separated conversations: assignment of tracks, fidelity, and level in pauses.
 
 Speakers take turns, so a reference is silent for most of the time and SI-SNR of the whole says little. Scores
 here look at stretches by the number of active speakers. Tracks are assigned to references once for a whole
@@ -19,73 +19,33 @@ from scipy.optimize import linear_sum_assignment
 
 from polsess.metrics.perceptual import Signals
 from polsess.signal_ratios import si_snr
+from polsess.timelines import Timeline, activity
 
 Activity = NDArray[np.bool_]
 """Whether each speaker or track is active in each frame, ``[S, L]``."""
 _CEILING_DB = 100.0
+_FRAME_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
-class DiarisationError:
-    """Parts of the diarisation error in seconds; ``+`` pools recordings."""
+class Conversation:
+    """What is known of a conversation beside its signals: who talks when, in truth and by a system."""
 
-    missed: float
-    """Speaker time without a hypothesis."""
-    false_alarm: float
-    """Hypothesised speaker time without a reference."""
-    confusion: float
-    """Speaker time attributed to another speaker."""
-    scored: float
-    """Speaker time of the reference."""
+    reference: Timeline
+    """The true turns."""
+    speakers: tuple[str, ...]
+    """The speaker of each reference, as ``reference`` names them, S."""
+    estimate: Timeline
+    """The turns that the system found; names do not matter."""
+    collar_seconds: float = 0.0
+    """Time around the true starts and ends that the diarisation error leaves out."""
+    saved_share: float = math.nan
+    """Share of the recording that no network had to process; not a number where the system does not say."""
 
-    @property
-    def rate(self) -> float:
-        """Sum of the parts over the reference's speaker time; not a number without speech."""
-        return (self.missed + self.false_alarm + self.confusion) / self.scored if self.scored else math.nan
-
-    def __add__(self, other: DiarisationError) -> DiarisationError:
-        """The error of both recordings together."""
-        return DiarisationError(
-            self.missed + other.missed,
-            self.false_alarm + other.false_alarm,
-            self.confusion + other.confusion,
-            self.scored + other.scored,
-        )
-
-
-def diarisation_error(
-    hypothesis: Activity, reference: Activity, hop_seconds: float, *, collar_seconds: float = 0.0
-) -> DiarisationError:
-    """The diarisation error under the best one-to-one mapping of speakers; overlaps are scored.
-
-    Args:
-        hypothesis: ``[K, L]``.
-        reference: ``[S, L]``.
-        hop_seconds: Length of a frame.
-        collar_seconds: Time left out on either side of every start and end in the reference, as md-eval's
-            ``-c``.
-
-    Raises:
-        ValueError: If the numbers of frames differ.
-    """
-    if hypothesis.shape[1] != reference.shape[1]:
-        raise ValueError(
-            f"diarisation_error: expected as many frames as the reference's {reference.shape[1]}, got "
-            f"{hypothesis.shape[1]}."
-        )
-    kept = ~_near_changes(reference, round(collar_seconds / hop_seconds))
-    hypothesis, reference = hypothesis[:, kept], reference[:, kept]
-    joint = reference.astype(np.int64) @ hypothesis.T.astype(np.int64)  # [S, K] frames in common
-    rows, columns = linear_sum_assignment(joint, maximize=True)
-    correct = int(joint[rows, columns].sum())
-    expected, found = reference.sum(0), hypothesis.sum(0)
-    matched = int(np.minimum(expected, found).sum())
-    return DiarisationError(
-        missed=float(np.maximum(expected - found, 0).sum()) * hop_seconds,
-        false_alarm=float(np.maximum(found - expected, 0).sum()) * hop_seconds,
-        confusion=(matched - correct) * hop_seconds,
-        scored=float(expected.sum()) * hop_seconds,
-    )
+    def activity(self, num_samples: int, sample_rate: int) -> tuple[Activity, int]:
+        """Whether each reference's speaker talks, ``[S, L]``, and the samples per frame (10 ms)."""
+        hop = max(1, round(_FRAME_SECONDS * sample_rate))
+        return activity(self.reference, self.speakers, -(-num_samples // hop), hop / sample_rate), hop
 
 
 def assign_tracks(estimates: Signals, references: Signals) -> list[int]:
@@ -118,7 +78,8 @@ def wrong_track_share(estimates: Signals, activity: Activity, hop: int, order: l
         order: The track of each speaker, as ``assign_tracks`` gives it.
 
     Returns:
-        Between 0 and 1; not a number if nobody ever talks alone.
+        Between 0 and 1; not a number if nobody ever talks alone. Where all tracks are silent, none is the
+        loudest.
     """
     alone = activity.sum(0) == 1
     if not alone.any():
@@ -128,7 +89,8 @@ def wrong_track_share(estimates: Signals, activity: Activity, hop: int, order: l
     frames = np.arange(energies.shape[1])
     others = energies.copy()
     others[own, frames] = -1.0
-    return float(np.mean(others.max(0) >= energies[own, frames]))
+    loudest = others.max(0)
+    return float(np.mean((loudest >= energies[own, frames]) & (loudest > 0)))
 
 
 def solo_fidelity_db(
@@ -214,15 +176,6 @@ def inactive_level_db(
         leaked += float(np.sum(estimates[track][mask] ** 2))
         present += float(np.sum(mixture[mask] ** 2))
     return _ratio_db(leaked, present) if present else math.nan
-
-
-def _near_changes(activity: Activity, frames: int) -> NDArray[np.bool_]:
-    """Frames within a given number of frames of any speaker's start or end, ``[L]``."""
-    near = np.zeros(activity.shape[1], np.bool_)
-    edges = np.diff(np.pad(activity, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    for place in np.flatnonzero(edges.any(0)):
-        near[max(0, place - frames) : place + frames] = True
-    return near
 
 
 def _frame_energies(signals: Signals, hop: int, num_frames: int) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from typing import Generic, Self, TypeVar
 import torch
 
 from polsess.audio import Samples
+from polsess.metrics.conversations import Conversation
 from polsess.metrics.predictors import PredictorConfig
 from polsess.metrics.scores import PACKAGES, Scores, columns_of, score_utterance
 from polsess.processes import create_pool, num_processors
@@ -35,6 +36,8 @@ class Job(Generic[TagT]):
     tag: TagT
     signals: tuple[Samples, Samples, Samples] | None
     """Estimates ``[C, T]``, references ``[C, T]`` and mixture ``[T]``; None if there is nothing to score."""
+    conversation: Conversation | None = None
+    """Who talks when, where that is known."""
 
 
 class ScorePool:
@@ -81,28 +84,31 @@ class ScorePool:
         if self._executor is None or job.signals is None:
             return None
         try:
-            return self._executor.submit(score_utterance, *job.signals, *self._options)
+            return self._executor.submit(score_utterance, *job.signals, *self._options, job.conversation)
         except BrokenProcessPool:
             self._executor = _create_executor(self.num_workers)
-            return self._executor.submit(score_utterance, *job.signals, *self._options)
+            return self._executor.submit(score_utterance, *job.signals, *self._options, job.conversation)
 
     def _collect(self, job: Job[TagT], future: Future[Scores] | None) -> tuple[TagT, Scores]:
         if job.signals is None:
             return job.tag, Scores({})
         if future is None:
-            return job.tag, score_utterance(*job.signals, *self._options)
+            return job.tag, score_utterance(*job.signals, *self._options, job.conversation)
         try:
             return job.tag, future.result()
         except BrokenProcessPool:
-            return job.tag, self._score_apart(*job.signals)
+            return job.tag, self._score_apart(*job.signals, conversation=job.conversation)
 
-    def _score_apart(self, *signals: Samples) -> Scores:
+    def _score_apart(self, *signals: Samples, conversation: Conversation | None) -> Scores:
         """Score every metric in its own process; a metric that crashes gets a reason instead of values."""
         _check_that_processes_start()
         scores = Scores({})
         rate, metrics, predictors = self._options
-        alone = [((metric,), ()) for metric in metrics] + [((), (each,)) for each in predictors]
-        for part in (_score_alone(signals, rate, *each) for each in alone):
+        parts = [
+            *(_score_alone(signals, rate, (metric,), (), conversation) for metric in metrics),
+            *(_score_alone(signals, rate, (), (each,), conversation) for each in predictors),
+        ]
+        for part in parts:
             scores = replace(
                 scores,
                 values={**scores.values, **part.values},
@@ -119,13 +125,21 @@ def _score_alone(
     sample_rate: int,
     metrics: tuple[str, ...],
     predictors: tuple[PredictorConfig, ...],
+    conversation: Conversation | None,
 ) -> Scores:
     """One metric or one predictor."""
     estimates, references, mixture = signals
     with _create_executor(1) as executor:
         try:
             return executor.submit(
-                score_utterance, estimates, references, mixture, sample_rate, metrics, predictors
+                score_utterance,
+                estimates,
+                references,
+                mixture,
+                sample_rate,
+                metrics,
+                predictors,
+                conversation,
             ).result()
         except BrokenProcessPool:
             (name,) = (*metrics, *(each.name for each in predictors))

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polsess.dependencies import is_installed, require
-from polsess.metrics import perceptual
+from polsess.metrics import conversation_scores, perceptual
+from polsess.metrics.conversations import Conversation
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, predict
 from polsess.metrics.utterance import CLEAN_MIXTURE_DB, Utterance
@@ -35,6 +36,9 @@ class Score:
     """Empty for a score without a unit."""
     compute: Callable[[Utterance, int], float]
     """Its value for one source of an utterance; raises ``UndefinedScoreError``."""
+    of_recording: bool = False
+    """Whether it has one value for all sources together."""
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Scores:
 
     def mean(self, column: str) -> float:
         """The mean over the sources; not a number when a source has no value."""
-        return float(np.mean(self.values[column]))
+        values = self.values.get(column, ())
+        return float(np.mean(values)) if values else math.nan
 
 
 def score_utterance(
@@ -64,6 +69,7 @@ def score_utterance(
     sample_rate: int,
     metrics: Iterable[str] | None = None,
     predictors: Sequence[PredictorConfig] = (),
+    conversation: Conversation | None = None,
 ) -> Scores:
     """Score the estimates of one utterance.
 
@@ -73,8 +79,11 @@ def score_utterance(
         references: ``[C, T]`` or ``[T]``.
         mixture: The model's input, ``[T]``.
         sample_rate: Sample rate in Hz.
-        metrics: Names from ``METRICS``; None for all that the installed packages can compute.
+        metrics: Names from ``METRICS``; None for all that the installed packages can compute and that the
+            utterance is fit for.
         predictors: Networks that score without a reference.
+        conversation: Who talks when, for the metric ``conversation``; references are then those of speakers
+            who talk, and there may be none.
 
     Raises:
         ValueError: If the shapes do not match. Silent, short or non-finite signals are no error: their scores
@@ -82,14 +91,14 @@ def score_utterance(
         ConfigError: If a metric is unknown.
         ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
     """
-    utterance = Utterance.create(estimates, references, mixture, sample_rate)
+    utterance = Utterance.create(estimates, references, mixture, sample_rate, conversation)
     values: dict[str, tuple[float, ...]] = {}
     reasons: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for metric in resolve_metrics(metrics):
+    for metric in resolve_metrics(metrics, conversations=metrics is not None or conversation is not None):
         start = time.process_time()
         for column in METRICS[metric]:
-            results = [_value(SCORES[column], utterance, source) for source in range(utterance.num_sources)]
+            results = _values(SCORES[column], utterance)
             values[column] = tuple(value for value, _ in results)
             if found := dict.fromkeys(reason for _, reason in results if reason):
                 reasons[column] = "; ".join(found)
@@ -103,18 +112,20 @@ def score_utterance(
     return Scores(values, reasons, tuple(utterance.permutation), seconds, utterance.unassigned_db)
 
 
-def resolve_metrics(names: Iterable[str] | None) -> tuple[str, ...]:
+def resolve_metrics(names: Iterable[str] | None, *, conversations: bool = False) -> tuple[str, ...]:
     """The metrics to compute, in the table's order.
 
     Args:
         names: Names from ``METRICS``; None for all that the installed packages can compute.
+        conversations: Whether it is known who talks when, as the metric ``conversation`` needs.
 
     Raises:
-        ConfigError: If a name is unknown.
+        ConfigError: If a name is unknown, or is ``conversation`` and it is not known who talks when.
         ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
     """
     if names is None:
-        return tuple(name for name in METRICS if name not in missing_metrics())
+        possible = (name for name in METRICS if name not in missing_metrics())
+        return tuple(name for name in possible if conversations or name != CONVERSATION)
     wanted = set(names)
     for name in sorted(wanted):
         if name not in METRICS:
@@ -123,6 +134,11 @@ def resolve_metrics(names: Iterable[str] | None) -> tuple[str, ...]:
             )
         if name in missing_metrics():
             require(PACKAGES[name], f"The metric '{name}'")
+    if CONVERSATION in wanted and not conversations:
+        raise ConfigError(
+            f"metrics: '{CONVERSATION}' needs data that says who talks when (RTTM files beside the mixtures, "
+            "or the corpus 'conversations') and task SB."
+        )
     return tuple(name for name in METRICS if name in wanted)
 
 
@@ -136,9 +152,18 @@ def columns_of(metrics: Iterable[str]) -> tuple[str, ...]:
     return tuple(column for name in metrics for column in METRICS[name])
 
 
+def _values(score: Score, utterance: Utterance) -> list[tuple[float, str]]:
+    """Value and reason per source, or once for all of them."""
+    if not score.of_recording and not utterance.num_sources:
+        return [(math.nan, conversation_scores.NOBODY)]
+    count = 1 if score.of_recording else utterance.num_sources
+    return [_value(score, utterance, source) for source in range(count)]
+
+
 def _value(score: Score, utterance: Utterance, source: int) -> tuple[float, str]:
     try:
-        utterance.check(source)
+        if not score.of_recording:
+            utterance.check(source)
         return score.compute(utterance, source), ""
     except UndefinedScoreError as error:
         return math.nan, str(error)
@@ -158,6 +183,8 @@ def _predictions(
         except UndefinedScoreError as error:
             rows.append([math.nan] * len(predictor.outputs))
             reasons[str(error)] = None
+    if not rows:
+        return [(math.nan,)] * len(predictor.outputs), {conversation_scores.NOBODY: None}
     return list(zip(*rows, strict=True)), reasons
 
 
@@ -174,6 +201,11 @@ def name_of(column: str) -> str:
 def unit_of(column: str) -> str:
     """A column's unit; empty where there is none."""
     return SCORES[column].unit if column in SCORES else ""
+
+
+def lower_is_better(column: str) -> bool:
+    """Whether a smaller value of a column is the better one."""
+    return column in SCORES and SCORES[column].lower_is_better
 
 
 def _improvement(score: float, of_mixture: float) -> float:
@@ -215,9 +247,14 @@ SCORES: Mapping[str, Score] = {
     "pesq": Score("PESQ", "", _pesq),
     "stoi": Score("STOI", "", _stoi),
     "estoi": Score("ESTOI", "", _estoi),
+    **{
+        name: Score(title, unit, compute, of_recording=True, lower_is_better=lower)
+        for name, (title, unit, compute, lower) in conversation_scores.COLUMNS.items()
+    },
 }
 """Every column of scores by its name."""
 
+CONVERSATION = "conversation"
 METRICS: Mapping[str, tuple[str, ...]] = {
     "si_snr": ("si_snr", "si_snri", "si_snr_mixture"),
     "sdr": ("sdr", "sdri"),
@@ -225,6 +262,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "pesq": ("pesq",),
     "stoi": ("stoi",),
     "estoi": ("estoi",),
+    CONVERSATION: tuple(conversation_scores.COLUMNS),
 }
 """Metrics by name, with the columns that each fills."""
 

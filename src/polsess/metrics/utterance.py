@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from polsess.metrics import bss_eval
+from polsess.metrics.conversations import Conversation, assign_tracks
 from polsess.metrics.perceptual import Signals, UndefinedScoreError
 from polsess.permutation import best_permutation
 from polsess.signal_ratios import si_snr
@@ -40,10 +41,17 @@ class Utterance:
     mixture: Signals
     """``[T]``."""
     sample_rate: int
+    conversation: Conversation | None = None
+    """Who talks when, where that is known; the speaker of every reference then talks somewhere."""
 
     @classmethod
     def create(
-        cls, estimates: ArrayLike, references: ArrayLike, mixture: ArrayLike, sample_rate: int
+        cls,
+        estimates: ArrayLike,
+        references: ArrayLike,
+        mixture: ArrayLike,
+        sample_rate: int,
+        conversation: Conversation | None = None,
     ) -> Utterance:
         """Take arrays or tensors, ``[K, T]`` and ``[C, T]``, or ``[T]`` for one source.
 
@@ -59,7 +67,7 @@ class Utterance:
                 "score_utterance: expected at least C estimates [C, T], references [C, T] and a mixture "
                 f"[T], got {list(signals[0].shape)}, {list(signals[1].shape)} and {list(signals[2].shape)}."
             )
-        return cls(estimated, referred, mixed, sample_rate)
+        return cls(estimated, referred, mixed, sample_rate, conversation)
 
     @property
     def num_sources(self) -> int:
@@ -70,8 +78,11 @@ class Utterance:
     def permutation(self) -> list[int]:
         """The index of the estimate for each reference, by the best mean SI-SNR.
 
-        A pair without a value counts as the floor, so that the others find each other.
+        A pair without a value counts as the floor, so that the others find each other. In conversations
+        correlations decide, since the SI-SNR of an almost empty track may be anything.
         """
+        if self.conversation is not None:
+            return assign_tracks(_finite(self.estimates), self.references)
         scores = torch.zeros(len(self.estimates), len(self.estimates), dtype=torch.float64)
         scores[: self.num_sources] = self._si_snr_table.nan_to_num(
             nan=-CEILING_DB

@@ -118,7 +118,19 @@ class Conversations(ClipsCorpus):
             identifier=f"{self.split}-{epoch if training else 0}-{index:05d}",
             metadata=metadata | scene.metadata,
             timeline=timeline,
+            speakers=self._speakers_of_references(names[:num_voices]),
         )
+
+    @property
+    def has_timelines(self) -> bool:
+        """Always: the conversations are made by turns."""
+        return True
+
+    def _speakers_of_references(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The voice of each reference; none under EB, whose reference is all of them."""
+        if self.task is Task.EB:
+            return ()
+        return (*names, *[""] * (self.num_sources - len(names)))
 
     def _draw_count(self, random: np.random.Generator) -> int:
         shares = self.config.voice_shares

@@ -12,6 +12,9 @@ from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture
 from polsess.tasks import SEPARATION_TASKS, Task
 
+TIMELINE = "mix.rttm"
+"""File of who talks when, beside the mixture."""
+
 
 class FolderConfig(StoredCorpusConfig):
     """Configuration of a folder of items."""
@@ -63,7 +66,10 @@ class Folder(StoredCorpus):
 
     def _recording(self, folder: Path) -> StoredMixture:
         sources = [_sound_or_gap(folder, f"s{number}") for number in range(1, self._num_speakers + 1)]
-        return StoredMixture(folder.name, _sound_or_gap(folder, "mix"), tuple(sources))
+        mixture, timeline = _sound_or_gap(folder, "mix"), folder / TIMELINE
+        if not timeline.is_file():
+            return StoredMixture(folder.name, mixture, tuple(sources))
+        return StoredMixture(folder.name, mixture, tuple(sources), timeline=timeline)
 
 
 def _folder_of(root: Path, split: Split) -> Path:

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from polsess.audio import AudioError, read_audio, read_audio_info, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split
 from polsess.data.corpora.augmentation import AugmentationConfig, Augmenter
 from polsess.data.corpora.stored_mixture import Form, StoredMixture
+from polsess.data.timeline_files import match_speakers, read_timeline
 from polsess.tasks import Task
+from polsess.timelines import Timeline, crop_timeline
 
 _SHOWN = 5
 _READERS = 8
@@ -125,7 +128,27 @@ class StoredCorpus(Corpus):
         signals = torch.stack([_read(path, start, count) for path in self._files(recording)])
         signals = resample(signals, rate, self.config.sample_rate)
         references = self.task.references(signals[1:])
-        return Example(signals[0], references, recording.identifier, dict(recording.metadata))
+        example = Example(signals[0], references, recording.identifier, dict(recording.metadata))
+        if recording.timeline is None:
+            return example
+        timeline = self._timeline(recording, num_samples / rate)
+        if count < num_samples:
+            return replace(example, timeline=crop_timeline(timeline, start / rate, (start + count) / rate))
+        speakers: tuple[str, ...] = ()
+        if self.task is Task.SB:
+            rate = self.config.sample_rate
+            speakers = match_speakers(timeline, signals[1:], signals[0], rate, recording.timeline)
+        return replace(example, timeline=timeline, speakers=speakers)
+
+    @property
+    def has_timelines(self) -> bool:
+        """Whether RTTM files lie beside the mixtures."""
+        return any(one.timeline is not None for one in self.mixtures)
+
+    def _timeline(self, recording: StoredMixture, seconds: float) -> Timeline:
+        assert recording.timeline is not None
+        names = {recording.identifier, recording.mixture.stem}
+        return read_timeline(recording.timeline, names, seconds)
 
     def _augmented(self, augmenter: Augmenter, epoch: int, index: int) -> Example:
         made = augmenter.make(self.random(epoch, index), index)

@@ -26,6 +26,8 @@ class StoredMixture:
     """Conditions to stratify by."""
     num_samples: int | None = None
     """Length according to a list; None where no list gives it."""
+    timeline: Path | None = None
+    """RTTM file of who talks when."""
 
     @property
     def speakers(self) -> tuple[str, ...]:

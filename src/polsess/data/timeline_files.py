@@ -1,0 +1,86 @@
+"""Timelines of stored mixtures: RTTM files, checked against their recordings.
+
+Shapes: C sources, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from polsess.timelines import Timeline, TimelineError, activity, list_speakers, read_rttm, sorted_timeline
+
+_FRAME_SECONDS = 0.01
+_AUDIBLE_DB = 50.0
+"""A reference this far below the mixture is silent, as for the scores."""
+_INSIDE = 0.5
+"""Share of a speaker's energy that lies within the speaker's turns at least."""
+
+
+def read_timeline(path: Path, names: Collection[str], seconds: float) -> Timeline:
+    """The turns of one recording.
+
+    Args:
+        path: An RTTM file.
+        names: What its second field may call the recording.
+        seconds: Length of the recording.
+
+    Raises:
+        TimelineError: If a line is wrong, or of another recording; the message names file and line.
+    """
+    timelines = read_rttm(path, recordings=names, seconds=seconds).values()
+    return sorted_timeline(turn for timeline in timelines for turn in timeline)
+
+
+def match_speakers(
+    timeline: Timeline, references: Tensor, mixture: Tensor, sample_rate: int, path: Path
+) -> tuple[str, ...]:
+    """The speaker of each reference; empty for references that are silent.
+
+    Those called s1, s2 ... are the references of these names; otherwise speakers and references are matched
+    by the energy within the turns.
+
+    Args:
+        timeline: Turns of the recording.
+        references: ``[C, T]``.
+        mixture: ``[T]``.
+        sample_rate: In Hz.
+        path: File of the timeline, for messages.
+
+    Raises:
+        TimelineError: If the turns do not fit the references.
+    """
+    speakers, count = list_speakers(timeline), len(references)
+    if len(speakers) > count:
+        raise TimelineError(
+            f"{path}: names {len(speakers)} speakers ({', '.join(speakers)}), the recording has {count} "
+            "reference(s)."
+        )
+    hop = max(1, round(_FRAME_SECONDS * sample_rate))
+    num_frames = references.shape[-1] // hop
+    energies = references[:, : num_frames * hop].double().square().unflatten(-1, (-1, hop)).sum(-1).numpy()
+    total = energies.sum(-1)
+    audible = total > float(mixture.double().square().sum()) * 10 ** (-_AUDIBLE_DB / 10)
+    if unnamed := int(audible.sum()) - len(speakers):
+        raise TimelineError(
+            f"{path}: names {len(speakers)} speaker(s), but {int(audible.sum())} references are not silent"
+            f"{'; is it of another recording?' if unnamed > 0 else '.'}"
+        )
+    inside = activity(timeline, speakers, num_frames, hop / sample_rate) @ energies.T  # [S, C]
+    share = inside / np.where(total > 0, total, 1)
+    rows, columns = linear_sum_assignment(share, maximize=True)
+    if set(speakers) <= {f"s{number}" for number in range(1, count + 1)}:
+        columns = np.array([int(name[1:]) - 1 for name in speakers], dtype=np.intp)
+    names = [""] * count
+    for row, column in zip(rows, columns, strict=True):
+        if share[row, column] < _INSIDE:
+            raise TimelineError(
+                f"{path}: only {100 * share[row, column]:.0f} % of a reference sounds within the turns of "
+                f"'{speakers[row]}'; is it of another recording?"
+            )
+        names[column] = speakers[row]
+    return tuple(names)

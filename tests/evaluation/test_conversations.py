@@ -1,0 +1,228 @@
+"""Conversations whose turns are known: scores, timelines and bad RTTM files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polsess.audio import write_audio
+from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.diarization import SpeakerTimeline
+from polsess.evaluation import SavedEvaluation, evaluate, read_evaluation
+from polsess.evaluation.baselines import list_baselines
+from polsess.evaluation.conversations import track_timeline
+from polsess.evaluation.systems import Estimate
+from polsess.metrics import METRICS
+from polsess.schema import ConfigError
+from polsess.tasks import Task
+from polsess.timelines import Timeline, Turn, activity, write_rttm
+from tests.evaluation.corpora import halves, open_folder
+
+RATE = 8000
+SECONDS = 6.0
+TURNS = (Turn(0.0, 2.5, "anna"), Turn(2.0, 4.0, "jan"), Turn(4.5, 6.0, "anna"))
+FAST = ["si_snr", "conversation"]
+
+
+def write_conversations(folder: Path, num_items: int = 2, timeline: Timeline = TURNS) -> Path:
+    """A folder of conversations with RTTM, whose second reference is the first to talk."""
+    generator = np.random.default_rng(0)
+    talking = activity(TURNS, ("jan", "anna"), round(SECONDS * RATE), 1 / RATE)
+    for index in range(num_items):
+        item = folder / f"item{index}"
+        voices = torch.from_numpy(0.1 * generator.standard_normal(talking.shape) * talking).float()
+        for name, samples in zip(("mix", "s1", "s2"), (voices.sum(0), *voices), strict=True):
+            write_audio(item / f"{name}.wav", samples[None], RATE)
+        (item / "mix.rttm").write_text(write_rttm(timeline, item.name))
+    return folder
+
+
+class Scripted:
+    """Gives the references, with errors that are known, in the wrong order."""
+
+    name, identity, sample_rate, num_sources, task = "scripted", "1", RATE, None, None
+
+    def __init__(self, turns: Timeline | None = None, num_tracks: int = 2) -> None:
+        self.origin: dict[str, str] = {}
+        self.turns, self.num_tracks = turns, num_tracks
+
+    def estimate(self, example: Example) -> Estimate:
+        tracks = example.references.numpy()[::-1].copy()[: self.num_tracks]
+        if self.turns is None:
+            return Estimate(tracks)
+        names = ("speaker1", "speaker2")
+        known = SpeakerTimeline(self.turns, SECONDS, whole=False, network_seconds=1.5, swaps_repaired=1)
+        return Estimate(tracks, names, known)
+
+
+def test_scores_of_planted_errors(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data"))
+    found = (Turn(0.0, 2.5, "speaker1"), Turn(2.0, 4.5, "speaker2"), Turn(4.5, 5.5, "speaker1"))
+    folder = tmp_path / "out"
+    evaluation = evaluate(Scripted(found), corpus, metrics=FAST, folder=folder)
+    assert evaluation.num_failed == 0
+    expected = {"der_missed": 0.5, "der_false_alarm": 0.5, "der_confusion": 0.0, "der": 1.0}  # of 6 s
+    for column, seconds in expected.items():
+        assert evaluation.summary(column).mean == pytest.approx(100 * seconds / 6.0)
+    assert evaluation.summary("wrong_track").mean == 0
+    assert evaluation.summary("compute_saved").mean == pytest.approx(75)
+    assert evaluation.rows[0].scores.permutation == (1, 0)
+    collar = evaluate(Scripted(found), corpus, metrics=FAST, collar_seconds=0.25)
+    assert 0 < collar.summary("der").mean < evaluation.summary("der").mean
+    again = read_evaluation(folder)
+    assert again.values("der") == pytest.approx(evaluation.values("der"))
+    assert again.rows[1].timelines == evaluation.rows[1].timelines
+    lines = [json.loads(line) for line in (folder / "timelines.jsonl").read_text().splitlines()]
+    assert [line["identifier"] for line in lines] == ["item0", "item1"]
+    assert lines[0]["speakers"] == ["jan", "anna"]  # in the order of the references
+    assert lines[0]["tracks"] == ["speaker2", "speaker1"]
+    assert (lines[0]["source"], lines[0]["swaps_repaired"]) == ("system", 1)
+    timelines = again.rows[0].timelines
+    assert timelines is not None
+    assert (timelines.truth, timelines.found) == (TURNS, found)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["scores"]["der"]["interval_95"] is not None
+    assert summary["settings"]["collar_seconds"] == 0
+
+
+def test_baselines_are_rows_like_others(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data"))
+    done = {
+        each.name: evaluate(each, corpus, metrics=FAST) for each in list_baselines(RATE, conversations=True)
+    }
+    mixture, turns, references = (done[name] for name in ("mixture", "mixture-in-turns", "references"))
+    assert mixture.summary("wrong_track").mean == 100
+    assert mixture.summary("si_snri").mean == pytest.approx(0, abs=1e-6)
+    assert turns.summary("der").mean == pytest.approx(0, abs=1e-6)
+    assert turns.summary("overlap_si_snri").mean == pytest.approx(0, abs=0.1)
+    assert turns.summary("solo_snr").mean > 20
+    assert references.summary("si_snr").mean == 100
+    assert references.summary("der").mean < 2  # its turns are made from the levels of the tracks
+    assert references.rows[0].timelines is not None
+    assert references.rows[0].timelines.source == "activity"
+    assert [each.name for each in list_baselines(RATE, conversations=False)] == ["mixture", "references"]
+
+
+def test_turns_from_levels_leave_out_leakage_and_pauses() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal((2, 4 * RATE)).astype(np.float32)
+    talking = activity(
+        (Turn(0, 2, "x"), Turn(1.9, 2.0, "y"), Turn(2, 4, "y")), ("x", "y"), 4 * RATE, 1 / RATE
+    )
+    tracks = noise * talking + 0.1 * (noise * talking)[::-1]  # leaks by -20 dB
+    tracks[:, RATE : RATE + RATE // 10] = 0
+    found = track_timeline(tracks, RATE, ("x", "y"))
+    assert [turn.speaker for turn in found] == ["x", "y"]  # the pause is closed
+    assert found[0].end == pytest.approx(2.0, abs=0.05)
+    assert found[1].start == pytest.approx(1.9, abs=0.05)
+    assert track_timeline(np.zeros((2, RATE), np.float32), RATE, ("x", "y")) == ()
+
+
+def test_fewer_tracks_than_speakers_are_filled_with_silence(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data", 1))
+    evaluation = evaluate(Scripted(num_tracks=1), corpus, metrics=FAST)
+    assert evaluation.num_failed == 0
+    assert evaluation.rows[0].reason("si_snr") == "silent estimate"
+    assert 30 < evaluation.summary("der_missed").mean < 36  # jan talks 2 of 6 s
+
+
+def test_interrupted_and_continued(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data"))
+
+    def interrupt(done: int, _: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Scripted(TURNS), corpus, metrics=FAST, folder=tmp_path / "out", progress=interrupt)
+    evaluate(Scripted(TURNS), corpus, metrics=FAST, folder=tmp_path / "out")
+    assert len((tmp_path / "out" / "timelines.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("SPEAKER item0 1 0.0 2.5 <NA> <NA> anna\n", "line 1: expected at least 9 fields"),
+        ("SPEAKER item0 1 0.0 x <NA> <NA> anna <NA>\n", "line 1: expected seconds from 0 up, got 'x'"),
+        (
+            ";;\nSPEAKER other 1 0.0 2.5 <NA> <NA> anna <NA> <NA>\n",
+            "line 2: is of the recording 'other', expected 'item0' or 'mix'",
+        ),
+        (
+            "SPEAKER item0 1 0.0 9.0 <NA> <NA> anna <NA> <NA>\n",
+            "line 1: ends at 9.00 s, the recording at 6.00",
+        ),
+        ("SPEAKER item0 1 0.0 6.0 <NA> <NA> anna <NA> <NA>\n", "names 1 speaker(s), but 2 references"),
+        (
+            "".join(f"SPEAKER item0 1 {n}.0 1.0 <NA> <NA> {n} <NA> <NA>\n" for n in range(3)),
+            "names 3 speakers (0, 1, 2), the recording has 2 reference",
+        ),
+        (
+            "SPEAKER mix 1 4.0 0.4 <NA> <NA> anna <NA> <NA>\nSPEAKER mix 1 2.0 2.0 <NA> <NA> jan <NA> <NA>\n",
+            "0 % of a reference sounds within the turns of 'anna'; is it of another recording?",
+        ),
+    ],
+)
+def test_a_wrong_rttm_is_one_line_and_the_others_are_done(tmp_path: Path, lines: str, message: str) -> None:
+    data = write_conversations(tmp_path / "data")
+    (data / "item0" / "mix.rttm").write_text(lines)
+    evaluation = evaluate(Scripted(TURNS), open_folder(data), metrics=FAST)
+    assert message in evaluation.rows[0].failure
+    assert str(data / "item0" / "mix.rttm") in evaluation.rows[0].failure
+    assert not evaluation.rows[1].failure
+
+
+def test_who_talks_when_must_be_known(tmp_path: Path) -> None:
+    data = write_conversations(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"'conversation' needs data that says who talks when"):
+        evaluate(halves(num_sources=1), open_folder(data, Task.ES), metrics=FAST)
+    (data / "item0" / "mix.rttm").unlink()
+    evaluation = evaluate(Scripted(), open_folder(data), metrics=FAST)
+    assert evaluation.rows[0].reason("der") == "it is not known who talks when"
+    assert evaluation.values("der")[1] < 5
+    (data / "item1" / "mix.rttm").unlink()
+    assert "conversation" not in evaluate(Scripted(), open_folder(data)).metrics
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Three speakers of noise in every split."""
+    random = np.random.default_rng(0)
+    lines = ["path,speaker,split"]
+    for split in Split:
+        for speaker in range(3):
+            samples = 0.1 * random.standard_normal(3 * RATE).astype(np.float32)
+            write_audio(tmp_path / f"{split}/{speaker}.wav", torch.from_numpy(samples), RATE)
+            lines.append(f"{split}/{speaker}.wav,{split}-{speaker},{split}")
+    path = tmp_path / "metadata.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def drawn(clips: Path, **values: object) -> Corpus:
+    config = {"corpus_type": "conversations", "metadata": str(clips), "num_speakers": 3, **values}
+    config |= {"conversation_seconds": 8.0, "evaluation_examples": 2}
+    return create_corpus(parse_corpus_config(config), Split.TEST, Task.SB)
+
+
+@pytest.mark.parametrize("voices", [0, 1, 2])
+def test_absent_speakers_have_no_reference(tmp_path: Path, clips: Path, voices: int) -> None:
+    corpus = drawn(clips, voice_shares=[float(count == voices) for count in range(voices + 1)])
+    system = list_baselines(RATE, conversations=True)[2]
+    evaluation = evaluate(system, corpus, metrics=FAST, folder=tmp_path / "out")
+    row = read_evaluation(tmp_path / "out").rows[0]
+    assert len(row.scores.permutation) == voices
+    assert evaluation.num_failed == 0
+    if voices:
+        assert row.value("der") < 10
+        assert row.value("si_snr") == 100
+        assert row.scores.unassigned_db == -100
+        sounds = SavedEvaluation(tmp_path / "out", "cpu")
+        with pytest.raises(ValueError, match="does not say where the estimates came from"):
+            sounds.sounds(row.identifier)
+    else:
+        assert row.reason("si_snr") == row.reason("der") == row.reason("wrong_track") == "nobody talks"
+    assert set(METRICS["conversation"]) < set(evaluation.columns)
