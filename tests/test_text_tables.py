@@ -4,7 +4,7 @@ import csv
 import io
 import math
 
-from polsess.text_tables import comma_separated, latex, markdown, number, percent
+from polsess.text_tables import comma_separated, condition, latex, markdown, number, percent
 
 
 def test_markdown_and_latex() -> None:
@@ -34,3 +34,8 @@ def test_numbers_that_do_not_exist_are_dashes() -> None:
         "50.0 %",
         "-",
     )
+
+
+def test_conditions_are_short() -> None:
+    values = ["a", -0.11583021999999998, 5.0, 3, 123456.0, float("inf")]
+    assert [condition(value) for value in values] == ["a", "-0.1158", "5", "3", "123456", "inf"]

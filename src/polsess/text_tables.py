@@ -65,6 +65,13 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
+def condition(value: str | float) -> str:
+    """The value of a condition; numbers have four digits, or all before the point."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
 def percent(rate: float) -> str:
     """A share as a percentage; a dash where there is none."""
     return f"{100 * rate:.1f} %" if math.isfinite(rate) else "-"

@@ -85,7 +85,7 @@ def test_strata_by_words_numbers_and_scores() -> None:
 
 def test_numeric_groups_stand_in_order() -> None:
     rows = [row(str(index), 0.0, ssr=float(ssr)) for index, ssr in enumerate((10, -5, 2, -5))]
-    assert list(evaluation(*rows).strata("ssr")) == ["-5.0", "2.0", "10.0"]
+    assert list(evaluation(*rows).strata("ssr")) == ["-5", "2", "10"]
 
 
 def test_files_hold_every_utterance(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from polsess.data import Example
 from polsess.evaluation.timeline_table import Timelines
 from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
 from polsess.schema import parse
+from polsess.text_tables import condition
 
 _SPEAKER_KEY = re.compile(r"speakers|speaker\d+")
 _MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
@@ -209,7 +210,7 @@ def _labels(values: list[str | float]) -> Any:
     """A function that maps a condition to the name of its group."""
     numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if len(numbers) < len(values) or len(set(values)) <= _MAX_LABELS:
-        return str
+        return condition
     edges = np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1])
     names = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
     return lambda value: names[int(np.searchsorted(edges[1:-1], value, side="right"))]

@@ -21,7 +21,7 @@ from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
 from polsess.report.spectra import level_range, spectrogram_uri
-from polsess.text_tables import number
+from polsess.text_tables import condition, number
 
 _PEAK = 0.9
 
@@ -116,7 +116,7 @@ def _player(
     sounds = json.dumps([_encode(track.signal, rate) for track in tracks])
     whole = heard[0].row.seconds
     cut = f", the first {kept / rate:.1f} s of {whole:.1f} s" if kept < len(heard[0].mixture) else ""
-    conditions = ", ".join(f"{key} {value}" for key, value in heard[0].row.metadata.items())
+    conditions = ", ".join(f"{key} {condition(value)}" for key, value in heard[0].row.metadata.items())
     head = element("h4", element("span", choice.kind, class_=f"kind {choice.kind}"), " ", choice.identifier)
     about = (
         f"{title_of(column)} {number(choice.score)}{' (mean of the systems)' if len(names) > 1 else ''}{cut}"

@@ -15,7 +15,7 @@ from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
 from polsess.report.runs import Group, Run
 from polsess.schema import ConfigError
-from polsess.text_tables import number, percent
+from polsess.text_tables import condition, number, percent
 
 _HIDDEN = "si_snr_mixture"
 _NUM_WORST = 8
@@ -63,7 +63,7 @@ def _worst(group: Group, column: str) -> Markup:
     for run in group.runs:
         finite = [row for row in run.evaluation.rows if math.isfinite(row.value(column))]
         for row in sorted(finite, key=lambda row: row.value(column))[:_NUM_WORST]:
-            conditions = ", ".join(f"{key} {value}" for key, value in row.metadata.items())
+            conditions = ", ".join(f"{key} {condition(value)}" for key, value in row.metadata.items())
             rows.append([row.identifier, run.name, number(row.value(column)), conditions])
     content = table(["utterance", "system", title_of(column), "conditions"], rows, "The lowest scores")
     return element("details", element("summary", "The lowest scores"), content)
