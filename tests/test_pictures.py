@@ -36,6 +36,20 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "b.png").exists()
 
 
+def test_a_picture_ends_where_its_signals_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib.figure")
+    tops: list[float] = []
+    monkeypatch.setattr(
+        matplotlib.Figure,
+        "savefig",
+        lambda figure, *_, **__: tops.extend(axes.get_ylim()[1] for axes in figure.axes[:2]),
+    )
+    signals = {"mixture": torch.randn(4000), "speaker1": torch.randn(4000)}
+    for max_hz in (None, 4000.0, 30_000.0):
+        draw_spectrograms(signals, 44_100, tmp_path / "a.png", max_hz=max_hz)
+    assert tops == [22_050, 22_050, 4000, 4000, 22_050, 22_050]
+
+
 @pytest.mark.parametrize("seconds", [0.001, 3.0, 700.0])
 def test_a_timeline_of_any_length_is_drawn_block_by_block(tmp_path: Path, seconds: float) -> None:
     pytest.importorskip("matplotlib")

@@ -46,7 +46,13 @@ def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
     return 20 * torch.log10((2 * spectrum.abs() / window.sum()).clamp_min(1e-10))
 
 
-def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: Path, title: str = "") -> None:
+def draw_spectrograms(
+    signals: Mapping[str, Tensor],
+    sample_rate: int,
+    target: Path,
+    title: str = "",
+    max_hz: float | None = None,
+) -> None:
     """Draw one spectrogram per signal, all on one colour scale, into an image file.
 
     Args:
@@ -54,6 +60,7 @@ def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: P
         sample_rate: Sample rate in Hz.
         target: The picture, e.g. a .png or .svg.
         title: Title above the pictures.
+        max_hz: Highest frequency to draw, in Hz; None for half the sample rate.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
@@ -81,6 +88,8 @@ def draw_spectrograms(signals: Mapping[str, Tensor], sample_rate: int, target: P
         )
         axes.set_title(_plain(name), loc="left", fontsize=9)
         axes.set_ylabel("Hz")
+    if max_hz is not None:
+        rows[-1].set_ylim(0.0, min(max_hz, sample_rate / 2))  # of all: they share the axis
     rows[-1].set_xlabel("s")
     figure.colorbar(image, ax=rows, label="dB re full scale")
     if title:

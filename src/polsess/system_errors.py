@@ -79,6 +79,24 @@ def errors_named(path: Path, names: Mapping[str, object] | None = None) -> Itera
         raise known from error
 
 
+def check_space(folder: Path, num_bytes: int) -> None:
+    """Find out before the work whether files fit on the disk.
+
+    Args:
+        folder: Where they will be; need not be there yet.
+        num_bytes: Their sizes together.
+
+    Raises:
+        OSError: If there is less space.
+    """
+    if (free := _free_bytes(folder)) < num_bytes:
+        message = (
+            f"No space left on the disk for {_size(num_bytes)} ({_size(free)} free); make room or choose "
+            "another place"
+        )
+        raise OSError(errno.ENOSPC, message, str(folder))
+
+
 def _numbers(error: BaseException) -> Iterator[int]:
     """The numbers of the system's errors in a chain, the last raised first."""
     seen: set[int] = set()

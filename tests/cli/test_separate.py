@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -52,7 +54,7 @@ def test_one_file(model: Path) -> None:
     result = run(model, "talk.wav")
     assert result.exit_code == 0
     assert result.stdout.split() == ["separated/talk_speaker1.wav", "separated/talk_speaker2.wav"]
-    assert "1 recordings, 0.2 s of sound" in result.stderr
+    assert "1 recording, 0.2 s of sound" in result.stderr
     assert "real-time factor" in result.stderr
     info = soundfile.info("separated/talk_speaker1.wav")
     assert (info.frames, info.samplerate, info.channels, info.subtype) == (8820, 44100, 1, "PCM_16")
@@ -73,7 +75,7 @@ def test_folders_keep_their_sub_folders_and_names_do_not_collide(model: Path) ->
     assert outputs("in/out") == sorted(f"{name}_speaker{i}.flac" for name in names for i in (1, 2))
     again = run(model, "in", "-o", "in/out", "--format", "flac")
     assert again.exit_code == 1, "outputs inside the input folder are not inputs, and are not overwritten"
-    assert "3 inputs failed, 0 are done" in again.stderr
+    assert "3 inputs failed, 0 done" in again.stderr
     assert "exists already" in again.stderr
 
 
@@ -101,10 +103,11 @@ def test_bad_inputs_do_not_stop_the_good_ones(model: Path) -> None:
     sound("good.wav")
     Path("text.wav").write_text("Hello")
     Path("empty").mkdir()
+    assert run(model, "text.wav", "good.wav", "-o", "first").exit_code == 1
     result = run(model, "missing.wav", "text.wav", "empty", "good.wav")
-    assert result.exit_code == 1
+    assert result.exit_code == 2, "an input that is not there is a wrong command line"
     assert outputs() == ["good_speaker1.wav", "good_speaker2.wav"]
-    assert "3 inputs failed, 1 are done" in result.stderr
+    assert "3 inputs failed, 1 done" in result.stderr
     for line in ("missing.wav: there is no such file", "text.wav: is not a WAV", "empty: no sound files"):
         assert line in result.stderr
 
@@ -122,6 +125,105 @@ def test_overwriting_only_when_told_and_never_an_input(model: Path) -> None:
     assert result.exit_code == 1
     assert "one of the inputs" in result.stderr
     assert Path("talk.wav").read_bytes() == original
+
+
+@pytest.mark.parametrize("pattern", ["{track}_{speaker}.{ext}", "{speaker}/{track}.{ext}"])
+def test_outputs_in_the_input_folder_are_not_separated_again(model: Path, pattern: str) -> None:
+    for name in ("in/a.wav", "in/sub/b.wav"):
+        sound(name)
+    words = ("in", "-o", "in", "--filename", pattern)
+    assert run(model, *words).exit_code == 0
+    assert len(outputs("in")) == 2 + 4
+    again = run(model, *words, "--format", "flac")
+    assert again.exit_code == 0, again.stderr
+    assert "in: 4 files passed over, outputs of other inputs" in again.stderr
+    assert len(outputs("in")) == 2 + 4 + 4
+    assert run(model, *words, "--overwrite").exit_code == 0
+    assert len(outputs("in")) == 2 + 4 + 4
+    assert run(model, "in", "-o", "elsewhere", "-q").exit_code == 0
+    assert len(outputs("elsewhere")) == 2 * 10, "elsewhere they are recordings like all others"
+
+
+def test_existing_outputs_are_skipped_when_told(model: Path) -> None:
+    for name in ("a", "b", "c"):
+        sound(f"{name}.wav")
+    assert run(model, "b.wav", "-o", ".").exit_code == 0
+    before = Path("b_speaker1.wav").read_bytes()
+    named = sorted(str(path) for path in Path().glob("*.wav"))
+    assert named[2] == "b_speaker1.wav", "as a shell writes *.wav out"
+    result = run(model, *named, "-o", ".", "--skip-existing")
+    assert result.exit_code == 0, result.stderr
+    assert "1 recording skipped, whose outputs exist" in result.stderr
+    assert Path("b_speaker1.wav").read_bytes() == before
+    assert outputs(".") == sorted([*named, *(f"{name}_speaker{i}.wav" for name in "ac" for i in (1, 2))])
+    Path("c_speaker2.wav").unlink()
+    assert "exists already" in run(model, "c.wav", "-o", ".", "--skip-existing").stderr
+    assert run(model, "c.wav", "--skip-existing", "--overwrite").exit_code == 2
+
+
+def test_a_line_of_json_per_recording(model: Path) -> None:
+    sound("a.wav", rate=16000)
+    Path("text.wav").write_text("Hello")
+    lines = run(model, "a.wav", "text.wav", "--json").stdout.splitlines()
+    done, failed = map(json.loads, lines)
+    assert done.pop("elapsed_seconds") > 0
+    assert done == {
+        "input": "a.wav",
+        "outputs": {f"speaker{i}": f"separated/a_speaker{i}.wav" for i in (1, 2)},
+        "sample_rate": 16000,
+        "model_rate": 8000,
+        "bandwidth_hz": 4000,
+        "seconds": 0.2,
+        "gain": 1,
+    }
+    assert failed["input"] == "text.wav"
+    assert failed["error"].startswith("text.wav: is not a WAV")
+    (again,) = map(json.loads, run(model, "a.wav", "--json", "--skip-existing").stdout.splitlines())
+    assert again == {"input": "a.wav", "outputs": done["outputs"], "skipped": True}
+
+
+def test_sounds_through_pipes(model: Path) -> None:
+    content = bytearray(sound("talk.wav", channels=2).read_bytes())
+    content[40:44] = content[4:8] = b"\xff" * 4  # as ffmpeg writes WAV into a pipe
+    words = ["separate", "-", "-m", str(model), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*words, "-o", "-"], input=bytes(content))
+    assert result.exit_code == 0, result.stderr
+    Path("both.wav").write_bytes(result.stdout_bytes)
+    both, rate = read_audio("both.wav")
+    assert rate == 8000
+    assert run(model, "talk.wav").exit_code == 0
+    alone = [read_audio(f"separated/talk_speaker{i}.wav")[0] for i in (1, 2)]
+    assert torch.equal(both, torch.cat(alone)), "a channel per speaker"
+    into = CliRunner().invoke(app, [*words, "-o", "into"], input=bytes(content))
+    assert into.stdout.split() == ["into/stdin_speaker1.wav", "into/stdin_speaker2.wav"]
+    for sent, cause in ((b"", "stdin: is empty"), (b"Hello", "stdin: is not a WAV")):
+        failed = CliRunner().invoke(app, [*words, "-o", "-"], input=sent)
+        assert (failed.exit_code, failed.stdout_bytes) == (1, b"")
+        assert cause in failed.stderr
+    for more in (["--json"], ["--overwrite"], ["--filename", "{track}{speaker}"], ["talk.wav"]):
+        assert CliRunner().invoke(app, [*words, *more, "-o", "-"], input=bytes(content)).exit_code == 2
+
+
+def test_a_full_disk_is_known_before_the_work(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Separator, "_estimate", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr("polsess.system_errors.shutil.disk_usage", lambda _: SimpleNamespace(free=6000))
+    sound("a.wav")
+    result = run(model, "a.wav")
+    assert result.exit_code == 1
+    assert "no space left on the disk for 0.0 MB (0.0 MB free); make room" in result.stderr
+    assert not Path("separated").exists()
+
+
+def test_the_band_of_the_model_is_said_once_per_rate(model: Path) -> None:
+    for name in ("a", "b"):
+        sound(f"in/{name}.wav", rate=44100)
+    sound("in/c.wav", rate=8000)
+    stderr = run(model, "in").stderr
+    assert stderr.count("Hz") == 3
+    assert "in/a.wav: is at 44100 Hz, the model at 8000 Hz: the outputs hold nothing above 4000 Hz." in stderr
+    separation = Separator.from_pretrained(model, device="cpu").separate("in/a.wav")
+    assert separation.bandwidth_hz == 4000
+    assert "44100 Hz, nothing above 4000 Hz" in repr(separation)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.audio.channels import channel_weights, to_mono
-from polsess.audio.containers import AudioError
+from polsess.audio.containers import AudioError, save_stream
 from polsess.audio.ffmpeg import find_ffmpeg
 from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds
 from polsess.audio.loudness import integrated_loudness
@@ -54,6 +54,7 @@ __all__ = [
     "read_plain_pcm",
     "resample",
     "resampled_length",
+    "save_stream",
     "to_mono",
     "write_audio",
     "write_plain_pcm",

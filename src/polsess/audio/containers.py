@@ -6,7 +6,9 @@ sizes are compared and encodings are listed here first.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from polsess.audio.mpeg import looks_like_mp3, mp3_streams
 from polsess.audio.streams import Content, Refusal, Stream, flac_streams, ogg_streams, skip_id3
 
 _MAX_CHUNKS = 10_000
+_COPIED = 2**20
 _PLACEHOLDERS = (2**31, 2**32, 2**63, 2**64)
 """Lengths near these are written by programs that do not know the length, e.g. 0x7FFFF000 and 0xFFFFFFFF."""
 _PLACEHOLDER_MARGIN = 4096
@@ -84,6 +87,38 @@ def check_container(path: Path) -> Layout:
         if isinstance(error, AudioError):
             raise
         raise AudioError(repr(str(path)), f"is no file name: {error}.") from None
+
+
+def save_stream(stream: BinaryIO, target: Path) -> None:
+    """Save a sound that comes through a pipe, whose end is its true length.
+
+    A program that writes WAV into a pipe cannot go back to its header, which then holds no true length.
+
+    Raises:
+        AudioError: If nothing comes.
+        OSError: If the disk is full.
+    """
+    with target.open("wb+") as file:
+        shutil.copyfileobj(stream, file, _COPIED)
+        size = file.tell()
+        if size == 0:
+            raise AudioError(target, "is empty.")
+        file.seek(0)
+        magic = file.read(12)
+        if magic[:4] != b"RIFF" or magic[8:] != b"WAVE":
+            return
+        with contextlib.suppress(Refusal):
+            for name, place, length in _chunks(file, size, "<"):
+                true = size - place
+                if (
+                    name == b"data"
+                    and _is_unfinished(file, place, length, size, "<")
+                    and true < 2**32 - place
+                ):
+                    for position, value in ((place - 4, true), (4, size - 8)):
+                        file.seek(position)
+                        file.write(struct.pack("<I", value))
+                    return
 
 
 def _check_content(file: BinaryIO, size: int) -> Layout:
@@ -203,10 +238,7 @@ def _check_length(file: BinaryIO, data: list[int] | None, size: int, order: str)
         raise Refusal("holds a header but no sound.")
     place, length = data
     missing = place + length - size
-    unfinished = missing > 0 and any(
-        -_PLACEHOLDER_MARGIN <= length - value <= _PLACEHOLDER_MARGIN for value in _PLACEHOLDERS
-    )
-    if unfinished or (length == 0 and place < size and not _is_chunk(file, place, size, order)):
+    if _is_unfinished(file, place, length, size, order):
         raise Refusal(
             "does not say how long it is: the program that wrote it could not go back, or ended too early; "
             "convert it first, e.g. with ffmpeg."
@@ -214,6 +246,14 @@ def _check_length(file: BinaryIO, data: list[int] | None, size: int, order: str)
     if missing > 0:
         raise Refusal(f"is cut off: {missing} of {length} bytes of sound are missing.")
     _check_rest(file, place + length + length % 2, size, order)
+
+
+def _is_unfinished(file: BinaryIO, place: int, length: int, size: int, order: str) -> bool:
+    """Whether the length of the sound in a header was never written, by its value."""
+    if length == 0:
+        return place < size and not _is_chunk(file, place, size, order)
+    near = any(-_PLACEHOLDER_MARGIN <= length - value <= _PLACEHOLDER_MARGIN for value in _PLACEHOLDERS)
+    return near and place + length > size
 
 
 def _check_rest(file: BinaryIO, position: int, size: int, order: str) -> None:

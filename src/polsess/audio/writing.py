@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polsess.audio.containers import AudioError, native_name
 from polsess.files import atomic_path
+from polsess.system_errors import system_error
 
 Container = Literal["wav", "flac", "ogg", "mp3"]
 Bits = Literal["16", "24", "32f"]
@@ -70,6 +71,11 @@ class AudioFormat:
     def subtype(self) -> str:
         """Name of the encoding in libsndfile."""
         return _LOSSY.get(self.container) or _SUBTYPES[self.bits or "16"]
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Size of a sample before any compression."""
+        return 4 if self.bits == "32f" else 3 if self.bits == "24" else 2
 
     @property
     def holds_peaks(self) -> bool:
@@ -130,8 +136,7 @@ class AudioWriter:
     ) -> None:
         self._name, self._format, self._clamp = name or path, audio_format, clamp
         audio_format.check_rate(sample_rate, self._name)
-        bytes_each = 4 if audio_format.bits == "32f" else 3 if audio_format.bits == "24" else 2
-        huge = num_samples * num_channels * bytes_each > _WAV_LIMIT
+        huge = num_samples * num_channels * audio_format.bytes_per_sample > _WAV_LIMIT
         kind = "RF64" if audio_format.container == "wav" and huge else audio_format.container.upper()
         try:
             self._file = soundfile.SoundFile(
@@ -144,7 +149,8 @@ class AudioWriter:
         """Append samples ``[channels, n]``.
 
         Raises:
-            AudioError: If they hold NaN or infinity, exceed full scale, or the disk is full.
+            AudioError: If they hold NaN or infinity, or exceed full scale.
+            OSError: If the disk is full.
         """
         samples = block.detach().cpu().float().numpy().T
         peak = float(np.abs(samples).max(initial=0.0))
@@ -157,7 +163,8 @@ class AudioWriter:
             for start in range(0, len(samples), _BLOCK):
                 self._file.write(self._quantize(samples[start : start + _BLOCK]))
         except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(self._name, f"cannot be written: {error}") from None
+            known = system_error(error, Path(self._name))
+            raise known or AudioError(self._name, f"cannot be written: {error}") from None
 
     def _quantize(self, samples: np.ndarray) -> np.ndarray:
         """Round to integers where the file holds integers, so that 16-bit samples are written unchanged."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from polsess.cli._pipes import PIPE, Pipes, pipes, send
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
-    from polsess.inference import SeparatedFile
+    from polsess.inference import SeparatedFile, Separator
+    from polsess.inference.jobs import Job, Outcome, OutputOptions
 
 _PICTURE_SECONDS = 60
+_FILENAME = "{track}_{speaker}.{ext}"
+_PIPED = "{track}.{ext}"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,12 +33,18 @@ def separate(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Sound files, or folders that are searched with their sub-folders.", show_default=False
+            help="Sound files, or folders that are searched with their sub-folders; - is stdin.",
+            show_default=False,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="Folder of the outputs; made if needed.", rich_help_panel="Outputs"),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder of the outputs, made if needed; - writes one file to stdout, a channel per speaker.",
+            rich_help_panel="Outputs",
+        ),
     ] = Path("separated"),
     model: Annotated[
         str,
@@ -88,15 +100,31 @@ def separate(
     filename: Annotated[
         str,
         typer.Option(help="Pattern of the output names; may hold sub-folders.", rich_help_panel="Outputs"),
-    ] = "{track}_{speaker}.{ext}",
+    ] = _FILENAME,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Outputs")
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave out recordings whose outputs are all there.",
+            rich_help_panel="Outputs",
+        ),
     ] = False,
     spectrograms: Annotated[
         bool,
         typer.Option(
             "--spectrograms",
             help=f"Draw a picture of the first {_PICTURE_SECONDS} s as well.",
+            rich_help_panel="Outputs",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print a line of JSON per recording: paths, rates, gain, seconds, or its error.",
             rich_help_panel="Outputs",
         ),
     ] = False,
@@ -112,45 +140,70 @@ def separate(
     """
     from polsess.allocator import tune_allocator
     from polsess.audio import AudioFormat
-    from polsess.checkpoints import load_model
     from polsess.dependencies import require
-    from polsess.files import check_folder
-    from polsess.inference import Separator, pick_device
     from polsess.inference.jobs import OutputOptions, find_jobs, separate_jobs
-    from polsess.inference.outputs import check_pattern
 
     terminal: Terminal = context.obj
     tune_allocator()
     if spectrograms:
         require("matplotlib", "--spectrograms")
+    flags = {"--skip-existing": skip_existing, "--overwrite": overwrite, "--json": as_json}
+    flags |= {"--spectrograms": spectrograms, "--filename": filename != _FILENAME}
+    _check_flags(out, flags)
+    with pipes(inputs, out) as piped:
+        with _usage_errors():
+            pattern, form = (_PIPED if piped.out else filename), AudioFormat(file_format, bits)
+            options = OutputOptions(
+                piped.out or out, pattern, form, clip_mode, overwrite, skip_existing, together=bool(piped.out)
+            )
+        separator = _open_separator(options, model, device, segment, overlap, channels)
+        jobs, problems = find_jobs(piped.inputs, options.folder, terminal.note, pattern)
+        if piped.out and len(jobs) > 1:
+            raise Failure(f"-o -: stdout takes one recording, got {len(jobs)}.", ExitCode.USAGE)
+        results = _Results(terminal, separator.names, piped, as_json, spectrograms, problems)
+        with terminal.progress() as progress:
+            bar = progress.add_task("separating", total=len(jobs))
+            for job, outcome in separate_jobs(
+                separator, jobs, options, lambda index, share: progress.update(bar, completed=index + share)
+            ):
+                results.add(job, outcome)
+        missing = not all(path.exists() for path in piped.inputs)
+        results.finish(ExitCode.USAGE if missing else ExitCode.SOME_FAILED)
+
+
+def _check_flags(out: Path, flags: Mapping[str, bool]) -> None:
+    """Refuse flags that contradict each other, or that mean nothing for a sound to stdout."""
+    given = [name for name, is_given in flags.items() if is_given]
+    if out == PIPE and given:
+        raise Failure(f"{given[0]}: means nothing with -o -, which writes a sound to stdout.", ExitCode.USAGE)
+    if {"--skip-existing", "--overwrite"} <= set(given):
+        raise Failure("--skip-existing and --overwrite exclude each other.", ExitCode.USAGE)
+
+
+def _open_separator(
+    options: OutputOptions,
+    model: str,
+    device: str,
+    segment: float,
+    overlap: float,
+    channels: Literal["mix", "each"],
+) -> Separator:
+    """Check what can be checked without the model, then load it."""
+    from polsess.checkpoints import load_model
+    from polsess.files import check_folder
+    from polsess.inference import Separator, pick_device
+    from polsess.inference.outputs import check_pattern
+
     with _usage_errors():
-        check_folder(out)
-        check_pattern(filename, num_sources=1)
-        options = OutputOptions(out, filename, AudioFormat(file_format, bits), clip_mode, overwrite)
+        check_folder(options.folder)
+        check_pattern(options.pattern, num_sources=1)
         pick_device(device)
     loaded = load_model(model)
     with _usage_errors():
-        check_pattern(filename, loaded.output_sources)
-        separator = Separator(
+        check_pattern(options.pattern, 1 if options.together else loaded.output_sources)
+        return Separator(
             loaded, device=device, segment_seconds=segment or None, overlap=overlap, channels=channels
         )
-    jobs, problems = find_jobs(inputs, out, terminal.note)
-    done: list[SeparatedFile] = []
-    with terminal.progress() as progress:
-        bar = progress.add_task("separating", total=len(jobs))
-        for job, outcome in separate_jobs(
-            separator, jobs, options, lambda index, share: progress.update(bar, completed=index + share)
-        ):
-            if isinstance(outcome, Exception):
-                if terminal.debug:
-                    raise outcome
-                problems.append(_problem(job.source, outcome))
-                continue
-            done.append(outcome)
-            _print(terminal, job.source, outcome)
-            if spectrograms:
-                _draw(job.source, outcome, separator.names)
-    _finish(terminal, done, problems)
 
 
 @contextmanager
@@ -162,20 +215,100 @@ def _usage_errors() -> Iterator[None]:
         raise Failure(explain(error), ExitCode.USAGE) from None
 
 
-def _problem(source: Path, error: Exception) -> str:
-    text = explain(error)
-    return text if str(source) in text else f"{source}: {text}"
+@dataclass
+class _Results:
+    """Prints every result when it is there, and all problems at the end."""
+
+    terminal: Terminal
+    names: Sequence[str]
+    piped: Pipes
+    as_json: bool
+    pictures: bool
+    problems: list[str]
+    done: list[SeparatedFile] = field(default_factory=list)
+    num_skipped: int = 0
+    rates: set[int] = field(default_factory=set)
+    """Rates of recordings of which was said that the model's band is narrower."""
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Take a result, or the error that ended it."""
+        from polsess.inference.jobs import Skipped
+
+        name = self.piped.shown(str(job.source))
+        if isinstance(outcome, Exception):
+            if self.terminal.debug:
+                raise outcome
+            text = self.piped.shown(explain(outcome))
+            self.problems.append(text if name in text else f"{name}: {text}")
+            self._record({"input": name, "error": text})
+        elif isinstance(outcome, Skipped):
+            self.num_skipped += bool(outcome.paths)
+            self._record({"input": name, "outputs": self._outputs(outcome.paths), "skipped": True})
+        else:
+            self.done.append(outcome)
+            self._show(job.source, name, outcome)
+
+    def _show(self, source: Path, name: str, result: SeparatedFile) -> None:
+        picture = _draw(source, result, self.names) if self.pictures else None
+        if self.piped.out:
+            send(result.paths[0])
+        elif not self.as_json:
+            for path in (*result.paths, *([picture] if picture else [])):
+                typer.echo(path)
+        self._record(
+            {
+                "input": name,
+                "outputs": self._outputs(result.paths),
+                **({"picture": str(picture)} if picture else {}),
+                "sample_rate": result.sample_rate,
+                "model_rate": result.model_rate,
+                "bandwidth_hz": result.bandwidth_hz,
+                "seconds": result.duration_seconds,
+                "gain": result.peak_gain,
+                "elapsed_seconds": round(result.elapsed_seconds, 3),
+            }
+        )
+        if result.peak_gain < 1:
+            self.terminal.note(
+                f"{name}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping."
+            )
+        if result.bandwidth_hz < result.sample_rate / 2 and result.sample_rate not in self.rates:
+            self.rates.add(result.sample_rate)
+            self.terminal.note(
+                f"{name}: is at {result.sample_rate} Hz, the model at {result.model_rate} Hz: the outputs "
+                f"hold nothing above {result.bandwidth_hz:.0f} Hz."
+            )
+
+    def _outputs(self, paths: Sequence[Path]) -> dict[str, str]:
+        return {speaker: str(path) for speaker, path in zip(self.names, paths, strict=False)}
+
+    def _record(self, record: Mapping[str, object]) -> None:
+        if self.as_json:
+            typer.echo(json.dumps(record))
+
+    def finish(self, code: ExitCode) -> None:
+        """Sum up; problems end the command with a code."""
+        if self.done:
+            sound = sum(result.duration_seconds for result in self.done)
+            spent = sum(result.elapsed_seconds for result in self.done)
+            self.terminal.note(
+                f"{_count(len(self.done), 'recording')}, {sound:.1f} s of sound in {spent:.1f} s: "
+                f"real-time factor {spent / sound:.3f}."
+            )
+        if self.num_skipped:
+            self.terminal.note(f"{_count(self.num_skipped, 'recording')} skipped, whose outputs exist.")
+        if self.problems:
+            done = f"{len(self.done)} done" + (f", {self.num_skipped} skipped" if self.num_skipped else "")
+            lines = [f"{_count(len(self.problems), 'input')} failed, {done}:", *self.problems]
+            raise Failure("\n  ".join(lines), code)
 
 
-def _print(terminal: Terminal, source: Path, result: SeparatedFile) -> None:
-    for path in result.paths:
-        typer.echo(path)
-    if result.peak_gain < 1:
-        terminal.note(f"{source}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping.")
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> None:
-    """A picture of the mixture and the estimates beside the first output."""
+def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> Path:
+    """A picture of mixture and estimates beside the first output, up to where the outputs hold something."""
     from polsess.audio import read_audio, to_mono
     from polsess.pictures import draw_spectrograms
 
@@ -183,18 +316,5 @@ def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> None:
     paths = {"mixture": source, **dict(zip(names, result.paths, strict=True))}
     signals = {name: to_mono(read_audio(path, num_samples=length)[0], path) for name, path in paths.items()}
     picture = result.paths[0].with_suffix(".png")
-    draw_spectrograms(signals, result.sample_rate, picture, title=source.name)
-    typer.echo(picture)
-
-
-def _finish(terminal: Terminal, done: Sequence[SeparatedFile], problems: Sequence[str]) -> None:
-    if done:
-        sound = sum(result.duration_seconds for result in done)
-        spent = sum(result.elapsed_seconds for result in done)
-        terminal.note(
-            f"{len(done)} recordings, {sound:.1f} s of sound in {spent:.1f} s: "
-            f"real-time factor {spent / sound:.3f}."
-        )
-    if problems:
-        lines = [f"{len(problems)} inputs failed, {len(done)} are done:", *problems]
-        raise Failure("\n  ".join(lines))
+    draw_spectrograms(signals, result.sample_rate, picture, title=source.name, max_hz=result.bandwidth_hz)
+    return picture

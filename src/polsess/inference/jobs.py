@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, list_sounds
-from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths
+from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths, track_of_output
 from polsess.inference.separator import Separator
+from polsess.publication import sweep_once
 
 
 @dataclass(frozen=True)
@@ -19,21 +20,27 @@ class Job:
     source: Path
     track: str
     """Unique name of its outputs, with the sub-folders below the folder that was given."""
+    is_output: bool = False
+    """Whether it is, by place and name, an output of another job, which is not separated again."""
 
 
 def find_jobs(
-    inputs: Iterable[Path], out: Path, on_note: Callable[[str], None] = lambda _: None
+    inputs: Iterable[Path],
+    out: Path,
+    on_note: Callable[[str], None] = lambda _: None,
+    pattern: str = DEFAULT_PATTERN,
 ) -> tuple[list[Job], list[str]]:
     """Find the recordings in files and folders.
 
     Folders are searched with their sub-folders; hidden files and the output folder are passed over. A file
     that is given twice is one job. Where two files would have outputs of one name, those of the later one get
-    a number.
+    a number. Outputs of earlier runs in a folder that is searched are passed over.
 
     Args:
         inputs: Files and folders.
         out: The output folder.
-        on_note: Called with a line on the files of other kinds in a folder.
+        on_note: Called with a line on the files in a folder that are passed over.
+        pattern: Names of the outputs.
 
     Returns:
         The jobs, and a message for every input without a recording.
@@ -56,7 +63,24 @@ def find_jobs(
             if identity not in sources:
                 sources.add(identity)
                 jobs.append(Job(source, _unused(name.with_suffix("").as_posix(), tracks)))
-    return jobs, problems
+    return _without_outputs(jobs, set(inputs), out, pattern, on_note), problems
+
+
+def _without_outputs(
+    jobs: Sequence[Job], named: set[Path], out: Path, pattern: str, on_note: Callable[[str], None]
+) -> list[Job]:
+    """Leave out files that are outputs of other jobs; one that was named itself stays, marked."""
+    tracks = {job.track.casefold() for job in jobs}
+    outputs = {
+        job: replace(job, is_output=True)
+        for job in jobs
+        if (track := track_of_output(out, pattern, job.source)) not in (None, job.track)
+        and track.casefold() in tracks
+    }
+    if outputs:
+        first = next(iter(outputs)).source
+        on_note(f"{out}: {len(outputs)} files passed over, outputs of other inputs, e.g. {first}.")
+    return [outputs.get(job, job) for job in jobs if job not in outputs or job.source in named]
 
 
 def _unused(track: str, taken: set[str]) -> str:
@@ -78,9 +102,21 @@ class OutputOptions:
     audio_format: AudioFormat = field(default_factory=AudioFormat)
     clip_mode: ClipMode = "rescale"
     overwrite: bool = False
+    skip_existing: bool = False
+    """Whether a job whose outputs are all there is left out."""
+    together: bool = False
+    """Whether all speakers go into one file, as its channels."""
 
 
-Outcome = SeparatedFile | Exception
+@dataclass(frozen=True)
+class Skipped:
+    """A job that was left out."""
+
+    paths: tuple[Path, ...]
+    """Its outputs, which are there already; none for an output of another job."""
+
+
+Outcome = SeparatedFile | Skipped | Exception
 """Result of a job, or the error that ended it."""
 
 
@@ -118,9 +154,16 @@ def _separate(
     options: OutputOptions,
     sources: set[Path],
     report: Callable[[float], None],
-) -> SeparatedFile:
+) -> SeparatedFile | Skipped:
+    if job.is_output:
+        return Skipped(())
     ending = options.audio_format.container
-    paths = output_paths(options.folder, options.pattern, job.track, separator.names, ending)
+    names = separator.names[:1] if options.together else separator.names
+    paths = output_paths(options.folder, options.pattern, job.track, names, ending)
+    if options.skip_existing:
+        sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
+        if all(path.exists() for path in paths):
+            return Skipped(tuple(paths))
     for path in paths:
         if Path(os.path.realpath(path)) in sources:
             raise AudioError(path, "is one of the inputs, which are never overwritten.")
@@ -130,5 +173,6 @@ def _separate(
         audio_format=options.audio_format,
         clip_mode=options.clip_mode,
         overwrite=options.overwrite,
+        together=options.together,
         progress=report,
     )

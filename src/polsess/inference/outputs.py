@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import html
+import os
+import re
 import string
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from torch import Tensor
 
@@ -52,6 +55,8 @@ class Separation:
     """Name of the input without folder and suffix; files of the sources are named after it."""
     timeline: SpeakerTimeline | None = None
     """Who speaks when; None where the recording was separated without looking for that."""
+    model_rate: int | None = None
+    """The model's rate in Hz; None if it is the input's."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,11 +70,20 @@ class Separation:
 
     def __repr__(self) -> str:
         seconds = self.sources.shape[-1] / self.sample_rate
-        return f"Separation({self.track}: {', '.join(self.names)}; {seconds:.1f} s at {self.sample_rate} Hz)"
+        band = (
+            f", nothing above {self.bandwidth_hz:.0f} Hz" if self.bandwidth_hz < self.sample_rate / 2 else ""
+        )
+        about = f"{', '.join(self.names)}; {seconds:.1f} s at {self.sample_rate} Hz{band}"
+        return f"Separation({self.track}: {about})"
 
     def _repr_html_(self) -> str:
         """Players, and spectrograms if matplotlib is installed, of the first minute, for notebooks."""
         return players_html(self)
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Frequency above which the sources hold nothing, in Hz; half the model's rate if that is lower."""
+        return min(self.sample_rate, self.model_rate or self.sample_rate) / 2
 
     @property
     def realtime_factor(self) -> float:
@@ -154,6 +168,13 @@ class SeparatedFile:
     """Names of the sources, one per path."""
     timeline: SpeakerTimeline | None = None
     """Who speaks when; None where the recording was separated without looking for that."""
+    model_rate: int | None = None
+    """The model's rate in Hz; None if it is the input's."""
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Frequency above which the sources hold nothing, in Hz; half the model's rate if that is lower."""
+        return min(self.sample_rate, self.model_rate or self.sample_rate) / 2
 
     @property
     def duration_seconds(self) -> float:
@@ -202,6 +223,29 @@ def output_paths(folder: Path, pattern: str, track: str, names: Sequence[str], e
     check_pattern(pattern, len(names))
     parent, stem = Path(track).parent, Path(track).name
     return [folder / parent / pattern.format(track=stem, speaker=name, ext=ext) for name in names]
+
+
+def track_of_output(folder: Path, pattern: str, path: Path) -> str | None:
+    """The track of which a file would be an output, by its place and its name; None where it is no output.
+
+    Args:
+        folder: The folder of the outputs.
+        pattern: Their names.
+        path: Any file.
+    """
+    place = Path(os.path.realpath(path.parent), path.name)
+    if not place.is_relative_to(root := os.path.realpath(folder)):
+        return None
+    containers = "|".join(get_args(Container))
+    kinds = {"track": "[^/]+", "speaker": r"(?:speech|speaker[1-9]\d*)", "ext": f"(?:{containers})"}
+    expression, seen = "(?P<parent>(?:[^/]+/)*?)", set[str]()
+    for literal, field, _, _ in string.Formatter().parse(Path(pattern).as_posix()):
+        expression += re.escape(literal)
+        if field is not None:
+            expression += f"(?P={field})" if field in seen else f"(?P<{field}>{kinds[field]})"
+            seen.add(field)
+    match = re.fullmatch(expression, place.relative_to(root).as_posix())
+    return match["parent"] + match["track"] if match else None
 
 
 def write_sources(
@@ -261,6 +305,11 @@ def write_sources(
     return gain
 
 
+def as_one_source(blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
+    """Blocks ``[C, K, n]`` as the C * K channels of one source, ``[1, C * K, n]``."""
+    return (block.flatten(0, 1).unsqueeze(0) for block in blocks())
+
+
 def players_html(separation: Separation) -> str:
     """A player, and a spectrogram if matplotlib is installed, for the first minute of each source."""
     length = min(separation.sources.shape[-1], round(_SHOWN_SECONDS * separation.sample_rate))
@@ -272,7 +321,9 @@ def players_html(separation: Separation) -> str:
             write_audio(sound, mono / mono.abs().max().clamp_min(1.0), separation.sample_rate)
             parts.append(f"<p>{name}<br>{_embedded('audio controls', 'audio/wav', sound)}</audio></p>")
             if is_installed("matplotlib"):
-                draw_spectrograms({name: mono}, separation.sample_rate, picture)
+                draw_spectrograms(
+                    {name: mono}, separation.sample_rate, picture, max_hz=separation.bandwidth_hz
+                )
                 parts.append(_embedded("img", "image/png", picture))
     return f"<div><p>{html.escape(repr(separation))}</p>{''.join(parts)}</div>"
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from polsess.audio import AudioReader, StreamResampler, channel_weights
+from polsess.audio import AudioReader, StreamResampler, channel_weights, save_stream
+from polsess.audio.plain_wav import MAX_CHANNELS, RATES
 
+Audio = Tensor | np.ndarray | Path | str | BinaryIO
+"""A recording: samples, the path of a sound file, or an open one."""
 Channels = Literal["mix", "each"]
 """Treatment of several channels: separate their mean, or each by itself."""
 
@@ -139,3 +146,51 @@ class TensorRecording(Recording):
 
     def close(self) -> None:
         pass
+
+
+@contextlib.contextmanager
+def open_recording(audio: Audio, sample_rate: float | None = None) -> Iterator[Recording]:
+    """A recording from samples ``[T]`` or ``[channels, T]`` with their rate in Hz, or from a sound file.
+
+    Raises:
+        ValueError: If the samples have another shape or are not finite, or the rate is missing.
+        AudioError: If the file cannot be used.
+    """
+    if not isinstance(audio, str | Path | BinaryIO | io.IOBase):
+        yield TensorRecording(_checked(audio), _checked_rate(sample_rate))
+        return
+    if sample_rate is not None:
+        raise ValueError("sample_rate: a file knows its own; leave it out.")
+    if isinstance(audio, str | Path):
+        with FileRecording(audio) as recording:
+            yield recording
+        return
+    with tempfile.NamedTemporaryFile() as file:  # libsndfile and ffmpeg seek
+        save_stream(audio, Path(file.name))
+        with FileRecording(file.name) as recording:
+            yield recording
+
+
+def _checked(audio: Tensor | np.ndarray) -> Tensor:
+    samples = torch.as_tensor(audio)
+    if samples.ndim not in (1, 2) or samples.numel() == 0:
+        raise ValueError(f"audio: expected [T] or [channels, T] with T > 0, got {list(samples.shape)}.")
+    if samples.ndim == 2 and samples.shape[0] > min(MAX_CHANNELS, samples.shape[1]):
+        raise ValueError(
+            f"audio: expected [channels, T] with at most {MAX_CHANNELS} channels, got {list(samples.shape)}; "
+            "give audio.T if it is [T, channels]."
+        )
+    if not samples.is_floating_point():
+        raise ValueError(f"audio: expected floats with full scale at 1, got {samples.dtype}.")
+    samples = samples.detach().cpu().float()
+    if not samples.isfinite().all():
+        raise ValueError("audio: holds NaN or infinity.")
+    return samples.reshape(-1, samples.shape[-1])
+
+
+def _checked_rate(sample_rate: float | None) -> int:
+    if isinstance(sample_rate, bool) or sample_rate is None or sample_rate not in RATES:
+        raise ValueError(
+            f"sample_rate: expected the rate in Hz, {RATES[0]} to {RATES[-1]}, got {sample_rate}."
+        )
+    return int(sample_rate)

@@ -10,32 +10,34 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Self, overload
+from typing import Any, Self, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
-from polsess.audio.plain_wav import MAX_CHANNELS, RATES
 from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.devices import pick_device
-from polsess.inference.outputs import EXISTS, SeparatedFile, Separation, source_names, write_sources
-from polsess.inference.recordings import Channels, FileRecording, Recording, TensorRecording
+from polsess.inference.outputs import (
+    EXISTS,
+    SeparatedFile,
+    Separation,
+    as_one_source,
+    source_names,
+    write_sources,
+)
+from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
 from polsess.inference.segments import Segment, SegmentPlan, cut
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
 from polsess.models import SeparationModel
 from polsess.publication import sweep_once
+from polsess.system_errors import check_space
 
-Audio = Tensor | np.ndarray | Path | str | BinaryIO
-"""A recording: samples, the path of a sound file, or an open one."""
 Progress = Callable[[float], None]
 """Called with the fraction of the work that is done, 0 to 1."""
 
@@ -151,14 +153,17 @@ class Separator:
         begin = time.perf_counter()
         with (
             _defaults(),
-            _opened(audio, sample_rate) as recording,
+            open_recording(audio, sample_rate) as recording,
             self._spool(recording) as spool,
         ):
             estimates = self._estimate(recording, spool, progress)
             sources = torch.cat(list(estimates.blocks()), dim=-1)
         sources = sources.squeeze(1) if self.channels == "mix" else sources
         track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
-        return Separation(sources, recording.sample_rate, self.names, time.perf_counter() - begin, track)
+        elapsed = time.perf_counter() - begin
+        return Separation(
+            sources, recording.sample_rate, self.names, elapsed, track, model_rate=self.model.sample_rate
+        )
 
     __call__ = separate
 
@@ -170,33 +175,37 @@ class Separator:
         audio_format: AudioFormat | None = None,
         clip_mode: ClipMode = "rescale",
         overwrite: bool = False,
+        together: bool = False,
         progress: Progress | None = None,
     ) -> SeparatedFile:
         """Separate a file of any length into files, in bounded memory.
 
         Args:
             source: A sound file.
-            targets: One path per source, see ``names``.
+            targets: One path per source, see ``names``; one alone for ``together``.
             audio_format: Format of the files; None for 16-bit WAV.
             clip_mode: Treatment of samples beyond full scale.
             overwrite: Whether existing files may be replaced. The source itself never is.
+            together: Write one file whose channels are the sources.
             progress: Called with the share that is done.
 
         Raises:
             AudioError: If the source cannot be used or a target not be written.
             SeparationError: If the model returns NaN or infinity.
+            OSError: If the disk is full.
         """
         begin = time.perf_counter()
-        self._check_targets(Path(source), targets, overwrite)
+        self._check_targets(Path(source), targets, overwrite, 1 if together else self.model.output_sources)
         folder, audio_format = targets[0].parent, audio_format or AudioFormat()
         with _defaults(), FileRecording(source) as recording:
             audio_format.check_rate(recording.sample_rate, targets[0])
+            check_space(folder, self._bytes_on_disk(recording, audio_format))
             folder.mkdir(parents=True, exist_ok=True)
             with self._spool(recording, _SPOOL_BYTES, folder) as spool:
                 estimates = self._estimate(recording, spool, progress)
                 gain = write_sources(
                     targets,
-                    estimates.blocks,
+                    partial(as_one_source, estimates.blocks) if together else estimates.blocks,
                     recording.sample_rate,
                     recording.num_samples,
                     audio_format,
@@ -205,19 +214,35 @@ class Separator:
                 )
         elapsed = time.perf_counter() - begin
         return SeparatedFile(
-            tuple(targets), recording.sample_rate, recording.num_samples, gain, elapsed, self.names
+            tuple(targets),
+            recording.sample_rate,
+            recording.num_samples,
+            gain,
+            elapsed,
+            self.names,
+            model_rate=self.model.sample_rate,
         )
 
-    def _check_targets(self, source: Path, targets: Sequence[Path], overwrite: bool) -> None:
+    def _check_targets(self, source: Path, targets: Sequence[Path], overwrite: bool, count: int) -> None:
         """Check before the work that its results can be written."""
-        if len(targets) != self.model.output_sources:
-            raise ValueError(f"targets: expected {self.model.output_sources} paths, got {len(targets)}.")
+        if len(targets) != count:
+            raise ValueError(f"targets: expected {count} paths, got {len(targets)}.")
         for target in targets:
             sweep_once(target.resolve().parent)  # what a killed process had begun to name is finished first
             if target.exists() and source.exists() and target.samefile(source):
                 raise AudioError(target, "is the input itself, which is never overwritten.")
             if target.exists() and not overwrite:
                 raise AudioError(target, EXISTS)
+
+    def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat) -> int:
+        """The space that a separation takes, as far as it is known before: compressed files count nothing."""
+        rows = self.model.output_sources * self._num_channels(recording)
+        at_rest = (
+            4 * rows * resampled_length(recording.num_samples, recording.sample_rate, self.model.sample_rate)
+        )
+        written = rows * recording.num_samples * audio_format.bytes_per_sample
+        spooled = at_rest if at_rest > _SPOOL_BYTES else 0
+        return spooled + (written if audio_format.container == "wav" else 0)
 
     def _spool(self, recording: Recording, memory_bytes: int = 0, folder: Path | None = None) -> Spool:
         return Spool(self.model.output_sources * self._num_channels(recording), memory_bytes, folder)
@@ -353,46 +378,3 @@ class _Estimates:
             missing -= ready.shape[-1]
             if ready.shape[-1]:
                 yield ready.unflatten(0, shape)
-
-
-@contextlib.contextmanager
-def _opened(audio: Audio, sample_rate: float | None) -> Iterator[Recording]:
-    if not isinstance(audio, str | Path | BinaryIO | io.IOBase):
-        yield TensorRecording(_checked(audio), _checked_rate(sample_rate))
-        return
-    if sample_rate is not None:
-        raise ValueError("sample_rate: a file knows its own; leave it out.")
-    if isinstance(audio, str | Path):
-        with FileRecording(audio) as recording:
-            yield recording
-        return
-    with tempfile.NamedTemporaryFile() as file:  # libsndfile and ffmpeg seek
-        shutil.copyfileobj(audio, file)
-        file.flush()
-        with FileRecording(file.name) as recording:
-            yield recording
-
-
-def _checked(audio: Tensor | np.ndarray) -> Tensor:
-    samples = torch.as_tensor(audio)
-    if samples.ndim not in (1, 2) or samples.numel() == 0:
-        raise ValueError(f"audio: expected [T] or [channels, T] with T > 0, got {list(samples.shape)}.")
-    if samples.ndim == 2 and samples.shape[0] > min(MAX_CHANNELS, samples.shape[1]):
-        raise ValueError(
-            f"audio: expected [channels, T] with at most {MAX_CHANNELS} channels, got {list(samples.shape)}; "
-            "give audio.T if it is [T, channels]."
-        )
-    if not samples.is_floating_point():
-        raise ValueError(f"audio: expected floats with full scale at 1, got {samples.dtype}.")
-    samples = samples.detach().cpu().float()
-    if not samples.isfinite().all():
-        raise ValueError("audio: holds NaN or infinity.")
-    return samples.reshape(-1, samples.shape[-1])
-
-
-def _checked_rate(sample_rate: float | None) -> int:
-    if isinstance(sample_rate, bool) or sample_rate is None or sample_rate not in RATES:
-        raise ValueError(
-            f"sample_rate: expected the rate in Hz, {RATES[0]} to {RATES[-1]}, got {sample_rate}."
-        )
-    return int(sample_rate)

@@ -33,6 +33,7 @@ from polsess.inference.speakers import (
     order_stretches,
     two_best_orders,
 )
+from polsess.system_errors import errors_named
 
 _MIN_SPEECH_SHARE = 0.03
 """An overlap with a smaller share of speech does not decide the order."""
@@ -50,12 +51,13 @@ class Spool:
     """
 
     def __init__(self, num_rows: int, memory_bytes: int = 0, folder: Path | None = None) -> None:
-        self._rows = num_rows
+        self._rows, self._folder = num_rows, folder or Path(tempfile.gettempdir())
         self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes, dir=str(folder) if folder else None)  # noqa: SIM115
 
     def append(self, block: Tensor) -> None:
         """Add ``[R, n]`` at the end."""
-        self._file.write(block.T.contiguous().numpy().tobytes())
+        with errors_named(self._folder):  # e.g. of a full disk
+            self._file.write(block.T.contiguous().numpy().tobytes())
 
     def rewind(self) -> None:
         """Go back to the first sample."""
