@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from polsess.allocator import tune_allocator
 from polsess.checkpoints import load_model
 from polsess.config import Config, parse_config
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.run import train
 from tests.training.plain_loop import test_score as score_of
 from tests.training.plain_loop import train_plainly
@@ -57,19 +57,19 @@ def create_config(arguments: argparse.Namespace, seed: int) -> Config:
 def train_with_engine(config: Config) -> tuple[torch.nn.Module, list[tuple[float, float]]]:
     """The model after the last step, and when each step began."""
     started: list[tuple[float, float]] = []
-    original = SeparationModule.on_train_batch_start
+    original = TrainingModule.on_train_batch_start
 
-    def watched(self: SeparationModule, *arguments: Any) -> Any:
+    def watched(self: TrainingModule, *arguments: Any) -> Any:
         started.append((time.perf_counter(), time.process_time()))
         return original(self, *arguments)
 
-    SeparationModule.on_train_batch_start = watched  # type: ignore[method-assign]
+    TrainingModule.on_train_batch_start = watched  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             train(config, Path(folder) / "run", progress=False)
             return load_model(Path(folder) / "run" / "checkpoints" / "last.ckpt"), started
     finally:
-        SeparationModule.on_train_batch_start = original  # type: ignore[method-assign]
+        TrainingModule.on_train_batch_start = original  # type: ignore[method-assign]
 
 
 def step_times(started: list[tuple[float, float]], steps: int) -> tuple[float, float]:

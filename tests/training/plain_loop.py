@@ -29,7 +29,7 @@ def train_plainly(config: Config) -> Trained:
     import numpy as np
 
     torch.manual_seed(config.seed)
-    model, settings = create_model(config.model), config.training
+    model, settings = create_model(config.model.model_dump()), config.training
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.optimizer.learning_rate, fused=True)
     loss_function, losses = SeparationLoss(LossConfig()), []
     corpus = create_corpus(config.data.corpus, Split.TRAIN, config.task, config.seed)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from polsess.cli.main import main
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 
 torch.set_num_threads(1)
 folder, stop, sys.argv = Path(sys.argv[1]), sys.argv[2], ["polsess", *sys.argv[3:]]
@@ -27,11 +27,11 @@ def record(kind: str, *values: Any) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-train, add = SeparationModule.training_step, SeparationModule._add_gradient
-validate = SeparationModule.validation_step
+train, add = TrainingModule.training_step, TrainingModule._add_gradient
+validate = TrainingModule.validation_step
 
 
-def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
     if stop == f"{rank}:{self.global_step}":
         os.kill(os.getpid(), signal.SIGTERM)
     if stop == f"nan{rank}:{self.global_step}" and not self.non_finite.count:
@@ -39,18 +39,18 @@ def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
     train(self, batch, batch_idx)
 
 
-def add_gradient(self: SeparationModule, weight: float) -> Any:
+def add_gradient(self: TrainingModule, weight: float) -> Any:
     loss = add(self, weight)
     record("train", self._group[-1][1].keys, loss.item())
     return loss
 
 
-def validation_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+def validation_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
     record("val", batch.keys, self.current_epoch)
     validate(self, batch, batch_idx)
 
 
-SeparationModule.training_step = training_step  # type: ignore[method-assign]
-SeparationModule._add_gradient = add_gradient  # type: ignore[method-assign]
-SeparationModule.validation_step = validation_step  # type: ignore[method-assign]
+TrainingModule.training_step = training_step  # type: ignore[method-assign]
+TrainingModule._add_gradient = add_gradient  # type: ignore[method-assign]
+TrainingModule.validation_step = validation_step  # type: ignore[method-assign]
 main()

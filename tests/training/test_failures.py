@@ -14,7 +14,7 @@ from polsess.config import parse_config
 from polsess.models import create_model
 from polsess.models.blstm import BLSTM
 from polsess.training.failures import TrainingStopped, first_non_finite_module
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.replay import replay_step
 from polsess.training.run import TrainingResult, train
 
@@ -55,15 +55,15 @@ def test_a_bad_step_is_left_out_and_written_down(
 def test_a_bad_gradient_is_left_out_too(
     experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SeparationModule.manual_backward
+    original = TrainingModule.manual_backward
 
-    def backward(self: SeparationModule, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    def backward(self: TrainingModule, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         original(self, loss, *args, **kwargs)
         if self.global_step == 1:
             next(self.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
-            monkeypatch.setattr(SeparationModule, "manual_backward", original)
+            monkeypatch.setattr(TrainingModule, "manual_backward", original)
 
-    monkeypatch.setattr(SeparationModule, "manual_backward", backward)
+    monkeypatch.setattr(TrainingModule, "manual_backward", backward)
     assert run(experiment, tmp_path / "run").skipped_steps == 1
     assert "gradient norm" in (tmp_path / "run" / "non_finite.jsonl").read_text()
 

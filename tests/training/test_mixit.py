@@ -54,7 +54,7 @@ def test_the_loss_sees_mixtures_and_all_estimates(
     monkeypatch.setattr(SeparationLoss, "__call__", call)
     experiment["training"] |= {"loss": MIXIT, "max_epochs": 1}
     config = parse_config(experiment)
-    assert config.model.num_sources == 4
+    assert config.model.model_dump()["num_sources"] == 4
     train(config, tmp_path / "run", progress=False)
     corpus = create_corpus(config.data.corpus, Split.TRAIN, Task.SB, config.seed)
     mixtures = [corpus.example(0, index).mixture for index in range(len(corpus))]

@@ -15,7 +15,7 @@ from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.training import record
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.record import ChangedDataError, RunRecord
 from polsess.training.run import train
 from polsess.training.signals import Preempted
@@ -56,14 +56,14 @@ def test_every_start_is_written_down(experiment: dict[str, Any], tmp_path: Path)
 def test_how_a_start_ended(
     experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SeparationModule.training_step
+    original = TrainingModule.training_step
 
-    def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+    def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert starts(tmp_path / "run")[0]["outcome"] == "running"
         original(self, batch, batch_idx)
 
-    monkeypatch.setattr(SeparationModule, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
     with pytest.raises(Preempted):
         run(experiment, tmp_path / "run")
     assert starts(tmp_path / "run")[0]["outcome"].startswith("Preempted: Stopped by SIGTERM")

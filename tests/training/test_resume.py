@@ -20,7 +20,7 @@ from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.models import create_model, list_models
 from polsess.training.history import RunState, read_run
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.run import TrainingResult, create_trained_model, train
 from polsess.training.signals import Preempted
 
@@ -31,14 +31,14 @@ STEPS_PER_EPOCH = 4
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Let this process receive a signal while it computes a batch (counted from 0 over the whole run)."""
-    original = SeparationModule.training_step
+    original = TrainingModule.training_step
 
-    def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+    def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
         if self.current_epoch * STEPS_PER_EPOCH + batch_idx == step:
             os.kill(os.getpid(), number)
         original(self, batch, batch_idx)
 
-    monkeypatch.setattr(SeparationModule, "training_step", training_step)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -187,9 +187,9 @@ def test_the_command_exits_as_the_signal_asks(
 def test_a_second_ctrl_c_ends_the_run_at_once_and_says_what_is_kept(
     experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SeparationModule.training_step
+    original = TrainingModule.training_step
 
-    def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+    def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
         if (self.current_epoch, batch_idx) == (1, 2):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
@@ -199,7 +199,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once_and_says_what_is_kept(
     path.write_text(parse_config(experiment).model_dump_json())
     arguments = ["train", "--config", str(path), "-o", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr(SeparationModule, "training_step", training_step)
+        patch.setattr(TrainingModule, "training_step", training_step)
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 130
     assert "Ended at once, without a save." in result.output

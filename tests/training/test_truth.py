@@ -17,7 +17,7 @@ from polsess.config import parse_config
 from polsess.training.checkpointing import DamagedCheckpointError, best_score_in
 from polsess.training.failures import TrainingStopped
 from polsess.training.history import RunState, read_run
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.run import TrainingResult, train
 from tests.training.test_saving import LEFT
 
@@ -51,14 +51,14 @@ def done(experiment: dict[str, Any], tmp_path: Path) -> Path:
 def score_validations(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     """Let the validations of all runs from here on have these scores in turn."""
     left = iter(scores)
-    original = SeparationModule.on_validation_epoch_end
+    original = TrainingModule.on_validation_epoch_end
 
-    def on_validation_epoch_end(self: SeparationModule) -> None:
+    def on_validation_epoch_end(self: TrainingModule) -> None:
         score = next(left)
-        self.scores = dict.fromkeys(self.scores, ("", score, score))
+        self.scores = dict.fromkeys(self.scores, ("", (score, score)))
         original(self)
 
-    monkeypatch.setattr(SeparationModule, "on_validation_epoch_end", on_validation_epoch_end)
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", on_validation_epoch_end)
 
 
 def epoch_of(checkpoint: Path) -> int:

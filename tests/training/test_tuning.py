@@ -17,7 +17,7 @@ from polsess.config import load_config
 from polsess.folder_lock import FolderInUseError
 from polsess.schema import ConfigError
 from polsess.training import tuning
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.search_space import load_space
 from polsess.training.tuning import tune
 
@@ -156,13 +156,13 @@ def test_a_signal_ends_the_search_and_it_goes_on(
     space["trials"] = 1
     arguments = ["tune", str(write(tmp_path, space)), "-o", str(tmp_path / "search")]
     with monkeypatch.context() as patch:
-        original = SeparationModule.training_step
+        original = TrainingModule.training_step
 
-        def training_step(self: SeparationModule, batch: Any, batch_idx: int) -> None:
+        def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             original(self, batch, batch_idx)
 
-        patch.setattr(SeparationModule, "training_step", training_step)
+        patch.setattr(TrainingModule, "training_step", training_step)
         stopped = CliRunner().invoke(app, arguments)
     assert stopped.exit_code == 143, stopped.output
     assert "the same command goes on with the search" in stopped.output

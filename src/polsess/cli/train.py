@@ -144,13 +144,16 @@ def train(
             _requeue(stopped.received.name, terminal)
         raise typer.Exit(128 + stopped.received) from None
     if is_main_process():
-        _print_result(terminal, result, experiment.training.max_epochs)
+        _print_result(terminal, result, experiment)
 
 
-def _print_result(terminal: Terminal, result: TrainingResult, max_epochs: int) -> None:
-    folder = result.run_folder
+def _print_result(terminal: Terminal, result: TrainingResult, experiment: Config) -> None:
+    from polsess.training.monitor import monitor_of
+
+    folder, max_epochs = result.run_folder, experiment.training.max_epochs
+    monitor = monitor_of(experiment.task)
     lines = [
-        f"{result.epochs} epochs; best SI-SNRi on validation {result.best_score:.2f} dB\n"
+        f"{result.epochs} epochs; best {monitor.label} on validation {monitor.show(result.best_score)}\n"
         f"Best weights: {result.best_checkpoint}"
         if result.best_checkpoint
         else "Nothing has been validated yet.",
@@ -218,7 +221,7 @@ def _replay(path: Path) -> None:
 
     result = replay_step(path)
     typer.echo(f"items: {', '.join(result.items)}")
-    typer.echo(f"loss: {result.loss} dB, gradient norm: {result.gradient_norm}")
+    typer.echo(f"loss: {result.loss}, gradient norm: {result.gradient_norm}")
     found = (
         f"reproduced, first in {result.first_module}"
         if result.reproduced

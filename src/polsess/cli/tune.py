@@ -10,6 +10,7 @@ import typer
 from polsess.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from polsess.training.monitor import Monitor
     from polsess.training.tuning import Trial
 
 
@@ -46,23 +47,24 @@ def tune(
     tune_allocator()
     require("lightning", "Training")
     require("optuna", "polsess tune")
+    from polsess.training.monitor import monitor_of
     from polsess.training.search_space import load_space
     from polsess.training.signals import Preempted
     from polsess.training.tuning import tune as search
 
     wanted, base = load_space(space, overrides or [])
+    monitor = monitor_of(base.get("task", "SB"))
     folder = out or Path("runs") / space.stem
     with terminal.progress() as progress:
         bar = progress.add_task("trials", total=wanted.trials)
 
         def on_epoch(number: int, epoch: int, score: float) -> None:
-            progress.update(bar, description=f"trial {number}, epoch {epoch + 1}: {score:.2f} dB")
+            progress.update(bar, description=f"trial {number}, epoch {epoch + 1}: {monitor.show(score)}")
 
         def on_trial(trial: Trial, best: Trial | None) -> None:
             progress.update(bar, completed=trial.number + 1, description="trials")
-            terminal.note(
-                _line(trial) + (f"; best {best.score:.2f} dB (trial {best.number})" if best else "")
-            )
+            known = f"; best {_score(best, monitor)} (trial {best.number})" if best else ""
+            terminal.note(_line(trial, monitor) + known)
 
         try:
             result = search(wanted, base, folder, on_trial, on_epoch)
@@ -72,15 +74,18 @@ def tune(
     states = [trial.state for trial in result.trials]
     terminal.note(
         f"{len(states)} trials, {states.count('pruned')} pruned, {states.count('failed')} failed\n"
-        f"Best: {_line(result.best)}\n"
+        f"Best: {_line(result.best, monitor)}\n"
         f"Train it: polsess train --config {result.best_config}"
     )
 
 
-def _line(trial: Trial) -> str:
-    score = f"{trial.score:.2f} dB" if trial.score is not None else "no score"
+def _score(trial: Trial, monitor: Monitor) -> str:
+    return "no score" if trial.score is None else monitor.show(trial.score)
+
+
+def _line(trial: Trial, monitor: Monitor) -> str:
     values = ", ".join(f"{key}={_number(value)}" for key, value in trial.values.items())
-    return f"trial {trial.number}: {trial.remark or score} ({trial.state}; {values})"
+    return f"trial {trial.number}: {trial.remark or _score(trial, monitor)} ({trial.state}; {values})"
 
 
 def _number(value: object) -> str:

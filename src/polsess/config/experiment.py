@@ -15,9 +15,10 @@ from polsess.config.original import is_original, upgrade
 from polsess.config.training import TrainingConfig
 from polsess.data import DataConfig
 from polsess.dotted_keys import flatten, look_up, nest
+from polsess.losses import LossConfig
 from polsess.models import Network, NetworkConfig, get_model_class, list_models, parse_model_config
 from polsess.schema import ConfigError, Schema, parse
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.yaml_files import parse_yaml, read_yaml
 
 Layer = tuple[str, Mapping[str, Any]]
@@ -49,6 +50,16 @@ class Config(Schema):
                 f"task {self.task} is not for {self.model.model_type}, a {network.kind}; set task to "
                 f"{' or '.join(sorted(network.tasks))}, or choose another model."
             )
+        if self.task not in SEPARATION_TASKS and self.training.loss != LossConfig():
+            raise ValueError(f"training.loss compares signals, task {self.task} has none; leave it out.")
+        longest = self.training.verification.crop_seconds[1] if self.training.verification else 0.0
+        if self.task is Task.SV and longest > (self.data.corpus.segment_seconds or longest):
+            raise ValueError(
+                f"training.verification.crop_seconds: pieces have {self.data.corpus.segment_seconds:g} s "
+                f"(data.corpus.segment_seconds), no batch of {longest:g} s can be cut from them."
+            )
+        if self.task is not Task.SV and self.training.verification is not None:
+            raise ValueError(f"training.verification is for task SV, not {self.task}; leave it out.")
         if self.model.sample_rate != self.data.corpus.sample_rate:
             raise ValueError(
                 f"model.sample_rate is {self.model.sample_rate} Hz, but data.corpus.sample_rate is "

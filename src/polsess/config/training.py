@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from polsess.losses import LossConfig
+from polsess.losses import LossConfig, VerificationConfig
 from polsess.schema import Schema
 
 
@@ -49,6 +49,9 @@ class TrainingConfig(Schema):
     """Wall-clock limit of each start of the run; it ends at a step boundary and can be resumed."""
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
+    """For the tasks that estimate signals; OSD has the cross-entropy of its classes."""
+    verification: VerificationConfig | None = None
+    """Options of task SV; null for its defaults."""
     gradient_clip_norm: float | None = Field(default=5.0, gt=0)
     """Largest L2 norm of the gradient of all parameters."""
     accumulate_batches: int = Field(default=1, ge=1)

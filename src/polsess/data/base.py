@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -94,6 +94,11 @@ class Corpus(ABC):
     @abstractmethod
     def num_sources(self) -> int:
         """C, the number of references of every example."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The values of ``class`` in the metadata of training examples, for corpora of task SV."""
+        return ()
 
     @abstractmethod
     def __len__(self) -> int:

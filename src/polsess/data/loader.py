@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from polsess.data.base import Corpus, CorpusConfig, Example
 from polsess.data.corpus_factory import parse_corpus_config
 from polsess.schema import Schema
+from polsess.timelines import Timeline
 
 ExampleKey = tuple[int, int]
 """Epoch and index; with the seed they decide a draw."""
@@ -60,6 +61,13 @@ class Batch:
     """Their metadata."""
     keys: list[ExampleKey]
     """Their epochs and indices."""
+    timelines: list[Timeline]
+    """Who talks when in each, where the corpus knows it."""
+
+    def rows(self, first: int, last: int) -> Batch:
+        """The examples from ``first`` to before ``last``."""
+        part = slice(first, last)
+        return Batch(*(getattr(self, each.name)[part] for each in fields(self)))
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
@@ -166,6 +174,7 @@ def collate(drawn: list[KeyedExample]) -> Batch:
         identifiers=[example.identifier for example in examples],
         metadata=[example.metadata for example in examples],
         keys=list(keys),
+        timelines=[example.timeline for example in examples],
     )
 
 

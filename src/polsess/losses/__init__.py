@@ -1,5 +1,6 @@
 """Objectives of training, computed in float32 under any autocast."""
 
+from polsess.losses.angular_margin import VerificationConfig, angular_margin_loss
 from polsess.losses.mixture_invariant import (
     MixtureInvariantLoss,
     MixtureInvariantLossConfig,
@@ -19,6 +20,8 @@ __all__ = [
     "SilentReferencesConfig",
     "SpectralLoss",
     "SpectralLossConfig",
+    "VerificationConfig",
+    "angular_margin_loss",
     "mixture_invariant",
     "permutation_invariant",
 ]

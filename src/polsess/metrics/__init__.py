@@ -1,6 +1,7 @@
 """Scores of separated and enhanced speech, their means with intervals, and paired tests."""
 
 from polsess.metrics.conversations import Conversation
+from polsess.metrics.detection import Detection, count_frames, equal_error_rate
 from polsess.metrics.paired_test import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, check_predictor, parse_predictor
@@ -26,6 +27,7 @@ __all__ = [
     "METRICS",
     "SCORES",
     "Conversation",
+    "Detection",
     "Difference",
     "PredictorConfig",
     "Score",
@@ -35,6 +37,8 @@ __all__ = [
     "check_predictor",
     "columns_of",
     "correct_after_holm",
+    "count_frames",
+    "equal_error_rate",
     "failure_rate",
     "lower_is_better",
     "missing_metrics",

@@ -113,16 +113,16 @@ def parse_model_config(
 
 @overload
 def create_model(
-    config: ModelConfig | Mapping[str, Any] | str, *, preset: str | None = None, **overrides: Any
-) -> SeparationModel: ...
-@overload
-def create_model(
     config: NetworkConfig | Mapping[str, Any] | str,
     *,
     kind: type[NetworkT],
     preset: str | None = None,
     **overrides: Any,
 ) -> NetworkT: ...
+@overload
+def create_model(
+    config: ModelConfig | Mapping[str, Any] | str, *, preset: str | None = None, **overrides: Any
+) -> SeparationModel: ...
 def create_model(
     config: NetworkConfig | Mapping[str, Any] | str,
     *,

@@ -22,7 +22,7 @@ from polsess.dependencies import require
 from polsess.files import write_text
 from polsess.schema import ConfigError
 from polsess.training.distributed import is_main_process
-from polsess.training.module import MONITOR
+from polsess.training.module import TrainingModule
 
 Row = dict[str, str]
 """One epoch: text by column."""
@@ -125,17 +125,17 @@ class EpochLines(lightning.Callback):
         self.table = table
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
+        assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
-        row = self.table.rows[-1]
-        scores = {n: float(each[MONITOR]) for n, each in enumerate(self.table.rows, start=1)}
+        row, monitor = self.table.rows[-1], pl_module.monitor
+        scores = {n: float(each[monitor.column]) for n, each in enumerate(self.table.rows, start=1)}
         finite = [number for number, score in scores.items() if math.isfinite(score)]
-        best = max(finite, key=scores.__getitem__, default=None)
+        best = max(finite, key=lambda number: monitor.gain(scores[number]), default=None)
         self.say(
             f"Epoch {len(scores)} of {trainer.max_epochs}: loss {float(row['train_loss']):.2f}, validation "
-            f"{scores[len(scores)]:.2f} dB, "
-            + (f"best {scores[best]:.2f} dB (epoch {best}), " if best else "no best yet, ")
+            f"{monitor.show(scores[len(scores)])}, "
+            + (f"best {monitor.show(scores[best])} (epoch {best}), " if best else "no best yet, ")
             + f"rate {row['learning_rate']}, {row['minutes_since_start']} min"
         )
 
@@ -166,8 +166,8 @@ class AfterEpoch(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Pass the score on."""
-        del pl_module
-        self.receive(trainer.current_epoch, float(trainer.callback_metrics[MONITOR]))
+        assert isinstance(pl_module, TrainingModule)
+        self.receive(trainer.current_epoch, float(trainer.callback_metrics[pl_module.monitor.column]))
 
 
 def _as_csv(rows: list[dict[str, str]]) -> str:

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from polsess.files import atomic_path
 from polsess.training.distributed import largest
-from polsess.training.module import MONITOR, SeparationModule
+from polsess.training.module import TrainingModule
 from polsess.training.signals import Preempted, StopSignals
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -154,7 +154,7 @@ def _set_counters(tracker: Any, value: int) -> None:
 
 
 def best_score_in(folder: Path) -> float:
-    """The validation score of the weights in ``best.ckpt``, in dB; minus infinity without a whole one."""
+    """The gain of the validation of the weights in ``best.ckpt``; minus infinity without a whole one."""
     path = folder / BEST
     if not path.is_file():
         return -math.inf
@@ -166,7 +166,7 @@ def best_score_in(folder: Path) -> float:
 
 
 def best_score_of(content: Mapping[str, Any]) -> float:
-    """The best validation score up to a checkpoint, in dB."""
+    """The gain of the best validation up to a checkpoint."""
     return float(content["callbacks"][Checkpoints.__qualname__]["best_score"])
 
 
@@ -180,7 +180,7 @@ class Checkpoints(Checkpoint):
         signals: Asked at every step boundary.
         patience: Validations without a new best before the run ends; None never ends it.
         progress: Where the run starts.
-        kept_score: Score of the best weights that a resumed run has.
+        kept_score: Gain of the best weights that a resumed run has; of a monitor, more of it is better.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Between steps: save if it is time or a signal came, end the run if its time is up."""
         del args
-        assert isinstance(pl_module, SeparationModule)
+        assert isinstance(pl_module, TrainingModule)
         done = _batches_done(trainer)
         if done % pl_module.config.accumulate_batches or done == trainer.num_training_batches:
             return  # a group of batches is under way, or the epoch's own save follows
@@ -230,10 +230,11 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note the score; one that is not finite is never the best."""
-        del pl_module
+        assert isinstance(pl_module, TrainingModule)
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[MONITOR])
+        monitor = pl_module.monitor
+        score = monitor.gain(float(trainer.callback_metrics[monitor.column]))
         self._is_best = math.isfinite(score) and score > self.best_score
         if self._is_best:
             self.best_score = score

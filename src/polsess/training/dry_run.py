@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from polsess.config import Config
 from polsess.costs import count_macs, count_parameters, weights_bytes
 from polsess.data import Batch, Corpus, Split, create_loader
 from polsess.devices import pick_device
-from polsess.losses import SeparationLoss
 from polsess.measurement import measure, peak_bytes, wait_for
-from polsess.models import SeparationModel
+from polsess.models import Network
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.module import create_optimizer
+from polsess.training.objectives import Objective, create_objective
 from polsess.training.run import check_batches, check_device, create_trained_model, open_corpora
 from polsess.training.trainer import reduces_precision
 
@@ -103,9 +104,10 @@ def rehearse(config: Config, on_phase: Callable[[str], None] = lambda _: None) -
     macs = count_macs(model, _seconds_of(batches, config)).per_second
     model.to(device)
     on_phase("training")
-    step_seconds = _time_steps(model, config, batches, device)
+    objective = create_objective(config, model, train_corpus).to(device)
+    step_seconds = _time_steps(model, objective, config, batches, device)
     on_phase("validating")
-    validated, validation_seconds = _time_validation(model, config, val_corpus, device)
+    validated, validation_seconds = _time_validation(model, objective, config, val_corpus, device)
     processes = config.training.num_processes
     data = [
         SplitSize(corpus.split, len(corpus), len(corpus) * _seconds_of(drawn, config) / 3600)
@@ -142,10 +144,12 @@ def _draw(config: Config, corpus: Corpus) -> Iterator[tuple[Batch, float]]:
         start = time.perf_counter()
 
 
-def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], device: torch.device) -> float:
+def _time_steps(
+    model: Network, objective: Objective[Any], config: Config, batches: list[Batch], device: torch.device
+) -> float:
     """Seconds of a step: forward, loss, backward, clipping, optimiser."""
-    settings = config.training
-    loss, optimizer = SeparationLoss(settings.loss), create_optimizer(model, settings.optimizer)
+    settings, trained = config.training, nn.ModuleList([model, objective])
+    optimizer = create_optimizer(trained, settings.optimizer)
     model.train()
     for norm in frozen_norms(model):
         norm.eval()
@@ -154,10 +158,9 @@ def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], de
     def step() -> None:
         there = next(given).to(device)
         with _autocast(model, config, device):
-            estimates, auxiliary = model.forward_with_auxiliary(there.mixture)
-            value: Tensor = loss(estimates, there.references, auxiliary, there.mixture)
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm or float("inf"))
+            loss = objective.loss(model, there, step=0)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained.parameters(), settings.gradient_clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()
 
@@ -165,7 +168,7 @@ def _time_steps(model: SeparationModel, config: Config, batches: list[Batch], de
 
 
 def _time_validation(
-    model: SeparationModel, config: Config, corpus: Corpus, device: torch.device
+    model: Network, objective: Objective[Any], config: Config, corpus: Corpus, device: torch.device
 ) -> tuple[list[Batch], float]:
     """The batches that were tried, and the seconds of all."""
     loader = create_loader(corpus, config.data.model_copy(update={"num_workers": 0}), training=False)
@@ -173,13 +176,13 @@ def _time_validation(
     drawn, start = [], time.perf_counter()
     with torch.no_grad(), _autocast(model, config, device):
         for batch in islice(loader, _VALIDATED):
-            model(batch.mixture.to(device), batch.lengths.to(device))
+            objective.scores(model, batch.to(device))
             drawn.append(batch)
     wait_for(device)
     return drawn, (time.perf_counter() - start) / len(drawn) * len(loader)
 
 
-def _autocast(model: SeparationModel, config: Config, device: torch.device) -> AbstractContextManager[object]:
+def _autocast(model: Network, config: Config, device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16, enabled=reduces_precision(config.training, model))
 
 

@@ -38,11 +38,14 @@ class NonFiniteLog:
         self.run_config = run_config
         self.count = 0
 
-    def add(self, model: nn.Module, records: list[dict[str, Any]], share_of_epoch: float) -> None:
+    def add(
+        self, model: nn.Module, objective: nn.Module, records: list[dict[str, Any]], share_of_epoch: float
+    ) -> None:
         """Note a step that is left out; all processes do so together.
 
         Args:
             model: The network; its weights are stored if the run ends here.
+            objective: What it is trained for, whose parameters are stored as well.
             records: The description of each process's batch. Where a loss was not finite, the other
                 processes have only received its gradient.
             share_of_epoch: Steps of this epoch that were left out, this one included, of all its steps.
@@ -56,14 +59,21 @@ class NonFiniteLog:
         if is_main_process():
             Journal(self.folder / "non_finite.jsonl").append(*records)
         if self.count > self.limit:
-            self._stop(model, records[0], f"{self.count} steps were left out (limit {self.limit})")
+            reason = f"{self.count} steps were left out (limit {self.limit})"
+            self._stop(model, objective, records[0], reason)
         if share_of_epoch > 0.5:
-            self._stop(model, records[0], f"{share_of_epoch:.0%} of the epoch's steps were left out")
+            reason = f"{share_of_epoch:.0%} of the epoch's steps were left out"
+            self._stop(model, objective, records[0], reason)
 
-    def _stop(self, model: nn.Module, record: dict[str, Any], reason: str) -> None:
+    def _stop(self, model: nn.Module, objective: nn.Module, record: dict[str, Any], reason: str) -> None:
         replay = self.folder / "replay.pt"
         if is_main_process():
-            content = {"record": record, "config": dict(self.run_config), "model": model.state_dict()}
+            content = {
+                "record": record,
+                "config": dict(self.run_config),
+                "model": model.state_dict(),
+                "objective": objective.state_dict(),
+            }
             with atomic_path(replay) as temporary:
                 torch.save(content, temporary)
         raise TrainingStopped(

@@ -14,6 +14,7 @@ from typing import Any
 from polsess.dotted_keys import flatten
 from polsess.files import read_json
 from polsess.folder_lock import find_owner
+from polsess.training.monitor import Monitor, monitor_of
 
 _MAX_BYTES = 64 << 20
 _ON_PURPOSE = ("Preempted", "KeyboardInterrupt", "TrialPruned", "TimeIsUp")
@@ -40,7 +41,7 @@ class Epoch:
     minutes: float
     """Since the start of the run that it belongs to; a resumed run starts again at 0."""
     score: float
-    """Validation SI-SNRi in dB."""
+    """The validation score that decides, which ``PastRun.monitor`` names."""
     loss: float
     """Mean training loss of the epoch."""
 
@@ -62,10 +63,15 @@ class PastRun:
     """Epochs in which later starts of the run began."""
 
     @property
+    def monitor(self) -> Monitor:
+        """The validation score that decides."""
+        return _monitor(self.settings)
+
+    @property
     def best(self) -> Epoch | None:
         """The epoch with the best validation score."""
         scored = [epoch for epoch in self.epochs if math.isfinite(epoch.score)]
-        return max(scored, key=lambda epoch: epoch.score, default=None)
+        return max(scored, key=lambda epoch: self.monitor.gain(epoch.score), default=None)
 
     @property
     def minutes(self) -> float:
@@ -103,7 +109,7 @@ def read_run(folder: Path) -> PastRun:
     problems: list[str] = []
     config = _read_json(folder / "config.json", problems, needed=True)
     settings = dict(flatten(config))
-    epochs = _read_epochs(folder / "metrics.csv", problems)
+    epochs = _read_epochs(folder / "metrics.csv", _monitor(settings).column, problems)
     record = _read_json(folder / "environment.json", problems, needed=False)
     _check_number(epochs, record, problems)
     num_parameters = _num_parameters(record, config.get("model"), problems)
@@ -142,7 +148,11 @@ def _read_json(path: Path, problems: list[str], *, needed: bool) -> dict[str, An
     return content
 
 
-def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
+def _monitor(settings: Mapping[str, Any]) -> Monitor:
+    return monitor_of(str(settings.get("task")))
+
+
+def _read_epochs(path: Path, column: str, problems: list[str]) -> list[Epoch]:
     if not path.is_file():
         return []  # the first epoch is not done yet
     epochs: list[Epoch] = []
@@ -154,7 +164,7 @@ def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
                 first = 0 if line == 2 and number == 0 else first  # the first release counted from 0
                 if number != first + len(epochs):
                     raise ValueError(f"epoch {number} does not follow the one before")
-                epochs.append(_epoch(row, number - first))
+                epochs.append(_epoch(row, number - first, column))
             except (KeyError, ValueError, TypeError) as error:
                 problems.append(f"{path.name}: line {line} cannot be read ({_one_line(error)})")
     except (csv.Error, ValueError, OSError) as error:
@@ -162,12 +172,12 @@ def _read_epochs(path: Path, problems: list[str]) -> list[Epoch]:
     return epochs
 
 
-def _epoch(row: Mapping[str, str], number: int) -> Epoch:
+def _epoch(row: Mapping[str, str], number: int, column: str) -> Epoch:
     return Epoch(
         number=number,
         steps=int(row["step"]),
         minutes=float(row["minutes_since_start"]),
-        score=float(row["val_si_snri"]),
+        score=float(row[column]),
         loss=float(row["train_loss"]),
     )
 
@@ -236,7 +246,7 @@ def _is_complete(settings: Mapping[str, Any], epochs: Sequence[Epoch]) -> bool:
     total, patience = (settings.get(f"training.{key}") for key in ("max_epochs", "early_stopping_patience"))
     if not epochs or not isinstance(total, int):
         return False
-    best = max(epochs, key=lambda epoch: epoch.score)
+    best = max(epochs, key=lambda epoch: _monitor(settings).gain(epoch.score))
     waited = epochs[-1].number - best.number
     return epochs[-1].number + 1 >= total or (isinstance(patience, int) and waited >= patience)
 

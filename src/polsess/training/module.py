@@ -4,13 +4,14 @@ The step is ours from end to end (manual optimisation): micro-batches, accumulat
 rate and what happens to values that are not finite. The random numbers of a step depend on seed, epoch, batch
 and process alone, so a resumed run draws what an uninterrupted one would.
 
-Shapes: B batch, C sources, T samples.
+Shapes: B batch, T samples.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import lightning
@@ -20,9 +21,7 @@ from torch import Tensor, nn
 
 from polsess.config import OptimizerConfig, TrainingConfig
 from polsess.data import Batch
-from polsess.losses import SeparationLoss
-from polsess.models import SeparationModel
-from polsess.signal_ratios import si_snr
+from polsess.models import Network
 from polsess.training.distributed import gather
 from polsess.training.failures import (
     NonFiniteLog,
@@ -32,10 +31,9 @@ from polsess.training.failures import (
     is_out_of_memory,
 )
 from polsess.training.fine_tuning import Origin, frozen_norms
+from polsess.training.monitor import monitor_of
+from polsess.training.objectives import Objective
 from polsess.training.schedule import LearningRate
-
-MONITOR = "val_si_snri"
-"""Score that decides the best checkpoint, the learning rate and the end: mean SI-SNR improvement in dB."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class EpochSums:
 
     epoch: int = 0
     loss: float = 0.0
-    """Sum of the losses of all examples, in negative dB."""
+    """Sum of the losses of all examples."""
     examples: int = 0
     steps: int = 0
     """Number of steps that were due."""
@@ -56,19 +54,21 @@ class EpochSums:
         return replace(self, loss=self.loss + mean_loss * num_examples, examples=self.examples + num_examples)
 
 
-class SeparationModule(lightning.LightningModule):
-    """A model with its loss and optimiser.
+class TrainingModule(lightning.LightningModule):
+    """A network with its objective and optimiser.
 
     Args:
         model: The network to train.
-        config: Loss, optimiser, schedule.
+        objective: What it is trained for; its parameters are trained with it.
+        config: Optimiser, schedule.
         run_config: Plain data of the whole configuration; stored in every checkpoint.
         non_finite: Keeps account of steps that are left out.
     """
 
     def __init__(
         self,
-        model: SeparationModel,
+        model: Network,
+        objective: Objective[Any],
         config: TrainingConfig,
         run_config: dict[str, Any],
         non_finite: NonFiniteLog,
@@ -76,23 +76,23 @@ class SeparationModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        self.objective = objective
         self.config = config
         self.run_config = run_config
         self.non_finite = non_finite
-        self.loss = SeparationLoss(config.loss)
+        self.monitor = monitor_of(run_config["task"])
         self.learning_rate: LearningRate | None = None
         self.num_micro_batches = 1
         self.origin: Origin | None = None
         self.frozen_norms = frozen_norms(model)
-        self.scores: dict[int, tuple[str, float, float]] = {}
+        self.scores: dict[int, tuple[str, Any]] = {}  # stratum and scores by the index of the example
         self.sums = EpochSums()
         self._group: list[tuple[int, Batch]] = []  # the batches of this step, numbered within the epoch
         self._fault: tuple[str, int, Batch] | None = None  # the first bad batch of the step
         self._statistics = RunningStatistics()
         self._restored: dict[str, Any] = {}
         if config.compile and model.supports_compile:
-            compiled = torch.compile(model.estimate_with_auxiliary)
-            model.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
+            model.compile_pass()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser; the learning rate is set before every step."""
@@ -100,7 +100,7 @@ class SeparationModule(lightning.LightningModule):
         steps = -(-batches // self.config.accumulate_batches)  # the last group of an epoch may be smaller
         self.learning_rate = LearningRate(self.config.optimizer, steps, self.config.max_epochs)
         self.learning_rate.load_state_dict(self._restored.get("learning_rate", {}))
-        return create_optimizer(self.model, self.config.optimizer)
+        return create_optimizer(self, self.config.optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the gradient of a batch; step when the group of accumulated batches is complete."""
@@ -156,11 +156,8 @@ class SeparationModule(lightning.LightningModule):
         total = batch.mixture.new_zeros(())
         count = len(batch.mixture)
         for rows in torch.arange(count).chunk(self.num_micro_batches):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            estimates, auxiliary = self.model.forward_with_auxiliary(batch.mixture[part])
-            loss = self.loss(estimates, batch.references[part], auxiliary, batch.mixture[part]) * (
-                len(rows) / count
-            )
+            part = batch.rows(int(rows[0]), int(rows[-1]) + 1)
+            loss = self.objective.loss(self.model, part, self.global_step) * (len(rows) / count)
             if not loss.isfinite():
                 self._fault = self._fault or (f"loss {loss.item()}", batch_idx, batch)
                 # Every gradient becomes NaN, so that all processes leave this step out.
@@ -194,7 +191,9 @@ class SeparationModule(lightning.LightningModule):
         self.sums = replace(self.sums, skipped_steps=self.sums.skipped_steps + 1)
         steps = -(-int(self.trainer.num_training_batches) // self.config.accumulate_batches)
         records = gather(self._describe(what, index, batch))
-        self.non_finite.add(self.model, records, share_of_epoch=self.sums.skipped_steps / steps)
+        self.non_finite.add(
+            self.model, self.objective, records, share_of_epoch=self.sums.skipped_steps / steps
+        )
 
     def _describe(self, what: str, batch_idx: int, batch: Batch) -> dict[str, Any]:
         """The record of a batch in which something was not finite."""
@@ -214,34 +213,30 @@ class SeparationModule(lightning.LightningModule):
         self.scores = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """SI-SNR and its improvement over the mixture, per utterance."""
+        """The scores of each example."""
         del batch_idx
-        estimates = self.model(batch.mixture, batch.lengths)
-        estimates = estimates.unsqueeze(1) if estimates.ndim == 2 else estimates
-        for row, length in enumerate(batch.lengths.tolist()):
-            reference = batch.references[row : row + 1, :, :length]
-            score = self.loss.score(estimates[row : row + 1, :, :length], reference)
-            of_mixture = si_snr(batch.mixture[row, :length], reference)
-            baseline = self.loss.mean_over_active(of_mixture, reference).mean()
-            stratum = str(batch.metadata[row].get(self.config.validation_strata or "", ""))
-            self.scores[batch.keys[row][1]] = (stratum, score.item(), (score.mean() - baseline).item())
+        scores = self.objective.scores(self.model, batch)
+        for (_, index), metadata, score in zip(batch.keys, batch.metadata, scores, strict=True):
+            self.scores[index] = (str(metadata.get(self.config.validation_strata or "", "")), score)
 
     def on_validation_epoch_end(self) -> None:
-        """Means over utterances, per stratum where asked for, and of the epoch's loss, over all processes."""
+        """Scores of all examples, per stratum where asked for, and the epoch's loss, over all processes."""
         sums = gather(self.sums)
         loss = sum(each.loss for each in sums) / max(1, sum(each.examples for each in sums))
         self.log("train_loss_epoch", loss)
         scores = {index: score for part in gather(self.scores) for index, score in part.items()}
-        by_stratum: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for _, (stratum, score, improvement) in sorted(scores.items()):
-            by_stratum[stratum].append((score, improvement))
-        means = {name: np.mean(values, axis=0) for name, values in sorted(by_stratum.items())}
-        score, improvement = np.mean(list(means.values()), axis=0)
-        self.log_dict({"val_si_snr": score, MONITOR: improvement}, prog_bar=True)
+        by_stratum: dict[str, list[Any]] = defaultdict(list)
+        for _, (stratum, score) in sorted(scores.items(), key=itemgetter(0)):
+            by_stratum[stratum].append(score)
+        found = {name: self.objective.summarise(each) for name, each in sorted(by_stratum.items())}
+        column, keys = self.monitor.column, next(iter(found.values())).keys()
+        means = {key: float(np.mean([each[key] for each in found.values()])) for key in keys}
+        for key, mean in means.items():
+            self.log(key, mean, prog_bar=key == column)
         if self.config.validation_strata is not None:
-            self.log_dict({f"{MONITOR}/{name}": mean[1] for name, mean in means.items()})
+            self.log_dict({f"{column}/{name}": each[column] for name, each in found.items()})
         if self.learning_rate is not None:
-            self.learning_rate.validated(float(improvement), self.current_epoch)
+            self.learning_rate.validated(self.monitor.gain(means[column]), self.current_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the configuration, which is enough to rebuild the model, and the state of the step."""

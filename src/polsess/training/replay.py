@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from polsess.data import Split, collate, create_corpus, parse_corpus_config
-from polsess.losses import LossConfig, SeparationLoss
-from polsess.models import create_model, parse_model_config
-from polsess.schema import parse
-from polsess.tasks import Task
+from polsess.config import parse_config
+from polsess.data import Split, collate, create_corpus
+from polsess.models import Network, create_model
 from polsess.training.failures import first_non_finite_module
 from polsess.training.fine_tuning import freeze, frozen_norms
 from polsess.training.module import seed_step
+from polsess.training.objectives import create_objective
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Replay:
     items: list[str]
     """The examples of the batch."""
     loss: float
-    """In negative dB; not finite if the fault was reproduced."""
+    """Not finite if the fault was reproduced."""
     gradient_norm: float
     """L2, of all parameters."""
     first_module: str
@@ -48,29 +47,29 @@ def replay_step(path: Path) -> Replay:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or not {"record", "config", "model"} <= content.keys():
         raise ValueError(f"{path}: not the replay file of a run.")
-    config, record = content["config"], content["record"]
-    loss_config = parse(LossConfig, config["training"]["loss"], "training.loss")
+    config, record = parse_config(content["config"]), content["record"]
     corpus = create_corpus(
-        parse_corpus_config(config["data"]["corpus"]),
+        config.data.corpus,
         Split.TRAIN,
-        Task(config["task"]),
-        config["seed"],
-        num_mixtures=loss_config.num_mixtures,
+        config.task,
+        config.seed,
+        num_mixtures=config.training.loss.num_mixtures,
     )
     batch = collate([((epoch, index), corpus.example(epoch, index)) for epoch, index in record["keys"]])
     if batch.identifiers != record["items"]:
         raise ValueError(f"{path}: the corpus gives other examples now than {record['items']}.")
-    model = create_model(parse_model_config(config["model"]))
+    model = create_model(config.model, kind=Network)
     model.load_state_dict(content["model"])
-    freeze(model, config["training"].get("freeze", ()))
-    loss_function = SeparationLoss(loss_config)
+    freeze(model, config.training.freeze)
+    objective = create_objective(config, model, corpus)
+    objective.load_state_dict(content.get("objective", {}))
     model.train()
     for module in frozen_norms(model):
         module.eval()
-    seed_step(config["seed"], record["epoch"], record.get("batch", 0), record.get("process", 0))
-    estimates, auxiliary = model.forward_with_auxiliary(batch.mixture)
-    loss = loss_function(estimates, batch.references, auxiliary, batch.mixture)
+    seed_step(config.seed, record["epoch"], record.get("batch", 0), record.get("process", 0))
+    loss = objective.loss(model, batch, record.get("step", 0))
     loss.backward()
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    parameters = [*model.parameters(), *objective.parameters()]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     where = first_non_finite_module(model, batch.mixture)
     return Replay(batch.identifiers, loss.item(), norm.item(), where)

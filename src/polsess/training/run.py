@@ -22,7 +22,7 @@ from polsess.devices import pick_device
 from polsess.dotted_keys import flatten
 from polsess.files import write_text
 from polsess.folder_lock import locked
-from polsess.models import SeparationModel, create_model
+from polsess.models import Network, create_model
 from polsess.publication import sweep
 from polsess.schema import ConfigError, suggest
 from polsess.training.callbacks import closed_after, restore_table
@@ -39,7 +39,9 @@ from polsess.training.checkpointing import (
 from polsess.training.distributed import is_main_process
 from polsess.training.failures import NonFiniteLog, TrainingStopped, loading_explained, workers_ended
 from polsess.training.fine_tuning import Origin, freeze, start_from
-from polsess.training.module import SeparationModule
+from polsess.training.module import TrainingModule
+from polsess.training.monitor import monitor_of
+from polsess.training.objectives import create_objective
 from polsess.training.record import RunRecord, changes_since, describe_data
 from polsess.training.signals import StopSignals
 from polsess.training.trainer import CHECKPOINTS, METRICS, Start, create_trainer
@@ -56,7 +58,7 @@ class TrainingResult:
     best_checkpoint: Path | None
     """The checkpoint with the best validation score; None if time was up before the first validation."""
     best_score: float
-    """Its mean SI-SNR improvement on the validation split in dB; minus infinity without it."""
+    """Its score on the validation split, which ``polsess.training.monitor`` names; not finite without it."""
     epochs: int
     """Epochs completed, those before a resume included."""
     skipped_steps: int
@@ -126,13 +128,14 @@ def _train(
     check_device(config)
     start = _resumed(source, config, run_folder) if resume else Start()
     lightning.seed_everything(config.seed, verbose=False)
-    module, signals = _create_module(config, run_folder, resume=resume), StopSignals(last)
-    corpora = open_corpora(config)
+    model, origin = create_trained_model(config, resume=resume)
+    corpora, signals = open_corpora(config), StopSignals(last)
+    module = _create_module(config, run_folder, model, origin, corpora[0])
     record, data = RunRecord(run_folder), describe_data(corpora)
     remarks = [*start.remarks, *(record.check_data(data) if resume else [])]
     trainer = create_trainer(
         config.training,
-        module.model,
+        model,
         run_folder,
         signals,
         start,
@@ -175,7 +178,7 @@ def _train(
 
 def _fit(
     trainer: lightning.Trainer,
-    module: SeparationModule,
+    module: TrainingModule,
     loaders: Sequence[DataLoader[Any]],
     checkpoint: Path | None,
     entry: dict[str, Any],
@@ -197,10 +200,12 @@ def _resumed(source: Path, config: Config, run_folder: Path) -> Start:
     rows, remarks = restore_table(run_folder / METRICS, content)
     kept, known = best_score_in(source.parent), best_score_of(content)
     if kept < known:
-        state = "missing or damaged" if kept == -math.inf else f"of an earlier best, {kept:.2f} dB"
+        monitor = monitor_of(config.task)
+        earlier = f"of an earlier best, {monitor.show(monitor.gain(kept))}"
+        state = "missing or damaged" if kept == -math.inf else earlier
         remarks.append(
-            f"{source.with_name(BEST)} is {state}: the weights of the best validation ({known:.2f} dB) are "
-            "lost, and the best from here on is kept."
+            f"{source.with_name(BEST)} is {state}: the weights of the best validation "
+            f"({monitor.show(monitor.gain(known))}) are lost, and the best from here on is kept."
         )
     return Start(Progress.of(content), rows, kept, changes, remarks)
 
@@ -243,7 +248,7 @@ def _checkpoints(trainer: lightning.Trainer) -> Checkpoints:
 
 
 def _result(
-    run_folder: Path, trainer: lightning.Trainer, module: SeparationModule, *, complete: bool
+    run_folder: Path, trainer: lightning.Trainer, module: TrainingModule, *, complete: bool
 ) -> TrainingResult:
     """Read the result from the files: the score is that of the weights in ``best.ckpt``."""
     checkpoints, best = _checkpoints(trainer), run_folder / CHECKPOINTS / BEST
@@ -257,7 +262,7 @@ def _result(
     return TrainingResult(
         run_folder=run_folder,
         best_checkpoint=best if math.isfinite(score) else None,
-        best_score=score,
+        best_score=module.monitor.gain(score),
         epochs=checkpoints.progress.epoch,
         skipped_steps=module.non_finite.count,
         complete=complete,
@@ -281,16 +286,18 @@ def _source(run_folder: Path, *, resume: bool) -> Path:
     return found or last
 
 
-def _create_module(config: Config, run_folder: Path, *, resume: bool) -> SeparationModule:
-    model, origin = create_trained_model(config, resume=resume)
+def _create_module(
+    config: Config, run_folder: Path, model: Network, origin: Origin | None, corpus: Corpus
+) -> TrainingModule:
     run_config = config.model_dump(mode="json")
     non_finite = NonFiniteLog(run_folder, config.training.max_skipped_steps, run_config)
-    module = SeparationModule(model, config.training, run_config, non_finite)
+    objective = create_objective(config, model, corpus)
+    module = TrainingModule(model, objective, config.training, run_config, non_finite)
     module.origin = origin
     return module
 
 
-def _beginning(module: SeparationModule) -> list[str]:
+def _beginning(module: TrainingModule) -> list[str]:
     """Remarks on the weights before the first step."""
     lines = [module.origin.summary] if module.origin else []
     if module.config.freeze:
@@ -336,7 +343,7 @@ def check_batches(num_examples: int, config: Config) -> int:
     return batches
 
 
-def create_trained_model(config: Config, *, resume: bool = False) -> tuple[SeparationModel, Origin | None]:
+def create_trained_model(config: Config, *, resume: bool = False) -> tuple[Network, Origin | None]:
     """The model of a run with fresh weights or those of another, and what it was started from.
 
     Args:
@@ -346,7 +353,7 @@ def create_trained_model(config: Config, *, resume: bool = False) -> tuple[Separ
     Raises:
         ValueError: If the weights to start from or the parts to freeze do not fit.
     """
-    model, settings = create_model(config.model.model_dump()), config.training
+    model, settings = create_model(config.model, kind=Network), config.training
     origin = start_from(model, settings, config.task) if settings.init and not resume else None
     freeze(model, settings.freeze)
     return model, origin

@@ -12,27 +12,27 @@ from polsess.dependencies import require
 from polsess.files import atomic_path
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
-from polsess.training.history import PastRun, RunState, differing_keys
+from polsess.training.history import Epoch, PastRun, RunState, differing_keys
+from polsess.training.monitor import Monitor
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 
 _COLUMNS = {
     "run": "run",
     "state": "state",
-    "best": "best SI-SNRi [dB]",
+    "best": "best score",
     "best_epoch": "at epoch",
     "epochs": "epochs",
     "steps": "steps",
     "time": "time",
     "parameters": "parameters",
 }
-_HEADER = list(_COLUMNS.values())
 _IN_LATEX = ("run", "best", "epochs", "time", "parameters")
 """Columns of a LaTeX table, which has to fit a page, unless others are chosen."""
 
 
 def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequence[str] = ()) -> str:
-    """Runs as a table, the best first, followed by the settings in which they differ.
+    """Runs as a table, the best of each kind of task first, followed by the settings in which they differ.
 
     Args:
         runs: Result of ``find_runs``.
@@ -45,23 +45,25 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequenc
         ConfigError: If a column is neither of these nor a setting of any run, or if the format is JSON, which
             has no columns.
     """
-    runs = sorted(runs, key=lambda run: -(run.best.score if run.best else -math.inf))
+    runs = sorted(runs, key=lambda run: (run.monitor.label != "SI-SNRi", run.monitor.label, -_gain(run)))
+    header = _header(runs)
     names, keys = _names(runs), differing_keys(runs)
     if columns and form == "json":
         raise ConfigError("runs: JSON holds everything; leave --columns out.")
     if form == "json":
         records = [_record(run, name, keys) for run, name in zip(runs, names, strict=True)]
         return json.dumps(records, indent=2)
-    rows = [_cells(run, name) for run, name in zip(runs, names, strict=True)]
+    names_score = "best score" in header
+    rows = [_cells(run, name, names_score=names_score) for run, name in zip(runs, names, strict=True)]
     if columns or form == "latex":
-        header, rows = _chosen(runs, rows, columns or _IN_LATEX)
+        header, rows = _chosen(runs, header, rows, columns or _IN_LATEX)
         draw = {"latex": latex, "csv": comma_separated}.get(form, markdown)
         return draw(header, rows)
     settings = [[_plain(run.settings.get(key, "-")) for key in keys] for run in runs]
     if form != "text":
         draw = {"markdown": markdown, "csv": comma_separated}[form]
-        return draw([*_HEADER, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
-    parts = [markdown(_HEADER, rows)]
+        return draw([*header, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
+    parts = [markdown(header, rows)]
     if keys:
         parts.append(markdown(["differing setting", *names], list(zip(keys, *settings, strict=True))))
     problems = [
@@ -70,8 +72,19 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequenc
     return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
 
 
+def _gain(run: PastRun) -> float:
+    return run.monitor.gain(run.best.score) if run.best else -math.inf
+
+
+def _header(runs: Sequence[PastRun]) -> list[str]:
+    """Titles of the columns; the score is named there if all runs have the same, else beside its values."""
+    monitors = {run.monitor for run in runs}
+    titles = {**_COLUMNS, "best": f"best {runs[0].monitor.title}"} if len(monitors) == 1 else _COLUMNS
+    return list(titles.values())
+
+
 def _chosen(
-    runs: Sequence[PastRun], rows: Sequence[list[str]], columns: Sequence[str]
+    runs: Sequence[PastRun], header: Sequence[str], rows: Sequence[list[str]], columns: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the columns that were chosen."""
     settings = dict.fromkeys(key for run in runs for key in run.settings)
@@ -83,7 +96,7 @@ def _chosen(
         [row[places[name]] if name in places else _plain(run.settings.get(name, "-")) for name in columns]
         for run, row in zip(runs, rows, strict=True)
     ]
-    return [_COLUMNS.get(name, name) for name in columns], chosen
+    return [header[places[name]] if name in places else name for name in columns], chosen
 
 
 def draw_curves(runs: Sequence[PastRun], target: Path) -> None:
@@ -117,7 +130,9 @@ def draw_curves(runs: Sequence[PastRun], target: Path) -> None:
             panels[0].plot(
                 run.best.number + 1, run.best.score, marker="*", markersize=9, color=style["color"]
             )
-    for axes, title in zip(panels, ["validation SI-SNRi [dB] (star: best)", "training loss"], strict=True):
+    scores = ", ".join(sorted({run.monitor.title for run, _ in drawn}))
+    titles = [f"validation {scores} (star: best)", "training loss"]
+    for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -127,13 +142,21 @@ def draw_curves(runs: Sequence[PastRun], target: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def _cells(run: PastRun, name: str) -> list[str]:
+def _score(monitor: Monitor, best: Epoch | None, *, named: bool) -> str:
+    if best is None:
+        return "-"
+    if named:
+        return f"{monitor.show(best.score)} {monitor.label}"
+    return number(best.score) if monitor.unit else monitor.show(best.score)
+
+
+def _cells(run: PastRun, name: str, *, names_score: bool) -> list[str]:
     best, last = run.best, run.epochs[-1] if run.epochs else None
     total = run.settings.get("training.max_epochs", "?")
     return [
         name,
         str(run.state),
-        number(best.score) if best else "-",
+        _score(run.monitor, best, named=names_score),
         str(best.number + 1) if best else "-",
         f"{last.number + 1 if last else 0} of {_plain(total)}",
         f"{last.steps:,}" if last else "0",
@@ -148,7 +171,7 @@ def _record(run: PastRun, name: str, keys: Sequence[str]) -> dict[str, Any]:
         "run": name,
         "folder": str(run.folder),
         "state": RunState(run.state).value,
-        "best_si_snri_db": best.score if best else None,
+        f"best_{run.monitor.key}": best.score if best else None,
         "best_epoch": best.number + 1 if best else None,
         "epochs": last.number + 1 if last else 0,
         "steps": last.steps if last else 0,

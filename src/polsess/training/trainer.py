@@ -35,7 +35,7 @@ class Start:
     rows: Sequence[Row] = ()
     """Rows of ``metrics.csv``."""
     best_score: float = -math.inf
-    """Score of the weights in ``best.ckpt``, in dB."""
+    """Gain of the weights in ``best.ckpt``, as ``Monitor`` defines it."""
     changes: Mapping[str, list[Any]] = field(default_factory=dict)
     """Settings that differ from those of the last start: old and new value by key."""
     remarks: Sequence[str] = ()

@@ -16,6 +16,8 @@ from polsess.dependencies import require
 from polsess.files import write_text
 from polsess.folder_lock import locked
 from polsess.schema import ConfigError
+from polsess.tasks import Task
+from polsess.training.monitor import Monitor, monitor_of
 from polsess.training.run import train
 from polsess.training.search_space import SearchSpace, apply
 from polsess.training.signals import Preempted
@@ -33,7 +35,8 @@ class Trial:
     values: Mapping[str, Any]
     """By dotted key."""
     score: float | None
-    """Best SI-SNRi on validation in dB; of a pruned trial up to its end, None if the trial failed."""
+    """Best validation score, as ``monitor_of`` the task names it; of a pruned trial up to its end, None if
+    the trial failed."""
     state: str
     """``complete``, ``pruned`` or ``failed``."""
     remark: str = ""
@@ -67,7 +70,7 @@ def tune(
         base: Plain settings of the experiment.
         folder: Receives ``study.db``, ``best.yaml`` and the runs.
         on_trial: Called after every trial with it and with the best up to then.
-        on_epoch: Called after every epoch with the trial's number, the epoch (from 0) and its SI-SNRi in dB.
+        on_epoch: Called after every epoch with the trial's number, the epoch (from 0) and its score.
 
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
@@ -88,17 +91,17 @@ def _tune(
     on_trial: Callable[[Trial, Trial | None], None],
     on_epoch: Callable[[int, int, float], None],
 ) -> TuningResult:
-    while (number := len(_done(study))) < space.trials:
+    while (number := len(_done(study, base))) < space.trials:
         trial = _run_trial(study, space, base, folder, number, on_epoch)
-        best = _best(study)
+        best = _best(study, base)
         if best is not None:
             _write_best(best, base, folder)
         on_trial(trial, best)
-    best = _best(study)
+    best = _best(study, base)
     if best is None:
-        raise RuntimeError(f"{folder}: no trial came to an end; the first: {_done(study)[0].remark}")
+        raise RuntimeError(f"{folder}: no trial came to an end; the first: {_done(study, base)[0].remark}")
     _write_best(best, base, folder)
-    return TuningResult(_done(study), best, folder / BEST)
+    return TuningResult(_done(study, base), best, folder / BEST)
 
 
 def _open_study(space: SearchSpace, base: Mapping[str, Any], folder: Path) -> Any:
@@ -139,12 +142,12 @@ def _run_trial(
     trial = study.ask()
     trial.set_user_attr("number", number)
     values = {key: each.suggest(trial, key) for key, each in space.search.items()}
-    scores: list[float] = []
+    monitor, scores = _monitor(base), list[float]()
 
     def after_epoch(epoch: int, score: float) -> None:
         on_epoch(number, epoch, score)
         if math.isfinite(score):
-            scores.append(score)
+            scores.append(monitor.gain(score))
         if not scores:
             return
         trial.report(max(scores), epoch)
@@ -167,10 +170,14 @@ def _run_trial(
     except (ValueError, RuntimeError, OSError) as error:  # e.g. memory that is never enough
         trial.set_user_attr("remark", " ".join(str(error).split()) or type(error).__name__)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return _done(study)[-1]
+    return _done(study, base)[-1]
 
 
-def _done(study: Any) -> list[Trial]:
+def _monitor(base: Mapping[str, Any]) -> Monitor:
+    return monitor_of(base.get("task", Task.SB))
+
+
+def _done(study: Any, base: Mapping[str, Any]) -> list[Trial]:
     """Trials that count, in order; those that were killed do not."""
     optuna = require("optuna", "polsess tune")
     complete, pruned = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
@@ -181,20 +188,23 @@ def _done(study: Any) -> list[Trial]:
             continue
         state = {complete: "complete", pruned: "pruned"}.get(each.state, "failed")
         reached = max(each.intermediate_values.values(), default=None)
-        score = each.value if each.state is complete else reached
+        gain = each.value if each.state is complete else reached
+        score = None if gain is None else _monitor(base).gain(gain)
         done.append(Trial(each.user_attrs["number"], dict(each.params), score, state, remark))
     return done
 
 
-def _best(study: Any) -> Trial | None:
-    complete = [(trial.score, trial) for trial in _done(study) if trial.state == "complete"]
-    scored = [(score, trial) for score, trial in complete if score is not None]
+def _best(study: Any, base: Mapping[str, Any]) -> Trial | None:
+    complete = [(trial.score, trial) for trial in _done(study, base) if trial.state == "complete"]
+    scored = [(_monitor(base).gain(score), trial) for score, trial in complete if score is not None]
     return max(scored, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 def _write_best(best: Trial, base: Mapping[str, Any], folder: Path) -> None:
     _, settings = apply(base, best.values)
-    head = f"# Trial {best.number} of polsess tune: SI-SNRi {best.score:.2f} dB on validation.\n"
+    monitor = _monitor(base)
+    score = f"{monitor.label} {monitor.show(math.nan if best.score is None else best.score)}"
+    head = f"# Trial {best.number} of polsess tune: {score} on validation.\n"
     write_text(folder / BEST, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 

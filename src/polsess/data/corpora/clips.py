@@ -21,19 +21,11 @@ from polsess.tasks import Task
 
 
 class ClipsConfig(CorpusConfig):
-    """Place of the clips, and what both ways of mixing them have in common."""
+    """Place of the clips, and what surrounds them."""
 
     metadata: Path
     """The CSV that lists the clips; paths in it are relative to its folder or to that folder's parent. Or a
     folder with ``<split>/<speaker>/<file>``; without a split, a hash assigns speakers."""
-    num_speakers: int = Field(default=2, ge=1, le=8)
-    """Number of voices in a mixture, at most."""
-    level_range_db: Range = (-5.0, 5.0)
-    """Level of the voices relative to each other, uniform in dB."""
-    gain_range_db: Range = (-10.0, 0.0)
-    """Training only: gain of the mixture, uniform in dB."""
-    speed_range: Range = (1.0, 1.0)
-    """Training only: playing speed, uniform; pitch changes with it."""
     equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
     """Training only: standard deviation of a random, smooth gain over frequency."""
     noise: tuple[NoiseConfig, ...] = ()
@@ -43,10 +35,23 @@ class ClipsConfig(CorpusConfig):
     examples_per_epoch: int = Field(default=2000, ge=1)
     """Number of training draws in an epoch."""
     evaluation_examples: int = Field(default=200, ge=1)
-    """Number of fixed mixtures in validation and in test."""
+    """Number of fixed examples in validation and in test."""
+
+
+class ClipMixturesConfig(ClipsConfig):
+    """What both ways of mixing clips have in common."""
+
+    num_speakers: int = Field(default=2, ge=1, le=8)
+    """Number of voices in a mixture, at most."""
+    level_range_db: Range = (-5.0, 5.0)
+    """Level of the voices relative to each other, uniform in dB."""
+    gain_range_db: Range = (-10.0, 0.0)
+    """Training only: gain of the mixture, uniform in dB."""
+    speed_range: Range = (1.0, 1.0)
+    """Training only: playing speed, uniform; pitch changes with it."""
 
     @model_validator(mode="after")
-    def _check_clip_ranges(self) -> ClipsConfig:
+    def _check_clip_ranges(self) -> ClipMixturesConfig:
         check_range("level_range_db", self.level_range_db, -60, 60)
         check_range("gain_range_db", self.gain_range_db, -60, 60)
         check_range("speed_range", self.speed_range, 0.5, 2.0)
@@ -54,28 +59,18 @@ class ClipsConfig(CorpusConfig):
 
 
 class ClipsCorpus(Corpus):
-    """Mixtures of the clips of one split, held in memory; a subclass says how they are mixed."""
+    """Examples made of the clips of one split, held in memory; a subclass says how."""
 
     config: ClipsConfig
 
     def __init__(self, config: ClipsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
-        if task is not Task.SB and not self.surroundings.always_there:
-            raise ValueError(
-                f"data.corpus: clean mixtures are what task {task} asks for; add noise, or rooms with target "
-                "dry, of probability 1."
-            )
         clips = list_clips(config.metadata, split)
         self.clips_of: dict[str, list[SourceFile]] = {}
         for clip in clips:
             self.clips_of.setdefault(clip.label, []).append(clip)
         self.speakers = sorted(self.clips_of)
-        if len(self.speakers) < config.num_speakers:
-            raise ValueError(
-                f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a mixture needs "
-                f"{config.num_speakers}."
-            )
         self.audio = {clip.path: load_clip(clip.path, config.sample_rate) for clip in clips}
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
@@ -85,15 +80,34 @@ class ClipsCorpus(Corpus):
                 yield f"{speaker} {clip.path.name}", clip.path
         yield from self.surroundings.inventory()
 
-    @property
-    def num_sources(self) -> int:
-        """C, as the task asks for."""
-        return self.task.num_sources(self.config.num_speakers)
-
     def __len__(self) -> int:
         """Number of draws in an epoch."""
         training = self.split is Split.TRAIN
         return self.config.examples_per_epoch if training else self.config.evaluation_examples
+
+
+class ClipMixtures(ClipsCorpus):
+    """Mixtures of clips."""
+
+    config: ClipMixturesConfig
+
+    def __init__(self, config: ClipMixturesConfig, split: Split, task: Task, seed: int = 0) -> None:
+        super().__init__(config, split, task, seed)
+        if task in (Task.ES, Task.EB) and not self.surroundings.always_there:
+            raise ValueError(
+                f"data.corpus: clean mixtures are what task {task} asks for; add noise, or rooms with target "
+                "dry, of probability 1."
+            )
+        if len(self.speakers) < config.num_speakers:
+            raise ValueError(
+                f"{config.metadata}: split '{split}' has {len(self.speakers)} speakers, but a mixture needs "
+                f"{config.num_speakers}."
+            )
+
+    @property
+    def num_sources(self) -> int:
+        """C, as the task asks for."""
+        return self.task.num_sources(self.config.num_speakers)
 
 
 def list_clips(place: Path, split: Split) -> list[SourceFile]:

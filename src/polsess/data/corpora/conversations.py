@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from polsess.audio import Samples
 from polsess.data.base import Example, Split, register_corpus
-from polsess.data.corpora.clips import ClipsConfig, ClipsCorpus
+from polsess.data.corpora.clips import ClipMixtures, ClipMixturesConfig
 from polsess.data.mixing import (
     Range,
     change_speed,
@@ -29,7 +29,7 @@ from polsess.data.mixing import (
 )
 from polsess.data.surroundings import Surrounded
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
 
 _FRAME_SECONDS = 0.01
@@ -38,7 +38,7 @@ _SPEECH_RANGE_DB = 30.0
 _FADE_SECONDS = 0.01
 
 
-class ConversationsConfig(ClipsConfig):
+class ConversationsConfig(ClipMixturesConfig):
     """How the conversations go; references beyond an item's voices are silent."""
 
     corpus_type: Literal["conversations"] = "conversations"
@@ -72,10 +72,11 @@ class ConversationsConfig(ClipsConfig):
 
 
 @register_corpus("conversations", ConversationsConfig)
-class Conversations(ClipsCorpus):
+class Conversations(ClipMixtures):
     """Conversations of the voices of one split, whose clips are held in memory."""
 
     config: ConversationsConfig
+    tasks = SEPARATION_TASKS | {Task.OSD}
 
     def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)

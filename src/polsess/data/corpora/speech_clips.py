@@ -16,7 +16,7 @@ from pydantic import Field
 
 from polsess.audio import Samples
 from polsess.data.base import Example, Split, register_corpus
-from polsess.data.corpora.clips import ClipsConfig, ClipsCorpus
+from polsess.data.corpora.clips import ClipMixtures, ClipMixturesConfig
 from polsess.data.mixing import (
     change_speed,
     colour,
@@ -29,7 +29,7 @@ from polsess.data.sources import SourceFile
 from polsess.tasks import Task
 
 
-class SpeechClipsConfig(ClipsConfig):
+class SpeechClipsConfig(ClipMixturesConfig):
     """Mixtures of which every voice talks throughout; levels are relative to the first voice."""
 
     corpus_type: Literal["speech_clips"] = "speech_clips"
@@ -38,7 +38,7 @@ class SpeechClipsConfig(ClipsConfig):
 
 
 @register_corpus("speech_clips", SpeechClipsConfig)
-class SpeechClips(ClipsCorpus):
+class SpeechClips(ClipMixtures):
     """Random conversations of the clips of one split, held in memory."""
 
     config: SpeechClipsConfig

@@ -1,0 +1,34 @@
+"""The objectives of training, one for each kind of task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polsess.config import Config
+from polsess.data import Corpus
+from polsess.losses import VerificationConfig
+from polsess.models import Network, SpeakerEmbedder
+from polsess.tasks import Task
+from polsess.training.objectives.activity import ActivityObjective
+from polsess.training.objectives.base import Objective
+from polsess.training.objectives.separation import SeparationObjective
+from polsess.training.objectives.speakers import SpeakerObjective
+
+__all__ = ["Objective", "create_objective"]
+
+
+def create_objective(config: Config, model: Network, corpus: Corpus) -> Objective[Any]:
+    """The objective of a run, with fresh parameters where it has any.
+
+    Args:
+        config: The experiment.
+        model: Its network.
+        corpus: Its training split.
+    """
+    if config.task is Task.OSD:
+        return ActivityObjective()
+    if config.task is Task.SV:
+        assert isinstance(model, SpeakerEmbedder)  # as the configuration has checked
+        settings = config.training.verification or VerificationConfig()
+        return SpeakerObjective(settings, corpus.classes, model.dimensions)
+    return SeparationObjective(config.training.loss)
