@@ -35,11 +35,14 @@ def report(
         ),
     ] = 2,
     seconds: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--seconds", min=0.1, help="Length of each player in seconds; longer utterances are cut."
+            "--seconds",
+            min=0.1,
+            help="Length of each player in seconds; longer utterances are cut.",
+            show_default="12, and 60 for conversations",
         ),
-    ] = 12.0,
+    ] = None,
     max_megabytes: Annotated[
         float,
         typer.Option("--max-megabytes", min=0.1, help="Largest size of all players together, in megabytes."),

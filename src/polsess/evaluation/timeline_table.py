@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polsess.files import parse_json, write_text
 from polsess.schema import Schema, parse
@@ -56,6 +56,14 @@ class Timelines(Schema):
     separated: tuple[tuple[float, float], ...] = ()
     """Stretches whose tracks come from the network, in seconds; none where that is not known."""
     swaps_repaired: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_tracks(self) -> Timelines:
+        if len(self.tracks) != len(self.speakers):
+            raise ValueError(
+                f"tracks: expected one for each of the {len(self.speakers)} speakers, got {len(self.tracks)}."
+            )
+        return self
 
     @property
     def truth(self) -> Timeline:

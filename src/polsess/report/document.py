@@ -12,11 +12,16 @@ from polsess.report import charts, sections
 from polsess.report.markup import Markup, element, join, table
 from polsess.report.players import choose, players
 from polsess.report.runs import Group, Run, group_runs
+from polsess.report.turns import legend as turns_legend
 
 _HOW_TO_PLAY = (
     "Space plays and pauses; 1 to 9 and the up and down keys switch between the signals without losing the "
     "place; left and right, or a click into a picture, seek. Estimates are played at the level of their "
     "reference."
+)
+_HOW_TO_JUMP = (
+    " Of conversations, the reference is drawn over each system's estimate, one row per speaker, and below "
+    "both its errors of 0.1 s and more; a click seeks, e and E go to the next and the previous error."
 )
 
 
@@ -29,8 +34,8 @@ class ReportOptions:
     """Score to show."""
     num_examples: int = 2
     """Number of players for each of the worst, the median and the best utterances."""
-    seconds: float = 12.0
-    """Length of a player; longer utterances are cut."""
+    seconds: float | None = None
+    """Length of a player; longer utterances are cut. None for 12 s, and 60 s of conversations."""
     max_megabytes: float = 25.0
     """Largest size of all players together."""
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -76,7 +81,9 @@ def _group(
         group, choices, column, options.seconds, round(options.max_megabytes * 1e6), progress
     )
     said = [element("p", each, class_="problem") for each in problems]
-    listening = sections.section("Listen", *said, *made, note=_HOW_TO_PLAY) if made or said else Markup()
+    conversations = any(row.timelines for run in group.runs for row in run.evaluation.rows)
+    legend, how = (turns_legend(), _HOW_TO_PLAY + _HOW_TO_JUMP) if conversations else ("", _HOW_TO_PLAY)
+    listening = sections.section("Listen", legend, *said, *made, note=how) if made or said else Markup()
     first = group.runs[0].evaluation
     rate = first.settings.get("sample_rate", "unknown")
     size = f"{len(first.rows)} utterances, list {first.list_hash}, {rate} Hz"

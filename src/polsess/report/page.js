@@ -2,6 +2,7 @@
 // Players whose signals all run at once, one of them audible: switching keeps the place to the sample.
 (() => {
   const FADE_SECONDS = 0.004;
+  const BEFORE_ERROR_SECONDS = 0.5;
   const players = [];
   let context = null;
   let active = null;
@@ -29,10 +30,14 @@
       this.picks.forEach((pick, index) => pick.addEventListener("click", () => this.choose(index)));
       root.querySelectorAll(".track .picture").forEach((picture, index) =>
         picture.addEventListener("click", (event) => {
-          const box = picture.getBoundingClientRect();
           this.choose(index);
-          this.seek(((event.clientX - box.left) / box.width) * this.seconds);
+          this.seek(this.place(picture, event));
         }));
+      root.querySelectorAll(".lane .picture").forEach((picture) =>
+        picture.addEventListener("click", (event) => this.seek(this.place(picture, event))));
+      this.errors = JSON.parse(root.dataset.errors || "[]");
+      root.querySelectorAll(".step").forEach((step) =>
+        step.addEventListener("click", () => this.step(Number(step.value))));
       root.addEventListener("pointerdown", () => activate(this));
       root.addEventListener("focusin", () => activate(this));
     }
@@ -102,6 +107,18 @@
       this.show();
     }
 
+    place(picture, event) {
+      const box = picture.getBoundingClientRect();
+      return ((event.clientX - box.left) / box.width) * this.seconds;
+    }
+
+    // Seek a little before the next or the previous error of any system.
+    step(direction) {
+      const now = this.now() + BEFORE_ERROR_SECONDS;
+      const there = this.errors.filter((error) => direction * (error - now) > 0.05);
+      if (there.length) this.seek(there.at(direction > 0 ? 0 : -1) - BEFORE_ERROR_SECONDS);
+    }
+
     choose(index) {
       if (index < 0 || index >= this.picks.length) return;
       this.chosen = index;
@@ -140,6 +157,8 @@
     ArrowRight: (player) => player.seek(player.now() + 1),
     ArrowUp: (player) => player.choose(player.chosen - 1),
     ArrowDown: (player) => player.choose(player.chosen + 1),
+    e: (player) => player.step(1),
+    E: (player) => player.step(-1),
   };
 
   document.addEventListener("keydown", (event) => {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,17 @@ import numpy as np
 import torch
 
 from polsess.audio import Samples, write_audio
+from polsess.evaluation.results import Row
 from polsess.evaluation.storage import UtteranceSounds
 from polsess.metrics import title_of
 from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
 from polsess.report.spectra import level_range, spectrogram_uri
+from polsess.report.turns import Conversation, show_turns
 from polsess.text_tables import condition, number
 
 _PEAK = 0.9
+_USUAL_SECONDS, _CONVERSATION_SECONDS = 12.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def players(
     group: Group,
     choices: list[Choice],
     column: str,
-    seconds: float,
+    seconds: float | None,
     max_bytes: int,
     progress: Callable[[str], None],
 ) -> tuple[list[Markup], list[str]]:
@@ -77,7 +80,8 @@ def players(
         group: The systems.
         choices: The utterances.
         column: Score to show beside the estimates.
-        seconds: Length that is kept of an utterance, from its start.
+        seconds: Length that is kept of an utterance, from its start; None for 12 s, and 60 s where the
+            evaluation knows who talks when.
         max_bytes: Largest size of all players together.
         progress: Called with the name of each utterance before it is read.
     """
@@ -106,14 +110,23 @@ def players(
 
 
 def _player(
-    choice: Choice, names: list[str], heard: list[UtteranceSounds], column: str, seconds: float, name: str
+    choice: Choice,
+    names: list[str],
+    heard: list[UtteranceSounds],
+    column: str,
+    seconds: float | None,
+    name: str,
 ) -> Markup:
     rate = heard[0].sample_rate
-    kept = min(round(seconds * rate), len(heard[0].mixture))
+    known = [_conversation(each.row) for each in heard]
+    shown = seconds or (_CONVERSATION_SECONDS if any(known) else _USUAL_SECONDS)
+    kept = min(round(shown * rate), len(heard[0].mixture))
     tracks = list(_tracks(names, heard, column, kept))
     levels = level_range(np.stack([track.signal for track in tracks]), rate)
     rows = [_track_row(index, track, rate, levels) for index, track in enumerate(tracks)]
     sounds = json.dumps([_encode(track.signal, rate) for track in tracks])
+    turns = [show_turns(system, each, kept / rate) for system, each in zip(names, known, strict=True) if each]
+    errors = _apart(sorted(start for _, starts in turns for start in starts))
     whole = heard[0].row.seconds
     cut = f", the first {kept / rate:.1f} s of {whole:.1f} s" if kept < len(heard[0].mixture) else ""
     conditions = ", ".join(f"{key} {condition(value)}" for key, value in heard[0].row.metadata.items())
@@ -125,17 +138,38 @@ def _player(
         "article",
         head,
         element("p", about + (f"; {conditions}" if conditions else ""), class_="note"),
-        _transport(kept / rate),
+        _transport(kept / rate, errors),
+        *(figure for figure, _ in turns),
         element("div", *rows, class_="tracks"),
         element("script", Markup(sounds), type="application/json", class_="sounds"),
         class_="player",
         id=name,
         data_seconds=kept / rate,
+        data_errors=json.dumps(errors) if errors else None,
         aria_label=f"Player of {choice.identifier}",
     )
 
 
-def _transport(seconds: float) -> Markup:
+def _apart(times: Sequence[float]) -> list[float]:
+    """Times to jump to, a second and more apart, in seconds."""
+    kept: list[float] = []
+    for time in times:
+        if not kept or time >= kept[-1] + 1:
+            kept.append(round(time, 2))
+    return kept
+
+
+def _conversation(row: Row) -> Conversation | None:
+    """Who talks when, where the evaluation knows it."""
+    known = row.timelines
+    return Conversation(known.speakers, known.tracks, known.truth, known.found) if known else None
+
+
+def _transport(seconds: float, errors: Sequence[float]) -> Markup:
+    steps = [
+        element("button", f"{name} error", type="button", class_="step", value=value)
+        for name, value in (("Previous", -1), ("Next", 1))
+    ]
     return element(
         "div",
         element("button", "Play", type="button", class_="play"),
@@ -151,6 +185,7 @@ def _transport(seconds: float) -> Markup:
         ),
         element("output", f"0.0 / {seconds:.1f} s", class_="time"),
         element("label", element("input", type="checkbox", class_="repeat"), " repeat"),
+        *(steps if errors else ()),
         class_="transport",
     )
 
@@ -176,9 +211,13 @@ def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: i
     """The mixture, then by source the reference and the estimates at its level; one gain for all."""
     first = heard[0]
     signals: list[tuple[str, str, Samples]] = [("mixture", "", first.mixture)]
-    several = len(first.references) > 1
+    count = len(first.references)
+    known = first.row.timelines
+    speakers = tuple(f"speaker {source + 1}" for source in range(count))
+    if known is not None and len(known.speakers) == count:
+        speakers = known.speakers
     for source, reference in enumerate(first.references):
-        who = f"speaker {source + 1}: " if several else ""
+        who = f"{speakers[source]}: " if count > 1 else ""
         signals.append((f"{who}reference", "", reference))
         for name, each in zip(names, heard, strict=True):
             score = each.row.scores.values.get(column, ())
