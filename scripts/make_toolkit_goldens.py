@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Hyperparams, Instance  # noqa: E402
 from polsess.yaml_files import read_tagged_yaml  # noqa: E402
-from tests.checkpoints.formula import formula_sound, formula_weight  # noqa: E402
+from tests.checkpoints.formula import formula_sound, formula_state  # noqa: E402
 
 OUT = ROOT / "tests/golden/toolkit_options"
-COMPUTED = (".pe",)
+COMPUTED = (".pe", ".torch_window", ".window_", ".n_")
 """Ends of the names of tensors that a toolkit computes rather than trains."""
 
 DUAL_PATH = "speechbrain.lobes.models.dual_path"
@@ -149,8 +149,64 @@ def speechbrain(text: str) -> tuple[dict[str, nn.Module], Callable[[Tensor], Ten
     return modules, separate
 
 
+SINC = {"fb_name": "param_sinc", "norm_type": "bN"}
+ANALYTIC = {"fb_name": "analytic_free"}
+SMALL = {"n_src": 2, "n_filters": 8, "kernel_size": 6, "stride": 3}
+CONVTASNET = {**SMALL, "n_blocks": 2, "n_repeats": 1, "bn_chan": 5, "hid_chan": 6, "skip_chan": 4}
+DPRNN = {**SMALL, "bn_chan": 5, "hid_size": 4, "chunk_size": 6, "n_repeats": 1}
+DPTNET = {**SMALL, "n_heads": 2, "ff_hid": 4, "chunk_size": 6, "n_repeats": 1}
+ASTEROID: dict[str, tuple[str, dict[str, Any]]] = {
+    "batch_norm": (
+        "ConvTasNet",
+        {**CONVTASNET, "norm_type": "bN", "encoder_activation": "sigmoid", "mask_act": "gelu"},
+    ),
+    "feature_norm": (
+        "ConvTasNet",
+        {**CONVTASNET, "norm_type": "fgLN", "encoder_activation": "prelu", "mask_act": "swish"},
+    ),
+    "analytic": (
+        "ConvTasNet",
+        {**CONVTASNET, **ANALYTIC, "mask_act": "leaky_relu", "encoder_activation": "tanh"},
+    ),
+    "stft": ("ConvTasNet", {**CONVTASNET, "fb_name": "stft", "mask_act": "prelu", "conv_kernel_size": 1}),
+    "sinc": (
+        "ConvTasNet",
+        {**CONVTASNET, **SINC, "sample_rate": 16000, "causal": True},
+    ),
+    "dprnn_batch_norm_sinc": (
+        "DPRNNTasNet",
+        {**DPRNN, **SINC, "mask_act": "prelu"},
+    ),
+    "dprnn_feature_norm_analytic": (
+        "DPRNNTasNet",
+        {
+            **DPRNN,
+            "norm_type": "fgLN",
+            "fb_name": "analytic_free",
+            "n_filters": 9,
+            "encoder_activation": "gelu",
+        },
+    ),
+    "dptnet_batch_norm_stft": ("DPTNet", {**DPTNET, "norm_type": "bN", "fb_name": "stft"}),
+    "dptnet_feature_norm": ("DPTNet", {**DPTNET, "norm_type": "fgLN", "encoder_activation": "leaky_relu"}),
+    "lstm_prelu": ("LSTMTasNet", {**SMALL, "hid_size": 4, "n_layers": 1, "dropout": 0, "mask_act": "prelu"}),
+    "sudormrf_prelu": (
+        "SuDORMRFImprovedNet",
+        {**SMALL, "bn_chan": 5, "num_blocks": 1, "upsampling_depth": 2, "mask_act": "prelu"},
+    ),
+}
+
+
+def asteroid(source: Any) -> tuple[dict[str, nn.Module], Callable[[Tensor], Tensor]]:
+    """A model of a class with arguments."""
+    class_name, arguments = source
+    model = getattr(importlib.import_module("asteroid.models"), class_name)(**arguments)
+    return {"model": model}, model
+
+
 TOOLKITS: dict[str, tuple[Mapping[str, Any], Callable[..., Any]]] = {
-    "speechbrain": (SPEECHBRAIN, speechbrain)
+    "speechbrain": (SPEECHBRAIN, speechbrain),
+    "asteroid": (ASTEROID, asteroid),
 }
 
 
@@ -160,19 +216,23 @@ def compute(
     """Facts of one network, and its results on two items, each alone."""
     torch.manual_seed(0)
     modules, separate = create(source)
-    tensors: dict[str, dict[str, list[int]]] = {}
+    tensors: dict[str, dict[str, list[int] | str]] = {}
     for part, module in modules.items():
         module.eval()
-        state = module.state_dict()
-        tensors[part] = {key: list(value.shape) for key, value in state.items() if not key.endswith(COMPUTED)}
-        module.load_state_dict(
-            {**state, **{key: formula_weight(key, size) for key, size in tensors[part].items()}}
-        )
+        state = {key: value for key, value in module.state_dict().items() if not key.endswith(COMPUTED)}
+        first = {value.data_ptr(): key for key, value in reversed(state.items())}
+        tensors[part] = {
+            key: list(value.shape) if first[value.data_ptr()] == key else first[value.data_ptr()]
+            for key, value in state.items()
+        }
+        module.load_state_dict({**module.state_dict(), **formula_state(tensors[part])})
     mixture = formula_sound(2, num_samples).requires_grad_()
     estimate = torch.cat([separate(item[None]) for item in mixture])
     probe = formula_sound(estimate.shape[0] * estimate.shape[1], estimate.shape[2]).view(estimate.shape)
     (gradient,) = torch.autograd.grad((estimate * probe).sum(), mixture)
     parameters = sum(each.numel() for module in modules.values() for each in module.parameters())
+    if "model" in modules:
+        source = [source[0], modules["model"].get_model_args()]  # as its files hold them
     facts = {"source": source, "num_samples": num_samples, "num_params": parameters, "tensors": tensors}
     return facts, {"estimate": estimate.detach(), "grad_mixture": gradient}
 
@@ -189,6 +249,9 @@ def main() -> None:
         for name, source in variants.items():
             facts[name], values = compute(source, create, 131)
             results |= {f"{name}.{key}": value.contiguous() for key, value in values.items()}
+        if toolkit == "asteroid":
+            filterbanks = importlib.import_module("asteroid_filterbanks")
+            results["filters"] = filterbanks.STFTFB(10, 6, 2).filters().contiguous()
         OUT.mkdir(exist_ok=True)
         (OUT / f"{toolkit}.json").write_text(json.dumps(facts, separators=(",", ":")) + "\n")
         save_file(results, OUT / f"{toolkit}.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,16 @@ def formula_weight(name: str, shape: Sequence[int]) -> Tensor:
     values = 0.4 * torch.sin(GOLDEN_RATIO * places * (1 + places / 997) + zlib.crc32(name.encode()) % 1000)
     if name.endswith("running_var"):
         values = values.abs() + 0.5
+    if name.endswith("hz_"):
+        values = 1000 * values
     return values.float().reshape(tuple(shape))
+
+
+def formula_state(tensors: Mapping[str, Sequence[int] | str]) -> dict[str, Tensor]:
+    """Tensors by their names; in place of a shape there may be the name of the tensor that it shares."""
+    shapes = {key: shape for key, shape in tensors.items() if not isinstance(shape, str)}
+    state = {key: formula_weight(key, shape) for key, shape in shapes.items()}
+    return {key: state[shape if isinstance(shape, str) else key] for key, shape in tensors.items()}
 
 
 def formula_sound(num_items: int, num_samples: int) -> Tensor:

@@ -106,9 +106,10 @@ def test_causal_networks_of_asteroid() -> None:
     ("arguments", "message"),
     [
         ({}, "argument 'n_src' is missing"),
-        ({"n_src": 2, "fb_name": "stft"}, "fb_name='stft' is not read"),
-        ({"n_src": 2, "mask_act": "swish"}, "mask_act='swish' is not read, only relu"),
-        ({"n_src": 2, "norm_type": "bN"}, "norm_type='bN'"),
+        ({"n_src": 2, "fb_name": "torch_stft"}, "fb_name='torch_stft' is not read, only FreeFB"),
+        ({"n_src": 2, "mask_act": "elu"}, "mask_act='elu' is not read, only linear"),
+        ({"n_src": 2, "norm_type": "BN"}, "norm_type='BN' is not read, only gLN, cLN, cgLN, fgLN, bN"),
+        ({"n_src": 2, "causal": True, "conv_kernel_size": 1}, "conv_kernel_size=1 with causal=True left no"),
         ({"n_src": 2, "in_chan": 40}, "in_chan=40 differs"),
         ({"n_src": 2, "lr": 3}, "not read: lr=3"),
         ({"n_src": 2, "mask_act": ["relu"]}, "is not read"),

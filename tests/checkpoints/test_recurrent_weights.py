@@ -72,6 +72,9 @@ def test_golden_parity(name: str) -> None:
         torch.testing.assert_close(estimate[..., : target.shape[-1]], target, rtol=1e-5, atol=1e-5)
 
 
+UNSET = {"in_chan": None, "out_chan": None}
+
+
 def changed_config(name: str, **arguments: Any) -> ModelConfig:
     """The configuration of a golden network whose file says these arguments, without ``None`` ones."""
     convert, stored, state = asteroid(name)
@@ -116,6 +119,14 @@ def test_eras_and_arguments_of_asteroid() -> None:
     assert changed_config("ast_sudormrf", stride=3) == changed_config("ast_sudormrf")
 
 
+@pytest.mark.parametrize(
+    ("version", "partner"), [("1.7.1", "hilbert"), ("1.8.0", "mirror"), ("2.1", "mirror")]
+)
+def test_what_analytic_filters_were(version: str, partner: str) -> None:
+    config = changed_config("ast_dprnn", fb_name="analytic_free", torch_version=version).model_dump()
+    assert config["filters"] == {"kind": "analytic", "partner": partner}
+
+
 def test_multiply_and_concatenate_networks_are_read() -> None:
     convert, arguments, state = asteroid("ast_dprnn")
     twice: dict[str, Tensor] = {}
@@ -135,9 +146,13 @@ def test_multiply_and_concatenate_networks_are_read() -> None:
     ("name", "arguments", "message"),
     [
         ("ast_dprnn", {"norm_type": "cgLN"}, "norm_type='cgLN' is not read"),
-        ("ast_dprnn", {"mask_act": "prelu"}, "mask_act='prelu' is not read"),
+        ("ast_dprnn", {"mask_act": "elu"}, "mask_act='elu' is not read"),
         ("ast_dprnn", {"rnn_type": "QRNN"}, "rnn_type='QRNN' is not read"),
-        ("ast_dprnn", {"fb_name": "STFTFB"}, "fb_name"),
+        ("ast_dprnn", {"fb_name": "TorchSTFTFB"}, "fb_name='TorchSTFTFB' is not read"),
+        ("ast_dprnn", {"fb_name": "stft", "min_low_hz": 50, **UNSET}, "not read: min_low_hz=50"),
+        ("ast_dprnn", {"fb_name": "analytic_free"}, "depend on the version of torch .* add torch_version"),
+        ("ast_dprnn", {"encoder_activation": "softmax"}, "encoder_activation='softmax' is not read"),
+        ("ast_lstmtasnet", {"fb_name": "stft"}, "fb_name='stft' is not read, only FreeFB, free"),
         ("ast_dptnet", {"ff_activation": "prelu"}, "ff_activation"),
         ("ast_dptnet", {"surprise": 1}, "not read: surprise=1"),
         ("ast_lstmtasnet", {"encoder_activation": "relu"}, "after the gate"),

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from polsess.checkpoints import load_model, save_model
-from tests.checkpoints.formula import formula_sound, formula_weight
+from tests.checkpoints.formula import formula_sound, formula_state
 from tests.conftest import GOLDEN
 
 FOLDER = GOLDEN / "toolkit_options"
-TOOLKITS = ["speechbrain"]
+TOOLKITS = ["speechbrain", "asteroid"]
 FACTS: dict[str, dict[str, Any]] = {
     toolkit: json.loads((FOLDER / f"{toolkit}.json").read_text()) for toolkit in TOOLKITS
 }
@@ -25,11 +25,19 @@ def write_speechbrain(folder: Path, facts: dict[str, Any]) -> None:
     """The folder of a publication."""
     (folder / "hyperparams.yaml").write_text(facts["source"])
     for part, shapes in facts["tensors"].items():
-        state = {key: formula_weight(key, shape) for key, shape in shapes.items()}
-        torch.save(state, folder / f"{part}.ckpt")
+        torch.save(formula_state(shapes), folder / f"{part}.ckpt")
 
 
-WRITERS = {"speechbrain": write_speechbrain}
+def write_asteroid(folder: Path, facts: dict[str, Any]) -> None:
+    """The file of a publication."""
+    name, arguments = facts["source"]
+    state = formula_state(facts["tensors"]["model"])
+    infos = {"software_versions": {"torch_version": "2.1.0"}}
+    content = {"model_name": name, "model_args": arguments, "state_dict": state, "infos": infos}
+    torch.save(content, folder / "model.pth")
+
+
+WRITERS = {"speechbrain": write_speechbrain, "asteroid": write_asteroid}
 
 
 @pytest.mark.parametrize(

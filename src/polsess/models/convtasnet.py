@@ -12,32 +12,30 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.dilated import DilatedDepthwiseConv
-from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
+from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
+from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
 
-class ConvTasNetConfig(StridedFilterbankConfig):
+class ConvTasNetConfig(ChosenFilterbankConfig):
     """The defaults are the paper's best network, 5.05 M parameters at 8 kHz; letters are the paper's."""
 
     model_type: Literal["convtasnet"] = "convtasnet"
     num_filters: int = Field(default=512, ge=1, le=16384)
-    encoder_activation: Literal["linear", "relu"] = "linear"
-    """Activation of the encoder."""
     bottleneck_channels: int = Field(default=128, ge=1, le=16384)
     """B, channels between blocks."""
     hidden_channels: int = Field(default=512, ge=1, le=16384)
     """H, channels within a block."""
     skip_channels: int = Field(default=128, ge=0, le=16384)
     """Sc, channels of the skip path, from which the masks are made; 0 for masks from the residual path."""
-    conv_kernel_size: int = Field(default=3, ge=2, le=255)
+    conv_kernel_size: int = Field(default=3, ge=1, le=255)
     """P, frames of a dilated filter."""
     num_blocks: int = Field(default=8, ge=1, le=16)
     """X, blocks of a repeat, dilated by 1, 2, 4 ... frames."""
@@ -56,8 +54,8 @@ class ConvTasNetConfig(StridedFilterbankConfig):
     """Whether convolutions (the filterbank apart) have biases."""
     mask_prelu: bool = True
     """Whether a PReLU precedes the convolution to the masks."""
-    mask_activation: Literal["sigmoid", "relu", "tanh", "linear", "softmax", "filter_softmax"] = "sigmoid"
-    """Softmax runs over the sources, filter_softmax over the N filters of each source."""
+    mask_activation: MaskActivation = "sigmoid"
+    """Activation of the masks."""
 
     @property
     def first_norm(self) -> NormName:
@@ -94,7 +92,6 @@ _SPEECHBRAIN: dict[str, Any] = {
 }
 _ASTEROID: dict[str, Any] = {"mask_activation": "relu"}
 _ASTEROID_16K: dict[str, Any] = {"mask_activation": "relu", "kernel_size": 32, "sample_rate": 16000}
-_ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
 
 
 @register_model("convtasnet", ConvTasNetConfig)
@@ -143,7 +140,7 @@ class ConvTasNet(FilterbankMasking):
     def __init__(self, config: ConvTasNetConfig) -> None:
         super().__init__(config)
         filters, width = config.num_filters, config.bottleneck_channels
-        self.encoder = config.create_encoder(config.encoder_activation)
+        self.encoder = config.create_encoder()
         self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = PointwiseConv1d(filters, width, bias=config.bias)
         self.blocks = nn.ModuleList(
@@ -155,6 +152,7 @@ class ConvTasNet(FilterbankMasking):
         self.to_masks = PointwiseConv1d(
             config.skip_channels or width, config.num_sources * filters, bias=config.bias
         )
+        self.nonlinearity = MaskNonlinearity(config.mask_activation)
         self.decoder = config.create_decoder()
 
     @property
@@ -167,8 +165,9 @@ class ConvTasNet(FilterbankMasking):
 
     @property
     def causal(self) -> bool:
-        """Whether neither filters nor norms see the future."""
-        return self.config.causal and not {self.config.norm, self.config.first_norm} & NOT_CAUSAL
+        """Whether neither filters nor norms nor masks see the future."""
+        norms, masks = {self.config.norm, self.config.first_norm}, self.config.mask_activation
+        return self.config.causal and not norms & NOT_CAUSAL and masks != "frame_softmax"
 
     @property
     def look_ahead_samples(self) -> int | None:
@@ -183,7 +182,7 @@ class ConvTasNet(FilterbankMasking):
             total = total + block(total[:, :width])
         path = total[:, width:] if self.config.skip_channels else total
         masks = self.to_masks(self.mask_prelu(path)).unflatten(1, (self.output_sources, -1))
-        return _activate(masks, self.config.mask_activation)
+        return self.nonlinearity(masks)
 
 
 class ConvBlock(nn.Module):
@@ -235,10 +234,3 @@ def _borders(config: ConvTasNetConfig, dilation: int) -> tuple[int, int]:
     if config.padding == "delayed":
         return span + span // 2, -(span // 2)
     return (span, 0) if config.causal else (span // 2, span - span // 2)
-
-
-def _activate(masks: Tensor, name: str) -> Tensor:
-    """Masks from ``[B, C, N, L]``."""
-    if name in ("softmax", "filter_softmax"):
-        return masks.softmax(dim=1 if name == "softmax" else 2)
-    return masks if name == "linear" else _ACTIVATIONS[name](masks)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
+from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, create_token_norm
 from polsess.models.layers.products import Linear
@@ -36,13 +36,11 @@ class AcrossChunks(Schema):
     """Share of activations dropped between layers in training."""
 
 
-class DPRNNConfig(StridedFilterbankConfig):
+class DPRNNConfig(ChosenFilterbankConfig):
     """The defaults are the paper's network with its longest filters; ``paper`` has the shortest."""
 
     model_type: Literal["dprnn"] = "dprnn"
     num_filters: int = Field(default=64, ge=1, le=16384)
-    encoder_activation: Literal["linear", "relu"] = "linear"
-    """Activation of the encoder."""
     bottleneck_channels: int = Field(default=64, ge=1, le=16384)
     """H, channels between the recurrent networks."""
     bottleneck_bias: bool = True
@@ -170,7 +168,7 @@ class DPRNN(FilterbankMasking):
     def __init__(self, config: DPRNNConfig) -> None:
         super().__init__(config)
         filters, channels = config.num_filters, config.bottleneck_channels
-        self.encoder = config.create_encoder(config.encoder_activation)
+        self.encoder = config.create_encoder()
         assert config.first_norm is not None
         self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = Linear(filters, channels, bias=config.bottleneck_bias)

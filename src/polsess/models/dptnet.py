@@ -23,7 +23,8 @@ from polsess.models.layers.dual_path import (
     map_across_chunks,
     map_within_chunks,
 )
-from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
+from polsess.models.layers.filterbank import EncoderActivation
+from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
 from polsess.models.layers.norms import NormName, create_norm, create_token_norm
 from polsess.models.layers.products import Linear
@@ -40,13 +41,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class DPTNetConfig(StridedFilterbankConfig):
+class DPTNetConfig(ChosenFilterbankConfig):
     """Dual-path improved transformers; the defaults are Asteroid's, ``paper`` has half the units."""
 
     model_type: Literal["dptnet"] = "dptnet"
     num_filters: int = Field(default=64, ge=1, le=16384)
     """N; the transformers' D is N, rounded up to a multiple of the heads by a linear map."""
-    encoder_activation: Literal["linear", "relu"] = "relu"
+    encoder_activation: EncoderActivation = "relu"
     """Activation of the encoder."""
     num_heads: int = Field(default=4, ge=1, le=1024)
     """Attention heads."""
@@ -116,7 +117,7 @@ class DPTNet(FilterbankMasking):
     def __init__(self, config: DPTNetConfig) -> None:
         super().__init__(config)
         filters, features = config.num_filters, config.d_model
-        self.encoder = config.create_encoder(config.encoder_activation)
+        self.encoder = config.create_encoder()
         self.widen = Linear(filters, features) if features != filters else None
         self.input_norm = create_norm(config.norm, features)
         self.blocks = nn.ModuleList(DualPathLayers(config) for _ in range(config.num_blocks))

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
-from polsess.models.layers.masks import MaskActivation, activate_masks
+from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import create_norm
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import Recurrent
@@ -72,6 +72,7 @@ class LSTMTasNet(FilterbankMasking):
             dropout=config.dropout,
         )
         self.to_masks = Linear(self.rnn.output_size, config.num_sources * filters)
+        self.nonlinearity = MaskNonlinearity(config.mask_activation)
         self.decoder = config.create_decoder()
 
     @property
@@ -87,4 +88,4 @@ class LSTMTasNet(FilterbankMasking):
     def estimate_masks(self, features: Tensor) -> Tensor:
         hidden = self.rnn(self.norm(features).permute(2, 0, 1))  # [L, B, H]
         logits = self.to_masks(hidden).unflatten(-1, (self.output_sources, -1))  # [L, B, C, N]
-        return activate_masks(logits.permute(1, 2, 3, 0), self.config.mask_activation)
+        return self.nonlinearity(logits.permute(1, 2, 3, 0))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from polsess.models.layers.filterbank import Decoder, Encoder
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
-from polsess.models.layers.masks import MaskActivation, activate_masks
+from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import GlobalLayerNorm
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
@@ -125,6 +125,7 @@ class SuDoRMRF(FilterbankModel):
             self.to_masks = FilterMixing(hidden, filters, config.num_sources)
         else:
             self.to_masks = nn.Sequential(nn.PReLU(), PointwiseConv1d(hidden, config.num_sources * filters))
+        self.nonlinearity = MaskNonlinearity(config.mask_activation)
         self.decoder: Decoder | JointDecoder
         if config.decoder == "joint":
             self.decoder = JointDecoder(config.num_sources, filters, config.kernel_size, half)
@@ -146,7 +147,7 @@ class SuDoRMRF(FilterbankModel):
             hidden = hidden.contiguous(memory_format=torch.channels_last)
         hidden = self.blocks(hidden).squeeze(2).contiguous()
         logits = self.to_masks(hidden).unflatten(1, (self.output_sources, -1))  # [B, C, N, L]
-        masks = activate_masks(logits, self.config.mask_activation)
+        masks = self.nonlinearity(logits)
         return self.decoder(masks * features.unsqueeze(1))[..., : mixture.shape[-1]]
 
 

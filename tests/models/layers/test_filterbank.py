@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Conv1d
 
 from polsess.models.layers.filterbank import Decoder, Encoder, FilterbankActivation
+from polsess.models.layers.filters import FilterConv1d
 
 
-def frames(mixture: Tensor, conv: torch.nn.Conv1d, kernel: int, stride: int, padding: int) -> Tensor:
+def frames(mixture: Tensor, conv: Conv1d | FilterConv1d, kernel: int, stride: int, padding: int) -> Tensor:
     padded = torch.nn.functional.pad(mixture, (padding, padding))
     products = padded.unfold(-1, kernel, stride) @ conv.weight.squeeze(1).T  # [B, L, N]
     return (products if conv.bias is None else products + conv.bias).mT

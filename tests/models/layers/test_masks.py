@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from polsess.models.layers.masks import MaskActivation, activate_masks
+from polsess.models.layers.masks import MaskActivation, MaskNonlinearity, activate_masks
 
 
 def test_softmax_runs_over_the_sources() -> None:
@@ -46,4 +46,10 @@ def test_elementwise(activation: MaskActivation, at_one: float, at_minus_one: fl
 
 def test_every_word_is_understood() -> None:
     for activation in get_args(MaskActivation):
-        assert activate_masks(torch.randn(1, 2, 3, 4), activation).shape == (1, 2, 3, 4)
+        logits = torch.randn(1, 2, 3, 4)
+        masks = MaskNonlinearity(activation)(logits)
+        assert masks.shape == (1, 2, 3, 4)
+        if activation == "prelu":
+            torch.testing.assert_close(masks, torch.where(logits > 0, logits, 0.25 * logits))
+        else:
+            assert torch.equal(masks, activate_masks(logits, activation))

@@ -8,14 +8,29 @@ Shapes: B batch, C sources, N filters, T samples, L frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FilterbankActivation = Literal["linear", "relu", "gated"]
+from polsess.models.layers.filters import FilterConv1d, FilterConvTranspose1d
+
+EncoderActivation = Literal["linear", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid", "tanh"]
+"""Activation of the features; the slope of ``prelu`` is trained."""
+FilterbankActivation = EncoderActivation | Literal["gated"]
 """``gated`` is the rectified output times the sigmoid of a second filterbank."""
+
+_ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gated": torch.relu,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
 
 
 class Encoder(nn.Module):
@@ -28,6 +43,7 @@ class Encoder(nn.Module):
         activation: Activation after the convolution.
         bias: Whether each filter has an offset.
         padding: Zeros on both sides of the waveform.
+        filters: Makes the filters, without bias and padding; None for free ones.
     """
 
     def __init__(
@@ -39,10 +55,17 @@ class Encoder(nn.Module):
         activation: FilterbankActivation = "linear",
         bias: bool = False,
         padding: int = 0,
+        filters: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.conv = nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+        self.conv = (
+            FilterConv1d(filters, kernel_size, stride)
+            if filters is not None
+            else nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+        )
+        if activation == "prelu":
+            self.prelu = nn.PReLU()
         if activation == "gated":
             self.gate = nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
 
@@ -59,7 +82,9 @@ class Encoder(nn.Module):
         features = self.conv(waveform)  # [B, N, L]
         if self.activation == "linear":
             return features
-        features = features.relu()
+        if self.activation == "prelu":
+            return self.prelu(features)
+        features = _ELEMENTWISE[self.activation](features)
         return features * self.gate(waveform).sigmoid() if self.activation == "gated" else features
 
 
@@ -73,6 +98,7 @@ class Decoder(nn.Module):
         bias: Whether the waveform has an offset.
         padding: Samples cut off on both sides.
         output_padding: Samples added at the end, when the padding cut off too many.
+        filters: Makes the filters, without bias and padding; None for free ones.
     """
 
     def __init__(
@@ -84,10 +110,13 @@ class Decoder(nn.Module):
         bias: bool = False,
         padding: int = 0,
         output_padding: int = 0,
+        filters: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose1d(
-            num_filters, 1, kernel_size, stride, padding, output_padding, bias=bias
+        self.conv = (
+            FilterConvTranspose1d(filters, kernel_size, stride)
+            if filters is not None
+            else nn.ConvTranspose1d(num_filters, 1, kernel_size, stride, padding, output_padding, bias=bias)
         )
 
     def forward(self, features: Tensor) -> Tensor:

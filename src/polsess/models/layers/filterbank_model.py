@@ -11,10 +11,11 @@ from abc import abstractmethod
 from typing import Self
 
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.layers.filterbank import Decoder, Encoder, FilterbankActivation
+from polsess.models.layers.filterbank import Decoder, Encoder, EncoderActivation, FilterbankActivation
+from polsess.models.layers.filters import FiltersOptions, create_filters
 
 
 class FilterbankConfig(ModelConfig):
@@ -54,6 +55,45 @@ class StridedFilterbankConfig(FilterbankConfig):
         if self.hop_length > self.kernel_size:
             raise ValueError(f"stride {self.hop_length} skips samples of kernel_size {self.kernel_size}")
         return self
+
+
+class ChosenFilterbankConfig(StridedFilterbankConfig):
+    """A filterbank whose activation and kind of filters are chosen."""
+
+    encoder_activation: EncoderActivation = "linear"
+    """Activation of the encoder."""
+    filters: FiltersOptions | None = None
+    """Filters of encoder and decoder that are made of fewer parameters; None for free filters."""
+
+    @model_validator(mode="after")
+    def _filters_can_be_made(self) -> Self:
+        kind = self.filters and self.filters.kind
+        if kind and self.num_filters % 2:
+            raise ValueError(f"filters '{kind}' come in pairs; num_filters {self.num_filters} must be even")
+        if kind == "sinc" and self.kernel_size % 2 == 0:
+            raise ValueError(f"filters 'sinc' need an odd kernel_size, got {self.kernel_size}")
+        if kind == "stft" and self.num_filters < self.kernel_size + 2:
+            raise ValueError(
+                f"filters 'stft' need a num_filters of at least kernel_size + 2, got {self.num_filters}"
+            )
+        return self
+
+    def create_encoder(self, activation: FilterbankActivation | None = None) -> Encoder:
+        activation = activation or self.encoder_activation
+        filters = self._create_filters()
+        return Encoder(
+            self.num_filters, self.kernel_size, self.hop_length, activation=activation, filters=filters
+        )
+
+    def create_decoder(self) -> Decoder:
+        filters = self._create_filters()
+        return Decoder(self.num_filters, self.kernel_size, self.hop_length, filters=filters)
+
+    def _create_filters(self) -> nn.Module | None:
+        if self.filters is None:
+            return None
+        sizes = (self.num_filters, self.kernel_size, self.hop_length, self.sample_rate)
+        return create_filters(self.filters, *sizes)
 
 
 class FilterbankModel(SeparationModel):

@@ -20,12 +20,13 @@ from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.products import Linear, linear
 
 MaskActivation = Literal[
-    "linear", "relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "softmax", "filter_softmax",
+    "linear", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid", "tanh", "softmax", "filter_softmax",
     "frame_softmax", "ones",
 ]  # fmt: skip
 """``softmax`` runs over the sources, so that masks sum to one; a single source is weighed against a rest of
-logit zero, which is the sigmoid. The last three exist for weights of toolkits whose softmax runs over the
-filters, over the frames, or over a single source (a mask of ones, whatever the input): train with others.
+logit zero, which is the sigmoid. The slope of ``prelu`` is trained. The last three exist for weights of
+toolkits whose softmax runs over the filters, over the frames, or over a single source (ones whatever
+the input): train with others.
 """
 
 _ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,12 +40,31 @@ _ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class MaskNonlinearity(nn.Module):
+    """The activation of masks as a layer, for those with a trained slope.
+
+    Args:
+        activation: Its name.
+    """
+
+    def __init__(self, activation: MaskActivation) -> None:
+        super().__init__()
+        self.activation: MaskActivation = activation
+        self.weight = nn.Parameter(torch.full((1,), 0.25)) if activation == "prelu" else None
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map ``[B, C, N, L]`` to ``[B, C, N, L]``."""
+        if self.weight is not None:
+            return F.prelu(logits, self.weight)
+        return activate_masks(logits, self.activation)
+
+
 def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
     """Masks of all sources.
 
     Args:
         logits: ``[B, C, N, L]``.
-        activation: Its name.
+        activation: Its name; ``prelu``, which has a parameter, is a ``MaskNonlinearity`` only.
 
     Returns:
         ``[B, C, N, L]``.
@@ -83,7 +103,7 @@ class ChunkMasks(nn.Module):
         average: bool = False,
     ) -> None:
         super().__init__()
-        self.mask_activation: MaskActivation = activation
+        self.nonlinearity = MaskNonlinearity(activation)
         self.average = average
         self.activation = nn.PReLU()
         self.to_sources = Linear(num_channels, num_sources * source_channels)
@@ -112,4 +132,4 @@ class ChunkMasks(nn.Module):
         sources = sources.unflatten(-1, (-1, self.gated_output.in_features))  # [B, L, C, E]
         output, gate = self.gated_output(sources).chunk(2, dim=-1)
         logits = self.to_masks(output.tanh() * gate.sigmoid())  # [B, L, C, N]
-        return activate_masks(logits.permute(0, 2, 3, 1), self.mask_activation)
+        return self.nonlinearity(logits.permute(0, 2, 3, 1))

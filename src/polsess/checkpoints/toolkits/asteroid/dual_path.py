@@ -8,30 +8,30 @@ from typing import Any
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
+from polsess.checkpoints.toolkits.asteroid.filterbank import FILTERBANK_RULES, read_filterbank, rename_network
 from polsess.checkpoints.toolkits.asteroid.reader import (
+    ACTIVATIONS,
     CONVERTERS,
-    FILTERBANK_RULES,
     GATED_RULES,
-    read_filterbank,
+    NORMS,
+    norm_rules,
     read_mask_activation,
     source_softmax,
 )
-from polsess.checkpoints.translation import Arguments, Rule, join_gates, rename, without_unit_dimensions
+from polsess.checkpoints.translation import Arguments, Rule, join_gates, without_unit_dimensions
 
-_DPRNN_NORMS = {"gLN": "gLN", "cLN": "cLN"}
+_DPRNN_NORMS = {name: norm for name, norm in NORMS.items() if norm != "cgLN"}  # which failed there
 _CELLS = {name: cell for cell in ("LSTM", "GRU", "RNN") for name in (cell, cell.lower())}
 _DPRNN_RULES: list[Rule] = [
     *FILTERBANK_RULES,
     *GATED_RULES,
-    (r"masker\.bottleneck\.0\.gamma", "input_norm.weight"),
-    (r"masker\.bottleneck\.0\.beta", "input_norm.bias"),
+    *norm_rules(r"masker\.bottleneck\.0", "input_norm"),
     (r"masker\.bottleneck\.1\.(weight|bias)", r"bottleneck.\1"),
     (r"masker\.net\.(\d+)\.(intra|inter)_RNN\.rnn\.(.+)", r"blocks.\1.\2.0.rnn.\3"),
     (r"masker\.net\.(\d+)\.(intra|inter)_RNN\.rnn1\.(.+)", r"blocks.\1.\2.0.factors.0.rnn.\3"),
     (r"masker\.net\.(\d+)\.(intra|inter)_RNN\.rnn2\.(.+)", r"blocks.\1.\2.0.factors.1.rnn.\3"),
     (r"masker\.net\.(\d+)\.(intra|inter)_linear\.(weight|bias)", r"blocks.\1.\2.1.\3"),
-    (r"masker\.net\.(\d+)\.(intra|inter)_norm\.gamma", r"blocks.\1.\2_norm.weight"),
-    (r"masker\.net\.(\d+)\.(intra|inter)_norm\.beta", r"blocks.\1.\2_norm.bias"),
+    *norm_rules(r"masker\.net\.(\d+)\.(intra|inter)_norm", r"blocks.\1.\2_norm"),
     (r"masker\.mask_net\.weight", "to_masks.to_masks.weight"),
 ]
 
@@ -60,21 +60,18 @@ def convert_dprnn(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         **read_filterbank(values, where, num_filters=64),
     }
     values.finish()
-    renamed = rename(state, _DPRNN_RULES, where)
+    renamed = rename_network(state, _DPRNN_RULES, model, where)
     return Converted(model, join_gates(without_unit_dimensions(renamed), where, "to_masks."))
 
 
-_DPTNET_NORMS = {"gLN": "gLN", "cLN": "cLN", "cgLN": "cgLN"}
-_ELEMENTWISE = ["relu", "leaky_relu", "gelu", "sigmoid", "tanh", "linear"]
-_ACTIVATIONS = {name: name for name in _ELEMENTWISE} | {"swish": "silu"}
+_ACTIVATIONS = {name: word for name, word in ACTIVATIONS.items() if word != "prelu"}
 _LAYER = r"masker\.layers\.(\d+)\."
 _PATHS = {"0": "intra", "1": "inter"}
 _DPTNET_RULES: list[Rule] = [
     *FILTERBANK_RULES,
     *GATED_RULES,
     (r"masker\.input_layer\.(weight|bias)", r"widen.\1"),
-    (r"masker\.in_norm\.gamma", "input_norm.weight"),
-    (r"masker\.in_norm\.beta", "input_norm.bias"),
+    *norm_rules(r"masker\.in_norm", "input_norm"),
     *[
         (_LAYER + foreign, rf"blocks.\1.{path}.{ours}")
         for number, path in _PATHS.items()
@@ -83,10 +80,8 @@ _DPTNET_RULES: list[Rule] = [
             (rf"{number}\.mha\.out_proj\.(weight|bias)", r"attention.out.\2"),
             (rf"{number}\.recurrent\.(.+)", r"rnn.rnn.\2"),
             (rf"{number}\.linear\.(weight|bias)", r"project.\2"),
-            (rf"{number}\.norm_mha\.gamma", "attention_norm.weight"),
-            (rf"{number}\.norm_mha\.beta", "attention_norm.bias"),
-            (rf"{number}\.norm_ff\.gamma", "feed_forward_norm.weight"),
-            (rf"{number}\.norm_ff\.beta", "feed_forward_norm.bias"),
+            *norm_rules(rf"{number}\.norm_mha", "attention_norm"),
+            *norm_rules(rf"{number}\.norm_ff", "feed_forward_norm"),
         ]
     ],
 ]
@@ -109,11 +104,11 @@ def convert_dptnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) ->
         "num_blocks": values.take("n_repeats", default=6),
         "chunk_size": values.take("chunk_size", default=100),
         "hop_size": values.take("hop_size", default=None),
-        "norm": values.choose("norm_type", _DPTNET_NORMS, default="gLN"),
+        "norm": values.choose("norm_type", NORMS, default="gLN"),
         "dropout": values.take("dropout", default=0.0),
         "mask_activation": read_mask_activation(values, "relu", softmax=softmax),
         **read_filterbank(values, where, "relu", num_filters=64),
     }
     values.finish()
-    renamed = without_unit_dimensions(rename(state, _DPTNET_RULES, where))
+    renamed = without_unit_dimensions(rename_network(state, _DPTNET_RULES, model, where))
     return Converted(model, join_gates(renamed, where, "to_masks."))

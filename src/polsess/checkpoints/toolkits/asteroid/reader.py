@@ -44,7 +44,7 @@ class AsteroidReader(Reader):
         convert = CONVERTERS.find(str(content["model_name"]), where)
         state: dict[str, Tensor] = state_of(content["state_dict"], where)
         with naming(where):
-            converted = convert(arguments, state)
+            converted = convert({**_versions(content), **arguments}, state)
         notes = {key: content[key] for key in _PROVENANCE if key in content}
         return Converted(converted.model, converted.state, notes)
 
@@ -65,6 +65,14 @@ class AsteroidReader(Reader):
         return None
 
 
+def _versions(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The version of torch that a file names, as an argument."""
+    infos = content.get("infos")
+    versions = infos.get("software_versions") if isinstance(infos, Mapping) else None
+    version = versions.get(TORCH_VERSION) if isinstance(versions, Mapping) else None
+    return {} if version is None else {TORCH_VERSION: str(version)}
+
+
 def is_asteroid(content: Any) -> bool:
     """Whether an unpickled file has the layout that Asteroid (and Look2Hear) publish."""
     return isinstance(content, dict) and content.keys() >= _KEYS and isinstance(content["model_name"], str)
@@ -75,50 +83,25 @@ def _names(files: WeightFiles) -> list[str]:
     return files.candidates(*(named if files.main else ("pytorch_model.bin", "model.pth", "best_model.pth")))
 
 
-FILTERBANK_RULES: list[Rule] = [
-    (r"encoder\.filterbank\._filters", "encoder.conv.weight"),
-    (r"decoder\.filterbank\._filters", "decoder.conv.weight"),
-]
+ACTIVATIONS = {
+    **{name: name for name in ("linear", "relu", "leaky_relu", "prelu", "gelu", "sigmoid", "tanh")},
+    "swish": "silu",
+}
+"""Our words for activations without further arguments."""
+NORMS = {name: name for name in ("gLN", "cLN", "cgLN", "fgLN", "bN")}
+NORM_TENSORS = {
+    **{name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")},
+    "gamma": "weight",
+    "beta": "bias",
+}
+"""Our names of the tensors of a norm; only a batch normalisation has the first five."""
+TORCH_VERSION = "torch_version"
+"""An argument that readers add where the file names the version."""
 
-_ACTIVATIONS = {None: "linear", "linear": "linear", "relu": "relu"}
 
-
-def read_filterbank(
-    arguments: Arguments,
-    where: str,
-    activation: str | None = None,
-    *,
-    num_filters: int = 512,
-    kernel_size: int = 16,
-) -> dict[str, Any]:
-    """The fields of a configuration that describe the filterbank, and the sample rate.
-
-    Files from before Asteroid 0.3.1 name neither the encoder's activation nor the rate, which was 8 kHz.
-
-    Args:
-        arguments: The model's arguments, from which these are taken.
-        where: The class, for messages.
-        activation: The encoder's activation where the file names none.
-        num_filters: The number of filters where the file names none.
-        kernel_size: Their length where the file names none.
-
-    Raises:
-        CheckpointError: If the filterbank is not a free one, or the masks are not as wide as the features.
-    """
-    arguments.choose("fb_name", dict.fromkeys(["FreeFB", "free"]), default="free")
-    filters = arguments.take("n_filters", default=num_filters)
-    kernel = arguments.take("kernel_size", default=kernel_size)
-    for name in ("in_chan", "out_chan"):
-        width = arguments.take(name, default=None)
-        if width not in (None, filters):
-            raise CheckpointError(f"{where}: {name}={width!r} differs from the {filters} filters; not read.")
-    return {
-        "num_filters": filters,
-        "kernel_size": kernel,
-        "stride": arguments.take("stride", default=None) or kernel // 2,
-        "encoder_activation": arguments.choose("encoder_activation", _ACTIVATIONS, default=activation),
-        "sample_rate": int(arguments.take("sample_rate", default=8000)),
-    }
+def norm_rules(foreign: str, native: str) -> list[Rule]:
+    """Rules for every tensor of a norm under a pattern with groups."""
+    return [(rf"{foreign}\.{theirs}", f"{native}.{ours}") for theirs, ours in NORM_TENSORS.items()]
 
 
 GATED_RULES: list[Rule] = [
@@ -126,10 +109,9 @@ GATED_RULES: list[Rule] = [
     (r"masker\.first_out\.1\.(weight|bias)", r"to_masks.to_sources.\1"),
     (r"masker\.net_out\.0\.(weight|bias)", r"to_masks.output.\1"),
     (r"masker\.net_gate\.0\.(weight|bias)", r"to_masks.output_gate.\1"),
+    (r"masker\.output_act\.weight", "to_masks.nonlinearity.weight"),
 ]
 """From processed chunks to gated frames; output and gate are still to be joined."""
-
-_ELEMENTWISE = ["linear", "relu", "leaky_relu", "gelu", "sigmoid", "tanh"]
 
 
 def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) -> str:
@@ -143,8 +125,7 @@ def read_mask_activation(arguments: Arguments, default: str, *, softmax: str) ->
     Raises:
         CheckpointError: If the activation is not read.
     """
-    words = {name: name for name in _ELEMENTWISE} | {"swish": "silu", "softmax": softmax}
-    return arguments.choose("mask_act", words, default=default)
+    return arguments.choose("mask_act", {**ACTIVATIONS, "softmax": softmax}, default=default)
 
 
 def source_softmax(num_sources: Any) -> str:

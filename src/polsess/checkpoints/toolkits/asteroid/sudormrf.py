@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
+from polsess.checkpoints.toolkits.asteroid.filterbank import read_filterbank
 from polsess.checkpoints.toolkits.asteroid.reader import (
     CONVERTERS,
-    read_filterbank,
     read_mask_activation,
     source_softmax,
 )
@@ -35,6 +35,7 @@ _MODULES = {
     r"masker\.reshape_before_masks": "to_masks.expand",
     r"masker\.m": "to_masks",
     r"masker\.mask_net\.([01])": r"to_masks.\1",
+    r"masker\.output_act": "nonlinearity",
 }
 _RULES: list[Rule] = [
     (r"encoder\.encoder\.filterbank\._filters", "encoder.conv.weight"),
@@ -66,7 +67,7 @@ def _convert(
     values: Arguments, state: Mapping[str, Tensor], variant: str, *, activation: str, mask_default: str
 ) -> Converted:
     where = f"Asteroid SuDORMRF ({variant})"
-    filterbank = read_filterbank(values, where, activation, kernel_size=21)
+    filterbank = read_filterbank(values, where, activation, kernel_size=21, only_free=True)
     if filterbank.pop("encoder_activation") != activation:
         raise CheckpointError(f"{where}: its encoder is {activation}, the file says another.")
     stride, half = filterbank.pop("stride"), filterbank["kernel_size"] // 2

@@ -9,33 +9,30 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
+from polsess.checkpoints.toolkits.asteroid.filterbank import FILTERBANK_RULES, read_filterbank, rename_network
 from polsess.checkpoints.toolkits.asteroid.reader import (
     CONVERTERS,
-    FILTERBANK_RULES,
-    read_filterbank,
+    NORMS,
+    norm_rules,
     read_mask_activation,
+    source_softmax,
 )
 from polsess.checkpoints.translation import Arguments, Rule, rename, take
 from polsess.checkpoints.unpickling import CheckpointError
 
-MASKS = {name: name for name in ("relu", "sigmoid", "softmax", "tanh", "linear")}
-"""``mask_act`` of the networks whose softmax runs over the sources."""
-
-_NORMS = {"gLN": "gLN", "cLN": "cLN", "cgLN": "cgLN"}
 _BLOCK = r"masker\.TCN\.(\d+)\."
 _PARTS = ["expand", "expand_prelu", "expand_norm", "depthwise", "depthwise_prelu", "depthwise_norm"]
 _CONVTASNET_RULES: list[Rule] = [
     *FILTERBANK_RULES,
-    (r"masker\.bottleneck\.0\.gamma", "input_norm.weight"),
-    (r"masker\.bottleneck\.0\.beta", "input_norm.bias"),
+    *norm_rules(r"masker\.bottleneck\.0", "input_norm"),
     (r"masker\.bottleneck\.1\.(weight|bias)", r"bottleneck.\1"),
     (r"masker\.mask_net\.0\.weight", "mask_prelu.weight"),
     (r"masker\.mask_net\.1\.(weight|bias)", r"to_masks.\1"),
+    (r"masker\.output_act\.weight", "nonlinearity.weight"),
     *[
-        (_BLOCK + rf"shared_block\.{index}\.{foreign}", rf"blocks.\1.{part}.{ours}")
+        rule
         for index, part in enumerate(_PARTS)
-        for foreign, ours in [("weight|gamma", "weight"), ("bias|beta", "bias")]
-        for foreign in foreign.split("|")
+        for rule in norm_rules(_BLOCK + rf"shared_block\.{index}", rf"blocks.\1.{part}")
     ],
     # In causal networks a layer that cuts the end follows the convolution, the two in a module of their own.
     (_BLOCK + r"shared_block\.3\.0\.(weight|bias)", r"blocks.\1.depthwise.\2"),
@@ -45,28 +42,31 @@ _CONVTASNET_RULES: list[Rule] = [
 
 @CONVERTERS.register("ConvTasNet")
 def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
-    """Convert; a causal network with the norm gLN was built with cLN."""
+    """Convert; a causal network whose norm was not causal was built with cLN."""
     where = "Asteroid ConvTasNet"
     values = Arguments(arguments, where)
-    causal, norm = values.take("causal", default=False), values.choose("norm_type", _NORMS, default="gLN")
+    causal, norm = values.take("causal", default=False), values.choose("norm_type", NORMS, default="gLN")
     num_blocks, num_repeats = values.take("n_blocks", default=8), values.take("n_repeats", default=3)
     skip_channels = values.take("skip_chan", default=128) or 0
+    num_sources, kernel_size = values.take("n_src"), values.take("conv_kernel_size", default=3)
+    if causal and kernel_size == 1:
+        raise CheckpointError(f"{where}: conv_kernel_size=1 with causal=True left no frames there.")
     model = {
         "model_type": "convtasnet",
-        "num_sources": values.take("n_src"),
+        "num_sources": num_sources,
         "bottleneck_channels": values.take("bn_chan", default=128),
         "hidden_channels": values.take("hid_chan", default=512),
         "skip_channels": skip_channels,
-        "conv_kernel_size": values.take("conv_kernel_size", default=3),
+        "conv_kernel_size": kernel_size,
         "num_blocks": num_blocks,
         "num_repeats": num_repeats,
-        "norm": "cLN" if causal and norm == "gLN" else norm,
+        "norm": "cLN" if causal and norm != "cgLN" else norm,
         "causal": causal,
-        "mask_activation": values.choose("mask_act", MASKS, default="relu"),
+        "mask_activation": read_mask_activation(values, "relu", softmax=source_softmax(num_sources)),
         **read_filterbank(values, where),
     }
     values.finish()
-    renamed = rename(state, _CONVTASNET_RULES, where)
+    renamed = rename_network(state, _CONVTASNET_RULES, model, where)
     for block in range(num_blocks * num_repeats):
         for kind in ("weight", "bias"):
             parts = [take(renamed, f"{block}.res_conv.{kind}", where)]
@@ -76,7 +76,8 @@ def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]
     return Converted(model, renamed)
 
 
-_COPY = "encoder.encoder_relu.filterbank._filters"
+_COPIES = ("encoder.encoder_relu.filterbank._filters", "masker.output_act.weight")
+"""Tensors that the files hold twice."""
 _LSTM_TASNET_RULES: list[Rule] = [
     (r"encoder\.filterbank\._filters", "encoder.conv.weight"),
     (r"encoder\.encoder_sig\.filterbank\._filters", "encoder.gate.weight"),
@@ -85,6 +86,7 @@ _LSTM_TASNET_RULES: list[Rule] = [
     (r"masker\.bn_layer\.beta", "norm.bias"),
     (r"masker\.masker\.0\.rnn\.(.+)", r"rnn.rnn.\1"),
     (r"masker\.masker\.1\.(weight|bias)", r"to_masks.\1"),
+    (r"masker\.masker\.2\.weight", "nonlinearity.weight"),
 ]
 
 
@@ -95,7 +97,7 @@ def convert_lstm_tasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor
     values = Arguments(arguments, where)
     values.ignore("rnn_type")
     num_layers, dropout = values.take("n_layers", default=4), values.take("dropout", default=0.3)
-    filterbank = read_filterbank(values, where, num_filters=64)
+    filterbank = read_filterbank(values, where, num_filters=64, only_free=True)
     if filterbank.pop("encoder_activation") != "linear":
         raise CheckpointError(f"{where}: an encoder_activation after the gate is not read.")
     model = {
@@ -109,5 +111,5 @@ def convert_lstm_tasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         **filterbank,
     }
     values.finish()
-    kept = {key: value for key, value in state.items() if key != _COPY}
+    kept = {key: value for key, value in state.items() if key not in _COPIES}
     return Converted(model, rename(kept, _LSTM_TASNET_RULES, where))
