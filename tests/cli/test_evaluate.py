@@ -19,8 +19,10 @@ from polsess.evaluation import read_evaluation
 from polsess.models import create_model
 from tests.conftest import DATA, shared
 from tests.evaluation.corpora import VOICES, write_estimates, write_items
+from tests.evaluation.test_conversations import write_conversations
 
 FAST = ["--metrics", "si_snr"]
+BASELINES = ("mixture", "mixture-in-turns", "references")
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -64,6 +66,23 @@ def test_models_on_folders(tmp_path: Path) -> None:
     assert "No utterance has a condition 'weather'." in notes
     assert "one, task SB, 2 utterances" in table
     assert (tmp_path / "out" / "data" / "two" / "scores.csv").is_file()
+
+
+def test_conversations_with_baselines(tmp_path: Path) -> None:
+    data = write_conversations(tmp_path / "data")
+    model = save_model(create_model("blstm", preset="tiny"), tmp_path / "net")
+    words: list[str | Path] = ["-d", data, "-m", model, "--metrics", "si_snr,conversation", "--jobs", "0"]
+    code, table, _ = run(*words, "--baselines", "--collar", "0.25", "--by", "mood", "-o", tmp_path / "out")
+    assert code == ExitCode.DONE
+    assert "DER and its parts: overlaps scored, 0.25 s around true starts and ends left out." in table
+    rows = {name: read_evaluation(tmp_path / "out" / "data" / name) for name in (*BASELINES, "net")}
+    assert rows["mixture"].summary("wrong_track").mean == 100
+    assert "separator" in rows["net"].origin  # conversations go in pieces, unless told otherwise
+    code, _, _ = run(*words, "--one-pass", "-o", tmp_path / "whole")
+    assert "separator" not in read_evaluation(tmp_path / "whole" / "data" / "net").origin
+    folders = [str(tmp_path / "out" / "data" / name) for name in ("mixture", "references")]
+    result = CliRunner().invoke(app, ["table", *folders, "--columns", "wrong_track,der"])
+    assert result.stdout.splitlines()[3].count("**") == 4  # the references have the lowest errors
 
 
 def test_all_variants_of_all_tasks_in_one_command(tmp_path: Path) -> None:

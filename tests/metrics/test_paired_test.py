@@ -47,6 +47,10 @@ def test_the_difference_and_who_is_better() -> None:
     assert result.p_value == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
     turned = paired_difference(second, first, clusters)
     assert (turned.mean, turned.p_value) == pytest.approx((-result.mean, result.p_value))
+    assert result.verdict("one", "two").startswith("two is better than one")
+    errors = paired_difference(first, second, clusters, lower_is_better=True)
+    assert errors.share_better == np.mean(differences < 0)
+    assert errors.verdict("one", "two").startswith("one is better than two")
 
 
 def test_the_interval_covers_the_truth() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from polsess.cli._conversation_options import Baselines, Collar, OnePass, baselines_of, fit_to_corpus
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from polsess.data import Corpus
     from polsess.evaluation import Evaluation, System
     from polsess.metrics import PredictorConfig
+
+_BY_CONDITION = ("si_snri", "wrong_track", "der")
+"""Scores that are printed by a condition."""
 
 _Overrides = Annotated[
     list[str] | None,
@@ -180,6 +185,9 @@ def evaluate(
     table_format: _Format = "csv",
     save_estimates: _Save = False,
     overwrite: _Overwrite = False,
+    baselines: Baselines = False,
+    collar: Collar = 0.0,
+    one_pass: OnePass = False,
 ) -> None:
     """Score models, or estimates in files, on a test set; an interrupted evaluation continues.
 
@@ -187,6 +195,7 @@ def evaluate(
       polsess evaluate -m default -d data/my_set --by sexes
       polsess evaluate -m runs/a -m runs/b -d configs/convtasnet_sb_polsess.yaml --save-estimates
       polsess evaluate --estimates published -d data/my_set --metrics si_snr,pesq
+      polsess evaluate -m default -d conversations.yaml --baselines --metrics si_snr,conversation
     """
     from polsess.allocator import tune_allocator
     from polsess.evaluation import evaluate as run
@@ -197,34 +206,39 @@ def evaluate(
     if not data or (model is None) == (estimates is None):
         raise Failure("Say what to evaluate: -d DATA and -m MODEL or --estimates FOLDER.", ExitCode.USAGE)
     tune_allocator()
-    chosen = resolve_metrics(metrics.split(",") if metrics else None)
+    names = metrics.split(",") if metrics else None
+    resolve_metrics(names, conversations=True)  # a misspelt one is found out before the models are read
     if metrics is None:
         _note_missing_metrics(terminal)
     changes = [*max_bad_override(max_bad, "corpus"), *(overrides or [])]
     changes += ["corpus.each_variant=true"] if variants else []
     predictors = [_read_predictor(path) for path in predictor or []]
     done = []
-    for each in _open_systems(model, device, estimates, system):
-        for path in data:
-            corpus = _open_data(path, changes, task, split, seed, each)
-            folder = out / name_of_data(path) / each.name
-            with terminal.progress() as progress:
-                bar = progress.add_task(each.name, total=None)
-                evaluation = run(
-                    each,
-                    corpus,
-                    metrics=chosen,
-                    predictors=predictors,
-                    num_workers=jobs,
-                    folder=folder,
-                    limit=limit,
-                    overwrite=overwrite,
-                    table_format=table_format,
-                    save_estimates=save_estimates,
-                    progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
-                )
-            _print(terminal, evaluation, by or [], folder)
-            done.append(evaluation)
+    for each, path, corpus in _pairs(
+        _open_systems(model, device, estimates, system),
+        data,
+        lambda path, system: _open_data(path, changes, task, split, seed, system),
+        with_baselines=baselines,
+    ):
+        folder = out / name_of_data(path) / each.name
+        with terminal.progress() as progress:
+            bar = progress.add_task(each.name, total=None)
+            evaluation = run(
+                fit_to_corpus(each, corpus, one_pass=one_pass),
+                corpus,
+                metrics=names,
+                predictors=predictors,
+                num_workers=jobs,
+                folder=folder,
+                limit=limit,
+                overwrite=overwrite,
+                table_format=table_format,
+                collar_seconds=collar,
+                save_estimates=save_estimates,
+                progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
+            )
+        _print(terminal, evaluation, by or [], folder)
+        done.append(evaluation)
     if variants:
         _print_variants(terminal, done, out)
     if num_failed := sum(each.num_failed for each in done):
@@ -243,6 +257,25 @@ def _open_systems(
         return open_models(models or [], device)
     except (CheckpointError, OSError) as error:
         raise Failure(explain(error), ExitCode.MODEL) from None
+
+
+def _pairs(
+    systems: Sequence[System],
+    data: Sequence[Path],
+    open_data: Callable[[Path, System], Corpus],
+    *,
+    with_baselines: bool,
+) -> Iterator[tuple[System, Path, Corpus]]:
+    """Every system on every corpus, after the baselines of the corpus."""
+    begun: set[tuple[Path, int]] = set()
+    for each in systems:
+        for path in data:
+            corpus = open_data(path, each)
+            key = path, corpus.config.sample_rate
+            for baseline in baselines_of(corpus) if with_baselines and key not in begun else ():
+                yield baseline, path, corpus
+            begun.add(key)
+            yield each, path, corpus
 
 
 def _open_data(
@@ -289,10 +322,10 @@ def _note_missing_metrics(terminal: Terminal) -> None:
 def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], folder: Path) -> None:
     from polsess.evaluation.score_table import find_table
     from polsess.evaluation.tables import caution_lines, failure_lines, strata_table, summary_table
-    from polsess.metrics import failure_rate
+    from polsess.metrics import failure_rate, title_of
     from polsess.text_tables import percent
 
-    settings = evaluation.settings
+    settings, collar = evaluation.settings, evaluation.settings.get("collar_seconds")
     typer.echo(
         f"\n{evaluation.system}, task {settings['task']}, {len(evaluation.rows)} utterances at "
         f"{settings['sample_rate']} Hz, list {evaluation.list_hash}\n\n{summary_table(evaluation)}\n"
@@ -305,6 +338,8 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
             f"Outputs without a reference in {len(levels)} utterances: the loudest of each lies "
             f"{statistics.mean(levels):.1f} dB from the mixture on average, at most {max(levels):.1f} dB."
         )
+    if collar is not None:
+        typer.echo(f"DER and its parts: overlaps scored, {collar:g} s around true starts and ends left out.")
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")
     for line in caution_lines(evaluation):
@@ -314,7 +349,9 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
             known = dict.fromkeys(name for row in evaluation.rows for name in row.metadata)
             terminal.note(f"No utterance has a condition '{key}'. Known: {', '.join(known) or 'none'}.")
             continue
-        typer.echo(f"\nSI-SNRi [dB] by {key}\n\n{strata_table(evaluation, key)}\n")
+        for column in (name for name in _BY_CONDITION if name in evaluation.columns):
+            table = strata_table(evaluation, key, column)
+            typer.echo(f"\n{title_of(column)} by {key}\n\n{table}\n")
     if taken := evaluation.seconds_per_utterance:
         terminal.note(
             "Seconds per utterance: " + ", ".join(f"{key} {each:.3f}" for key, each in taken.items())

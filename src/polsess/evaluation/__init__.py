@@ -2,7 +2,7 @@
 
 from polsess.evaluation.corpus import name_of_data, open_corpus
 from polsess.evaluation.results import Evaluation, Row
-from polsess.evaluation.runner import evaluate
+from polsess.evaluation.runner import evaluate, has_conversations
 from polsess.evaluation.storage import SavedEvaluation, UtteranceSounds, read_evaluation
 from polsess.evaluation.systems import FolderSystem, ModelSystem, System, open_estimates, open_models
 
@@ -15,6 +15,7 @@ __all__ = [
     "System",
     "UtteranceSounds",
     "evaluate",
+    "has_conversations",
     "name_of_data",
     "open_corpus",
     "open_estimates",

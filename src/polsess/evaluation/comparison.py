@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from polsess.evaluation.results import Evaluation
 from polsess.evaluation.storage import read_evaluation
 from polsess.files import write_texts
-from polsess.metrics import Difference, correct_after_holm, paired_difference, title_of, unit_of
+from polsess.metrics import (
+    Difference,
+    correct_after_holm,
+    lower_is_better,
+    paired_difference,
+    title_of,
+    unit_of,
+)
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
 
@@ -69,7 +76,15 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
     clusters = [row.clusters for row in aligned[0].runs[0].rows]
     pairs = list(combinations(aligned, 2))
     differences = correct_after_holm(
-        [paired_difference(first.values(column), second.values(column), clusters) for first, second in pairs]
+        [
+            paired_difference(
+                first.values(column),
+                second.values(column),
+                clusters,
+                lower_is_better=lower_is_better(column),
+            )
+            for first, second in pairs
+        ]
     )
     found = tuple((*pair, each) for pair, each in zip(pairs, differences, strict=True))
     return Comparison(column, tuple(aligned), found)

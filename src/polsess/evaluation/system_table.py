@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from polsess.evaluation.comparison import Comparison, Contender, compare
-from polsess.metrics import name_of, summarise_runs, title_of
+from polsess.metrics import lower_is_better, name_of, summarise_runs, title_of
 from polsess.schema import ConfigError
 from polsess.text_tables import Latex, comma_separated, escape_latex, latex, markdown, number
 
@@ -124,9 +124,11 @@ def _column(contenders: Sequence[Contender], column: str, common: bool) -> list[
 
 
 def mark_best(comparison: Comparison, means: Sequence[float]) -> list[Mark]:
-    """``best`` for the contender with the highest mean, ``tied`` for those not shown to differ from it."""
+    """``best`` for the contender with the best mean, ``tied`` for those not shown to differ from it."""
     names = [contender.name for contender in comparison.contenders]
-    best = max(range(len(names)), key=lambda index: -math.inf if math.isnan(means[index]) else means[index])
+    sign = -1 if lower_is_better(comparison.column) else 1
+    values = [-math.inf if math.isnan(mean) else sign * mean for mean in means]
+    best = values.index(max(values))
     tied = {
         other.name
         for one, two, difference in comparison.pairs

@@ -34,11 +34,12 @@ def caution_lines(evaluation: Evaluation) -> list[str]:
 
 
 def strata_table(evaluation: Evaluation, key: str, column: str = "si_snri") -> str:
-    """One line per group of a condition, with the rates of utterances below 0 and 5 dB (Markdown)."""
-    header = [key, "mean", "95 % interval", "median", "n", "below 0 dB", "below 5 dB"]
+    """One line per group of a condition; of improvements, rates of utterances below 0 and 5 dB (Markdown)."""
+    thresholds = (0, 5) if column.endswith("i") else ()
+    header = [key, "mean", "95 % interval", "median", "n", *(f"below {each} dB" for each in thresholds)]
     rows = []
     for label, part in evaluation.strata(key).items():
-        rates = [percent(failure_rate(part.values(column), threshold)) for threshold in (0, 5)]
+        rates = [percent(failure_rate(part.values(column), threshold)) for threshold in thresholds]
         rows.append([label, *_cells(part.summary(column)), *rates])
     return markdown(header, rows)
 

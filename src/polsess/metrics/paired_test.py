@@ -41,6 +41,8 @@ class Difference:
     """Independent clusters, e.g. speakers."""
     share_better: float
     """Share of the utterances on which the second system is better."""
+    lower_is_better: bool = False
+    """Whether a smaller value of the metric is the better one."""
 
     @property
     def is_shown(self) -> bool:
@@ -63,17 +65,20 @@ class Difference:
             few = self.num_clusters < MIN_CLUSTERS
             why = f" ({self.num_clusters} {clusters} are too few)" if few else ""
             return f"{first} and {second}: no difference shown{why}."
-        better, worse = (second, first) if self.mean > 0 else (first, second)
+        better, worse = (second, first) if (self.mean > 0) != self.lower_is_better else (first, second)
         return f"{better} is better than {worse} by {abs(self.mean):.2f} {unit}".rstrip() + "."
 
 
-def paired_difference(first: Values, second: Values, clusters: Clusters) -> Difference:
+def paired_difference(
+    first: Values, second: Values, clusters: Clusters, *, lower_is_better: bool = False
+) -> Difference:
     """Compare two systems on the same utterances.
 
     Args:
         first: ``[R, N]``, one row per training run; not a number where there is no value.
         second: ``[R', N]`` likewise.
         clusters: The clusters that each utterance belongs to, e.g. its speakers.
+        lower_is_better: Whether a smaller value is the better one.
 
     Raises:
         ValueError: If the number of utterances differs.
@@ -101,7 +106,8 @@ def paired_difference(first: Values, second: Values, clusters: Clusters) -> Diff
         count=len(differences),
         num_left_out=left_out,
         num_clusters=error.num_clusters,
-        share_better=float(np.mean(differences > 0)),
+        share_better=float(np.mean(differences < 0 if lower_is_better else differences > 0)),
+        lower_is_better=lower_is_better,
     )
 
 

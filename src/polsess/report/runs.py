@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polsess.evaluation import Evaluation, SavedEvaluation
+from polsess.metrics import lower_is_better
 from polsess.schema import ConfigError
 
 
@@ -47,7 +48,9 @@ class Group:
                 scores.setdefault(row.identifier, []).append(row.value(column))
         means = {name: float(np.mean(values)) for name, values in scores.items()}
         return sorted(
-            ((name, mean) for name, mean in means.items() if math.isfinite(mean)), key=lambda pair: pair[1]
+            ((name, mean) for name, mean in means.items() if math.isfinite(mean)),
+            key=lambda pair: pair[1],
+            reverse=lower_is_better(column),
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from polsess.evaluation import Evaluation
 from polsess.evaluation.comparison import Comparison, Contender, compare, pairs_table
 from polsess.evaluation.system_table import Mark, mark_best
-from polsess.metrics import failure_rate, name_of, title_of, unit_of
+from polsess.metrics import failure_rate, lower_is_better, name_of, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
@@ -62,11 +62,12 @@ def _worst(group: Group, column: str) -> Markup:
     rows = []
     for run in group.runs:
         finite = [row for row in run.evaluation.rows if math.isfinite(row.value(column))]
-        for row in sorted(finite, key=lambda row: row.value(column))[:_NUM_WORST]:
+        finite.sort(key=lambda row: row.value(column), reverse=lower_is_better(column))
+        for row in finite[:_NUM_WORST]:
             conditions = ", ".join(f"{key} {condition(value)}" for key, value in row.metadata.items())
             rows.append([row.identifier, run.name, number(row.value(column)), conditions])
-    content = table(["utterance", "system", title_of(column), "conditions"], rows, "The lowest scores")
-    return element("details", element("summary", "The lowest scores"), content)
+    content = table(["utterance", "system", title_of(column), "conditions"], rows, "The worst scores")
+    return element("details", element("summary", "The worst scores"), content)
 
 
 def scores(group: Group) -> Markup:
