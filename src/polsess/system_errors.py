@@ -28,6 +28,9 @@ _FULL_BYTES = 1 << 16
 _NUMBER = re.compile(r"os error (\d+)|\[Errno (\d+)\]")
 _WRITING = re.compile(r"StreamWriter|write failed|error writing|system error|I/O error|unexpected pos", re.I)
 
+_SHORTAGE = re.compile("can't allocate memory|out of memory|failed to map segment", re.I)
+_ASKED = re.compile(r"llocate (?:(\d+) bytes|([\d.]+ [KMGT]iB))")
+
 
 def system_error(
     error: BaseException, path: Path, names: Mapping[str, object] | None = None
@@ -57,6 +60,25 @@ def system_error(
         return None
     advice = _ADVICE.get(number, os.strerror(number))
     return OSError(number, advice.format(free=_size(_free_bytes(path))), str(path))
+
+
+def shortage_of_memory(error: BaseException) -> str | None:
+    """Say that memory ran out, and how much more was asked for where that is known.
+
+    Args:
+        error: Exception of Python, of torch or of the system's loader.
+
+    Returns:
+        A clause such as ``memory ran out (another 1.2 GB was asked for)``; None for another error.
+    """
+    text = str(error)
+    if not isinstance(error, MemoryError) and not _SHORTAGE.search(text):
+        return None
+    asked = _ASKED.search(text)
+    if asked is None:
+        return "memory ran out"
+    size = _size(int(asked[1])) if asked[1] else asked[2]
+    return f"memory ran out (another {size} was asked for)"
 
 
 @contextlib.contextmanager

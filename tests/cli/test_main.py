@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -78,7 +79,7 @@ def test_global_flags_work_behind_the_command_and_end_at_two_dashes() -> None:
     [
         (ValueError("bad [value]"), ExitCode.SOME_FAILED),
         (OSError("disk full"), ExitCode.SOME_FAILED),
-        (RuntimeError("out of memory"), ExitCode.SOME_FAILED),
+        (RuntimeError("no such step"), ExitCode.SOME_FAILED),
         (ConfigError("model.x: unknown"), ExitCode.USAGE),
         (Failure("no weights", ExitCode.MODEL), ExitCode.MODEL),
     ],
@@ -100,6 +101,41 @@ def test_errors_are_one_line_and_a_code(error: Exception, code: ExitCode) -> Non
 def test_errors_of_the_system_start_with_the_file(error: OSError, message: str, code: ExitCode) -> None:
     result = CliRunner().invoke(program(error), ["work"])
     assert (result.stderr, result.exit_code) == (f"error: {message}\n", code)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12337928 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 1 GiB free"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_too_little_memory_says_what_helps(error: Exception) -> None:
+    result = CliRunner().invoke(program(error), ["work"])
+    assert result.exit_code == ExitCode.SOME_FAILED
+    asked = re.search(
+        r"^error: Memory ran out( \(another (12.3 MB|2.50 GiB) was asked for\))?: ", result.output
+    )
+    assert asked is not None
+    assert (asked[2] is not None) == ("ried to allocate" in str(error))
+    assert "(separate --segment)" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the address space")
+def test_memory_that_does_not_suffice_for_the_packages_is_one_line() -> None:
+    command = f"ulimit -v 600000; {sys.executable} -m polsess demo -o nowhere"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Memory ran out")
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().note("[bold]:heart: x.wav")
+    Terminal().error("[bold]:heart: x.wav")
+    assert capsys.readouterr().err.splitlines() == ["[bold]:heart: x.wav", "error: [bold]:heart: x.wav"]
 
 
 def test_warnings_of_the_package_are_one_line() -> None:

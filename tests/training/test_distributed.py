@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,28 @@ def test_the_death_of_another_process_is_told_in_our_words(tmp_path: Path) -> No
             loading_explained(tmp_path / "last.ckpt"),
         ):
             raise error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_run_ends_when_one_of_its_processes_is_killed(
+    shared: dict[str, Any], tmp_path: Path, killed: int
+) -> None:
+    path, last = tmp_path / "tiny.yaml", tmp_path / "run" / "checkpoints" / "last.ckpt"
+    path.write_text(json.dumps(shared))
+    command = [sys.executable, "-m", "polsess", "train", "-c", str(path), "-o", str(tmp_path / "run")]
+    command += ["training.devices=2", "training.device=cpu", "training.max_epochs=10000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        while not last.exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        (second,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        os.kill(int(second) if killed else first.pid, signal.SIGKILL)
+        printed = first.communicate(timeout=60)[1]  # until the other has closed it, too
+    assert first.returncode == (1 if killed else -signal.SIGKILL)
+    assert "error: Another process of the run has ended or cannot be reached (Connection" in printed
+    assert f"{last} is kept: continue with --resume." in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with CUDA")

@@ -163,7 +163,7 @@ def test_memory_that_is_never_enough_ends_the_run(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(BLSTM, "estimate_sources", estimate_sources)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(TrainingStopped, match=r"one example does not fit: memory ran out\. Choose shorter"):
         run(experiment, tmp_path / "run")
 
 

@@ -48,8 +48,8 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(_end_interrupted(ctx.obj or Terminal())) from None
         except (Failure, ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
             terminal = ctx.obj or Terminal()
-            if received() is not None:  # e.g. of a process that the same signal ended
-                raise typer.Exit(_end_interrupted(terminal)) from None
+            if received() is not None:  # often the error is of a process that the same signal ended
+                raise typer.Exit(_end_interrupted(terminal, f" Meanwhile: {explain(error)}")) from None
             if terminal.debug:
                 raise
             terminal.error(explain(error))
@@ -112,10 +112,10 @@ class Program(CommandGroup):
             formatter.write_dl(self._lazy.summaries())
 
 
-def _end_interrupted(terminal: Terminal) -> int:
+def _end_interrupted(terminal: Terminal, more: str = "") -> int:
     """Say that a signal ended the command; returns the exit code, as a shell would give it."""
     number = received() or signal.SIGINT
-    terminal.error(f"Stopped by {number.name}. Finished results are kept, and nothing is half-written.")
+    terminal.error(f"Stopped by {number.name}. Finished results are kept, and nothing is half-written.{more}")
     return 128 + number
 
 

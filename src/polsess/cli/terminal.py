@@ -14,6 +14,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from polsess.system_errors import shortage_of_memory
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -22,6 +24,10 @@ _FILE_WIDTH = 200
 _UNPRINTABLE = "polsess.unprintable"
 _GONE = {errno.EPIPE, errno.EIO}
 """Errors of a stream whose reader is gone; EIO is a closed terminal's."""
+_LESS_MEMORY = (
+    "Raise the limit (`ulimit -v`, a container's), or ask for less: shorter pieces (separate --segment), "
+    "fewer processes (--jobs, --workers, data.num_workers), a smaller data.batch_size."
+)
 
 
 class ExitCode(IntEnum):
@@ -50,6 +56,9 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
         # Of two names the second is the one that was asked for, the first a temporary one.
         return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
+    ours = type(error).__module__.startswith("polsess.")  # says itself what helps
+    if not ours and (shortage := shortage_of_memory(error)):
+        return f"{shortage[0].upper()}{shortage[1:]}: the program alone takes about 0.7 GB. {_LESS_MEMORY}"
     return str(error) or type(error).__name__
 
 
@@ -118,7 +127,7 @@ def create_page() -> Console:
     """Console for tables: as wide as the terminal; in a file, wide enough for whole names."""
     from rich.console import Console
 
-    page = Console(highlight=False, markup=False)
+    page = Console(highlight=False, markup=False, emoji=False)
     if not page.is_terminal and "COLUMNS" not in os.environ:
         page.width = _FILE_WIDTH
     return page
@@ -141,7 +150,7 @@ class Terminal:
         """Stderr."""
         from rich.console import Console
 
-        return Console(stderr=True, soft_wrap=True, highlight=False)
+        return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     @property
     def interactive(self) -> bool:
@@ -155,7 +164,7 @@ class Terminal:
 
     def error(self, message: str) -> None:
         """Report an error."""
-        self.console.print(f"error: {message}", markup=False)
+        print(f"error: {message}", file=sys.stderr)  # memory may not suffice for more
 
     def progress(self) -> Progress:
         """A progress bar with the time left; invisible when quiet or when stderr is no terminal."""

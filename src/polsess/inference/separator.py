@@ -36,7 +36,7 @@ from polsess.inference.segments import Segment, SegmentPlan, cut
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
 from polsess.models import SeparationModel
 from polsess.publication import sweep_once
-from polsess.system_errors import check_space
+from polsess.system_errors import check_space, shortage_of_memory
 
 Progress = Callable[[float], None]
 """Called with the fraction of the work that is done, 0 to 1."""
@@ -326,20 +326,15 @@ class Separator:
             with torch.inference_mode():
                 estimates = model(batch.to(self.device, dtype)).float().cpu()
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if (shortage := shortage_of_memory(error)) is None:
                 raise
             seconds = batch.shape[-1] / self.model.sample_rate
             pieces = "a piece" if len(batch) == 1 else f"{len(batch)} pieces"
             raise SeparationError(
-                f"{pieces} of {seconds:.1f} s does not fit in the memory of {self.device} ({error}); choose "
-                f"shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
+                f"{pieces} of {seconds:.1f} s does not fit in the memory of {self.device}: {shortage}; "
+                f"choose shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
             ) from None
         return estimates.view(len(batch), self.model.output_sources, -1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager

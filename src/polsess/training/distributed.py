@@ -74,10 +74,13 @@ class SameEverywhere(lightning.Callback):
                     )
 
 
-def is_process_lost(error: RuntimeError) -> bool:
-    """Whether an error means that another process of the run cannot be reached any more."""
+def loss_of_process(error: RuntimeError) -> str | None:
+    """What says that another process of the run cannot be reached any more; None if nothing does."""
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
-    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in lost)
+    found = next((words for words in lost if words in str(error)), None)
+    if found is None and isinstance(error, torch.distributed.DistError):
+        return str(error).split("\n")[0].strip().rstrip(".")
+    return found
 
 
 def gather(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from polsess.data import LoadingError
 from polsess.files import atomic_path
 from polsess.journal import Journal
-from polsess.training.distributed import is_main_process, is_process_lost
+from polsess.training.distributed import is_main_process, loss_of_process
 
 
 class TrainingStopped(RuntimeError):
@@ -116,10 +116,10 @@ def loading_explained(last: Path) -> Iterator[None]:
         raise TrainingStopped(f"{error}. {advice} {what_is_kept(last)}") from error
     except RuntimeError as error:
         text = str(error).split("\n")[0].strip().rstrip(".")
-        if is_process_lost(error):
+        if lost := loss_of_process(error):
             raise TrainingStopped(
-                f"Another process of the run has ended or cannot be reached ({text}); its own message says "
-                f"why. {what_is_kept(last)}"
+                f"Another process of the run has ended or cannot be reached ({lost}); its own message says "
+                f"why, unless it was killed. {what_is_kept(last)}"
             ) from error
         no_shared_memory = "/torch_" in str(error)  # the names of blocks in it
         if not (no_shared_memory or text.startswith("DataLoader worker")):
@@ -162,11 +162,6 @@ def _kill(workers: list[multiprocessing.process.BaseProcess]) -> None:
 def what_is_kept(last: Path) -> str:
     """How to go on with a run that ended, for a message."""
     return f"{last} is kept: continue with --resume." if last.is_file() else "Nothing had been saved yet."
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out, on an accelerator or the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def first_non_finite_module(model: nn.Module, mixture: Tensor) -> str:

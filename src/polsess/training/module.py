@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from polsess.config import OptimizerConfig, TrainingConfig
 from polsess.data import Batch
 from polsess.models import Network
+from polsess.system_errors import shortage_of_memory
 from polsess.training.distributed import gather
 from polsess.training.failures import (
     NonFiniteLog,
     RunningStatistics,
     TrainingStopped,
     first_non_finite_module,
-    is_out_of_memory,
 )
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.monitor import monitor_of
@@ -134,7 +134,7 @@ class TrainingModule(lightning.LightningModule):
             try:
                 return [self._backward(index, batch, weight) for index, batch in batches][-1]
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if (shortage := shortage_of_memory(error)) is None:
                     raise
                 if self.trainer.world_size > 1:  # the other processes are amid the same batch
                     raise TrainingStopped(
@@ -142,7 +142,10 @@ class TrainingModule(lightning.LightningModule):
                         "data.batch_size, raise training.accumulate_batches and continue with --resume."
                     ) from error
                 if self.num_micro_batches >= max(len(batch.mixture) for _, batch in batches):
-                    raise
+                    raise TrainingStopped(
+                        f"A batch of one example does not fit: {shortage}. Choose shorter examples "
+                        "(data.corpus.segment_seconds), a smaller model, or another training.device."
+                    ) from error
             self.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr]
             self._statistics.restore()
             batches = self._group
