@@ -33,7 +33,7 @@ def open_corpus(
         data: A YAML file with ``corpus:`` or ``data.corpus:`` (e.g. a training configuration), a folder of
             items (``<item>/{mix,s1,s2}.wav``), the root of a PolSESS corpus, a manifest (a CSV with
             the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed
-            mixtures are made.
+            mixtures, for OSD conversations and for SV pieces are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
         task: The task; None for that of the YAML file.
         default_task: Task for data that does not specify one; None for SB.
@@ -45,7 +45,7 @@ def open_corpus(
         ConfigError: If the data or an override is not understood.
         FileNotFoundError: If there is no such file.
     """
-    settings = _settings_of(data)
+    settings = _settings_of(data, task)
     if sample_rate is not None and data.suffix.lower() not in _YAML:
         settings["corpus"].setdefault("sample_rate", sample_rate)
     settings = read_settings(None, overrides, settings)
@@ -60,7 +60,7 @@ def open_corpus(
     return create_corpus(config, split, chosen, settings.get("seed", 0) if seed is None else seed)
 
 
-def _settings_of(data: Path) -> dict[str, Any]:
+def _settings_of(data: Path, task: Task | None = None) -> dict[str, Any]:
     if data.is_dir() and _is_polsess(data):
         return {"corpus": {"corpus_type": "polsess", "root": str(data)}}
     if data.is_dir():
@@ -68,7 +68,7 @@ def _settings_of(data: Path) -> dict[str, Any]:
     if not data.is_file():
         raise FileNotFoundError(f"{data}: no such file or folder.")
     if data.suffix.lower() == ".csv":
-        return {"corpus": _corpus_of_csv(data)}
+        return {"corpus": _corpus_of_csv(data, task)}
     if data.suffix.lower() not in _YAML:
         raise ConfigError(f"{data}: expected a folder of items, a .yaml or a metadata.csv.")
     content = read_settings(data)
@@ -84,13 +84,14 @@ def _is_polsess(folder: Path) -> bool:
     return any(all((folder / split / layer).is_dir() for layer in ("mix", "clean")) for split in Split)
 
 
-def _corpus_of_csv(data: Path) -> dict[str, Any]:
+def _corpus_of_csv(data: Path, task: Task | None) -> dict[str, Any]:
     """A manifest has mixtures, the list of speech clips has none."""
     with data.open(encoding="utf-8-sig", newline="") as file:
         columns = {name.strip() for name in next(csv.reader(file), [])}
     if {"mixture", "source_1"} <= columns:
         return {"corpus_type": "manifest", "manifest": str(data)}
-    return {"corpus_type": "speech_clips", "metadata": str(data)}
+    kinds = {Task.OSD: "conversations", Task.SV: "single_speakers"}
+    return {"corpus_type": kinds.get(task, "speech_clips") if task else "speech_clips", "metadata": str(data)}
 
 
 def _rate_of(folder: Path) -> int:

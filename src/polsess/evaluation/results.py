@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -162,14 +162,11 @@ class Evaluation:
 
         Numbers of many values are split at their quartiles. Utterances without the condition are left out.
         """
-        found = {row.identifier: _condition(row, key) for row in self.rows}
-        label_of = _labels([value for value in found.values() if value is not None])
-        strata: dict[str, list[Row]] = {}
-        for row in self.rows:
-            if (value := found[row.identifier]) is not None:
-                strata.setdefault(label_of(value), []).append(row)
-        order = sorted(strata, key=lambda label: (_number(label), label))
-        return {label: replace(self, rows=tuple(strata[label])) for label in order}
+        groups = group_by_condition([_condition(row, key) for row in self.rows])
+        return {
+            label: replace(self, rows=tuple(self.rows[index] for index in indices))
+            for label, indices in groups.items()
+        }
 
     def condition_keys(self) -> list[str]:
         """The conditions that split the utterances into more than one and not too many groups."""
@@ -204,6 +201,20 @@ def _condition(row: Row, key: str) -> str | float | None:
         return row.metadata[key]
     value = row.value(key) if key in row.scores.values else math.nan
     return None if math.isnan(value) else value
+
+
+def group_by_condition(values: Sequence[str | float | None]) -> dict[str, list[int]]:
+    """Indices of the items by the label of their condition; numbers of many values are split at quartiles.
+
+    Args:
+        values: The condition of each item; items without one are left out.
+    """
+    label_of = _labels([value for value in values if value is not None])
+    groups: dict[str, list[int]] = {}
+    for index, value in enumerate(values):
+        if value is not None:
+            groups.setdefault(label_of(value), []).append(index)
+    return {label: groups[label] for label in sorted(groups, key=lambda label: (_number(label), label))}
 
 
 def _labels(values: list[str | float]) -> Any:

@@ -51,12 +51,13 @@ def count_frames(detected: ArrayLike, true: ArrayLike) -> Detection:
     )
 
 
-def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
+def equal_error_rate(scores: ArrayLike, same: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The error rate at the threshold at which as many targets are refused as impostors accepted.
 
     Args:
         scores: One per trial, higher for the same speaker, ``[N]``.
         same: Whether the trial is of one speaker, ``[N]``.
+        weights: How often each trial counts, ``[N]``; None for once.
 
     Returns:
         A share from 0 to 1: the mean of both rates where they are nearest; NaN unless there are trials of
@@ -65,10 +66,12 @@ def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if same.all() or not same.any():
         return float("nan")
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # equal scores are accepted together
-    refused = 1 - np.concatenate([[0.0], same[order].cumsum()[last] / same.sum()])
-    accepted = np.concatenate([[0.0], (~same[order]).cumsum()[last] / (~same).sum()])
+    targets, impostors = ((weights * kind)[order].cumsum()[last] for kind in (same, ~same))
+    refused = 1 - np.concatenate([[0.0], targets / targets[-1]])
+    accepted = np.concatenate([[0.0], impostors / impostors[-1]])
     nearest = int(np.abs(accepted - refused).argmin())
     return float((accepted[nearest] + refused[nearest]) / 2)
 

@@ -26,7 +26,7 @@ class ActivityDetector(Network):
     """
 
     kind = "speech activity detector"
-    usage = "polsess train trains it with task OSD"
+    usage = "polsess speakers scores it, polsess train trains it with task OSD"
     tasks = frozenset({Task.OSD})
 
     @property
@@ -96,7 +96,7 @@ class SpeakerEmbedder(Network):
     """
 
     kind = "speaker embedder"
-    usage = "polsess train trains it with task SV"
+    usage = "polsess speakers scores it, polsess train trains it with task SV"
     tasks = frozenset({Task.SV})
 
     @property

@@ -112,6 +112,7 @@ class Conversations(ClipMixtures):
             "sexes": "".join(self.clips_of[name][0].sex for name in names[:num_voices]) or "-",
             "voices": str(num_voices),
             "overlap": round(overlap_share(timeline), 3),
+            **_level_difference(scene.references, names[:num_voices], timeline, config.sample_rate),
         }
         return Example(
             mixture=torch.from_numpy(mixture * factor),
@@ -198,6 +199,19 @@ class Conversations(ClipMixtures):
         scene = self.surroundings.surround(random, stand_in)
         nothing = np.zeros_like(voices)
         return Surrounded(nothing, nothing, scene.noise, scene.metadata)
+
+
+def _level_difference(
+    voices: Samples, names: Sequence[str], timeline: Timeline, sample_rate: int
+) -> dict[str, float]:
+    """By how many dB the loudest voice is louder than the quietest, each where it talks; for two or more."""
+    seconds = np.array([sum(turn.duration for turn in timeline if turn.speaker == name) for name in names])
+    energies = np.square(voices[: len(names)], dtype=np.float64).sum(-1) / sample_rate
+    heard = (seconds > 0) & (energies > 0)
+    if heard.sum() < 2:
+        return {}
+    levels_db = 10 * np.log10(energies[heard] / seconds[heard])
+    return {"level_difference_db": round(float(np.ptp(levels_db)), 2)}
 
 
 def find_speech(samples: Samples, sample_rate: int) -> list[tuple[float, float]]:

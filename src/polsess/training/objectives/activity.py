@@ -39,13 +39,12 @@ class ActivityObjective(Objective[ActivityDetector]):
 
     def scores(self, model: ActivityDetector, batch: Batch) -> list[tuple[Detection, Detection]]:
         """What was found, missed and invented, of speech and of overlap."""
-        found = []
-        for row, (timeline, length) in enumerate(zip(batch.timelines, batch.lengths.tolist(), strict=True)):
-            probabilities = model(batch.mixture[row : row + 1, :length])[0].float().softmax(-1).cpu()
-            voices = count_voices(timeline, len(probabilities), model.hop_seconds)
-            speech = count_frames(probabilities[:, 0] < 0.5, voices > 0)
-            found.append((speech, count_frames(probabilities[:, 2] > 0.5, voices > 1)))
-        return found
+        return [
+            score_frames(model, batch.mixture[row, :length], timeline)
+            for row, (timeline, length) in enumerate(
+                zip(batch.timelines, batch.lengths.tolist(), strict=True)
+            )
+        ]
 
     def summarise(self, scores: Sequence[tuple[Detection, Detection]]) -> Mapping[str, float]:
         columns = {}
@@ -55,6 +54,25 @@ class ActivityObjective(Objective[ActivityDetector]):
             columns[f"val_{name}_recall"] = total.recall
             columns[f"val_{name}_f1"] = total.f1
         return columns
+
+
+def score_frames(
+    model: ActivityDetector, mixture: Tensor, timeline: Timeline, threshold: float = 0.5
+) -> tuple[Detection, Detection]:
+    """What a detector finds, misses and invents, of speech and of overlap.
+
+    Args:
+        model: The detector.
+        mixture: ``[T]``.
+        timeline: Who talks when.
+        threshold: Probability from which a frame counts as overlap; that of speech is 0.5.
+    """
+    probabilities = model(mixture[None])[0].float().softmax(-1).cpu()
+    voices = count_voices(timeline, len(probabilities), model.hop_seconds)
+    return (
+        count_frames(probabilities[:, 0] < 0.5, voices > 0),
+        count_frames(probabilities[:, 2] > threshold, voices > 1),
+    )
 
 
 def count_voices(timeline: Timeline, num_frames: int, hop_seconds: float) -> Tensor:

@@ -1,0 +1,247 @@
+"""Scores of the networks that say who speaks when, on a split of a corpus, with intervals and by condition.
+
+Detectors: precision, recall and F1 of speech and of overlapped speech, frame by frame. Embedders: the equal
+error rate of all pairs of pieces, beside that of the cepstral profile on the same pairs. Intervals hold 95 %
+of the values of resampled data (bootstrap): of conversations, and of speakers (Bolle, Ratha, Pankanti (2004),
+"Error analysis of pattern recognition systems: the subsets bootstrap",
+https://doi.org/10.1016/j.cviu.2003.08.002).
+
+Shapes: N items, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polsess.data import Corpus
+from polsess.evaluation.results import group_by_condition
+from polsess.inference.speakers import CepstralFrames, SpeakerProfile
+from polsess.metrics import Detection, equal_error_rate
+from polsess.models import ActivityDetector, SpeakerEmbedder
+from polsess.schema import ConfigError, suggest
+from polsess.training.objectives.activity import score_frames
+
+Scores = NDArray[np.float64]
+Metadata = Mapping[str, str | float]
+Progress = Callable[[int, int], None]
+_RESAMPLINGS = 500
+EMBEDDING, CEPSTRA = "embedding", "cepstral profile"
+"""The methods that are compared: cosines of embeddings, and one Gaussian of cepstra per piece."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate from 0 to 1 and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def rates_by_condition(
+    network: ActivityDetector | SpeakerEmbedder,
+    corpus: Corpus,
+    by: Sequence[str] = (),
+    *,
+    threshold: float = 0.5,
+    limit: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, dict[str, dict[str, Rate]]]:
+    """Score a network on all items and by conditions.
+
+    Args:
+        network: A detector or an embedder, on its device.
+        corpus: A split of the network's task.
+        by: Keys of the metadata.
+        threshold: Probability from which a frame counts as overlap, for detectors.
+        limit: Number of items, from the first; None for all.
+        progress: Called with the number of items that are done, and of all.
+
+    Returns:
+        Rates by name, by label of the group, by key; the key of all items is empty.
+
+    Raises:
+        ConfigError: If no item has one of the keys.
+    """
+    metadata: Sequence[Metadata]
+    if isinstance(network, ActivityDetector):
+        items = evaluate_detector(network, corpus, threshold=threshold, limit=limit, progress=progress)
+        metadata = [item.metadata for item in items]
+        rates_of = partial(detection_rates, items)
+    else:
+        trials = evaluate_embedder(network, corpus, limit=limit, progress=progress)
+        metadata, rates_of = trials.metadata, partial(error_rates, trials)
+    groups = {"": {"all": list(range(len(metadata)))}}
+    for key in by:
+        groups[key] = group_by_condition([each.get(key) for each in metadata])
+        if not groups[key]:
+            known = dict.fromkeys(name for each in metadata for name in each)
+            raise ConfigError(f"by: no item has '{key}'." + suggest(key, list(known), "They have"))
+    return {key: {label: rates_of(chosen) for label, chosen in each.items()} for key, each in groups.items()}
+
+
+@dataclass(frozen=True)
+class DetectedItem:
+    """What a detector made of one recording."""
+
+    identifier: str
+    metadata: Metadata
+    speech: Detection
+    overlap: Detection
+
+
+def evaluate_detector(
+    model: ActivityDetector,
+    corpus: Corpus,
+    *,
+    threshold: float = 0.5,
+    limit: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> list[DetectedItem]:
+    """Compare the decisions of a detector with the timelines of a corpus.
+
+    Args:
+        model: The detector, on its device.
+        corpus: A split of task OSD.
+        threshold: Probability from which a frame counts as overlap.
+        limit: Number of items, from the first; None for all.
+        progress: Called with the number of items that are done, and of all.
+    """
+    device, total = next(model.parameters()).device, min(limit or len(corpus), len(corpus))
+    items = []
+    with torch.inference_mode():
+        for index in range(total):
+            example = corpus.example(0, index)
+            found = score_frames(model, example.mixture.to(device), example.timeline, threshold)
+            items.append(DetectedItem(example.identifier, example.metadata, *found))
+            progress(index + 1, total)
+    return items
+
+
+def detection_rates(items: Sequence[DetectedItem], indices: Sequence[int] | None = None) -> dict[str, Rate]:
+    """Precision, recall and F1 over the frames of items, by names such as ``overlap_f1``.
+
+    Args:
+        items: All recordings.
+        indices: Those to count; None for all.
+    """
+    items = items if indices is None else [items[index] for index in indices]
+    draws = _draw(len(items), _RESAMPLINGS)
+    rates = {}
+    for name in ("speech", "overlap"):
+        each = [getattr(item, name) for item in items]
+        counts = np.array([(one.found, one.invented, one.missed) for one in each])
+        resampled = [Detection(*map(int, sums)) for sums in draws @ counts]
+        total = sum(each, Detection())
+        for rate in ("precision", "recall", "f1"):
+            values = [getattr(one, rate) for one in resampled]
+            rates[f"{name}_{rate}"] = _rate(getattr(total, rate), values)
+    return rates
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Pieces of speech, and how alike every two of them are."""
+
+    speakers: tuple[str, ...]
+    """N names."""
+    metadata: tuple[Metadata, ...]
+    similarities: Mapping[str, Scores]
+    """``[N, N]`` by method; more for pieces that are more alike."""
+
+
+def evaluate_embedder(
+    model: SpeakerEmbedder,
+    corpus: Corpus,
+    *,
+    limit: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Trials:
+    """Compare every two pieces of a corpus, by a network and by cepstra.
+
+    Args:
+        model: The embedder, on its device.
+        corpus: A split of task SV.
+        limit: Number of pieces, from the first; None for all.
+        progress: Called with the number of pieces that are done, and of all.
+    """
+    total = min(limit or len(corpus), len(corpus))
+    embeddings, profiles, examples = [], [], []
+    for index in range(total):
+        example = corpus.example(0, index)
+        embeddings.append(model.embed(example.mixture[None], corpus.config.sample_rate)[0].double().numpy())
+        profiles.append(_profile(example.mixture, corpus.config.sample_rate))
+        examples.append(example.metadata)
+        progress(index + 1, total)
+    vectors = np.stack(embeddings)
+    return Trials(
+        tuple(str(metadata["speakers"]) for metadata in examples),
+        tuple(examples),
+        {EMBEDDING: vectors @ vectors.T, CEPSTRA: _likelihood_ratios(profiles)},
+    )
+
+
+def error_rates(trials: Trials, indices: Sequence[int] | None = None) -> dict[str, Rate]:
+    """The equal error rate by method.
+
+    Args:
+        trials: All pieces.
+        indices: Those to pair; None for all.
+    """
+    chosen = np.arange(len(trials.speakers)) if indices is None else np.asarray(indices)
+    names, speakers = np.unique([trials.speakers[index] for index in chosen], return_inverse=True)
+    first, second = np.triu_indices(len(chosen), 1)
+    same = speakers[first] == speakers[second]
+    draws = _draw(len(names), _RESAMPLINGS // 5)
+    rates = {}
+    for method, similarities in trials.similarities.items():
+        scores = similarities[chosen[first], chosen[second]]
+        values = [
+            _resampled_error(scores, same, draw[speakers[first]], draw[speakers[second]]) for draw in draws
+        ]
+        rates[method] = _rate(equal_error_rate(scores, same), values)
+    return rates
+
+
+def _draw(count: int, times: int) -> NDArray[np.int64]:
+    """How often each of ``count`` is drawn in each of ``times`` resamplings."""
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=times)
+
+
+def _rate(value: float, resampled: Sequence[float]) -> Rate:
+    finite = [each for each in resampled if np.isfinite(each)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if finite else (np.nan, np.nan)
+    return Rate(value, float(low), float(high))
+
+
+def _resampled_error(scores: Scores, same: NDArray[np.bool_], first: Scores, second: Scores) -> float:
+    """The error rate if each speaker had been drawn so many times; a speaker drawn twice is no other one."""
+    weights = np.where(same, first, first * second)
+    kept = weights > 0
+    return equal_error_rate(scores[kept], same[kept], weights[kept])
+
+
+def _profile(sound: torch.Tensor, sample_rate: int) -> SpeakerProfile:
+    frames = CepstralFrames(sound[None], sample_rate)
+    speech = frames.speech(frames.speech_threshold(frames.loud_level()))[0]
+    profile = SpeakerProfile()
+    profile.add(frames.cepstra[0, speech])
+    return profile
+
+
+def _likelihood_ratios(profiles: Sequence[SpeakerProfile]) -> Scores:
+    """How much better one Gaussian each describes two pieces than one for both, negative, per frame."""
+    spreads = [profile.spread() for profile in profiles]
+    scores = np.zeros((len(profiles), len(profiles)))
+    for i, first in enumerate(profiles):
+        for j in range(i):
+            frames = max(1, first.num_frames + profiles[j].num_frames)
+            joint = (first + profiles[j]).spread()
+            scores[i, j] = scores[j, i] = (spreads[i] + spreads[j] - joint) / frames
+    return scores
