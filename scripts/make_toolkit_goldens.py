@@ -123,6 +123,33 @@ SPEECHBRAIN: dict[str, str] = {
 }
 
 
+RESOURCE = "speechbrain.lobes.models.resepformer"
+SEGMENT = {"input_size": 6, "hidden_size": 4, "bidirectional": True}
+
+
+def skim(segment: dict[str, Any], memory: dict[str, Any]) -> str:
+    """The YAML of a SkiM."""
+    inner = {
+        "seg": (f"{RESOURCE}.SegLSTM", {**SEGMENT, **segment}),
+        "mem": (f"{RESOURCE}.MemLSTM", {"hidden_size": 4, "bidirectional": True, "mem_type": "hc", **memory}),
+    }
+    masknet = {"input_dim": 6, "layer": 2, "segment_size": 5, "num_spk": 2, "mem_type": "hc"}
+    references = {"seg_model": "!ref <seg>", "mem_model": "!ref <mem>"}
+    return speechbrain_yaml(
+        {**inner, "MaskNet": (f"{RESOURCE}.ResourceEfficientSeparator", {**masknet, **references})}
+    )
+
+
+TASNET = {"N": 6, "B": 5, "H": 4, "X": 2, "R": 1, "C": 2}
+SPEECHBRAIN |= {
+    "skim_batch_norm": skim({}, {"norm_type": "gln"}),  # the default of SegLSTM is the word for another norm
+    "skim_memory_norm": skim({"norm_type": "ln"}, {}),
+    "convtasnet_pointwise": speechbrain_yaml(
+        {"MaskNet": ("speechbrain.lobes.models.conv_tasnet.MaskNet", {**TASNET, "P": 1})}
+    ),
+}
+
+
 def build(instance: Any) -> Any:
     """The object that an entry of a YAML file names."""
     if not isinstance(instance, Instance):
@@ -204,9 +231,50 @@ def asteroid(source: Any) -> tuple[dict[str, nn.Module], Callable[[Tensor], Tens
     return {"model": model}, model
 
 
+CONV = {"channel": 6, "kernel_size": 8, "stride": 3}
+
+
+def experiment(**separator: Any) -> dict[str, Any]:
+    """The ``config.yaml`` of a SkiM with these arguments."""
+    sizes = {"num_spk": 2, "layer": 3, "unit": 4, "segment_size": 5}
+    filterbank = {"encoder": "conv", "encoder_conf": CONV, "decoder": "conv", "decoder_conf": CONV}
+    return {"separator": "skim", "separator_conf": {**sizes, **separator}, **filterbank}
+
+
+ESPNET: dict[str, dict[str, Any]] = {
+    "causal": experiment(causal=True, nonlinear="sigmoid"),
+    "not_causal": experiment(causal=False, mem_type="h", dropout=0.1),
+    "causal_identity_overlap": experiment(causal=True, mem_type="id", seg_overlap=True),
+    "overlap": experiment(causal=False, seg_overlap=True, mem_type="c", nonlinear="tanh"),
+    "no_memory": experiment(causal=False, mem_type=None, num_spk=3),
+}
+
+
+def espnet(source: Any) -> tuple[dict[str, nn.Module], Callable[[Tensor], Tensor]]:
+    """A SkiM between a convolutional encoder and decoder."""
+    encoder, decoder, separator = (
+        importlib.import_module(f"espnet2.enh.{name}")
+        for name in ("encoder.conv_encoder", "decoder.conv_decoder", "separator.skim_separator")
+    )
+    parts = {
+        "encoder": encoder.ConvEncoder(**source["encoder_conf"]),
+        "decoder": decoder.ConvDecoder(**source["decoder_conf"]),
+        "separator": separator.SkiMSeparator(CONV["channel"], **source["separator_conf"]),
+    }
+
+    def separate(mixture: Tensor) -> Tensor:
+        lengths = torch.tensor([mixture.shape[1]] * len(mixture))
+        features, frames = parts["encoder"](mixture, lengths)
+        masked, _, _ = parts["separator"](features, frames)
+        return torch.stack([parts["decoder"](each, lengths)[0] for each in masked], dim=1)
+
+    return parts, separate
+
+
 TOOLKITS: dict[str, tuple[Mapping[str, Any], Callable[..., Any]]] = {
     "speechbrain": (SPEECHBRAIN, speechbrain),
     "asteroid": (ASTEROID, asteroid),
+    "espnet": (ESPNET, espnet),
 }
 
 

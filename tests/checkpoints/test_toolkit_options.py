@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from polsess.checkpoints import load_model, save_model
@@ -15,7 +16,7 @@ from tests.checkpoints.formula import formula_sound, formula_state
 from tests.conftest import GOLDEN
 
 FOLDER = GOLDEN / "toolkit_options"
-TOOLKITS = ["speechbrain", "asteroid"]
+TOOLKITS = ["speechbrain", "asteroid", "espnet"]
 FACTS: dict[str, dict[str, Any]] = {
     toolkit: json.loads((FOLDER / f"{toolkit}.json").read_text()) for toolkit in TOOLKITS
 }
@@ -37,7 +38,18 @@ def write_asteroid(folder: Path, facts: dict[str, Any]) -> None:
     torch.save(content, folder / "model.pth")
 
 
-WRITERS = {"speechbrain": write_speechbrain, "asteroid": write_asteroid}
+def write_espnet(folder: Path, facts: dict[str, Any]) -> None:
+    """The folder of an experiment."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(facts["source"]))
+    state = {
+        f"{part}.{key}": value
+        for part, shapes in facts["tensors"].items()
+        for key, value in formula_state(shapes).items()
+    }
+    torch.save(state, folder / "valid.loss.best.pth")
+
+
+WRITERS = {"speechbrain": write_speechbrain, "asteroid": write_asteroid, "espnet": write_espnet}
 
 
 @pytest.mark.parametrize(

@@ -153,24 +153,28 @@ def first_change(model: SeparationModel, cut: int) -> int:
     return int(difference.nonzero()[0])
 
 
-CAUSAL: list[tuple[str, dict[str, Any], bool]] = [  # and whether only single frames look ahead
-    ("skim", {"bidirectional": False, "norm": "cLN"}, True),
-    ("skim", {"bidirectional": False, "norm": "cLN", "memory": "id"}, True),
-    ("skim", {"bidirectional": False, "norm": "gLN", "memory": "id"}, False),
-    ("skim", {"bidirectional": False, "norm": "gLN", "num_blocks": 1}, False),
-    ("resepformer", {"causal_attention": True, "norm": "cLN", "memory": "none"}, True),
-    ("resepformer", {"causal_attention": True, "norm": "cLN"}, False),
-    ("resepformer", {"causal_attention": True, "norm": None}, False),
-    ("resepformer", {"causal_attention": True, "norm": "gLN", "memory": "none"}, False),
+CAUSAL: list[tuple[str, dict[str, Any], int]] = [  # and the whole frames ahead
+    ("skim", {"bidirectional": False, "norm": "cLN"}, 0),
+    ("skim", {"bidirectional": False, "norm": "cLN", "memory": "id"}, 0),
+    ("skim", {"bidirectional": False, "norm": "gLN", "memory": "id"}, 19),
+    ("skim", {"bidirectional": False, "norm": "gLN", "num_blocks": 1}, 19),
+    ("skim", {"bidirectional": False, "norm": "bN", "memory_norm": "cLN"}, 0),
+    ("skim", {"bidirectional": False, "norm": "cLN", "overlap": True}, 9),
+    ("skim", {"bidirectional": False, "norm": "cLN", "overlap": True, "segment_size": 13}, 6),
+    ("skim", {"bidirectional": False, "norm": "cLN", "overlap": True, "memory": "none"}, 0),
+    ("resepformer", {"causal_attention": True, "norm": "cLN", "memory": "none"}, 0),
+    ("resepformer", {"causal_attention": True, "norm": "cLN"}, 19),
+    ("resepformer", {"causal_attention": True, "norm": None}, 19),
+    ("resepformer", {"causal_attention": True, "norm": "gLN", "memory": "none"}, 19),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "by_frame"), CAUSAL, ids=str)
-def test_causal_means_causal(name: str, options: dict[str, Any], by_frame: bool) -> None:
+@pytest.mark.parametrize(("name", "options", "frames"), CAUSAL, ids=str)
+def test_causal_means_causal(name: str, options: dict[str, Any], frames: int) -> None:
     model = tiny(name, **options)
     assert model.causal
     look_ahead = model.look_ahead_samples
-    assert look_ahead == (15 if by_frame else 19 * 8 + 15)
+    assert look_ahead == frames * 8 + 15
     changes = [first_change(model, cut) for cut in range(630, 650)]
     assert all(change >= cut - look_ahead for change, cut in zip(changes, range(630, 650), strict=True))
     assert any(
@@ -182,6 +186,8 @@ def test_causal_means_causal(name: str, options: dict[str, Any], by_frame: bool)
     ("name", "options"),
     [
         ("skim", {}),
+        ("skim", {"overlap": True}),
+        ("skim", {"bidirectional": False, "norm": "cLN", "memory_norm": "gLN"}),
         ("skim", {"bidirectional": False}),  # the memory is normalised over all segments
         ("resepformer", {}),
         ("resepformer", {"causal_attention": True}),

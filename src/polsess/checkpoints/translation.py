@@ -96,6 +96,26 @@ def _without_unit_dimensions(key: str, value: Tensor) -> Tensor:
     return value
 
 
+def masks_by_source(state: Mapping[str, Tensor], num_sources: Any) -> dict[str, Tensor]:
+    """Turn masks whose channels run over the sources first into masks source by source.
+
+    Args:
+        state: Tensors by our names, of which ``to_masks`` makes the masks.
+        num_sources: C, as a file gives it.
+    """
+    reordered = dict(state)
+    for key in ("to_masks.weight", "to_masks.bias"):
+        value = state.get(key)
+        if value is not None and isinstance(num_sources, int) and _divides(num_sources, value):
+            reordered[key] = value.unflatten(0, (-1, num_sources)).transpose(0, 1).flatten(0, 1)
+    return reordered
+
+
+def _divides(number: int, value: Tensor) -> bool:
+    """Whether the first dimension is a multiple; the check of all shapes explains it if not."""
+    return number > 0 and value.ndim > 0 and len(value) % number == 0
+
+
 T = TypeVar("T")
 
 

@@ -1,28 +1,32 @@
 """SkiM: an LSTM within each segment whose state passes through an LSTM across the segments.
 
 Li, Yang, Zhang, Qian (2022), "SkiM: skipping memory LSTM for low-latency real-time continuous speech
-separation", https://arxiv.org/abs/2201.10800. Weights of SpeechBrain's layout load; unlike there, the items
-of a batch do not see each other.
+separation", https://arxiv.org/abs/2201.10800. Weights of ESPnet's and SpeechBrain's layouts load; unlike in
+the latter, the items of a batch do not see each other.
 
 Shapes: B batch, N features, H hidden units, D directions, K segment length, S segments.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.norms import TokenNormName, create_token_norm
+from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
 from polsess.models.registry import register_model
 
 State = tuple[Tensor, Tensor]
 """Hidden and cell state of an LSTM, each ``[D, B * S, H]``."""
+
+SegmentNormName = Literal["gLN", "cLN", "bN"]
+"""Normalisations after an LSTM."""
 
 _EPS = 2.0**-23  # of all norms; the published configuration was trained with it
 
@@ -37,13 +41,25 @@ class SkiMConfig(SegmentMaskingConfig):
     """H, units of each direction."""
     bidirectional: bool = True
     """Whether the LSTMs also run backwards. A causal model needs False, and the norm cLN."""
-    norm: TokenNormName = "gLN"
-    """The normalisation after each LSTM, over its sequence (gLN) or per step (cLN)."""
+    norm: SegmentNormName = "gLN"
+    """The normalisation after each LSTM, over its sequence (gLN), per step (cLN) or by the batch (bN)."""
+    memory_norm: SegmentNormName | None = None
+    """The normalisation after each memory LSTM; None for the same as after those of segments."""
+    overlap: bool = False
+    """Whether segments overlap by half; their outputs are summed."""
     memory: Literal["hc", "h", "c", "id", "none"] = "hc"
     """Initial state of a segment's LSTM: from memory LSTMs of hidden and cell state, from one of them with
     the other zero, the final states of the block before, or zeros."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the segment LSTMs' outputs dropped in training."""
+    memory_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the memory LSTMs' outputs dropped in training."""
+
+    @model_validator(mode="after")
+    def _segments_can_overlap(self) -> Self:
+        if self.overlap and self.segment_size < 2:
+            raise ValueError("overlap needs a segment_size of at least 2")
+        return self
 
 
 class SegmentLSTM(nn.Module):
@@ -90,12 +106,13 @@ class MemoryLSTM(nn.Module):
         self.lstm = nn.LSTM(
             features, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
+        self.dropout = nn.Dropout(config.memory_dropout)
         self.project = Linear(features, features)
-        self.norm = create_token_norm(config.norm, features, _EPS)
+        self.norm = create_token_norm(config.memory_norm or config.norm, features, _EPS)
 
     def forward(self, states: Tensor) -> Tensor:
         """Map ``[B, S, D * H]`` to ``[B, S, D * H]``."""
-        return states + self.norm(self.project(self.lstm(states)[0]))
+        return states + self.norm(self.project(self.dropout(self.lstm(states)[0])))
 
 
 class Memory(nn.Module):
@@ -158,15 +175,25 @@ class SkiM(SegmentMaskingModel):
     @property
     def causal(self) -> bool:
         """Whether the LSTMs run forwards only and no norm looks at the whole utterance."""
+        norm = self.config.memory_norm or self.config.norm
         normalized_memory = self.config.memory in ("hc", "h", "c") and self.config.num_blocks > 1
-        return not self.config.bidirectional and not (self.config.norm == "gLN" and normalized_memory)
+        return not self.config.bidirectional and not (norm == "gLN" and normalized_memory)
 
     @property
     def look_ahead_samples(self) -> int | None:
-        """The rest of the segment, where a normalisation looks at it."""
+        """The rest of the segment where a norm sees it, half of it where a memory overlaps with it."""
         if not self.causal:
             return None
-        return self.segment_look_ahead if self.config.norm == "gLN" else self.frame_look_ahead
+        if self.config.norm == "gLN":
+            return self.segment_look_ahead
+        remembers = self.config.overlap and self.config.memory != "none" and self.config.num_blocks > 1
+        frames = (self.config.segment_size - 1) // 2 if remembers else 0
+        return frames * self.hop_length + self.frame_look_ahead
+
+    def segmentation(self, num_frames: int) -> Chunking:
+        if self.config.overlap:
+            return Chunking.half_overlapping(num_frames, self.config.segment_size)
+        return super().segmentation(num_frames)
 
     def process_segments(self, segments: Tensor) -> Tensor:
         num_segments = segments.shape[1]

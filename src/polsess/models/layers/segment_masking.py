@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankMasking
+from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
 
 
-class SegmentMaskingConfig(FilterbankConfig):
+class SegmentMaskingConfig(StridedFilterbankConfig):
     """The filterbank, the segments and the masks."""
 
     num_filters: int = Field(default=128, ge=1, le=16384)
@@ -53,12 +53,16 @@ class SegmentMaskingModel(FilterbankMasking):
         """The same when a frame also sees the rest of its segment."""
         return (self.config.segment_size - 1) * self.hop_length + self.frame_look_ahead
 
+    def segmentation(self, num_frames: int) -> Chunking:
+        """The segments of ``num_frames`` frames."""
+        return Chunking.disjoint(num_frames, self.config.segment_size)
+
     @abstractmethod
     def process_segments(self, segments: Tensor) -> Tensor:
         """Map ``[B, S, K, N]`` to ``[B, S, K, N]``; the architecture proper."""
 
     def estimate_masks(self, features: Tensor) -> Tensor:
-        segmentation = Chunking.disjoint(features.shape[-1], self.config.segment_size)
+        segmentation = self.segmentation(features.shape[-1])
         segments = segmentation.segment(features.mT)  # [B, S, K, N]
         frames = segmentation.overlap_add(self.process_segments(segments))  # [B, L, N]
         logits = self.to_masks(self.activation(frames)).mT  # [B, C*N, L]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polsess.checkpoints.formats import Converted, Converters, Reader, given_fields, naming, register_reader
 from polsess.checkpoints.unpickling import CheckpointError
-from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
+from polsess.checkpoints.weight_files import WeightFiles, state_of
 
 CONVERTERS = Converters("ESPnet")
 CONFIG = "config.yaml"
@@ -21,7 +21,10 @@ _DEFAULT_SAMPLE_RATE = 8000  # of ESPnet's enhancement task
 
 @register_reader
 class ESPnetReader(Reader):
-    """Tensors under ``separator.`` beside a ``config.yaml`` that names the separator."""
+    """Tensors under ``separator.`` beside a ``config.yaml`` that names the separator.
+
+    Those of a convolutional encoder and decoder are under ``encoder.`` and ``decoder.``.
+    """
 
     format = "espnet"
 
@@ -38,7 +41,7 @@ class ESPnetReader(Reader):
         where = str(files.folder / CONFIG)
         converter = CONVERTERS.find(experiment["separator"], where)
         name = _weights(files)
-        state = _separator(state_of(files.torch_file(name), str(files.folder / name)), name)
+        state = _separator(state_of(files.torch_file(name), str(files.folder / name)), name, experiment)
         with naming(f"{where}, {name}"):
             converted = converter(_arguments(experiment), state)
         rate = given.get("sample_rate", experiment.get("sample_rate", _DEFAULT_SAMPLE_RATE))
@@ -60,11 +63,13 @@ def _weights(files: WeightFiles) -> str:
     raise CheckpointError(f"{files.folder}: {CONFIG} is of ESPnet, but there is no .pth file beside it.")
 
 
-def _separator(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    foreign = [key for key in state if not key.startswith("separator.")]
+def _separator(state: Mapping[str, Tensor], name: str, experiment: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The separator's tensors under their own names, and those of a convolutional encoder and decoder."""
+    parts = ("encoder.", "decoder.") if experiment["encoder"] == "conv" else ()
+    foreign = [key for key in state if not key.startswith(("separator.", *parts))]
     if foreign:
         raise CheckpointError(f"{name}: the tensor '{foreign[0]}' is not of a separator on spectra.")
-    return without_prefix(state, "separator.")
+    return {key.removeprefix("separator."): value for key, value in state.items()}
 
 
 def _arguments(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from polsess.checkpoints.formats import Converted
 from polsess.checkpoints.toolkits.speechbrain.reader import CONVERTERS, read_filterbank
 from polsess.checkpoints.translation import Arguments, Rule, rename
+from polsess.checkpoints.unpickling import CheckpointError
 
 _NORMS = {"gLN": "gLN", "cLN": "cLN"}
 _MASKS = {"relu": "relu", "softmax": "filter_softmax"}
@@ -38,6 +39,9 @@ def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]
     """Convert; there are no biases and no skip path, and the first norm is always channel-wise."""
     masknet = Arguments(arguments["masknet"], "SpeechBrain MaskNet")
     num_blocks, causal = masknet.take("X"), masknet.take("causal", default=False)
+    kernel_size = masknet.take("P")
+    if causal and kernel_size == 1:
+        raise CheckpointError("SpeechBrain MaskNet: P=1 with causal=True left no frames there.")
     model = {
         "model_type": "convtasnet",
         "num_sources": masknet.take("C"),
@@ -47,7 +51,7 @@ def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]
         "bottleneck_channels": masknet.take("B"),
         "hidden_channels": masknet.take("H"),
         "skip_channels": 0,
-        "conv_kernel_size": masknet.take("P"),
+        "conv_kernel_size": kernel_size,
         "num_blocks": num_blocks,
         "num_repeats": masknet.take("R"),
         "norm": masknet.choose("norm_type", _NORMS, default="gLN"),

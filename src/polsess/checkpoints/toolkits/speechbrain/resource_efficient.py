@@ -9,6 +9,7 @@ from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
 from polsess.checkpoints.toolkits.speechbrain.inner_models import (
+    NORM_TENSORS,
     NORMS,
     arguments_of,
     join_fields,
@@ -17,7 +18,7 @@ from polsess.checkpoints.toolkits.speechbrain.inner_models import (
     without_positions,
 )
 from polsess.checkpoints.toolkits.speechbrain.reader import CONVERTERS, read_filterbank
-from polsess.checkpoints.translation import Arguments, Rule, rename, without_unit_dimensions
+from polsess.checkpoints.translation import Arguments, Rule, masks_by_source, rename, without_unit_dimensions
 from polsess.checkpoints.unpickling import CheckpointError
 
 _NAME = "SpeechBrain ResourceEfficientSeparator"
@@ -54,7 +55,7 @@ def convert_resepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         rules.append((rf"{block}\.norm\.{_KIND}", rf"{native}.\g<block>.norm.\g<kind>"))
         rules += transformer_rules(block, rf"{native}.\g<block>.transformer")
     renamed = without_unit_dimensions(rename(without_positions(state), rules, _NAME))
-    return Converted(model, _masks_by_source(renamed, model["num_sources"]))
+    return Converted(model, masks_by_source(renamed, model["num_sources"]))
 
 
 @CONVERTERS.register("ResourceEfficientSeparator[SegLSTM]")
@@ -68,18 +69,17 @@ def convert_skim(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> C
     dropout = segment.take("dropout", default=0.0)
     fields = _read_lstm(segment, default_norm="cLN")
     memory_model = masknet.take("mem_model", default=None)
-    if memory != "none":
-        memory = _read_memory(memory_model, fields)
+    remembering = {"memory": memory} if memory == "none" else _read_memory(memory_model, fields)
     model = {
         "model_type": "skim",
         **_common_fields(masknet, arguments),
-        "memory": memory,
         "dropout": dropout,
         **fields,
+        **remembering,
     }
     masknet.finish()
     renamed = without_unit_dimensions(rename(state, [*_RULES, *_lstm_rules()], _NAME))
-    return Converted(model, _masks_by_source(renamed, model["num_sources"]))
+    return Converted(model, masks_by_source(renamed, model["num_sources"]))
 
 
 def _common_fields(masknet: Arguments, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,25 +112,27 @@ def _read_lstm(lstm: Arguments, default_norm: str) -> dict[str, Any]:
     fields = {
         "hidden_size": lstm.take("hidden_size"),
         "bidirectional": lstm.take("bidirectional", default=False),
-        "norm": lstm.choose("norm_type", NORMS, default=default_norm),
+        "norm": NORMS.get(lstm.take("norm_type", default=default_norm), "bN"),
     }
     lstm.finish()
     return fields
 
 
-def _read_memory(model: Any, segment_fields: Mapping[str, Any]) -> str:
-    """The kind of memory of a ``MemLSTM``, which must go with the segments' LSTM."""
+def _read_memory(model: Any, segment_fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ``MemLSTM``, which must go with the segments' LSTM."""
     memory = arguments_of(model, "MemLSTM", "mem_model")
     memory.ignore("dropout")  # between layers, of which it has one
     kind = memory.take("mem_type", default="hc")
     fields = _read_lstm(memory, default_norm="cln")
+    norm = fields.pop("norm")
     for name, value in fields.items():
-        if value != segment_fields[name] and not (kind == "id" and name == "norm"):  # which has none
+        if value != segment_fields[name]:
             raise CheckpointError(
                 f"SpeechBrain mem_model: {name} is {value!r}, in seg_model {segment_fields[name]!r}; "
                 "they must be equal."
             )
-    return kind
+    differs = kind != "id" and norm != segment_fields["norm"]  # which has no norm
+    return {"memory": kind, **({"memory_norm": norm} if differs else {})}
 
 
 def _lstm_rules() -> list[Rule]:
@@ -138,27 +140,12 @@ def _lstm_rules() -> list[Rule]:
     rules = [
         (rf"{_SEGMENT}\.(?P<rest>lstm\.\w+)", rf"{segment}.\g<rest>"),
         (rf"{_SEGMENT}\.proj\.{_KIND}", rf"{segment}.project.\g<kind>"),
-        (rf"{_SEGMENT}\.norm\.{_KIND}", rf"{segment}.norm.\g<kind>"),
+        (rf"{_SEGMENT}\.norm\.(?P<kind>{NORM_TENSORS})", rf"{segment}.norm.\g<kind>"),
     ]
     for letter, native in (("h", "hidden"), ("c", "cell")):
         rules += [
             (rf"{_MEMORY}\.{letter}_net\.mdl\.rnn\.(?P<rest>\w+)", rf"{memory}.{native}.lstm.\g<rest>"),
             (rf"{_MEMORY}\.{letter}_net\.out\.{_KIND}", rf"{memory}.{native}.project.\g<kind>"),
-            (rf"{_MEMORY}\.{letter}_norm\.{_KIND}", rf"{memory}.{native}.norm.\g<kind>"),
+            (rf"{_MEMORY}\.{letter}_norm\.(?P<kind>{NORM_TENSORS})", rf"{memory}.{native}.norm.\g<kind>"),
         ]
     return rules
-
-
-def _masks_by_source(state: Mapping[str, Tensor], num_sources: Any) -> dict[str, Tensor]:
-    """Turn masks whose channels run over the sources first into masks source by source."""
-    reordered = dict(state)
-    for key in ("to_masks.weight", "to_masks.bias"):
-        value = state.get(key)
-        if value is not None and isinstance(num_sources, int) and _divides(num_sources, value):
-            reordered[key] = value.unflatten(0, (-1, num_sources)).transpose(0, 1).flatten(0, 1)
-    return reordered
-
-
-def _divides(number: int, value: Tensor) -> bool:
-    """Whether the first dimension is a multiple; the check of all shapes explains it if not."""
-    return number > 0 and value.ndim > 0 and len(value) % number == 0
