@@ -42,7 +42,8 @@ def sound(path: str, rate: int = 8000, channels: int = 1, seconds: float = 0.2) 
 
 
 def run(model: Path, *words: str) -> Result:
-    return CliRunner().invoke(app, ["separate", *words, "-m", str(model), "--device", "cpu"])
+    always = ["-m", str(model), "--device", "cpu", "--gate", "never"]
+    return CliRunner().invoke(app, ["separate", *words, *always])
 
 
 def outputs(folder: str = "separated") -> list[str]:
@@ -185,7 +186,7 @@ def test_a_line_of_json_per_recording(model: Path) -> None:
 def test_sounds_through_pipes(model: Path) -> None:
     content = bytearray(sound("talk.wav", channels=2).read_bytes())
     content[40:44] = content[4:8] = b"\xff" * 4  # as ffmpeg writes WAV into a pipe
-    words = ["separate", "-", "-m", str(model), "--device", "cpu"]
+    words = ["separate", "-", "-m", str(model), "--device", "cpu", "--gate", "never"]
     result = CliRunner().invoke(app, [*words, "-o", "-"], input=bytes(content))
     assert result.exit_code == 0, result.stderr
     Path("both.wav").write_bytes(result.stdout_bytes)
@@ -205,7 +206,7 @@ def test_sounds_through_pipes(model: Path) -> None:
 
 
 def test_a_full_disk_is_known_before_the_work(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Separator, "_estimate", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr(Separator, "_render", lambda *_: pytest.fail("the network ran"))
     monkeypatch.setattr("polsess.system_errors.shutil.disk_usage", lambda _: SimpleNamespace(free=6000))
     sound("a.wav")
     result = run(model, "a.wav")
@@ -259,7 +260,7 @@ def test_an_output_folder_that_is_none_is_found_out_first() -> None:
 def test_a_rate_that_the_outputs_cannot_have_costs_no_work(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Separator, "_estimate", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr(Separator, "_render", lambda *_: pytest.fail("the network ran"))
     sound("a.wav", rate=7919)
     result = run(model, "a.wav", "--format", "mp3")
     assert result.exit_code == 1
@@ -289,7 +290,7 @@ def test_options_reach_the_outputs(model: Path) -> None:
     assert outputs() == ["speaker1/talk.wav", "speaker2/talk.wav"]
     written = torch.stack([read_audio(f"separated/speaker{i}/talk.wav")[0] for i in (1, 2)])
     expected = Separator.from_pretrained(
-        model, device="cpu", channels="each", segment_seconds=0.3, overlap=0.5
+        model, device="cpu", channels="each", segment_seconds=0.3, overlap=0.5, gate="never"
     ).separate("talk.wav")
     torch.testing.assert_close(written, expected.sources)
     assert run(model, "talk.wav", "--segment", "0", "--format", "mp3").exit_code == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polsess.inference.segments import SegmentPlan, cut
+from polsess.inference.segments import SegmentPlan, cut, find_silences, plan_segments
 
 
 @settings(max_examples=200, deadline=None)
@@ -32,3 +34,28 @@ def test_segments_cover_the_recording(data: st.DataObject, total: int, longest: 
 def test_plans_that_do_not_work(total: int, segment: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="segments: expected"):
         SegmentPlan(total, segment, overlap)
+
+
+def levels(*runs: tuple[int, float]) -> torch.Tensor:
+    """Mean squares of runs of (frames, level in dB)."""
+    return torch.cat([torch.full((frames,), 10 ** (decibels / 10)) for frames, decibels in runs])
+
+
+def test_long_silences_are_found_and_their_margins_stay_with_the_sound() -> None:
+    found = find_silences(levels((100, -30), (80, -75), (50, -32), (59, -75), (100, -40), (200, -90)), 0.05)
+    assert [time for silence in found for time in silence] == pytest.approx([5.5, 8.5, 19.95, 29.45])
+    [silence] = find_silences(levels((280, -75), (100, -30)), 0.05)
+    assert silence == pytest.approx((0.0, 13.5))
+    for sound in (levels((500, -60)), levels((500, -400)), torch.zeros(500), torch.zeros(0)):
+        assert find_silences(sound, 0.05) == []
+
+
+def test_no_segment_reaches_from_a_silence_into_sound() -> None:
+    plan = plan_segments(1000, 100, 20, [(0, 150), (400, 700), (995, 1000)])
+    silent = [(each.start, each.stop) for each in plan if each.silent]
+    assert all(stop <= 150 or 400 <= start < stop <= 700 or start >= 995 for start, stop in silent)
+    assert all(150 <= each.start < each.stop <= 400 or each.start >= 700 for each in plan if not each.silent)
+    assert [each.stop for each in plan if each.last] == [150, 400, 700, 995, 1000]
+    for before, after in itertools.pairwise(plan):
+        assert after.keep == before.stop - (0 if before.last else 20)
+    assert plan_segments(1000, 100, 20) == list(SegmentPlan.balanced(1000, 100, 20))

@@ -23,7 +23,7 @@ LOW, HIGH = (500.0, 1100.0, 2400.0), (700.0, 1600.0, 3000.0)
 
 
 def cpu(model: FunctionModel, **options: object) -> Separator:
-    return Separator(model, device="cpu", **options)  # type: ignore[arg-type]
+    return Separator(model, device="cpu", **{"gate": "never", **options})  # type: ignore[arg-type]
 
 
 @settings(max_examples=40, deadline=None)
@@ -190,7 +190,7 @@ def test_numpy_arrays_and_one_sample_are_fine() -> None:
 def test_from_disk_equals_in_memory(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(separator_module, "_SPOOL_BYTES", 5000)
     monkeypatch.setattr("polsess.inference.recordings._BLOCK_SECONDS", 0.3)
-    monkeypatch.setattr(separator_module, "_BLOCK", 700)
+    monkeypatch.setattr("polsess.inference.whole.BLOCK_SAMPLES", 700)
     write_audio(tmp_path / "a.wav", 0.1 * torch.randn(2, 50_001), 22050, bits="32f")
     model = create_model("blstm", preset="tiny")
     separator = Separator(model, device="cpu", segment_seconds=0.5, channels=mode)  # type: ignore[arg-type]
@@ -363,3 +363,22 @@ def test_too_little_memory_says_what_helps() -> None:
 
     with pytest.raises(SeparationError, match=r"a piece of 0\.1 s does not fit .* \(--segment"):
         cpu(FunctionModel(exhaust)).separate(torch.randn(800), 8000)
+
+
+@pytest.mark.parametrize("level", [0.0, 10**-3.5])
+def test_a_long_silence_before_speech_does_not_enter_its_segment(level: float) -> None:
+    references = torch.stack([voice(LOW, 20.0, 1), voice(HIGH, 20.0, 2)])
+    references[:, : 14 * 8000] = 0.0
+    silence = level * torch.randn(20 * 8000, generator=torch.Generator().manual_seed(0))
+
+    def disturbed(mixture: Tensor) -> Tensor:  # like a norm over all of a piece, silence spoils the estimates
+        quiet = mixture.unfold(-1, 400, 400).square().mean(-1) < 1e-6
+        return exact(mixture) + quiet.float().mean() * mixture.std() * torch.randn(2, mixture.shape[-1])
+
+    exact = Oracle(references + silence / 2)
+    model = FunctionModel(disturbed, 2)
+    result = cpu(model).separate(references.sum(0) + silence, 8000)
+    speech = slice(14 * 8000, None)
+    errors = [(result.sources - each)[:, speech].square().sum() for each in (references, references.flip(0))]
+    assert min(errors) < 0.02 * references.square().sum()
+    assert result.sources[:, : 13 * 8000].square().mean() <= 2 * level**2

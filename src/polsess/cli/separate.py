@@ -101,6 +101,21 @@ def separate(
         str,
         typer.Option(help="Pattern of the output names; may hold sub-folders.", rich_help_panel="Outputs"),
     ] = _FILENAME,
+    gate: Annotated[
+        Literal["auto", "never", "always"],
+        typer.Option(
+            help="Separate only where several talk, and pass through what one says alone: always; never; or "
+            "auto, unless several talk throughout. Models with one output never do.",
+            rich_help_panel="Separation",
+        ),
+    ] = "auto",
+    speakers: Annotated[
+        str,
+        typer.Option(
+            help="Number of voices, e.g. 2, or the fewest and the most, e.g. 2-4, or auto to find it.",
+            rich_help_panel="Separation",
+        ),
+    ] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Outputs")
     ] = False,
@@ -156,7 +171,9 @@ def separate(
             options = OutputOptions(
                 piped.out or out, pattern, form, clip_mode, overwrite, skip_existing, together=bool(piped.out)
             )
-        separator = _open_separator(options, model, device, segment, overlap, channels)
+        separator = _open_separator(
+            options, model, device, segment, overlap, channels=channels, gate=gate, speakers=speakers
+        )
         jobs, problems = find_jobs(piped.inputs, options.folder, terminal.note, pattern)
         if piped.out and len(jobs) > 1:
             raise Failure(f"-o -: stdout takes one recording, got {len(jobs)}.", ExitCode.USAGE)
@@ -186,7 +203,10 @@ def _open_separator(
     device: str,
     segment: float,
     overlap: float,
+    *,
     channels: Literal["mix", "each"],
+    gate: Literal["auto", "never", "always"],
+    speakers: str,
 ) -> Separator:
     """Check what can be checked without the model, then load it."""
     from polsess.checkpoints import load_model
@@ -202,8 +222,26 @@ def _open_separator(
     with _usage_errors():
         check_pattern(options.pattern, 1 if options.together else loaded.output_sources)
         return Separator(
-            loaded, device=device, segment_seconds=segment or None, overlap=overlap, channels=channels
+            loaded,
+            device=device,
+            segment_seconds=segment or None,
+            overlap=overlap,
+            channels=channels,
+            gate=gate,
+            num_speakers=_number_of(speakers),
         )
+
+
+def _number_of(speakers: str) -> int | tuple[int, int] | None:
+    """The value of ``--speakers``: a number, two of them, or None for ``auto``."""
+    if speakers == "auto":
+        return None
+    fewest, dash, most = speakers.partition("-")
+    if not fewest.isdecimal() or (dash and not most.isdecimal()):
+        raise ValueError(
+            f"speakers: expected a number, e.g. 2, a range, e.g. 2-4, or auto, got {speakers!r}."
+        )
+    return (int(fewest), int(most)) if dash else int(fewest)
 
 
 @contextmanager
@@ -249,7 +287,7 @@ class _Results:
             self._show(job.source, name, outcome)
 
     def _show(self, source: Path, name: str, result: SeparatedFile) -> None:
-        picture = _draw(source, result, self.names) if self.pictures else None
+        picture = _draw(source, result) if self.pictures else None
         if self.piped.out:
             send(result.paths[0])
         elif not self.as_json:
@@ -258,7 +296,7 @@ class _Results:
         self._record(
             {
                 "input": name,
-                "outputs": self._outputs(result.paths),
+                "outputs": self._outputs(result.paths, result.names),
                 **({"picture": str(picture)} if picture else {}),
                 "sample_rate": result.sample_rate,
                 "model_rate": result.model_rate,
@@ -272,15 +310,19 @@ class _Results:
             self.terminal.note(
                 f"{name}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping."
             )
-        if result.bandwidth_hz < result.sample_rate / 2 and result.sample_rate not in self.rates:
+        if result.timeline is not None and (note := result.timeline.note()):
+            self.terminal.note(f"{name}: {note}")
+        rate = result.model_rate or result.sample_rate
+        if rate < result.sample_rate and result.sample_rate not in self.rates:
             self.rates.add(result.sample_rate)
+            where = ", where several talk," if rate < 2 * result.bandwidth_hz else ""
             self.terminal.note(
-                f"{name}: is at {result.sample_rate} Hz, the model at {result.model_rate} Hz: the outputs "
-                f"hold nothing above {result.bandwidth_hz:.0f} Hz."
+                f"{name}: is at {result.sample_rate} Hz, the model at {rate} Hz: the outputs{where} "
+                f"hold nothing above {rate / 2:.0f} Hz."
             )
 
-    def _outputs(self, paths: Sequence[Path]) -> dict[str, str]:
-        return {speaker: str(path) for speaker, path in zip(self.names, paths, strict=False)}
+    def _outputs(self, paths: Sequence[Path], names: Sequence[str] = ()) -> dict[str, str]:
+        return {speaker: str(path) for speaker, path in zip(names or self.names, paths, strict=False)}
 
     def _record(self, record: Mapping[str, object]) -> None:
         if self.as_json:
@@ -307,13 +349,13 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _draw(source: Path, result: SeparatedFile, names: Sequence[str]) -> Path:
+def _draw(source: Path, result: SeparatedFile) -> Path:
     """A picture of mixture and estimates beside the first output, up to where the outputs hold something."""
     from polsess.audio import read_audio, to_mono
     from polsess.pictures import draw_spectrograms
 
     length = min(result.num_samples, _PICTURE_SECONDS * result.sample_rate)
-    paths = {"mixture": source, **dict(zip(names, result.paths, strict=True))}
+    paths = {"mixture": source, **dict(zip(result.names, result.paths, strict=True))}
     signals = {name: to_mono(read_audio(path, num_samples=length)[0], path) for name, path in paths.items()}
     picture = result.paths[0].with_suffix(".png")
     draw_spectrograms(signals, result.sample_rate, picture, title=source.name, max_hz=result.bandwidth_hz)

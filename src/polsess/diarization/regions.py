@@ -1,16 +1,22 @@
-"""From the scores of frames to regions in which nobody, one or several talk.
+"""From the scores of frames to regions in which nobody, one or several talk, and to pieces of one voice.
 
 Shapes: L frames.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polsess.schema import Schema
+
+Frames = tuple[int, int]
+"""First and behind-the-last frame of a stretch."""
+Mask = NDArray[np.bool_]
+"""``[L]``."""
 
 
 class RegionConfig(Schema):
@@ -29,26 +35,32 @@ class RegionConfig(Schema):
     join_seconds: float = 0.2
     """Shorter gaps are closed."""
     overlap_pad_seconds: float = 0.1
-    """Overlaps are widened by this on both sides, within speech."""
+    """Overlaps are widened by this on both sides, within speech, before they are separated."""
     speech_pad_seconds: float = 0.06
-    """Speech is widened by this on both sides."""
+    """Speech is widened by this on both sides before it is passed through."""
+    longest_piece_seconds: float = 2.4
+    """Longer talk of one voice is judged in several pieces."""
 
 
 @dataclass(frozen=True)
 class Regions:
     """How many talk, frame by frame."""
 
-    speech: NDArray[np.bool_]
+    speech: Mask
     """``[L]``: somebody talks."""
-    overlap: NDArray[np.bool_]
+    overlap: Mask
     """``[L]``: several talk; a part of ``speech``."""
+    wide_speech: Mask
+    """``[L]``: speech with its margins."""
+    wide_overlap: Mask
+    """``[L]``: overlap with its margins; a part of ``wide_speech``."""
     hop_seconds: float
     """From one frame to the next."""
 
     @property
-    def solo(self) -> NDArray[np.bool_]:
-        """``[L]``: exactly one talks."""
-        return self.speech & ~self.overlap
+    def solo(self) -> Mask:
+        """``[L]``: at most one talks, with margins."""
+        return self.wide_speech & ~self.wide_overlap
 
     @property
     def overlap_share(self) -> float:
@@ -58,35 +70,62 @@ class Regions:
 
 def find_regions(probabilities: NDArray[np.float32], hop_seconds: float, config: RegionConfig) -> Regions:
     """Smooth the probabilities of nobody, one and several ``[L, 3]`` into regions."""
-    frames = {
-        name: round(getattr(config, name) / hop_seconds)
-        for name in RegionConfig.model_fields
-        if name.endswith("_seconds")
-    }
-    speech = _hysteresis(1 - probabilities[:, 0], config.speech_on, config.speech_off)
-    speech = _smooth(speech, frames["join_seconds"], frames["shortest_seconds"])
-    speech = _widen(speech, frames["speech_pad_seconds"])
+    join, shortest, pad, speech_pad = (
+        round(seconds / hop_seconds)
+        for seconds in (
+            config.join_seconds,
+            config.shortest_seconds,
+            config.overlap_pad_seconds,
+            config.speech_pad_seconds,
+        )
+    )
+    talk = 1 - probabilities[:, 0]
+    speech = _smooth(_hysteresis(talk, config.speech_on, config.speech_off), join, shortest)
     overlap = _hysteresis(probabilities[:, 2], config.overlap_on, config.overlap_off)
-    overlap = _smooth(overlap, frames["join_seconds"], frames["shortest_seconds"])
-    overlap = _widen(overlap, frames["overlap_pad_seconds"]) & speech
-    return Regions(speech, overlap, hop_seconds)
+    overlap = _smooth(overlap, join, shortest)
+    speech = speech | overlap
+    wide_speech = _widen(speech, speech_pad)
+    return Regions(speech, overlap, wide_speech, _widen(overlap, pad) & wide_speech, hop_seconds)
 
 
-def list_runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def list_runs(active: Mask) -> list[Frames]:
     """First and behind-the-last frame of every run of active frames."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
     return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
 
 
-def _hysteresis(scores: NDArray[np.float32], on: float, off: float) -> NDArray[np.bool_]:
+def cut_pieces(regions: Regions, probabilities: NDArray[np.float32], config: RegionConfig) -> list[Frames]:
+    """Cut the solo regions into pieces, each probably of one voice.
+
+    They are cut where speech pauses, however shortly, since another may go on there, and where they would be
+    longer than ``longest_piece_seconds``.
+    """
+    longest = max(1, round(config.longest_piece_seconds / regions.hop_seconds))
+    pauses = probabilities[:, 0] > 0.5
+    pieces: list[Frames] = []
+    for first, last in list_runs(regions.solo):
+        inner = [
+            first + (begin + end) // 2
+            for begin, end in list_runs(pauses[first:last])
+            if begin > 0 and first + end < last
+        ]
+        edges = [first, *inner, last]
+        for begin, end in itertools.pairwise(edges):
+            count = -(-(end - begin) // longest)
+            cuts = np.linspace(begin, end, count + 1).round().astype(int).tolist()
+            pieces += list(itertools.pairwise(cuts))
+    return pieces
+
+
+def _hysteresis(scores: NDArray[np.float32], on: float, off: float) -> Mask:
     """Runs above ``off`` that reach ``on``."""
-    kept = np.zeros(len(scores), bool)
+    kept = np.zeros(len(scores), np.bool_)
     for first, last in list_runs(scores >= off):
         kept[first:last] = scores[first:last].max() >= on
     return kept
 
 
-def _smooth(active: NDArray[np.bool_], shortest_gap: int, shortest_run: int) -> NDArray[np.bool_]:
+def _smooth(active: Mask, shortest_gap: int, shortest_run: int) -> Mask:
     smoothed = active.copy()
     for first, last in list_runs(~active):
         if last - first < shortest_gap and first > 0 and last < len(active):
@@ -97,9 +136,8 @@ def _smooth(active: NDArray[np.bool_], shortest_gap: int, shortest_run: int) -> 
     return smoothed
 
 
-def _widen(active: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+def _widen(active: Mask, frames: int) -> Mask:
     widened = active.copy()
-    for shift in range(1, frames + 1):
-        widened[shift:] |= active[:-shift]
-        widened[:-shift] |= active[shift:]
+    for first, last in list_runs(active):
+        widened[max(0, first - frames) : last + frames] = True
     return widened

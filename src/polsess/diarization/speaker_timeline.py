@@ -29,6 +29,8 @@ class SpeakerTimeline:
     """Sound that went through the network, with the context of the stretches."""
     swaps_repaired: int = 0
     """Stretches whose outputs the network gave in another order than that of the tracks."""
+    limited: bool = False
+    """Whether as many voices were found as were allowed."""
     settings: Mapping[str, str | float | int] = field(default_factory=dict)
     """Model, thresholds and other settings that the result depends on."""
 
@@ -43,3 +45,14 @@ class SpeakerTimeline:
         if not self.duration_seconds:
             return 0.0
         return max(0.0, 1.0 - self.network_seconds / self.duration_seconds)
+
+    def note(self) -> str:
+        """What a user should know of it, in one line; empty if all of the recording was separated."""
+        if self.whole:
+            return ""
+        if not self.turns:
+            return "no speech was found; all tracks are silent (--gate never separates whatever is there)."
+        count, saved = len(self.speakers), 100 * self.saved_share
+        voices = "1 voice was" if count == 1 else f"{count} voices were"
+        limit = ", as many as were allowed (--speakers allows more)" if self.limited else ""
+        return f"{voices} found{limit}; {saved:.0f} % of the recording did not need the network."

@@ -1,10 +1,15 @@
 """Running models on recordings: any rate, any length, any number of channels."""
 
 from polsess.devices import pick_device
+from polsess.diarization.settings import GateConfig, NumSpeakers
+from polsess.inference.network import SeparationError
 from polsess.inference.outputs import SeparatedFile, Separation, output_paths, source_names
-from polsess.inference.separator import SeparationError, Separator
+from polsess.inference.separator import Gate, Separator
 
 __all__ = [
+    "Gate",
+    "GateConfig",
+    "NumSpeakers",
     "SeparatedFile",
     "Separation",
     "SeparationError",

@@ -157,19 +157,26 @@ def _separate(
 ) -> SeparatedFile | Skipped:
     if job.is_output:
         return Skipped(())
-    ending = options.audio_format.container
-    names = separator.names[:1] if options.together else separator.names
-    paths = output_paths(options.folder, options.pattern, job.track, names, ending)
+
+    def targets(names: Sequence[str]) -> list[Path]:
+        ending = options.audio_format.container
+        paths = output_paths(options.folder, options.pattern, job.track, names, ending)
+        for path in paths:
+            if Path(os.path.realpath(path)) in sources:
+                raise AudioError(path, "is one of the inputs, which are never overwritten.")
+        return paths
+
     if options.skip_existing:
+        names = separator.names[:1] if options.together else separator.names
+        paths = output_paths(
+            options.folder, options.pattern, job.track, names, options.audio_format.container
+        )
         sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
         if all(path.exists() for path in paths):
             return Skipped(tuple(paths))
-    for path in paths:
-        if Path(os.path.realpath(path)) in sources:
-            raise AudioError(path, "is one of the inputs, which are never overwritten.")
     return separator.separate_file(
         job.source,
-        paths,
+        targets,
         audio_format=options.audio_format,
         clip_mode=options.clip_mode,
         overwrite=options.overwrite,

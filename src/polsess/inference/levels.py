@@ -114,11 +114,22 @@ class LevelStatistics:
         energy = (self._energies * self.gains().float().square().T.unsqueeze(-1)).sum(0)  # [C, L]
         if not self.num_frames:
             return [0] * len(energy)
-        loud = energy.sum(0).quantile(0.95)
-        noise = energy.quantile(0.1, dim=-1, keepdim=True)
-        floor = (noise * _power(_ABOVE_NOISE_DB)).clamp(loud * _power(_AUDIBLE_DB), loud * _power(_CLEAR_DB))
-        active = energy > torch.maximum(floor, energy.amax(0) * _power(_LEAKAGE_DB))
-        return (active.cumsum(-1) < _ONSET_FRAMES).sum(-1).tolist()
+        return (active_frames(energy).cumsum(-1) < _ONSET_FRAMES).sum(-1).tolist()
+
+
+def active_frames(energy: Tensor) -> Tensor:
+    """Whether each voice is heard: above the steady noise of its output, and not leakage of another voice.
+
+    Args:
+        energy: Of the frames of all voices, at least one, ``[C, L]``.
+
+    Returns:
+        ``[C, L]`` bool.
+    """
+    loud = energy.sum(0).quantile(0.95)
+    noise = energy.quantile(0.1, dim=-1, keepdim=True)
+    floor = (noise * _power(_ABOVE_NOISE_DB)).clamp(loud * _power(_AUDIBLE_DB), loud * _power(_CLEAR_DB))
+    return energy > torch.maximum(floor, energy.amax(0) * _power(_LEAKAGE_DB))
 
 
 def _power(decibels: float) -> float:

@@ -82,8 +82,11 @@ class Separation:
 
     @property
     def bandwidth_hz(self) -> float:
-        """Frequency above which the sources hold nothing, in Hz; half the model's rate if that is lower."""
-        return min(self.sample_rate, self.model_rate or self.sample_rate) / 2
+        """Frequency above which the sources hold nothing, in Hz.
+
+        Half the model's rate if that is lower than the input's; not where talk of one voice passes through.
+        """
+        return _bandwidth(self.sample_rate, self.model_rate, self.timeline)
 
     @property
     def realtime_factor(self) -> float:
@@ -173,8 +176,11 @@ class SeparatedFile:
 
     @property
     def bandwidth_hz(self) -> float:
-        """Frequency above which the sources hold nothing, in Hz; half the model's rate if that is lower."""
-        return min(self.sample_rate, self.model_rate or self.sample_rate) / 2
+        """Frequency above which the sources hold nothing, in Hz.
+
+        Half the model's rate if that is lower than the input's; not where talk of one voice passes through.
+        """
+        return _bandwidth(self.sample_rate, self.model_rate, self.timeline)
 
     @property
     def duration_seconds(self) -> float:
@@ -185,6 +191,11 @@ class SeparatedFile:
     def realtime_factor(self) -> float:
         """Seconds of computing per second of sound."""
         return self.elapsed_seconds / self.duration_seconds
+
+
+def _bandwidth(sample_rate: int, model_rate: int | None, timeline: SpeakerTimeline | None) -> float:
+    passes = timeline is not None and not timeline.whole
+    return min(sample_rate, sample_rate if passes else model_rate or sample_rate) / 2
 
 
 def source_names(num_sources: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,6 +30,7 @@ _BLOCK_SECONDS = 30.0
 _TARGET_RMS = 2.0**-5
 """About -30 dBFS, a usual level of speech corpora."""
 _MAX_EXPONENT = 60
+_LEVEL_FRAME_SECONDS = 0.05
 _MIN_OFFSET = 0.1
 """Smallest offset that is removed, as a share of the standard deviation of its channel."""
 
@@ -40,6 +42,14 @@ class Recording(ABC):
     num_channels: int
     num_samples: int
     name: str
+    frame_levels: Tensor
+    """Mean squares of short frames, without their offsets, over all channels ``[L]``; found by
+    ``working_gain``."""
+
+    @property
+    def level_frame(self) -> int:
+        """Samples of the frames of ``frame_levels``."""
+        return max(1, round(_LEVEL_FRAME_SECONDS * self.sample_rate))
 
     @cached_property
     def _weights(self) -> Tensor:
@@ -58,7 +68,11 @@ class Recording(ABC):
         """The sound from its start, ``[K, n]`` per block, K = 1 for ``"mix"``."""
         for block in self._read(round(_BLOCK_SECONDS * self.sample_rate) or 1):
             centred = block - self._offsets
-            yield (self._weights @ centred)[None] if channels == "mix" else centred
+            yield self.mix(centred) if channels == "mix" else centred
+
+    def mix(self, block: Tensor) -> Tensor:
+        """The mean of the channels ``[1, n]`` of a block ``[channels, n]``."""
+        return (self._weights @ block)[None]
 
     def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Tensor]:
         """As ``blocks``, at another rate and multiplied by ``gain``."""
@@ -71,15 +85,23 @@ class Recording(ABC):
     def working_gain(self, channels: Channels) -> float:
         """A power of two that brings the sound to a usual level, so that a quiet recording is no harder.
 
-        Finds the weights of the channels and their offsets as well; ``blocks`` uses them from then on.
+        Finds the weights of the channels, their offsets and the levels of frames as well; ``blocks`` uses the
+        former from then on.
 
         Reading everything once also finds a damaged file before hours are spent on its first half.
         """
         products = torch.zeros(self.num_channels, self.num_channels, dtype=torch.float64)
         sums = torch.zeros(self.num_channels, dtype=torch.float64)
+        frame, levels, rest = self.level_frame, [], torch.zeros(self.num_channels, 0)
         for block in self.blocks("each"):
+            rest = torch.cat([rest, block], -1)
+            length = rest.shape[-1] // frame * frame
+            frames = rest[:, :length].unflatten(-1, (-1, frame))
+            levels.append((frames - frames.mean(-1, keepdim=True)).square().mean((0, -1)))
+            rest = rest[:, length:].clone()
             products += block.double() @ block.double().T
             sums += block.double().sum(1)
+        self.frame_levels = torch.cat(levels)
         means = sums / self.num_samples
         deviations = (products.diagonal() / self.num_samples - means.square()).clamp_min(0).sqrt()
         offsets = means.where(means.abs() > _MIN_OFFSET * deviations, torch.zeros(()).double())
@@ -87,8 +109,11 @@ class Recording(ABC):
         products += self.num_samples * torch.outer(offsets, offsets) - crossed - crossed.T
         self._offsets = offsets.float()[:, None]
         power = float(products.diagonal().mean())
-        if channels == "mix":
+        with warnings.catch_warnings():
+            if channels == "each":  # then they are mixed only to find who speaks when
+                warnings.simplefilter("ignore")
             self._weights = channel_weights(products, self.num_samples, self.name)
+        if channels == "mix":
             weights = self._weights.double()
             power = float(weights @ products @ weights)
         rms = math.sqrt(max(0.0, power) / self.num_samples)

@@ -1,16 +1,26 @@
-"""Cutting a long recording into overlapping segments while it is read.
+"""Cutting a recording into overlapping segments while it is read; long silences are segments of their own.
 
-Shapes: T samples, O samples of overlap.
+Shapes: T samples, O samples of overlap, L frames.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_SILENT_DB = -40.0
+"""Frames this far below the loud ones are silent."""
+_LONG_SILENCE_SECONDS = 3.0
+"""Shorter silences stay within their segment."""
+_MARGIN_SECONDS = 0.5
+"""Of a silence, this much stays with the sound on either side."""
+Samples = tuple[int, int]
+"""First and behind-the-last sample of a stretch."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,10 @@ class Segment:
     """The first sample that is used."""
     stop: int
     """One past the last sample."""
+    last: bool = False
+    """Whether the next segment does not overlap this one, or there is none."""
+    silent: bool = False
+    """Whether nobody talks."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +83,57 @@ class SegmentPlan:
         for index in range(len(self)):
             keep = index * hop
             stop = min(keep + self.segment, self.num_samples)
-            yield Segment(max(0, stop - self.segment), keep, stop)
+            yield Segment(max(0, stop - self.segment), keep, stop, stop == self.num_samples)
 
 
-def cut(plan: SegmentPlan, blocks: Iterable[Tensor]) -> Iterator[tuple[Segment, Tensor]]:
+def find_silences(levels: Tensor, frame_seconds: float) -> list[tuple[float, float]]:
+    """Long silences as start and end in seconds, without the margins that stay with the sound.
+
+    Args:
+        levels: Mean squares of the frames ``[L]``.
+        frame_seconds: Length of a frame.
+    """
+    if not len(levels):
+        return []
+    loud = float(levels.sort().values[int(0.95 * (len(levels) - 1))])
+    quiet = levels <= loud * 10 ** (_SILENT_DB / 10)
+    edges = torch.diff(quiet.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten()
+    silences = []
+    for first, last in edges.view(-1, 2).tolist():
+        if (last - first) * frame_seconds >= _LONG_SILENCE_SECONDS:
+            begin = first * frame_seconds + (_MARGIN_SECONDS if first else 0.0)
+            end = last * frame_seconds - (_MARGIN_SECONDS if last < len(levels) else 0.0)
+            silences.append((begin, end))
+    return silences if float(loud) > 0 else []
+
+
+def plan_segments(
+    num_samples: int, longest: int, overlap: int, silences: Sequence[Samples] = ()
+) -> list[Segment]:
+    """The segments of a recording; none reaches from a silence into sound.
+
+    Args:
+        num_samples: T.
+        longest: Length of the longest segment.
+        overlap: Samples that neighbours share, O.
+        silences: Stretches in order, which do not touch.
+    """
+    edges = [0, *(edge for silence in silences for edge in silence), num_samples]
+    segments = []
+    for index, (first, last) in enumerate(itertools.pairwise(edges)):
+        if first < last:
+            segments += [
+                Segment(first + each.start, first + each.keep, first + each.stop, each.last, index % 2 == 1)
+                for each in SegmentPlan.balanced(last - first, longest, overlap)
+            ]
+    return segments
+
+
+def cut(plan: Iterable[Segment], blocks: Iterable[Tensor]) -> Iterator[tuple[Segment, Tensor]]:
     """The segments of a recording that arrives in blocks of any length.
 
     Args:
-        plan: Positions of the segments.
+        plan: The segments in order.
         blocks: ``[..., n]`` tensors, T samples in all.
     """
     buffer, offset, stream = torch.empty(0), 0, iter(blocks)

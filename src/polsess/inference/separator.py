@@ -1,7 +1,8 @@
 """Separation of a recording of any rate, length and number of channels into its speakers.
 
-The recording is read twice: once to check it and to measure its level, once to separate it. The estimates are
-stored until the gains are known; then they are resampled and returned.
+The recording is first read to check it and to measure its level. A gate then decides whether the network
+separates all of it or only where several talk. The estimates are stored until everything about them is known;
+then they are resampled and returned.
 
 Shapes: B batch, C sources, K channels, T samples.
 """
@@ -9,20 +10,24 @@ Shapes: B batch, C sources, K channels, T samples.
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, get_args, overload
 
 import torch
-from torch import Tensor
 
-from polsess.audio import AudioError, AudioFormat, ClipMode, StreamResampler, resampled_length
+from polsess.audio import AudioError, AudioFormat, ClipMode, resampled_length
 from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.devices import pick_device
+from polsess.diarization import SpeakerTimeline
+from polsess.diarization.regions import Regions
+from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
+from polsess.inference.gated import hear, separate_gated
+from polsess.inference.hearing import Hearing
+from polsess.inference.network import Network, torch_defaults
 from polsess.inference.outputs import (
     EXISTS,
     SeparatedFile,
@@ -32,21 +37,27 @@ from polsess.inference.outputs import (
     write_sources,
 )
 from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
-from polsess.inference.segments import Segment, SegmentPlan, cut
-from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
-from polsess.models import SeparationModel
+from polsess.inference.rendering import Rendering
+from polsess.inference.stitching import Spools
+from polsess.inference.whole import separate_whole
+from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.publication import sweep_once
-from polsess.system_errors import check_space, shortage_of_memory
+from polsess.system_errors import check_space
 
 Progress = Callable[[float], None]
 """Called with the fraction of the work that is done, 0 to 1."""
 
+Gate = Literal["auto", "never", "always"]
+"""Whether only what several say at once is separated: ``auto`` where people take turns; never; always."""
+Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
+"""One path per source, or what makes them of the names of the sources."""
+
 _SPOOL_BYTES = 2**26
-_BLOCK = 2**18
+_HEARING_SHARE = 0.3
+"""Of the work, in which it is found who speaks when, for the progress."""
 
-
-class SeparationError(ValueError):
-    """A recording could not be separated; the message names it and the cause."""
+DETECTOR, EMBEDDER = "activity-detector", "speaker-embedder"
+"""Bundled networks that say how many talk, and whose voice it is."""
 
 
 class Separator:
@@ -59,6 +70,14 @@ class Separator:
         overlap: Share of a segment, 0 to 0.5, in common with the next one.
         channels: ``"mix"`` separates the mean of the channels, ``"each"`` each by itself.
         batch_size: Pieces per pass through the network; None for 8 on CUDA, else 1.
+        gate: ``"always"`` passes through what one voice says alone and separates only where several talk,
+            ``"never"`` separates everything, ``"auto"`` is ``"never"`` for recordings in which several talk
+            throughout, and for models with one output.
+        num_speakers: How many voices there are, for the gate: a number, the fewest and the most, or None.
+            A voice that is not there gets no part of another's talk: its track is silent.
+        gate_config: Thresholds of the gate.
+        detector: Says how many talk; None for the one of the package.
+        embedder: Says whose voice it is; None for the one of the package.
 
     Raises:
         ValueError: If an option is out of range or there is no such device.
@@ -77,6 +96,11 @@ class Separator:
         overlap: float = 0.25,
         channels: Channels = "mix",
         batch_size: int | None = None,
+        gate: Gate = "auto",
+        num_speakers: NumSpeakers = None,
+        gate_config: GateConfig | None = None,
+        detector: ActivityDetector | None = None,
+        embedder: SpeakerEmbedder | None = None,
     ) -> None:
         if segment_seconds is not None and not segment_seconds > 0:
             raise ValueError(f"segment_seconds: expected a positive number or None, got {segment_seconds}.")
@@ -86,11 +110,28 @@ class Separator:
             raise ValueError(f"channels: expected 'mix' or 'each', got {channels!r}.")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}.")
+        if gate not in get_args(Gate):
+            raise ValueError(f"gate: expected auto, never or always, got {gate!r}.")
+        if model.output_sources == 1:
+            if gate == "always":
+                raise ValueError(
+                    "gate: a model with one output has no overlaps to separate; use auto or never."
+                )
+            gate = "never"
+        self._num_speakers = speaker_range(num_speakers)
+        if gate == "never" and num_speakers is not None and model.output_sources > 1:
+            raise ValueError(
+                "num_speakers: only the gate counts voices; without it there is one track per output of the "
+                "model. Leave one of both out."
+            )
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.channels: Channels = channels
         self._segment_seconds, self._overlap = segment_seconds, overlap
         self._batch_size = batch_size or (8 if self.device.type == "cuda" else 1)
+        self.gate: Gate = gate
+        self._gate_config = gate_config or GateConfig()
+        self._detector, self._embedder = detector, embedder
 
     @classmethod
     def from_pretrained(
@@ -115,7 +156,7 @@ class Separator:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the sources."""
+        """Names of the sources that every recording has; the gate may find more."""
         return source_names(self.model.output_sources)
 
     @overload
@@ -152,25 +193,26 @@ class Separator:
             return [self.separate(each, sample_rate, progress=progress) for each in audio]
         begin = time.perf_counter()
         with (
-            _defaults(),
+            torch_defaults(),
             open_recording(audio, sample_rate) as recording,
-            self._spool(recording) as spool,
+            contextlib.ExitStack() as stack,
         ):
-            estimates = self._estimate(recording, spool, progress)
-            sources = torch.cat(list(estimates.blocks()), dim=-1)
+            rendering = self._render(recording, Spools(stack), progress)
+            sources = torch.cat(list(rendering.blocks()), dim=-1)
+            timeline = self._described(rendering.timeline())
         sources = sources.squeeze(1) if self.channels == "mix" else sources
         track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
-        elapsed = time.perf_counter() - begin
-        return Separation(
-            sources, recording.sample_rate, self.names, elapsed, track, model_rate=self.model.sample_rate
-        )
+        seconds = time.perf_counter() - begin
+        names = source_names(rendering.num_tracks)
+        model_rate = self.model.sample_rate
+        return Separation(sources, recording.sample_rate, names, seconds, track, timeline, model_rate)
 
     __call__ = separate
 
     def separate_file(
         self,
         source: Path | str,
-        targets: Sequence[Path],
+        targets: Targets,
         *,
         audio_format: AudioFormat | None = None,
         clip_mode: ClipMode = "rescale",
@@ -182,7 +224,9 @@ class Separator:
 
         Args:
             source: A sound file.
-            targets: One path per source, see ``names``; one alone for ``together``.
+            targets: One path per source, see ``names``; no more voices than these are then looked for. Or a
+                function that gives the paths for the names of the sources, so that there may be more. For
+                ``together`` a single path.
             audio_format: Format of the files; None for 16-bit WAV.
             clip_mode: Treatment of samples beyond full scale.
             overwrite: Whether existing files may be replaced. The source itself never is.
@@ -195,38 +239,48 @@ class Separator:
             OSError: If the disk is full.
         """
         begin = time.perf_counter()
-        self._check_targets(Path(source), targets, overwrite, 1 if together else self.model.output_sources)
-        folder, audio_format = targets[0].parent, audio_format or AudioFormat()
-        with _defaults(), FileRecording(source) as recording:
-            audio_format.check_rate(recording.sample_rate, targets[0])
+        most = None if callable(targets) or together else len(targets)
+
+        def paths_for(names: Sequence[str]) -> Sequence[Path]:
+            paths = targets(names[:1] if together else names) if callable(targets) else targets
+            self._check_targets(Path(source), paths, 1 if together else len(names), overwrite)
+            return paths
+
+        paths = paths_for(self.names)
+        folder, audio_format = paths[0].parent, audio_format or AudioFormat()
+        with torch_defaults(), FileRecording(source) as recording, contextlib.ExitStack() as stack:
+            audio_format.check_rate(recording.sample_rate, paths[0])
             check_space(folder, self._bytes_on_disk(recording, audio_format))
             folder.mkdir(parents=True, exist_ok=True)
-            with self._spool(recording, _SPOOL_BYTES, folder) as spool:
-                estimates = self._estimate(recording, spool, progress)
-                gain = write_sources(
-                    targets,
-                    partial(as_one_source, estimates.blocks) if together else estimates.blocks,
-                    recording.sample_rate,
-                    recording.num_samples,
-                    audio_format,
-                    clip_mode,
-                    overwrite,
-                )
+            rendering = self._render(recording, Spools(stack, _SPOOL_BYTES, folder), progress, most)
+            names = source_names(rendering.num_tracks)
+            paths = paths_for(names)
+            gain = write_sources(
+                paths,
+                partial(as_one_source, rendering.blocks) if together else rendering.blocks,
+                recording.sample_rate,
+                recording.num_samples,
+                audio_format,
+                clip_mode,
+                overwrite,
+            )
+            timeline = self._described(rendering.timeline())
         elapsed = time.perf_counter() - begin
         return SeparatedFile(
-            tuple(targets),
+            tuple(paths),
             recording.sample_rate,
             recording.num_samples,
             gain,
             elapsed,
-            self.names,
-            model_rate=self.model.sample_rate,
+            names,
+            timeline,
+            self.model.sample_rate,
         )
 
-    def _check_targets(self, source: Path, targets: Sequence[Path], overwrite: bool, count: int) -> None:
+    def _check_targets(self, source: Path, targets: Sequence[Path], expected: int, overwrite: bool) -> None:
         """Check before the work that its results can be written."""
-        if len(targets) != count:
-            raise ValueError(f"targets: expected {count} paths, got {len(targets)}.")
+        if len(targets) != expected:
+            raise ValueError(f"targets: expected {expected} paths, got {len(targets)}.")
         for target in targets:
             sweep_once(target.resolve().parent)  # what a killed process had begun to name is finished first
             if target.exists() and source.exists() and target.samefile(source):
@@ -236,140 +290,99 @@ class Separator:
 
     def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat) -> int:
         """The space that a separation takes, as far as it is known before: compressed files count nothing."""
-        rows = self.model.output_sources * self._num_channels(recording)
-        at_rest = (
-            4 * rows * resampled_length(recording.num_samples, recording.sample_rate, self.model.sample_rate)
-        )
+        channels = self._num_channels(recording)
+        rows = self.model.output_sources * channels
+        length = resampled_length(recording.num_samples, recording.sample_rate, self.model.sample_rate)
+        at_rest = 4 * length * (rows if self.gate == "never" else rows + channels)
         written = rows * recording.num_samples * audio_format.bytes_per_sample
         spooled = at_rest if at_rest > _SPOOL_BYTES else 0
         return spooled + (written if audio_format.container == "wav" else 0)
 
-    def _spool(self, recording: Recording, memory_bytes: int = 0, folder: Path | None = None) -> Spool:
-        return Spool(self.model.output_sources * self._num_channels(recording), memory_bytes, folder)
-
     def _num_channels(self, recording: Recording) -> int:
         return 1 if self.channels == "mix" else recording.num_channels
 
-    def _plan(self, num_samples: int) -> SegmentPlan:
-        if self._segment_seconds is None:
-            return SegmentPlan(num_samples, num_samples, 0)
-        longest = max(2, round(self._segment_seconds * self.model.sample_rate))
-        return SegmentPlan.balanced(num_samples, longest, int(self._overlap * longest))
+    @cached_property
+    def _hearing(self) -> Hearing:
+        detector = self._detector or load_model(DETECTOR, kind=ActivityDetector)
+        embedder = self._embedder or load_model(EMBEDDER, kind=SpeakerEmbedder)
+        return Hearing(
+            detector.to(self.device).eval(), embedder.to(self.device).eval(), self.model.sample_rate
+        )
 
-    def _estimate(self, recording: Recording, spool: Spool, progress: Progress | None) -> _Estimates:
-        """Run the model over the whole recording and store the estimates."""
-        model = self._ready_model()
-        rate, channels = self.model.sample_rate, self._num_channels(recording)
-        gain = recording.working_gain(self.channels)
-        plan = self._plan(resampled_length(recording.num_samples, recording.sample_rate, rate))
-        stitcher = Stitcher(spool, self.model.output_sources, channels, plan.overlap, rate)
-        segments = cut(plan, recording.resampled(self.channels, rate, gain))
-        for segment, mixture, estimates in self._batches(model, segments, recording.name):
-            skip = segment.keep - segment.start
-            last = segment.stop == plan.num_samples
-            stitcher.push(estimates[..., skip:].transpose(0, 1), mixture[:, skip:], last)
-            if progress is not None:
-                progress(segment.stop / plan.num_samples)
-        return _Estimates(stitcher.finish(), recording, rate, 1 / gain)
+    def _render(
+        self, recording: Recording, spools: Spools, progress: Progress | None, most: int | None = None
+    ) -> Rendering:
+        """Separate a recording, gated or whole.
 
-    def _ready_model(self) -> SeparationModel:
-        """The model on the device, in evaluation mode and float32 (or float64): a copy where it is not so.
-
-        Somebody else may have changed it since; that is neither an error nor undone.
+        Args:
+            recording: Any.
+            spools: Where its sound and its estimates are put aside.
+            progress: Called with the share that is done.
+            most: The most voices; None for as many as were asked for.
         """
-        parameters = list(self.model.parameters())
-        places = {parameter.device.type for parameter in parameters} <= {self.device.type}
-        types = {parameter.dtype for parameter in parameters}
-        training = any(module.training for module in self.model.modules())
-        if places and not training and (types <= {torch.float32} or types <= {torch.float64}):
-            return self.model
-        return copy.deepcopy(self.model).to(self.device, torch.float32).eval()
-
-    def _batches(
-        self, model: SeparationModel, segments: Iterator[tuple[Segment, Tensor]], name: str
-    ) -> Iterator[tuple[Segment, Tensor, Tensor]]:
-        """Segments with their mixture ``[K, n]`` and estimates ``[K, C, n]``, several per pass."""
-        waiting: list[tuple[Segment, Tensor]] = []
-        for each in segments:
-            waiting.append(each)
-            if len(waiting) * len(each[1]) >= self._batch_size:
-                yield from self._flush(model, waiting, name)
-                waiting = []
-        if waiting:
-            yield from self._flush(model, waiting, name)
-
-    def _flush(
-        self, model: SeparationModel, waiting: list[tuple[Segment, Tensor]], name: str
-    ) -> Iterator[tuple[Segment, Tensor, Tensor]]:
-        rows = torch.cat([mixture for _, mixture in waiting])  # [B, n]
-        estimates = rows.new_zeros(len(rows), self.model.output_sources, rows.shape[-1])
-        audible = rows.any(dim=1).nonzero().squeeze(1)  # digital silence needs no network
-        for first in range(0, len(audible), self._batch_size):
-            batch = audible[first : first + self._batch_size]
-            estimates[batch] = self._run(model, rows[batch])
-        for row in range(len(rows)):
-            if not estimates[row].isfinite().all():
-                second = waiting[row // len(waiting[0][1])][0].start / self.model.sample_rate
-                raise SeparationError(
-                    f"{name}: the model returned NaN or infinity in the segment at {second:.1f} s; "
-                    "nothing was written. Check the weights, or use another model."
+        report = progress or (lambda _: None)
+        gain = recording.working_gain(self.channels)
+        network = Network(self.model, self.device, self._batch_size, recording.name)
+        num_channels = self._num_channels(recording)
+        spool = spools.open(network.num_sources * num_channels)
+        seconds = recording.num_samples / recording.sample_rate
+        done, config = 0.0, self._gate_config
+        if self.gate != "never":
+            heard = hear(
+                self._hearing,
+                recording,
+                self.channels,
+                network.sample_rate,
+                gain,
+                spools.open(num_channels),
+                config,
+                lambda share: report(_HEARING_SHARE * share),
+            )
+            done = _HEARING_SHARE
+            if not self._is_whole(heard.regions):
+                fewest, ceiling = self._num_speakers
+                ceiling = min(ceiling, most or ceiling)
+                return separate_gated(
+                    network,
+                    self._hearing,
+                    heard,
+                    self.channels,
+                    spool,
+                    gain=gain,
+                    num_speakers=(min(fewest, ceiling), ceiling),
+                    longest_seconds=self._segment_seconds or seconds,
+                    config=config,
+                    progress=lambda share: report(done + (1 - done) * share),
                 )
-        for index, (segment, mixture) in enumerate(waiting):
-            first = index * len(mixture)
-            yield segment, mixture, estimates[first : first + len(mixture)]
+        return separate_whole(
+            network,
+            recording,
+            self.channels,
+            gain,
+            spool,
+            segment_seconds=self._segment_seconds,
+            overlap=self._overlap,
+            progress=lambda share: report(done + (1 - done) * share),
+        )
 
-    def _run(self, model: SeparationModel, batch: Tensor) -> Tensor:
-        """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
-        parameter = next(model.parameters(), None)
-        dtype = torch.float32 if parameter is None else parameter.dtype
-        try:
-            with torch.inference_mode():
-                estimates = model(batch.to(self.device, dtype)).float().cpu()
-        except (RuntimeError, MemoryError) as error:
-            if (shortage := shortage_of_memory(error)) is None:
-                raise
-            seconds = batch.shape[-1] / self.model.sample_rate
-            pieces = "a piece" if len(batch) == 1 else f"{len(batch)} pieces"
-            raise SeparationError(
-                f"{pieces} of {seconds:.1f} s does not fit in the memory of {self.device}: {shortage}; "
-                f"choose shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
-            ) from None
-        return estimates.view(len(batch), self.model.output_sources, -1)
+    def _described(self, timeline: SpeakerTimeline | None) -> SpeakerTimeline | None:
+        """The timeline with the settings that it depends on; None where nobody listened for speakers."""
+        if timeline is None or self.gate == "never":
+            return None
+        settings: dict[str, str | float | int] = {
+            "model": self.model.config.model_type,
+            "model_sample_rate": self.model.sample_rate,
+            "gate": self.gate,
+            "segment_seconds": self._segment_seconds or 0,
+        }
+        thresholds = self._gate_config.model_dump()
+        settings |= thresholds.pop("regions") | thresholds
+        settings |= dict(zip(("fewest_speakers", "most_speakers"), self._num_speakers, strict=True))
+        return replace(timeline, settings=settings)
 
-
-@contextlib.contextmanager
-def _defaults() -> Iterator[None]:
-    """Torch's own default type and device; tensors that a program creates elsewhere may have others."""
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    if (dtype, device.type) == (torch.float32, "cpu"):
-        yield
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-
-
-@dataclass(frozen=True)
-class _Estimates:
-    """The estimates of a recording at the model's rate."""
-
-    joined: JoinedEstimates
-    recording: Recording
-    model_rate: int
-    gain: float
-
-    def blocks(self) -> Iterator[Tensor]:
-        """The sources ``[C, K, n]`` at the recording's rate, as long as the recording."""
-        recording, shape = self.recording, self.joined.shape
-        stream = StreamResampler(self.model_rate, recording.sample_rate, shape[0] * shape[1])
-        expected = resampled_length(recording.num_samples, recording.sample_rate, self.model_rate)
-        missing, taken = recording.num_samples, 0
-        for block in self.joined.blocks(_BLOCK):
-            taken += block.shape[-1]
-            ready = stream.push((block * self.gain).flatten(0, 1), last=taken == expected)[:, :missing]
-            missing -= ready.shape[-1]
-            if ready.shape[-1]:
-                yield ready.unflatten(0, shape)
+    def _is_whole(self, regions: Regions) -> bool:
+        """Whether so many talk at once that the network separates everything."""
+        if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
+            return True  # no voice is ever heard alone
+        more = self._num_speakers[0] > self.model.output_sources
+        return self.gate == "auto" and not more and regions.overlap_share >= self._gate_config.whole_from

@@ -11,6 +11,7 @@ Shapes: C sources, K channels, O samples of overlap.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import tempfile
@@ -52,16 +53,19 @@ class Spool:
 
     def __init__(self, num_rows: int, memory_bytes: int = 0, folder: Path | None = None) -> None:
         self._rows, self._folder = num_rows, folder or Path(tempfile.gettempdir())
+        self.num_samples = 0
+        """Appended so far."""
         self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes, dir=str(folder) if folder else None)  # noqa: SIM115
 
     def append(self, block: Tensor) -> None:
         """Add ``[R, n]`` at the end."""
         with errors_named(self._folder):  # e.g. of a full disk
             self._file.write(block.T.contiguous().numpy().tobytes())
+        self.num_samples += block.shape[-1]
 
-    def rewind(self) -> None:
-        """Go back to the first sample."""
-        self._file.seek(0)
+    def seek(self, sample: int) -> None:
+        """Go to a sample, which is read next; before the next block is appended, to ``num_samples``."""
+        self._file.seek(sample * self._rows * 4)
 
     def read(self, num_samples: int) -> Tensor:
         """The next samples, ``[R, num_samples]``."""
@@ -80,6 +84,25 @@ class Spool:
         self._file.close()
 
 
+class Spools:
+    """Opens spools that live as long as a stack.
+
+    Args:
+        stack: Closes them.
+        memory_bytes: As in ``Spool``.
+        folder: As in ``Spool``.
+    """
+
+    def __init__(
+        self, stack: contextlib.ExitStack, memory_bytes: int = 0, folder: Path | None = None
+    ) -> None:
+        self._stack, self._options = stack, (memory_bytes, folder)
+
+    def open(self, num_rows: int) -> Spool:
+        """A new one."""
+        return self._stack.enter_context(Spool(num_rows, *self._options))
+
+
 @dataclass
 class Stretch:
     """Segments whose order is certain among themselves."""
@@ -89,6 +112,8 @@ class Stretch:
     """The profile of each output of each channel, K lists of C."""
     num_samples: int = field(default=0)
     """Samples stored for it, with the fades to its neighbours."""
+    fade: int = 0
+    """Samples at its end that the next stretch shares."""
 
 
 class Stitcher:
@@ -113,19 +138,21 @@ class Stitcher:
         self._loud_level = self._threshold = 0.0
         self._stretches: list[Stretch] = []
 
-    def push(self, estimates: Tensor, mixture: Tensor, last: bool = False) -> None:
+    def push(self, estimates: Tensor, mixture: Tensor, last: bool = False, silent: bool = False) -> None:
         """Add a segment.
 
         Args:
             estimates: ``[C, K, n]``, beginning with the last O samples of the segment before.
             mixture: ``[K, n]``.
-            last: Whether the recording ends here.
+            last: Whether the next segment does not overlap this one, or there is none.
+            silent: Whether nobody talks; then it says nothing about the voices.
         """
         head = estimates[..., : self._overlap]
         orders = self._orders(head)
         if orders is None:
             if self._tail is not None:
                 self._put(self._tail * (1 - self._fade))
+                self._stretches[-1].fade = self._overlap
             self._stretches.append(self._new_stretch())
             faded = head if self._tail is None else head * self._fade
         else:
@@ -133,12 +160,13 @@ class Stitcher:
             estimates = _in_order(estimates, orders)
             faded = torch.lerp(self._tail, estimates[..., : self._overlap], self._fade)
             estimates = torch.cat([faded, estimates[..., self._overlap :]], -1)
-        self._profile(estimates)
+        if not silent:
+            self._profile(estimates)
         end = estimates.shape[-1] - (0 if last else self._overlap)
         self._stretches[-1].levels.add(estimates[..., :end], mixture[:, :end])
         self._put(faded[..., :end])
         self._put(estimates[..., self._overlap : end])
-        self._tail = estimates[..., end:]
+        self._tail = None if last else estimates[..., end:]
 
     def finish(self) -> JoinedEstimates:
         """Decide the order of all stretches after the last segment."""
@@ -159,9 +187,10 @@ class Stitcher:
             tuple(tuple(order[m[i]] for i in speakers) for order, m in zip(each, match, strict=True))
             for each in orders
         ]
-        lengths = [stretch.num_samples for stretch in self._stretches]
+        lengths = [(stretch.num_samples, stretch.fade) for stretch in self._stretches]
         gains = levels.gains()[list(speakers)]
-        return JoinedEstimates(self._spool, self._shape, self._overlap, lengths, orders, gains)
+        swaps = sum(order != orders[0] for order in orders)
+        return JoinedEstimates(self._spool, self._shape, lengths, orders, gains, swaps)
 
     def _stretch_of_frame(self, frame: int) -> int:
         ends = itertools.accumulate(stretch.levels.num_frames for stretch in self._stretches)
@@ -217,23 +246,23 @@ class JoinedEstimates:
     spool: Spool
     shape: tuple[int, int]
     """C and K."""
-    overlap: int
-    lengths: list[int]
-    """Samples of each stretch."""
+    lengths: list[tuple[int, int]]
+    """Samples of each stretch, and how many at its end the next one shares."""
     orders: list[tuple[Order, ...]]
     """Of each stretch and channel: which output belongs to each speaker."""
     gains: Tensor
     """Of each speaker and channel, ``[C, K]``."""
+    swaps: int
+    """Stretches that the network gave in another order than the first one."""
 
     def blocks(self, block_samples: int) -> Iterator[Tensor]:
         """The speakers from the start, ``[C, K, n]`` per block, at the mixture's level."""
-        self.spool.rewind()
+        self.spool.seek(0)
         carry = None  # the fading end of the stretch before
-        for index, (length, orders) in enumerate(zip(self.lengths, self.orders, strict=True)):
+        for (length, fading), orders in zip(self.lengths, self.orders, strict=True):
             if carry is not None:
                 yield self._read(carry.shape[-1], orders) + carry
                 length -= carry.shape[-1]
-            fading = self.overlap if index + 1 < len(self.lengths) else 0
             for start in range(0, length - fading, block_samples):
                 yield self._read(min(block_samples, length - fading - start), orders)
             carry = self._read(fading, orders) if fading else None

@@ -1,0 +1,79 @@
+"""Who says which piece, and which output of a network holds whose voice.
+
+Shapes: N pieces, S voices, C outputs, L frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.diarization.clustering import Labels
+from polsess.diarization.regions import Frames
+
+Scores = NDArray[np.float64]
+
+_SURE_SECONDS = 1.2
+"""A piece of this length weighs fully; shorter ones weigh less."""
+_STAY_BONUS = 0.15
+"""Added where a voice goes on, in cosines, if there is no pause between two pieces."""
+_STAY_SECONDS = 0.5
+"""Pause after which the bonus has fallen to a third."""
+_UNHEARD = 0.5
+"""Score of an output for a voice that does not talk alone near it."""
+_NEIGHBOUR_WEIGHT, _VOICE_WEIGHT = 2.0, 0.5
+_FULL_NEIGHBOUR_SECONDS = 1.0
+
+
+def decode_voices(similarities: Scores, pieces: Sequence[Frames], hop_seconds: float) -> Labels:
+    """The most plausible sequence of voices, by the algorithm of Viterbi.
+
+    Args:
+        similarities: Cosines of the pieces with the voices ``[N, S]``.
+        pieces: N stretches in order.
+        hop_seconds: From one frame to the next.
+
+    Returns:
+        The voice of each piece ``[N]``.
+    """
+    count, num_voices = similarities.shape
+    if count == 0:
+        return np.zeros(0, np.int64)
+    seconds = np.array([last - first for first, last in pieces]) * hop_seconds
+    scores = similarities * np.clip(seconds / _SURE_SECONDS, 0.1, 1.0)[:, None]
+    best, back = scores[0], np.zeros((count, num_voices), np.int64)
+    for i in range(1, count):
+        pause = (pieces[i][0] - pieces[i - 1][1]) * hop_seconds
+        moves = best[:, None] + _STAY_BONUS * np.exp(-pause / _STAY_SECONDS) * np.eye(num_voices)
+        back[i] = moves.argmax(0)
+        best = moves.max(0) + scores[i]
+    labels = np.zeros(count, np.int64)
+    labels[-1] = best.argmax()
+    for i in range(count - 1, 0, -1):
+        labels[i - 1] = back[i, labels[i]]
+    return labels
+
+
+def assign_outputs(correlations: Scores, solo_seconds: NDArray[np.float64], similarities: Scores) -> Labels:
+    """The voice on each output of a network; two outputs are two people as long as there are enough voices.
+
+    Args:
+        correlations: How much of the mixture each output holds while each voice talks alone nearby, 0 to 1,
+            ``[C, S]``.
+        solo_seconds: How long each voice talks alone nearby ``[S]``; its correlations count accordingly.
+        similarities: Cosines of the outputs with the voices where several talk ``[C, S]``.
+
+    Returns:
+        The voice of each output ``[C]``.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    known = np.minimum(solo_seconds / _FULL_NEIGHBOUR_SECONDS, 1.0)
+    neighbours = np.where(solo_seconds > 0, correlations, _UNHEARD) * known
+    scores = _NEIGHBOUR_WEIGHT * neighbours + _VOICE_WEIGHT * similarities
+    labels: Labels = scores.argmax(1).astype(np.int64)
+    outputs, voices = linear_sum_assignment(scores, maximize=True)
+    labels[outputs] = voices
+    return labels

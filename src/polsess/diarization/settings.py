@@ -1,0 +1,52 @@
+"""Settings of the gate, which decides what of a recording is separated."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from polsess.diarization.regions import RegionConfig
+from polsess.schema import Schema
+
+NumSpeakers = int | tuple[int, int] | None
+"""How many voices a recording has: a number, the fewest and the most, or None to find out."""
+_MOST_FOUND, _MOST_ASKED = 8, 64
+"""Voices that are found at most by themselves, and that can be asked for."""
+
+
+class GateConfig(Schema):
+    """Thresholds of the gate, tuned on voices that no network was trained on."""
+
+    regions: RegionConfig = RegionConfig()
+    whole_from: float = Field(default=0.5, gt=0, le=1)
+    """Share of overlap in speech from which ``auto`` separates a recording whole."""
+    context_seconds: float = Field(default=2.0, ge=0, le=10)
+    """Sound on both sides of an overlap that the network hears with it."""
+    same_voice: float = Field(default=0.35, ge=-1, le=1)
+    """Mean cosine of two groups of pieces from which they are one voice."""
+    same_voice_asked: float = Field(default=0.6, ge=-1, le=1)
+    """The same, where more voices are asked for than were found."""
+    least_overlap: float = Field(default=0.03, ge=0, le=1)
+    """Share of overlap in speech from which there must be two voices; less may be an error."""
+    unheard_voice_overlap: float = Field(default=0.1, ge=0, le=1)
+    """Share from which a voice that never talks alone gets a track of its own."""
+    bridge_seconds: float = Field(default=0.5, ge=0)
+    """Shorter pauses within one voice's talk pass through with it."""
+    fade_seconds: float = Field(default=0.02, gt=0)
+    """Length of the cross-fades."""
+
+
+def speaker_range(num_speakers: NumSpeakers) -> tuple[int, int]:
+    """The fewest and the most voices.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    if num_speakers is None:
+        return 1, _MOST_FOUND
+    fewest, most = (num_speakers, num_speakers) if isinstance(num_speakers, int) else num_speakers
+    if not 1 <= fewest <= most <= _MOST_ASKED:
+        raise ValueError(
+            f"num_speakers: expected a number from 1 to {_MOST_ASKED}, or the fewest and the most, got "
+            f"{num_speakers}."
+        )
+    return fewest, most

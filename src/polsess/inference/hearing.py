@@ -1,0 +1,109 @@
+"""The networks that say who speaks when, run over a stored recording block by block.
+
+Shapes: T samples, L frames, N pieces, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polsess.audio import resample
+from polsess.diarization.clustering import Embeddings
+from polsess.diarization.regions import Frames
+from polsess.models import ActivityDetector, SpeakerEmbedder
+
+_BLOCK_SECONDS, _MARGIN_SECONDS = 30.0, 2.0
+"""The detector hears blocks, with what comes before and after them."""
+_SILENT_DB = -50.0
+"""Frames this far below the loud ones hold no speech, whatever the detector says."""
+_SHORTEST_SECONDS = 0.3
+"""Shorter pieces are repeated for the embedder."""
+
+Read = Callable[[int, int], Tensor]
+"""Gives the samples from one to behind another, ``[T]``."""
+
+
+class Hearing:
+    """Both networks, for sound at a given rate.
+
+    Args:
+        detector: Says how many talk.
+        embedder: Says whose voice it is.
+        sample_rate: Of the sound, in Hz.
+    """
+
+    def __init__(self, detector: ActivityDetector, embedder: SpeakerEmbedder, sample_rate: int) -> None:
+        self._detector, self._embedder, self._rate = detector, embedder, sample_rate
+        self._device = next((parameter.device for parameter in detector.parameters()), torch.device("cpu"))
+        self.hop_seconds = detector.hop_seconds
+
+    def sample(self, frame: int) -> int:
+        """The first sample of a frame."""
+        return round(frame * self.hop_seconds * self._rate)
+
+    def num_frames(self, num_samples: int) -> int:
+        """L for T samples."""
+        return max(1, int(np.ceil(num_samples / self._rate / self.hop_seconds)))
+
+    @torch.inference_mode()
+    def activity(
+        self, read: Read, num_samples: int, progress: Callable[[float], None]
+    ) -> NDArray[np.float32]:
+        """Probabilities of nobody, one and several ``[L, 3]``.
+
+        Args:
+            read: The recording, mixed to one channel.
+            num_samples: Its length T.
+            progress: Called with the share that is done.
+        """
+        count = self.num_frames(num_samples)
+        block, margin = (round(seconds / self.hop_seconds) for seconds in (_BLOCK_SECONDS, _MARGIN_SECONDS))
+        probabilities = np.zeros((count, 3), np.float32)
+        energies = np.zeros(count, np.float32)
+        for first in range(0, count, block):
+            last, begin = min(first + block, count), max(0, first - margin)
+            samples = read(self.sample(begin), min(self.sample(last + margin), num_samples))
+            logits = self._detector(self._at_rate(samples, self._detector.sample_rate)[None])[0]
+            found = logits.float().softmax(-1).cpu().numpy()[first - begin : last - begin]
+            probabilities[first : first + len(found)] = found
+            probabilities[first + len(found) : last, 0] = 1.0
+            edges = [self.sample(frame) - self.sample(begin) for frame in range(first, last + 1)]
+            sums = torch.nn.functional.pad(samples.double().square().cumsum(0), (1, 0))
+            energies[first:last] = sums[torch.tensor(edges).clamp_max(len(samples))].diff().numpy()
+            progress(last / count)
+        silent = energies <= np.quantile(energies, 0.95) * 10 ** (_SILENT_DB / 10)
+        probabilities[silent] = (1.0, 0.0, 0.0)
+        return probabilities
+
+    def embed_pieces(
+        self, read: Read, pieces: Sequence[Frames], progress: Callable[[float], None]
+    ) -> Embeddings:
+        """Embeddings of stretches of the recording ``[N, D]``."""
+        embeddings = []
+        for index, (first, last) in enumerate(pieces):
+            embeddings.append(self.embed(read(self.sample(first), self.sample(last))))
+            progress((index + 1) / len(pieces))
+        return np.stack(embeddings)
+
+    @torch.inference_mode()
+    def embed(self, samples: Tensor) -> Embeddings:
+        """The embedding ``[D]`` of samples ``[T]``."""
+        shortest = round(_SHORTEST_SECONDS * self._rate)
+        if len(samples) < shortest:
+            samples = (
+                samples.repeat(-(-shortest // max(1, len(samples))))
+                if len(samples)
+                else torch.zeros(shortest)
+            )
+        embedding: Embeddings = (
+            self._embedder(self._at_rate(samples, self._embedder.sample_rate)[None])[0].cpu().numpy()
+        )
+        return embedding
+
+    def _at_rate(self, samples: Tensor, rate: int) -> Tensor:
+        return resample(samples, self._rate, rate).to(self._device)

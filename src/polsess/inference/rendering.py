@@ -1,0 +1,28 @@
+"""What a separation leads to, whichever way it went: tracks that can be read, and who speaks when.
+
+Shapes: S tracks, K channels, T samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from polsess.diarization import SpeakerTimeline
+
+
+class Rendering(ABC):
+    """The tracks of one recording, at its rate and as long as it."""
+
+    num_tracks: int
+    """S."""
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Tensor]:
+        """The tracks from the start, ``[S, K, n]`` per block; any number of times."""
+
+    @abstractmethod
+    def timeline(self) -> SpeakerTimeline | None:
+        """Who speaks when; None for a network with one output."""

@@ -1,0 +1,152 @@
+"""Separation of all of a recording, segment by segment.
+
+Shapes: C sources, K channels, n samples, L frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from polsess.audio import StreamResampler, resampled_length
+from polsess.diarization import SpeakerTimeline
+from polsess.diarization.stretches import JOIN_SECONDS
+from polsess.inference.levels import active_frames
+from polsess.inference.network import Network
+from polsess.inference.outputs import source_names
+from polsess.inference.recordings import Channels, Recording
+from polsess.inference.rendering import Rendering
+from polsess.inference.segments import Segment, cut, find_silences, plan_segments
+from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
+from polsess.timelines import list_overlaps, sorted_timeline, turns_of
+
+BLOCK_SAMPLES = 2**18
+"""Samples of the network's rate that are returned at once."""
+_FRAME_SECONDS = 0.02
+
+
+def separate_whole(
+    network: Network,
+    recording: Recording,
+    channels: Channels,
+    gain: float,
+    spool: Spool,
+    *,
+    segment_seconds: float | None,
+    overlap: float,
+    progress: Callable[[float], None],
+) -> Rendering:
+    """Run the network over the whole recording and store the estimates.
+
+    Args:
+        network: Estimates C sources.
+        recording: After its ``working_gain``.
+        channels: Which channels are separated, K of them.
+        gain: The working gain.
+        spool: For C * K rows.
+        segment_seconds: Longest piece per pass; None for the whole recording.
+        overlap: Share of a segment in common with the next one.
+        progress: Called with the share that is done.
+    """
+    rate, num_channels = network.sample_rate, 1 if channels == "mix" else recording.num_channels
+    num_samples = resampled_length(recording.num_samples, recording.sample_rate, rate)
+    if segment_seconds is None:
+        shared, plan = 0, [Segment(0, 0, num_samples, last=True)]
+    else:
+        longest = max(2, round(segment_seconds * rate))
+        shared = int(overlap * longest)
+        silences = [
+            (round(begin * rate), min(round(end * rate), num_samples))
+            for begin, end in find_silences(
+                recording.frame_levels, recording.level_frame / recording.sample_rate
+            )
+        ]
+        plan = plan_segments(num_samples, longest, shared, silences)
+    stitcher = Stitcher(spool, network.num_sources, num_channels, shared, rate)
+    segments = cut(plan, recording.resampled(channels, rate, gain))
+    heard = 0
+    for segment, mixture, estimates in _batches(network, segments):
+        skip = segment.keep - segment.start
+        heard += (segment.stop - segment.start) * bool(mixture.any())
+        stitcher.push(estimates[..., skip:].transpose(0, 1), mixture[:, skip:], segment.last, segment.silent)
+        progress(segment.stop / num_samples)
+    return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate)
+
+
+def _batches(
+    network: Network, segments: Iterator[tuple[Segment, Tensor]]
+) -> Iterator[tuple[Segment, Tensor, Tensor]]:
+    """Segments with their mixture ``[K, n]`` and estimates ``[K, C, n]``, several of one length per pass."""
+    waiting: list[tuple[Segment, Tensor]] = []
+    for each in segments:
+        if waiting and waiting[0][1].shape != each[1].shape:
+            yield from _flush(network, waiting)
+            waiting = []
+        waiting.append(each)
+        if len(waiting) * len(each[1]) >= network.batch_size:
+            yield from _flush(network, waiting)
+            waiting = []
+    if waiting:
+        yield from _flush(network, waiting)
+
+
+def _flush(
+    network: Network, waiting: list[tuple[Segment, Tensor]]
+) -> Iterator[tuple[Segment, Tensor, Tensor]]:
+    rows = torch.cat([mixture for _, mixture in waiting])  # [B, n]
+    num_channels = len(rows) // len(waiting)
+    starts = [segment.start for segment, _ in waiting for _ in range(num_channels)]
+    estimates = network.estimate(rows, starts).split(num_channels)
+    for (segment, mixture), estimate in zip(waiting, estimates, strict=True):
+        yield segment, mixture, estimate
+
+
+class _Whole(Rendering):
+    """The estimates of a recording, made as loud as the recording and brought to its rate."""
+
+    def __init__(
+        self, joined: JoinedEstimates, recording: Recording, rate: int, gain: float, network_seconds: float
+    ) -> None:
+        self._joined, self._recording, self._rate, self._gain = joined, recording, rate, gain
+        self._network_seconds = network_seconds
+        self.num_tracks = joined.shape[0]
+
+    def blocks(self) -> Iterator[Tensor]:
+        recording, shape = self._recording, self._joined.shape
+        stream = StreamResampler(self._rate, recording.sample_rate, shape[0] * shape[1])
+        expected = resampled_length(recording.num_samples, recording.sample_rate, self._rate)
+        missing, taken = recording.num_samples, 0
+        for block in self._joined.blocks(BLOCK_SAMPLES):
+            taken += block.shape[-1]
+            ready = stream.push((block * self._gain).flatten(0, 1), last=taken == expected)[:, :missing]
+            missing -= ready.shape[-1]
+            if ready.shape[-1]:
+                yield ready.unflatten(0, shape)
+
+    def timeline(self) -> SpeakerTimeline | None:
+        """A track is active where it is loud, and louder than what may leak onto it."""
+        if self.num_tracks == 1:
+            return None
+        frame = max(1, round(_FRAME_SECONDS * self._rate))
+        rest, energies = torch.zeros(*self._joined.shape, 0), []
+        for block in self._joined.blocks(BLOCK_SAMPLES):
+            rest = torch.cat([rest, block], -1)
+            length = rest.shape[-1] // frame * frame
+            energies.append(rest[..., :length].unflatten(-1, (-1, frame)).square().mean((1, -1)))
+            rest = rest[..., length:].clone()
+        energy = torch.cat(energies, -1)  # [C, L]
+        active = (active_frames(energy) & (energy > 0)).numpy() if energy.numel() else energy.bool().numpy()
+        turns = turns_of(active, source_names(self.num_tracks), frame / self._rate)
+        turns = sorted_timeline(turns, join_seconds=JOIN_SECONDS)
+        seconds = self._recording.num_samples / self._recording.sample_rate
+        return SpeakerTimeline(
+            turns,
+            duration_seconds=seconds,
+            whole=True,
+            overlaps=tuple(list_overlaps(turns)),
+            separated=((0.0, seconds),),
+            network_seconds=self._network_seconds,
+            swaps_repaired=self._joined.swaps,
+        )

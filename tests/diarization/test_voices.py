@@ -1,0 +1,84 @@
+"""Clustering, decoding and assignment on synthetic embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from polsess.diarization.assignment import assign_outputs, decode_voices
+from polsess.diarization.clustering import cluster
+
+
+def pieces_of(
+    labels: list[int], spread: float = 0.25, alike: float = 0.0, seed: int = 0
+) -> NDArray[np.float32]:
+    """Unit vectors ``[N, 32]`` around one centre per voice; ``alike`` is the cosine of the centres."""
+    random = np.random.default_rng(seed)
+    common = np.zeros(32)
+    common[31] = 1.0
+    centres = np.sqrt(alike) * common + np.sqrt(1 - alike) * np.eye(32)[: max(labels) + 1]
+    vectors = centres[labels] + spread * random.standard_normal((len(labels), 32)) / np.sqrt(8)
+    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+@pytest.mark.parametrize("voices", [1, 2, 3, 5])
+def test_the_number_of_voices_is_found(voices: int) -> None:
+    truth = [index % voices for index in range(60)]
+    labels, centroids = cluster(pieces_of(truth), np.full(60, 2.0), threshold=0.5)
+    assert len(centroids) == voices
+    assert len(set(zip(truth, labels.tolist(), strict=True))) == voices
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+
+
+def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
+    alike = pieces_of([0, 1] * 20, alike=0.6)
+    seconds = np.full(40, 2.0)
+    assert len(cluster(alike, seconds, threshold=0.4)[1]) == 1
+    assert len(cluster(alike, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 2
+    one = pieces_of([0] * 40)
+    assert len(cluster(one, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 1
+    many = pieces_of([0, 1, 2, 3] * 10)
+    assert len(cluster(many, seconds, num_speakers=(1, 2), threshold=0.4)[1]) == 2
+
+
+def test_short_pieces_do_not_decide_what_voices_there_are() -> None:
+    embeddings = np.concatenate([pieces_of([0, 1] * 10), pieces_of(list(range(2, 12)), seed=1)])
+    seconds = np.concatenate([np.full(20, 2.0), np.full(10, 0.3)])
+    labels, centroids = cluster(embeddings, seconds, threshold=0.5)
+    assert len(centroids) == 2
+    assert len(labels) == 30
+
+
+def test_one_piece_and_very_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(cluster(pieces_of([0]), np.ones(1), threshold=0.5)[1]) == 1
+    monkeypatch.setattr("polsess.diarization.clustering._MOST_PIECES", 50)
+    truth = [index // 20 % 3 for index in range(600)]
+    labels, centroids = cluster(pieces_of(truth), np.full(600, 2.0), threshold=0.5)
+    assert len(centroids) == 3
+    assert len(set(zip(truth, labels.tolist(), strict=True))) == 3
+
+
+def test_a_short_doubtful_piece_follows_its_neighbour() -> None:
+    similarities = np.array([[0.8, 0.1], [0.4, 0.45], [0.8, 0.1], [0.1, 0.8]])
+    pieces = [(0, 100), (102, 112), (114, 200), (260, 300)]
+    assert decode_voices(similarities, pieces, 0.02).tolist() == [0, 0, 0, 1]
+    apart = [(0, 100), (400, 480), (900, 1000), (1100, 1200)]
+    assert decode_voices(similarities, apart, 0.02).tolist() == [0, 1, 0, 1]
+    assert decode_voices(np.zeros((0, 2)), [], 0.02).tolist() == []
+
+
+def test_two_outputs_are_two_people_and_neighbours_decide_before_embeddings() -> None:
+    nothing = np.zeros((2, 3))
+    heard = np.array([[0.1, 0.95, 0.0], [0.9, 0.05, 0.0]])
+    voices = np.array([[0.6, 0.5, 0.0], [0.5, 0.6, 0.0]])
+    assert assign_outputs(heard, np.array([2.0, 2.0, 0.0]), voices).tolist() == [1, 0]
+    assert assign_outputs(nothing, np.zeros(3), voices).tolist() == [0, 1]
+    both_alike = np.array([[0.7, 0.1, 0.3], [0.6, 0.1, 0.0]])
+    assert len(set(assign_outputs(nothing, np.zeros(3), both_alike).tolist())) == 2
+
+
+def test_more_outputs_than_voices_lose_nothing() -> None:
+    labels = assign_outputs(np.zeros((3, 2)), np.zeros(2), np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.6]]))
+    assert labels.tolist() == [0, 1, 1]
