@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from polsess import files
 from polsess.checkpoints import Published, list_published, load_model
-from polsess.models import SeparationModel
+from polsess.models import SeparationModel, list_models
 from polsess.overview import (
     Architecture,
     GoldenError,
@@ -49,6 +49,7 @@ TOOLKITS = {
     "mambatasnet": "the authors' code",
     "sepreformer": "the authors' code",
     "spmamba": "the authors' code",
+    "sr": "the authors' code",
     "tflocoformer": "the authors' code",
     "tf": "the original polsess",
     "tiger": "the authors' code",
@@ -99,9 +100,11 @@ def golden_error(folder: Path) -> tuple[str, float]:
 
 
 def _distance(model: SeparationModel, tensors: dict[str, torch.Tensor]) -> float:
-    expected = tensors["estimate"]
-    model.eval()
-    found = model(tensors["mixture"]).detach().view(*expected.shape[:-1], -1)[..., : expected.shape[-1]]
+    expected = tensors.get("estimate_rescaled", tensors["estimate"])
+    expected = expected.view(len(tensors["mixture"]), -1, expected.shape[-1])  # [B, C, T]
+    with torch.no_grad():
+        estimates, _ = model.eval().separate_counted(tensors["mixture"], tensors.get("n_spks_given"))
+    found = estimates[:, : expected.shape[1], : expected.shape[2]]
     return float((found - expected).norm() / expected.norm())
 
 
@@ -121,7 +124,7 @@ def architectures() -> list[Architecture]:
     errors = golden_errors()
     return [
         measure_architecture(name, tuple(GoldenError(*each) for each in sorted(errors.get(name, {}).items())))
-        for name in sorted(architecture_sources())
+        for name in list_models()
     ]
 
 

@@ -12,11 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
+from polsess.checkpoints.building import build_model
+from polsess.checkpoints.toolkits.clearervoice import convert_mossformer2
 from polsess.checkpoints.toolkits.original import CONVERTERS
+from polsess.models import parse_model_config
+from polsess.models.layers.positions import inverse_frequencies
 from tests.checkpoints.parity import assert_parity_within_noise
 from tests.conftest import GOLDEN
 
-BUNDLES = ["convtasnet", "dprnn", "mossformer2", "sepformer", "tf_mossformer"]
+BUNDLES = ["convtasnet", "dprnn", "sepformer", "tf_mossformer"]
 
 
 @pytest.fixture
@@ -36,6 +40,23 @@ def test_parity_of_bundles(name: str) -> None:
         load_file(folder / "weights.safetensors"),
         traced=name == "tf_mossformer",
     )
+
+
+def test_a_mossformer2_is_clearervoices_under_two_wrappers() -> None:
+    folder = GOLDEN / "bundle_mossformer2"  # its weights, of 1.3 MB at the least, are drawn here
+    arguments = json.loads((folder / "separator.json").read_text())["model_params"]
+    shapes = json.loads((folder / "meta.json").read_text())["state_dict_shapes"]
+    state = {key: torch.randn(shape) for key, shape in shapes.items()}
+    for key in state:
+        if key.endswith(("freqs", "inv_freq")):
+            state[key] = inverse_frequencies(2 * shapes[key][0])
+    inner = {key.removeprefix("model.model."): value for key, value in state.items()}
+    assert inner.keys().isdisjoint(state)
+    bundle = CONVERTERS["mossformer2"](arguments, state)
+    expected = convert_mossformer2({"sample_rate": 8000}, inner)
+    assert bundle.model == {**expected.model, "dropout": arguments["attn_dropout"]}
+    assert all(torch.equal(value, expected.state[key]) for key, value in bundle.state.items())
+    build_model(parse_model_config(bundle.model), bundle.state, "bundle")  # nothing missing or left over
 
 
 def test_parity_of_a_training_checkpoint() -> None:

@@ -148,6 +148,17 @@ class Arguments:
             raise CheckpointError(f"{self._where}: the argument '{names[0]}' is missing.")
         return default
 
+    def take_section(self, name: str) -> Arguments:
+        """The arguments of a part of the class.
+
+        Raises:
+            CheckpointError: If there are none of this name.
+        """
+        value = self.take(name)
+        if not isinstance(value, Mapping):
+            raise CheckpointError(f"{self._where}: {name} must be a mapping, got {value!r:.40}.")
+        return Arguments(value, f"{self._where}, {name}")
+
     def choose(self, name: str, choices: Mapping[Any, T], default: Any = ...) -> T:
         """Our word for the value of an argument.
 

@@ -1,8 +1,12 @@
-"""Architectures, one file each. Importing this package registers every one of them."""
+"""Architectures, one file each: separators here, networks of who speaks when in ``speakers``.
+
+Importing this package registers every one of them.
+"""
 
 import importlib
 import pkgutil
 
+from polsess.models import speakers
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.network import Network, NetworkConfig
 from polsess.models.registry import (
@@ -14,11 +18,12 @@ from polsess.models.registry import (
     parse_model_config,
     register_model,
 )
-from polsess.models.speaker_networks import ActivityDetector, SpeakerEmbedder
+from polsess.models.speakers.base import ActivityDetector, SpeakerEmbedder
 
-for _module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
-    if not _module.ispkg:
-        importlib.import_module(_module.name)
+for _package in (__name__, speakers.__name__):
+    for _module in pkgutil.iter_modules(importlib.import_module(_package).__path__, prefix=f"{_package}."):
+        if not _module.ispkg:
+            importlib.import_module(_module.name)
 
 __all__ = [
     "MODEL_REGISTRY",

@@ -6,6 +6,7 @@ Shapes: B batch, C sources, T samples.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,36 @@ class ModelConfig(NetworkConfig):
 
     num_sources: int = Field(default=2, ge=1)
     """C, the number of estimates. The task decides it in a training configuration."""
+
+
+@dataclass(frozen=True)
+class SpeakerCounts:
+    """How many speakers a network hears in each mixture."""
+
+    numbers: Tensor
+    """``[B]``, whole numbers from 0 to C."""
+    probabilities: Tensor
+    """``[B, C + 1]``: of each number from 0 to C."""
+
+    @classmethod
+    def from_presence(cls, presence: Tensor, most: int) -> SpeakerCounts:
+        """Counts from the probabilities that the first, the second, ... speaker is there.
+
+        Args:
+            presence: ``[B, n]``, taken as independent of each other.
+            most: C; a number beyond it counts as C.
+        """
+        numbers = (presence > 0.5).sum(-1).clamp_max(most)
+        probabilities = torch.ones_like(presence[:, :1])
+        for each in presence.unbind(-1):  # one speaker more, or not
+            here = each[:, None]
+            longer = F.pad(probabilities * here, (1, 0))
+            probabilities = longer + F.pad(probabilities * (1 - here), (0, 1))
+        beyond = probabilities[:, most + 1 :].sum(-1)
+        probabilities = torch.cat(
+            [probabilities[:, :most], probabilities[:, most : most + 1] + beyond[:, None]], -1
+        )
+        return cls(numbers, probabilities)
 
 
 class SeparationModel(Network):
@@ -86,6 +117,11 @@ class SeparationModel(Network):
         compiled = torch.compile(self.estimate_with_auxiliary)
         self.estimate_with_auxiliary = compiled  # type: ignore[method-assign]
 
+    @property
+    def counts_speakers(self) -> bool:
+        """Whether the network says how many speakers there are; ``output_sources`` is then the most."""
+        return False
+
     @abstractmethod
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         """Separate waveforms; the one method that an architecture writes.
@@ -96,6 +132,29 @@ class SeparationModel(Network):
         Returns:
             ``[B, C, T']`` with T' within one ``hop_length`` of T.
         """
+
+    def estimate_counted(
+        self, mixture: Tensor, num_speakers: Tensor | None
+    ) -> tuple[Tensor, SpeakerCounts | None]:
+        """Separate as many speakers as there are; a network that counts writes this method too.
+
+        Args:
+            mixture: ``[B, T]``.
+            num_speakers: How many there are, ``[B]``; None where the network shall count them.
+
+        Returns:
+            Estimates ``[B, C, T']``, silent behind those of the speakers, and what the network counted; None
+            from one that does not count.
+
+        Raises:
+            ValueError: If a number is given to a network that separates a fixed number of sources.
+        """
+        if num_speakers is not None and num_speakers.ne(self.output_sources).any():
+            raise ValueError(
+                f"num_speakers: {type(self).__name__} separates {self.output_sources} sources, always; "
+                "leave it out."
+            )
+        return self.estimate_sources(mixture), None
 
     def estimate_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Estimates and further estimates that only training looks at (per stage, per layer).
@@ -128,6 +187,29 @@ class SeparationModel(Network):
         else:
             estimates = self.estimate_padded(mixture, lengths)
         return estimates.squeeze(1) if self.output_sources == 1 else estimates
+
+    def separate_counted(
+        self, mixture: Tensor, num_speakers: int | Tensor | None = None
+    ) -> tuple[Tensor, SpeakerCounts | None]:
+        """As ``forward``, always ``[B, C, T]``, with the number of speakers that the network counted.
+
+        Args:
+            mixture: ``[B, T]`` or ``[B, 1, T]``.
+            num_speakers: How many there are, if that is known: one number for all, or ``[B]``.
+
+        Raises:
+            ValueError: If the number is out of the network's range, or the shape is not one of the two.
+        """
+        mixture = as_batch(mixture)
+        numbers = None
+        if num_speakers is not None:
+            numbers = torch.as_tensor(num_speakers, device=mixture.device).expand(len(mixture))
+            if not 0 <= int(numbers.min()) <= int(numbers.max()) <= self.output_sources:
+                raise ValueError(
+                    f"num_speakers: expected 0 to {self.output_sources}, got {numbers.tolist()}."
+                )
+        estimates, counts = self.estimate_counted(self._pad_short(mixture), numbers)
+        return self._fit_length(estimates, mixture.shape[-1]), counts
 
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, always ``[B, C, T]``, with the auxiliary estimates that training may use."""

@@ -42,7 +42,7 @@ def describe_model(name: str) -> Architecture:
 
 @functools.cache
 def architecture_sources() -> dict[str, Path]:
-    """The file of every architecture of this package, by the name under which it registers itself."""
+    """The file of every separation model, by the name under which it registers itself."""
     spec = importlib.util.find_spec("polsess.models")  # finds the folder without importing it
     folders = (spec and spec.submodule_search_locations) or []
     paths = [path for folder in folders for path in Path(folder).glob("*.py")]

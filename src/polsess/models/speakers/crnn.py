@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
 from polsess.models.registry import register_model
-from polsess.models.speaker_networks import NUM_ACTIVITY_CLASSES, ActivityDetector
+from polsess.models.speakers.base import NUM_ACTIVITY_CLASSES, ActivityDetector
 
 
 class CRNNConfig(SpectrumConfig):

@@ -1,0 +1,1 @@
+"""Networks of who speaks when: how many talk, and whose voice it is."""
