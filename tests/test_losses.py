@@ -100,11 +100,16 @@ def test_reference_implementations_agree(case: dict[str, Any], estimates: Tensor
     assert abs(SeparationLoss(LossConfig())(estimates, references) + expected.mean()) < 1e-4
 
 
-@pytest.mark.parametrize(("name", "centred"), [("snr", False), ("sd_sdr", True)])
-def test_the_other_ratios_are_their_definitions(name: Literal["snr", "sd_sdr"], centred: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "zero_mean"),
+    [("snr", False), ("snr", True), ("sd_sdr", False)],
+    ids=["snr", "zero_mean", "sd_sdr"],
+)
+def test_the_other_ratios_are_their_definitions(name: Literal["snr", "sd_sdr"], zero_mean: bool) -> None:
+    centred = zero_mean or name == "sd_sdr"
     for case, estimates, references in metrics_cases():
-        loss = SeparationLoss(LossConfig(name=name))(estimates, references)
-        x, s = (signal.double().numpy() for signal in (estimates, references))
+        loss = SeparationLoss(LossConfig(name=name, zero_mean=zero_mean))(estimates + 0.2, references - 0.1)
+        x, s = (signal.double().numpy() for signal in (estimates + 0.2, references - 0.1))
         if centred:
             x, s = x - x.mean(-1, keepdims=True), s - s.mean(-1, keepdims=True)
         best = []
@@ -112,7 +117,7 @@ def test_the_other_ratios_are_their_definitions(name: Literal["snr", "sd_sdr"], 
             every = []
             for order in permutations(range(len(true))):
                 pairs = [(ours[j], true[i]) for i, j in enumerate(order)]
-                scale = [(a @ b / (b @ b)) ** 2 if centred else 1.0 for a, b in pairs]
+                scale = [(a @ b / (b @ b)) ** 2 if name == "sd_sdr" else 1.0 for a, b in pairs]
                 noise = [((b - a) ** 2).sum() for a, b in pairs]
                 every.append(
                     np.mean(
@@ -247,6 +252,11 @@ def test_silent_references_and_mixtures_give_finite_gradients(silent: tuple[int,
             (gradient,) = torch.autograd.grad(loss, estimates)
             assert loss.isfinite()
             assert gradient.isfinite().all()
+
+
+def test_means_are_an_option_of_snr() -> None:
+    with pytest.raises(ValueError, match="zero_mean is an option of snr, but the loss is si_snr"):
+        LossConfig(name="si_snr", zero_mean=True)
 
 
 def test_options_of_silence_belong_to_its_loss() -> None:

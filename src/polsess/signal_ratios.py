@@ -34,17 +34,19 @@ def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
     return _decibels(_energy(target) / (error + _floor(_energy(estimate))))
 
 
-def snr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Signal-to-noise ratio: the level of the estimate counts; means are left in.
+def snr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = False) -> Tensor:
+    """Signal-to-noise ratio: the level of the estimate counts.
 
     Args:
         estimate: ``[..., T]``.
         reference: ``[..., T]``.
+        zero_mean: Whether the means of both are removed, as Asteroid and Look2Hear do, or left in.
 
     Returns:
         Decibels, ``[...]``; finite for silence.
     """
-    estimate, reference = _full_precision(estimate), _full_precision(reference)
+    prepare = _centred if zero_mean else _full_precision
+    estimate, reference = prepare(estimate), prepare(reference)
     energy = _energy(reference)
     return _decibels(energy / (_energy(reference - estimate) + _floor(energy)))
 

@@ -25,6 +25,7 @@ from polsess.data.polsess.generation import (
     generate_split,
     list_sources,
 )
+from polsess.data.polsess.generation.item import Mixer, Redraw
 from polsess.data.polsess.generation.scenes import load_scenes
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import find_table, read_table
@@ -234,6 +235,18 @@ def test_the_original_rules(sources: Path, tmp_path: Path) -> None:
     assert (found[Kind.SAME_SPEAKER], found[Kind.LEAKED_SPEAKER]) == (12, 2)
     assert result.largest_residual in (1, 2, 3, 4)
     assert not result.broken
+
+
+def test_the_original_sums_speech_before_it_limits_a_speaker(sources: Path) -> None:
+    settings: dict[str, Any] = {"ssr_range_db": (-20, -20), "scene_range_db": (-14.0, -14.0)}
+    sine = 0.5 * np.sin(np.linspace(0, 60, 4000)).astype(np.float32)
+    sounds = {"speech1": sine, "speech2": -sine, "scene": 0.1 * sine, "event": 0.1 * sine}
+    mixer = Mixer(ingredients(sources, compat="matlab", **settings)[Split.TRAIN])
+    layers = mixer._level(np.random.default_rng(0), sounds, {})
+    np.testing.assert_allclose(layers["speaker2File"], np.clip(-10 * sine, -0.999, 0.999), atol=1e-5)
+    np.testing.assert_allclose(layers["speech"], np.clip(-9 * sine, -0.999, 0.999), atol=1e-5)
+    with pytest.raises(Redraw, match="clipped"):
+        Mixer(ingredients(sources, **settings)[Split.TRAIN])._level(np.random.default_rng(0), sounds, {})
 
 
 class NaiveDelay:

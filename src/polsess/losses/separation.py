@@ -9,6 +9,7 @@ Shapes: B batch, C sources, T samples.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,6 +40,8 @@ class LossConfig(Schema):
     """The signal ratio; SI-SNR has its means removed. ``mixit`` needs no references: mixtures are added up,
     and sums of estimates are compared with each of them. ``silence_aware_snr`` is for references that may be
     silent, as in conversations."""
+    zero_mean: bool = False
+    """Whether ``snr`` removes the means of estimates and references, as in Asteroid and Look2Hear."""
     silence: SilentReferencesConfig | None = None
     """Options of ``silence_aware_snr``; null for its defaults."""
     mixit: MixtureInvariantLossConfig | None = None
@@ -62,6 +65,11 @@ class LossConfig(Schema):
         if self.name != "silence_aware_snr" and self.silence is not None:
             raise ValueError(
                 f"silence has options, but the loss is {self.name}; write name: silence_aware_snr."
+            )
+        if self.name != "snr" and self.zero_mean:
+            raise ValueError(
+                f"zero_mean is an option of snr, but the loss is {self.name}; the other two ratios always "
+                "remove the means."
             )
         if self.name != "mixit" and self.mixit is not None:
             raise ValueError(f"mixit has options, but the loss is {self.name}; write name: mixit.")
@@ -98,6 +106,8 @@ class SeparationLoss:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
         self.ratio = SIGNAL_RATIOS.get(config.name, si_snr)
+        if config.zero_mean:
+            self.ratio = partial(snr, zero_mean=True)
         self.mixit: MixtureInvariantLoss | None = None
         if config.name == "mixit":
             self.mixit = MixtureInvariantLoss(config.mixit or MixtureInvariantLossConfig())

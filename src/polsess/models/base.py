@@ -103,6 +103,11 @@ class SeparationModel(Network):
         return 1
 
     @property
+    def length_multiple(self) -> int:
+        """What the samples of a mixture are zero-padded to a multiple of."""
+        return 1
+
+    @property
     def causal(self) -> bool:
         """Whether the present estimate never depends on samples beyond ``look_ahead_samples``."""
         return False
@@ -214,7 +219,7 @@ class SeparationModel(Network):
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, always ``[B, C, T]``, with the auxiliary estimates that training may use."""
         mixture = as_batch(mixture)
-        estimates, auxiliary = self.estimate_with_auxiliary(self._pad_short(mixture))
+        estimates, auxiliary = self.estimate_with_auxiliary(self._pad_length(mixture))
         fitted = [self._fit_length(each, mixture.shape[-1]) for each in (estimates, *auxiliary)]
         return fitted[0], fitted[1:]
 
@@ -236,10 +241,11 @@ class SeparationModel(Network):
         return estimates
 
     def _estimate_fitted(self, mixture: Tensor) -> Tensor:
-        return self._fit_length(self.estimate_sources(self._pad_short(mixture)), mixture.shape[-1])
+        return self._fit_length(self.estimate_sources(self._pad_length(mixture)), mixture.shape[-1])
 
-    def _pad_short(self, mixture: Tensor) -> Tensor:
-        missing = self.minimum_samples - mixture.shape[-1]
+    def _pad_length(self, mixture: Tensor) -> Tensor:
+        length = max(mixture.shape[-1], self.minimum_samples)
+        missing = length + -length % self.length_multiple - mixture.shape[-1]
         return F.pad(mixture, (0, missing)) if missing > 0 else mixture
 
     def _fit_length(self, estimates: Tensor, num_samples: int) -> Tensor:

@@ -121,7 +121,7 @@ class MossFormer2(FilterbankModel):
 
     def estimate_padded(self, mixture: Tensor, lengths: Tensor) -> Tensor:
         """As in the base class, in one pass: statistics and attention leave the padding out."""
-        padded = self._pad_short(mixture)
+        padded = self._pad_length(mixture)
         samples = lengths.to(padded.device).clamp(min=self.minimum_samples)
         num_frames = (samples - self.config.kernel_size) // self.hop_length + 1
         longest = (padded.shape[-1] - self.config.kernel_size) // self.hop_length + 1

@@ -95,6 +95,11 @@ class SepReformer(FilterbankModel):
         self.output = OutputHead(config)
         self.auxiliary = nn.ModuleList(OutputHead(config) for _ in range(stages))
 
+    @property
+    def length_multiple(self) -> int:
+        """Whole strides, as its authors pad recordings."""
+        return self.hop_length
+
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         encoded = self._encode(mixture)
         return self.output(self._separate(encoded)[-1][:, : encoded.shape[1]])

@@ -131,8 +131,9 @@ class Mixer:
         scaled = [first]
         for ssr, voice in zip(levels, others, strict=True):
             ratio = np.linalg.norm(first) / (10 ** (ssr / 20) * np.linalg.norm(voice))
-            scaled.append(self._limit(voice * ratio))
-        speech = self._limit(sum(scaled[1:], first))
+            scaled.append(voice * ratio)
+        speech = self._limit(sum(scaled[1:], first))  # of what is not limited yet, as in the original
+        scaled = [first, *(self._limit(voice) for voice in scaled[1:])]
         low_db, high_db = self.config.scene_range_db
         above = (high_db - low_db) * random.random()
         gain = _rms(speech) * 10 ** ((low_db + above) / 20) / _rms(sounds["scene"])
