@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -128,6 +128,24 @@ def list_overlaps(timeline: Timeline) -> list[tuple[float, float]]:
             stretches.append((begin, time))
         talking += change
     return stretches
+
+
+def subtract_spans(
+    stretches: Iterable[tuple[float, float]], holes: Sequence[tuple[float, float]]
+) -> Iterator[tuple[float, float]]:
+    """The parts of stretches that no hole covers; both by start and apart from each other."""
+    index = 0
+    for start, end in stretches:
+        while index < len(holes) and holes[index][0] < end:
+            first, last = holes[index]
+            if start < first:
+                yield start, first
+            start = max(start, last)
+            if last > end:
+                break
+            index += 1
+        if start < end:
+            yield start, end
 
 
 def overlap_share(timeline: Timeline) -> float:

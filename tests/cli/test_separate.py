@@ -95,7 +95,8 @@ def test_names_that_are_not_utf8_are_opened_as_the_bytes_that_they_are(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
-    assert [os.fsencode(name) for name in outputs()] == [
+    sounds = [name for name in outputs() if name.endswith(".wav")]
+    assert [os.fsencode(name) for name in sounds] == [
         b"\xb9/\xbf\xf3\xb3w_speaker%d.wav" % number for number in (1, 2)
     ]
 
@@ -321,3 +322,45 @@ def test_an_interrupt_ends_the_run_and_leaves_nothing(model: Path, monkeypatch: 
     monkeypatch.setattr("polsess.inference.separator.write_sources", interrupt)
     assert run(model, "talk.wav").exit_code == 130
     assert outputs() == []
+
+
+def test_who_speaks_when_is_written_beside_the_tracks(model: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sound("in/day 1/talk.wav", seconds=1.0)
+    words = ["separate", "in", "-m", str(model), "--device", "cpu", "--gate", "always"]
+    result = CliRunner().invoke(app, [*words, "--timeline", "picture,elan", "--json"])
+    assert result.exit_code == 0, result.stderr
+    tracks = ["day 1/talk_speaker1.wav", "day 1/talk_speaker2.wav", "day 1/talk_timeline.png"]
+    assert outputs() == ["day 1/talk.eaf", "day 1/talk.json", "day 1/talk.rttm", *tracks]
+    told = json.loads(result.stdout)
+    assert [Path(path).name for path in told["timeline"]] == [
+        "talk.rttm",
+        "talk.json",
+        "talk.eaf",
+        "talk_timeline.png",
+    ]
+    assert json.loads(Path("separated/day 1/talk.json").read_text())["recording"] == "talk.wav"
+    Path("separated/day 1/talk.rttm").write_text("mine")
+    for path in Path("separated").rglob("*.wav"):
+        path.unlink()
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1
+    assert "talk.rttm: exists already" in again.stderr
+    assert Path("separated/day 1/talk.rttm").read_text() == "mine"
+    assert not list(Path("separated").rglob("*.wav"))
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--timeline", "praat"), "expected some of elan, audacity, picture, got 'praat'"),
+        (("--timeline", "elan", "--gate", "never"), "nobody listens for speakers"),
+        (("--timeline", "elan", "-o", "-"), "means nothing with -o -"),
+    ],
+)
+def test_files_of_who_speaks_when_that_cannot_be(model: Path, words: tuple[str, ...], reason: str) -> None:
+    sound("talk.wav")
+    result = CliRunner().invoke(app, ["separate", "talk.wav", "-m", str(model), *words])
+    assert result.exit_code == 2
+    assert reason in result.stderr

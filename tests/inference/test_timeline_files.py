@@ -10,12 +10,14 @@ from xml.etree import ElementTree as Xml
 import pytest
 import torch
 
-from polsess.audio import AudioError
+from polsess.audio import AudioError, write_audio
 from polsess.diarization import SpeakerTimeline
 from polsess.inference import Separation
 from polsess.inference.elan import format_elan
-from polsess.inference.timeline_files import format_audacity, parse_formats
+from polsess.inference.timeline_files import TimelineFiles, format_audacity, parse_formats
 from polsess.timelines import Turn, read_rttm
+from tests.inference.scripted import RATE, splitter
+from tests.inference.test_gated import CONVERSATION, gated
 
 HOSTILE = 'a\t"<b>&\n\x01'
 TALK = (Turn(0.0, 2.0, HOSTILE), Turn(1.5, 3.0, "żółw\udcff"), Turn(3.0, 3.0001, HOSTILE))
@@ -199,3 +201,24 @@ def test_formats_are_named() -> None:
     assert parse_formats("") == ()
     with pytest.raises(ValueError, match="expected some of elan, audacity, picture, got 'praat'"):
         parse_formats("elan,praat")
+
+
+def test_a_file_of_a_conversation_has_its_timeline_beside_it(tmp_path: Path) -> None:
+    conversation = CONVERSATION.sum(0)[: 14 * RATE]
+    source = tmp_path / "talk.wav"
+    write_audio(source, conversation, RATE)
+    files = TimelineFiles(tmp_path / "out" / "talk", ("elan", "audacity"))
+    targets = [tmp_path / "out" / f"{name}.wav" for name in "ab"]
+    result = gated(splitter()).separate_file(source, targets, timeline_files=files)
+    assert result.timeline is not None
+    assert sorted(result.timeline_paths) == sorted(files.paths.values())
+    (read,) = read_rttm(tmp_path / "out" / "talk.rttm").values()
+    expected = [(turn.start, turn.end, turn.speaker) for turn in result.timeline.turns]
+    for turn, (start, end, speaker) in zip(read, expected, strict=True):
+        assert (turn.start, turn.end) == pytest.approx((start, end), abs=0.002)
+        assert turn.speaker == speaker
+    document = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert [each["file"] for each in document["speakers"]] == ["a.wav", "b.wav"]
+    assert len(document["overlaps"]) == len(result.timeline.overlaps) > 0
+    assert document["settings"]["model"] == "function"
+    assert "../talk.wav" in (tmp_path / "out" / "talk.eaf").read_text()

@@ -135,6 +135,15 @@ def separate(
             rich_help_panel="Outputs",
         ),
     ] = False,
+    timeline: Annotated[
+        str,
+        typer.Option(
+            metavar="<elan,audacity,picture>",
+            help="Files that say who speaks when, besides {track}.rttm and {track}.json: some of elan, "
+            "audacity (labels) and picture, separated by commas.",
+            rich_help_panel="Outputs",
+        ),
+    ] = "",
     as_json: Annotated[
         bool,
         typer.Option(
@@ -152,11 +161,13 @@ def separate(
       polsess separate meeting.wav
       polsess separate recordings/ -o speakers --format flac
       polsess separate interview.mp3 -m runs/dprnn/best --segment 8
+      polsess separate meeting.wav --speakers 2-4 --timeline elan,picture
     """
     from polsess.allocator import tune_allocator
     from polsess.audio import AudioFormat
     from polsess.dependencies import require
     from polsess.inference.jobs import OutputOptions, find_jobs, separate_jobs
+    from polsess.inference.timeline_files import parse_formats
 
     terminal: Terminal = context.obj
     tune_allocator()
@@ -164,12 +175,22 @@ def separate(
         require("matplotlib", "--spectrograms")
     flags = {"--skip-existing": skip_existing, "--overwrite": overwrite, "--json": as_json}
     flags |= {"--spectrograms": spectrograms, "--filename": filename != _FILENAME}
+    flags |= {"--timeline": bool(timeline)}
     _check_flags(out, flags)
+    if timeline and gate == "never":
+        raise Failure("--timeline: with --gate never nobody listens for speakers.", ExitCode.USAGE)
     with pipes(inputs, out) as piped:
         with _usage_errors():
             pattern, form = (_PIPED if piped.out else filename), AudioFormat(file_format, bits)
             options = OutputOptions(
-                piped.out or out, pattern, form, clip_mode, overwrite, skip_existing, together=bool(piped.out)
+                piped.out or out,
+                pattern,
+                form,
+                clip_mode,
+                overwrite,
+                skip_existing,
+                together=bool(piped.out),
+                timeline=parse_formats(timeline),
             )
         separator = _open_separator(
             options, model, device, segment, overlap, channels=channels, gate=gate, speakers=speakers
@@ -291,13 +312,14 @@ class _Results:
         if self.piped.out:
             send(result.paths[0])
         elif not self.as_json:
-            for path in (*result.paths, *([picture] if picture else [])):
+            for path in (*result.paths, *result.timeline_paths[2:], *([picture] if picture else [])):
                 typer.echo(path)
         self._record(
             {
                 "input": name,
                 "outputs": self._outputs(result.paths, result.names),
                 **({"picture": str(picture)} if picture else {}),
+                **({"timeline": [str(path) for path in result.timeline_paths]} if result.timeline else {}),
                 "sample_rate": result.sample_rate,
                 "model_rate": result.model_rate,
                 "bandwidth_hz": result.bandwidth_hz,

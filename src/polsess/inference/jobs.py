@@ -10,6 +10,7 @@ from pathlib import Path
 from polsess.audio import AudioError, AudioFormat, ClipMode, list_sounds
 from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths, track_of_output
 from polsess.inference.separator import Separator
+from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
 from polsess.publication import sweep_once
 
 
@@ -105,7 +106,9 @@ class OutputOptions:
     skip_existing: bool = False
     """Whether a job whose outputs are all there is left out."""
     together: bool = False
-    """Whether all speakers go into one file, as its channels."""
+    """Whether all speakers go into one file, as its channels; who speaks when is then not written."""
+    timeline: tuple[TimelineFormat, ...] = ()
+    """Files that say who speaks when, beside RTTM and JSON."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +162,18 @@ def _separate(
         return Skipped(())
 
     def targets(names: Sequence[str]) -> list[Path]:
-        ending = options.audio_format.container
-        paths = output_paths(options.folder, options.pattern, job.track, names, ending)
+        paths = paths_of(names)
         for path in paths:
             if Path(os.path.realpath(path)) in sources:
                 raise AudioError(path, "is one of the inputs, which are never overwritten.")
         return paths
 
+    def paths_of(names: Sequence[str]) -> list[Path]:
+        ending = options.audio_format.container
+        return output_paths(options.folder, options.pattern, job.track, names, ending)
+
+    paths = paths_of(separator.names[:1] if options.together else separator.names)
     if options.skip_existing:
-        names = separator.names[:1] if options.together else separator.names
-        paths = output_paths(
-            options.folder, options.pattern, job.track, names, options.audio_format.container
-        )
         sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
         if all(path.exists() for path in paths):
             return Skipped(tuple(paths))
@@ -181,5 +184,8 @@ def _separate(
         clip_mode=options.clip_mode,
         overwrite=options.overwrite,
         together=options.together,
+        timeline_files=None
+        if options.together
+        else TimelineFiles.beside(paths, Path(job.track).name, options.timeline),
         progress=report,
     )

@@ -30,7 +30,7 @@ from polsess.dependencies import is_installed
 from polsess.diarization import SpeakerTimeline
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat, Tracks, Writer
 from polsess.pictures import draw_spectrograms
-from polsess.publication import atomic_files
+from polsess.publication import atomic_files, sweep_once
 
 EXISTS = "exists already; choose another place, or overwrite it (--overwrite)."
 DEFAULT_PATTERN = "{track}_{speaker}.{ext}"
@@ -173,6 +173,8 @@ class SeparatedFile:
     """Who speaks when; None where the recording was separated without looking for that."""
     model_rate: int | None = None
     """The model's rate in Hz; None if it is the input's."""
+    timeline_paths: tuple[Path, ...] = ()
+    """Files that say who speaks when."""
 
     @property
     def bandwidth_hz(self) -> float:
@@ -257,6 +259,20 @@ def track_of_output(folder: Path, pattern: str, path: Path) -> str | None:
             seen.add(field)
     match = re.fullmatch(expression, place.relative_to(root).as_posix())
     return match["parent"] + match["track"] if match else None
+
+
+def check_targets(targets: Sequence[Path], source: Path, overwrite: bool) -> None:
+    """Find out before the work whether its results may be written.
+
+    Raises:
+        AudioError: If a file exists, or is the recording itself.
+    """
+    for target in targets:
+        sweep_once(target.resolve().parent)  # what a killed process had begun to name is finished first
+        if target.exists() and source.exists() and target.samefile(source):
+            raise AudioError(target, "is the input itself, which is never overwritten.")
+        if target.exists() and not overwrite:
+            raise AudioError(target, EXISTS)
 
 
 def write_sources(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from polsess.diarization import SpeakerTimeline
+from polsess.inference.outputs import source_names
 
 
 class Rendering(ABC):
@@ -18,6 +19,11 @@ class Rendering(ABC):
 
     num_tracks: int
     """S."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tracks, by which the timeline calls their speakers."""
+        return source_names(self.num_tracks)
 
     @abstractmethod
     def blocks(self) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, get_args, overload
 
 import torch
 
-from polsess.audio import AudioError, AudioFormat, ClipMode, resampled_length
+from polsess.audio import AudioFormat, ClipMode, resampled_length
 from polsess.checkpoints import DEFAULT_MODEL, load_model
 from polsess.devices import pick_device
 from polsess.diarization import SpeakerTimeline
@@ -29,19 +29,19 @@ from polsess.inference.gated import hear, separate_gated
 from polsess.inference.hearing import Hearing
 from polsess.inference.network import Network, torch_defaults
 from polsess.inference.outputs import (
-    EXISTS,
     SeparatedFile,
     Separation,
     as_one_source,
+    check_targets,
     source_names,
     write_sources,
 )
 from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spools
+from polsess.inference.timeline_files import TimelineFiles
 from polsess.inference.whole import separate_whole
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
-from polsess.publication import sweep_once
 from polsess.system_errors import check_space
 
 Progress = Callable[[float], None]
@@ -203,9 +203,8 @@ class Separator:
         sources = sources.squeeze(1) if self.channels == "mix" else sources
         track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
         seconds = time.perf_counter() - begin
-        names = source_names(rendering.num_tracks)
-        model_rate = self.model.sample_rate
-        return Separation(sources, recording.sample_rate, names, seconds, track, timeline, model_rate)
+        rates = recording.sample_rate, self.model.sample_rate
+        return Separation(sources, rates[0], rendering.names, seconds, track, timeline, rates[1])
 
     __call__ = separate
 
@@ -218,6 +217,7 @@ class Separator:
         clip_mode: ClipMode = "rescale",
         overwrite: bool = False,
         together: bool = False,
+        timeline_files: TimelineFiles | None = None,
         progress: Progress | None = None,
     ) -> SeparatedFile:
         """Separate a file of any length into files, in bounded memory.
@@ -231,6 +231,7 @@ class Separator:
             clip_mode: Treatment of samples beyond full scale.
             overwrite: Whether existing files may be replaced. The source itself never is.
             together: Write one file whose channels are the sources.
+            timeline_files: Files that say who speaks when; None for no such files.
             progress: Called with the share that is done.
 
         Raises:
@@ -243,8 +244,12 @@ class Separator:
 
         def paths_for(names: Sequence[str]) -> Sequence[Path]:
             paths = targets(names[:1] if together else names) if callable(targets) else targets
-            self._check_targets(Path(source), paths, 1 if together else len(names), overwrite)
+            if len(paths) != (expected := 1 if together else len(names)):
+                raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
+            check_targets((*paths, *beside), Path(source), overwrite)
             return paths
+
+        beside = tuple(timeline_files.paths.values()) if timeline_files and self.gate != "never" else ()
 
         paths = paths_for(self.names)
         folder, audio_format = paths[0].parent, audio_format or AudioFormat()
@@ -253,8 +258,11 @@ class Separator:
             check_space(folder, self._bytes_on_disk(recording, audio_format))
             folder.mkdir(parents=True, exist_ok=True)
             rendering = self._render(recording, Spools(stack, _SPOOL_BYTES, folder), progress, most)
-            names = source_names(rendering.num_tracks)
+            names, timeline = rendering.names, self._described(rendering.timeline())
             paths = paths_for(names)
+            writers = (
+                timeline_files.of(timeline, names, paths, recording) if timeline_files and timeline else {}
+            )
             gain = write_sources(
                 paths,
                 partial(as_one_source, rendering.blocks) if together else rendering.blocks,
@@ -263,8 +271,8 @@ class Separator:
                 audio_format,
                 clip_mode,
                 overwrite,
+                writers,
             )
-            timeline = self._described(rendering.timeline())
         elapsed = time.perf_counter() - begin
         return SeparatedFile(
             tuple(paths),
@@ -275,18 +283,8 @@ class Separator:
             names,
             timeline,
             self.model.sample_rate,
+            tuple(writers),
         )
-
-    def _check_targets(self, source: Path, targets: Sequence[Path], expected: int, overwrite: bool) -> None:
-        """Check before the work that its results can be written."""
-        if len(targets) != expected:
-            raise ValueError(f"targets: expected {expected} paths, got {len(targets)}.")
-        for target in targets:
-            sweep_once(target.resolve().parent)  # what a killed process had begun to name is finished first
-            if target.exists() and source.exists() and target.samefile(source):
-                raise AudioError(target, "is the input itself, which is never overwritten.")
-            if target.exists() and not overwrite:
-                raise AudioError(target, EXISTS)
 
     def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat) -> int:
         """The space that a separation takes, as far as it is known before: compressed files count nothing."""

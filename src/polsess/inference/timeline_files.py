@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,10 +15,19 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from polsess.dependencies import require
-from polsess.diarization import Span, SpeakerTimeline
+from polsess.diarization import SpeakerTimeline
 from polsess.inference.elan import format_elan
+from polsess.inference.recordings import Recording
 from polsess.pictures import draw_timeline
-from polsess.timelines import Timeline, Turn, list_speakers, sorted_timeline, write_rttm, written_names
+from polsess.timelines import (
+    Timeline,
+    Turn,
+    list_speakers,
+    sorted_timeline,
+    subtract_spans,
+    write_rttm,
+    written_names,
+)
 
 TimelineFormat = Literal["elan", "audacity", "picture"]
 """Files that are written on request, besides RTTM and JSON."""
@@ -94,6 +103,22 @@ class TimelineFiles:
         kinds = ("rttm", "json", *self.formats)
         return {kind: self.base.with_name(self.base.name + _ENDINGS[kind]) for kind in kinds}
 
+    def of(
+        self, timeline: SpeakerTimeline, names: Sequence[str], tracks: Sequence[Path], recording: Recording
+    ) -> dict[Path, Writer]:
+        """As ``writers``, for a recording in a file."""
+        source = Path(recording.name)
+        described = Tracks(
+            names,
+            tracks,
+            recording.sample_rate,
+            recording.num_samples,
+            lambda: (block[0] for block in recording.blocks("mix")),
+            source,
+            source.name,
+        )
+        return self.writers(timeline, described)
+
     def writers(self, timeline: SpeakerTimeline, tracks: Tracks) -> dict[Path, Writer]:
         """A function for each path that writes the file to where it is told."""
         turns = timeline.turns
@@ -143,7 +168,9 @@ def format_json(timeline: SpeakerTimeline, tracks: Tracks, folder: Path) -> str:
         talk[turn.speaker] = talk.get(turn.speaker, 0.0) + turn.duration
     speech = sorted_timeline(Turn(turn.start, turn.end, "") for turn in timeline.turns)
     passed = (
-        [] if timeline.whole else _without([(turn.start, turn.end) for turn in speech], timeline.separated)
+        []
+        if timeline.whole
+        else subtract_spans([(turn.start, turn.end) for turn in speech], timeline.separated)
     )
     document: dict[str, Any] = {
         "recording": tracks.title,
@@ -179,22 +206,6 @@ def format_json(timeline: SpeakerTimeline, tracks: Tracks, folder: Path) -> str:
 
 def _span(start: float, end: float) -> dict[str, float]:
     return {"start": round(start, 3), "end": round(end, 3)}
-
-
-def _without(stretches: Iterable[Span], holes: Sequence[Span]) -> Iterator[Span]:
-    """The parts of stretches that no hole covers; both by start and apart from each other."""
-    index = 0
-    for start, end in stretches:
-        while index < len(holes) and holes[index][0] < end:
-            first, last = holes[index]
-            if start < first:
-                yield start, first
-            start = max(start, last)
-            if last > end:
-                break
-            index += 1
-        if start < end:
-            yield start, end
 
 
 def format_audacity(timeline: Timeline) -> str:
