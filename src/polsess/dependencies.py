@@ -14,6 +14,7 @@ _EXTRAS = {
     "pystoi": "eval",
     "pesq": "pesq",
     "pyarrow": "parquet",
+    "meeteval": "wer",
     "matplotlib": "plots",
     "onnx": "export",
     "onnxruntime": "export",

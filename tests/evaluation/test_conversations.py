@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from polsess.audio import write_audio
+from polsess.checkpoints import save_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.diarization import SpeakerTimeline
-from polsess.evaluation import SavedEvaluation, evaluate, read_evaluation
+from polsess.evaluation import ModelSystem, SavedEvaluation, evaluate, open_models, read_evaluation
 from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.conversations import track_timeline
 from polsess.evaluation.systems import Estimate
+from polsess.inference import Separator
 from polsess.metrics import METRICS
+from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.timelines import Timeline, Turn, activity, write_rttm
@@ -127,6 +130,21 @@ def test_fewer_tracks_than_speakers_are_filled_with_silence(tmp_path: Path) -> N
     assert evaluation.num_failed == 0
     assert evaluation.rows[0].reason("si_snr") == "silent estimate"
     assert 30 < evaluation.summary("der_missed").mean < 36  # jan talks 2 of 6 s
+
+
+def test_a_model_separates_conversations_as_separate_does(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data", 1))
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "net")
+    (model,) = open_models([str(tmp_path / "net")], "cpu")
+    assert isinstance(model, ModelSystem)
+    system = model.as_separate(gate="never", num_speakers=None)
+    assert system.identity not in (model.identity, model.as_separate().identity)
+    evaluation = evaluate(system, corpus, metrics=FAST, folder=tmp_path / "out")
+    assert evaluation.values("compute_saved") == [0]
+    expected = Separator(model.model, device="cpu", gate="never").separate(corpus.example(0, 0).mixture, RATE)
+    sounds = SavedEvaluation(tmp_path / "out", "cpu").sounds("item0")  # separated again
+    order = list(sounds.row.scores.permutation)
+    assert np.array_equal(sounds.estimates, expected.sources.numpy()[order])
 
 
 def test_interrupted_and_continued(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polsess.cli._gate_options import parse_speakers
+from polsess.cli.terminal import ExitCode, Failure
+
 if TYPE_CHECKING:
     from polsess.data import Corpus
-    from polsess.evaluation import System
+    from polsess.evaluation import Evaluation, System
+    from polsess.evaluation.transcriber import Transcriber
 
 _PANEL = "Conversations"
 
@@ -40,14 +45,63 @@ Baselines = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+TranscriberCommand = Annotated[
+    str | None,
+    typer.Option(
+        "--transcriber",
+        metavar="COMMAND",
+        help="Speech recogniser for word errors, as 'recognise {wav}'. It prints text, or lines of JSON with "
+        "word, start and end. The unprocessed mixture and the references are evaluated too.",
+        rich_help_panel=_PANEL,
+    ),
+]
+TranscriberLimit = Annotated[
+    float,
+    typer.Option(
+        "--transcriber-limit",
+        metavar="SECONDS",
+        help="Time that the recogniser may take for one sound.",
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
-def fit_to_corpus(system: System, corpus: Corpus, *, one_pass: bool) -> System:
+def open_transcriber(command: str | None, limit_seconds: float) -> Transcriber | None:
+    """The speech recogniser, if there is to be one."""
+    from polsess.dependencies import require
+    from polsess.evaluation.transcriber import Transcriber
+
+    if command is None:
+        return None
+    require("meeteval", "Counting word errors")
+    return Transcriber(command, limit_seconds)
+
+
+def compare_word_errors(evaluations: Sequence[Evaluation]) -> str:
+    """Paired differences of the word errors of systems on the same data, as text; empty for one system."""
+    from polsess.evaluation.comparison import Contender, compare, pairs_table
+    from polsess.metrics import title_of
+    from polsess.text_tables import markdown
+
+    parts = []
+    for column in ("cp_wer", "tcp_wer"):
+        contenders = [Contender(each.system, (each,)) for each in evaluations]
+        if len(contenders) > 1 and any(each.summary(column).count for each in evaluations):
+            table = markdown(*pairs_table(compare(contenders, column)))
+            parts.append(f"{title_of(column)}, differences by conversation\n\n{table}\n")
+    return "\n".join(parts)
+
+
+def fit_to_corpus(
+    system: System, corpus: Corpus, *, one_pass: bool, gate: str = "auto", speakers: str = "auto"
+) -> System:
     """The system as it separates this corpus: models take conversations in pieces unless told otherwise."""
     from polsess.evaluation import ModelSystem, has_conversations
 
+    if one_pass and (gate, speakers) != ("auto", "auto"):
+        raise Failure("--one-pass: has no gate; leave out --gate and --speakers.", ExitCode.USAGE)
     if isinstance(system, ModelSystem) and has_conversations(corpus) and not one_pass:
-        return system.in_pieces()
+        return system.as_separate(gate=gate, num_speakers=parse_speakers(speakers))
     return system
 
 

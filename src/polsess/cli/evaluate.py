@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polsess.cli._conversation_options import Baselines, Collar, OnePass, baselines_of, fit_to_corpus
+from polsess.cli._conversation_options import (
+    Baselines,
+    Collar,
+    OnePass,
+    TranscriberCommand,
+    TranscriberLimit,
+    baselines_of,
+    compare_word_errors,
+    fit_to_corpus,
+    open_transcriber,
+)
 from polsess.cli._corpus_options import MaxBad, max_bad_override
+from polsess.cli._gate_options import Gate, Speakers
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
@@ -188,6 +199,10 @@ def evaluate(
     baselines: Baselines = False,
     collar: Collar = 0.0,
     one_pass: OnePass = False,
+    gate: Gate = "auto",
+    speakers: Speakers = "auto",
+    transcriber: TranscriberCommand = None,
+    transcriber_limit: TranscriberLimit = 600.0,
 ) -> None:
     """Score models, or estimates in files, on a test set; an interrupted evaluation continues.
 
@@ -213,18 +228,19 @@ def evaluate(
     changes = [*max_bad_override(max_bad, "corpus"), *(overrides or [])]
     changes += ["corpus.each_variant=true"] if variants else []
     predictors = [_read_predictor(path) for path in predictor or []]
-    done = []
+    listener = open_transcriber(transcriber, transcriber_limit)
+    done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     for each, path, corpus in _pairs(
         _open_systems(model, device, estimates, system),
         data,
         lambda path, system: _open_data(path, changes, task, split, seed, system),
-        with_baselines=baselines,
+        with_baselines=baselines or listener is not None,
     ):
         folder = out / name_of_data(path) / each.name
         with terminal.progress() as progress:
             bar = progress.add_task(each.name, total=None)
             evaluation = run(
-                fit_to_corpus(each, corpus, one_pass=one_pass),
+                fit_to_corpus(each, corpus, one_pass=one_pass, gate=gate, speakers=speakers),
                 corpus,
                 metrics=names,
                 predictors=predictors,
@@ -234,14 +250,18 @@ def evaluate(
                 overwrite=overwrite,
                 table_format=table_format,
                 collar_seconds=collar,
+                transcriber=listener,
                 save_estimates=save_estimates,
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
             )
         _print(terminal, evaluation, by or [], folder)
-        done.append(evaluation)
+        done[path].append(evaluation)
+    for evaluations in done.values() if listener is not None else ():
+        typer.echo(compare_word_errors(evaluations))
+    every = [evaluation for evaluations in done.values() for evaluation in evaluations]
     if variants:
-        _print_variants(terminal, done, out)
-    if num_failed := sum(each.num_failed for each in done):
+        _print_variants(terminal, every, out)
+    if num_failed := sum(each.num_failed for each in every):
         raise Failure(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
 
 
@@ -340,6 +360,10 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
         )
     if collar is not None:
         typer.echo(f"DER and its parts: overlaps scored, {collar:g} s around true starts and ends left out.")
+    if heard := sum(row.metadata.get("true_words") == "references" for row in evaluation.rows):
+        typer.echo(
+            f"{heard} recordings have no transcript: what is heard on their references counts as true."
+        )
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")
     for line in caution_lines(evaluation):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from polsess.cli._gate_options import Gate, Speakers, parse_speakers
 from polsess.cli._pipes import PIPE, Pipes, pipes, send
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
@@ -101,21 +102,8 @@ def separate(
         str,
         typer.Option(help="Pattern of the output names; may hold sub-folders.", rich_help_panel="Outputs"),
     ] = _FILENAME,
-    gate: Annotated[
-        Literal["auto", "never", "always"],
-        typer.Option(
-            help="Separate only where several talk, and pass through what one says alone: always; never; or "
-            "auto, unless several talk throughout. Models with one output never do.",
-            rich_help_panel="Separation",
-        ),
-    ] = "auto",
-    speakers: Annotated[
-        str,
-        typer.Option(
-            help="Number of voices, e.g. 2, or the fewest and the most, e.g. 2-4, or auto to find it.",
-            rich_help_panel="Separation",
-        ),
-    ] = "auto",
+    gate: Gate = "auto",
+    speakers: Speakers = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Outputs")
     ] = False,
@@ -249,20 +237,8 @@ def _open_separator(
             overlap=overlap,
             channels=channels,
             gate=gate,
-            num_speakers=_number_of(speakers),
+            num_speakers=parse_speakers(speakers),
         )
-
-
-def _number_of(speakers: str) -> int | tuple[int, int] | None:
-    """The value of ``--speakers``: a number, two of them, or None for ``auto``."""
-    if speakers == "auto":
-        return None
-    fewest, dash, most = speakers.partition("-")
-    if not fewest.isdecimal() or (dash and not most.isdecimal()):
-        raise ValueError(
-            f"speakers: expected a number, e.g. 2, a range, e.g. 2-4, or auto, got {speakers!r}."
-        )
-    return (int(fewest), int(most)) if dash else int(fewest)
 
 
 @contextmanager

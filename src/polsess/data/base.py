@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from polsess.data.transcripts import Transcript
 from polsess.registry import Registry
 from polsess.schema import Schema
 from polsess.tasks import SEPARATION_TASKS, Task
@@ -48,6 +49,8 @@ class Example:
     """Conditions to stratify by, e.g. the speakers and the ratio of their levels."""
     timeline: Timeline = ()
     """Who talks when, where the corpus knows it."""
+    transcript: Transcript | None = None
+    """What is said, where the corpus knows it."""
     speakers: tuple[str, ...] = ()
     """The speaker of each reference as the timeline names them, empty for silent references; without names
     where the corpus does not know them."""

@@ -15,7 +15,7 @@ import torch
 
 from polsess.data import Example
 from polsess.evaluation.timeline_table import Timelines
-from polsess.metrics import METRICS, Scores, Summary, columns_of, summarise
+from polsess.metrics import METRICS, WORD_ERRORS, Scores, Summary, columns_of, summarise
 from polsess.schema import parse
 from polsess.text_tables import condition
 
@@ -123,7 +123,8 @@ class Evaluation:
     def columns(self) -> tuple[str, ...]:
         """The scores in the table."""
         known = columns_of(name for name in METRICS if name in self.metrics)
-        return (*known, *columns_of_predictors(self.settings))
+        heard = WORD_ERRORS if self.settings.get("transcriber") else ()
+        return (*known, *heard, *columns_of_predictors(self.settings))
 
     @property
     def num_failed(self) -> int:

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from polsess.data import Corpus
+from polsess.data.transcripts import Transcript
 from polsess.dependencies import require
 from polsess.evaluation.conversations import ScoredRecording, scored_recording, timelines_of
 from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
 from polsess.evaluation.systems import Estimate, FolderSystem, System, write_estimates
+from polsess.evaluation.transcriber import Transcriber
+from polsess.evaluation.word_errors import COLLAR_SECONDS, with_word_errors
 from polsess.folder_lock import locked
 from polsess.machine import installed_version
 from polsess.metrics import (
@@ -52,6 +55,7 @@ def evaluate(
     overwrite: bool = False,
     table_format: TableFormat = "csv",
     collar_seconds: float = 0.0,
+    transcriber: Transcriber | None = None,
     save_estimates: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -69,6 +73,7 @@ def evaluate(
         overwrite: Remove earlier results from the folder.
         table_format: Format of the table.
         collar_seconds: Time around the true starts and ends of turns that the diarisation error leaves out.
+        transcriber: Listens to the tracks, for word errors (needs meeteval).
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
             references and at the level of the system, as 32-bit floats.
         progress: Called after every utterance.
@@ -81,15 +86,17 @@ def evaluate(
     """
     if table_format == "parquet":
         require("pyarrow", "The table as Parquet")
+    if transcriber is not None:
+        require("meeteval", "Counting word errors")
     check_fit(system, corpus)
     chosen = resolve_metrics(metrics, conversations=has_conversations(corpus))
     _check_predictors(predictors)
     total = min(len(corpus), limit or len(corpus))
     if num_workers is None:
         num_workers = default_workers(chosen, total)
-    settings = describe(system, corpus, chosen, total, predictors, collar_seconds)
+    settings = describe(system, corpus, chosen, total, predictors, collar_seconds, transcriber)
     scoring = (num_workers, corpus.config.sample_rate, chosen, tuple(predictors))
-    run = _Run(system, corpus, scoring, collar_seconds, progress)
+    run = _Run(system, corpus, scoring, collar_seconds, transcriber, progress)
     if folder is None:
         rows = list(run.rows(range(total)))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
@@ -157,6 +164,7 @@ def describe(
     total: int,
     predictors: Sequence[PredictorConfig] = (),
     collar_seconds: float = 0.0,
+    transcriber: Transcriber | None = None,
 ) -> dict[str, Any]:
     """The settings that decide the result; equal settings give equal scores."""
     rate = corpus.config.sample_rate
@@ -165,7 +173,10 @@ def describe(
         "pystoi": {"stoi", "estoi"} & {*metrics},
         "torch": True,
     }
-    packages["onnxruntime"] = predictors
+    packages |= {"onnxruntime": predictors, "meeteval": transcriber}
+    heard = {}
+    if transcriber is not None:
+        heard = {"command": transcriber.command, "collar_seconds": COLLAR_SECONDS}
     return {
         "system": system.name,
         "identity": system.identity,
@@ -178,6 +189,7 @@ def describe(
         "metrics": list(metrics),
         **({"predictors": [each.model_dump(mode="json") for each in predictors]} if predictors else {}),
         **({"collar_seconds": collar_seconds} if CONVERSATION in metrics else {}),
+        **({"transcriber": heard} if heard else {}),
         "pesq_mode": PESQ_MODES.get(rate) if "pesq" in metrics else None,
         "versions": {
             "python": platform.python_version(),
@@ -195,6 +207,7 @@ class _Waiting:
     row: Row
     estimate: Estimate | None = None
     recording: ScoredRecording | None = None
+    transcript: Transcript | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +218,7 @@ class _Run:
     corpus: Corpus
     scoring: tuple[int, int, tuple[str, ...], tuple[PredictorConfig, ...]]
     collar_seconds: float
+    transcriber: Transcriber | None
     progress: Progress | None
     keep: Path | None = None
     """Folder for the estimates."""
@@ -240,18 +254,26 @@ class _Run:
             estimate = self.system.estimate(example)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             return Job(_Waiting(replace(row, failure=_one_line(error))), None)
+        if self.transcriber is not None:
+            by = "references" if example.transcript is None else "transcript"
+            row = replace(row, metadata={**row.metadata, "true_words": by})
         if not isinstance(self.system, FolderSystem):
             row = replace(row, separation_seconds=time.perf_counter() - start)
         recording = scored_recording(example, estimate, rate, self.collar_seconds)
         signals = (recording.estimates, recording.references, example.mixture.numpy())
-        return Job(_Waiting(row, estimate, recording), signals, recording.conversation)
+        waiting = _Waiting(row, estimate, recording, example.transcript)
+        return Job(waiting, signals, recording.conversation)
 
     def _finish(self, waiting: _Waiting, scores: Scores) -> Row:
         """The row with its scores; the estimates are written where they are kept."""
-        row, estimate, recording = replace(waiting.row, scores=scores), waiting.estimate, waiting.recording
+        row, estimate, recording = waiting.row, waiting.estimate, waiting.recording
         if estimate is None or recording is None:
-            return row
+            return replace(row, scores=scores)
         rate = self.corpus.config.sample_rate
+        if self.transcriber is not None:
+            tracks, references = recording.estimates, recording.references
+            scores = with_word_errors(scores, self.transcriber, tracks, references, waiting.transcript, rate)
+        row = replace(row, scores=scores)
         if self.keep is not None:
             rest = [index for index in range(len(recording.estimates)) if index not in scores.permutation]
             ordered = recording.estimates[[*scores.permutation, *rest]]

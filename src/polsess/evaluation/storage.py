@@ -123,7 +123,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         replace(row, timelines=timelines.get(row.identifier))
         for row in read_table(table, (*SCORES, *columns_of_predictors(settings)))
     )
-    origin = {key: value for key, value in checked.origin if value is not None}
+    origin = {key: value for key, value in checked.origin.model_dump().items() if value is not None}
     try:
         evaluation = Evaluation(checked.settings.system, checked.settings.metrics, rows, settings, origin)
     except ValueError as error:
@@ -165,13 +165,18 @@ class _Settings(_Stored):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class _SeparatorOptions(_Stored):
+    gate: str = "auto"
+    num_speakers: int | tuple[int, int] | None = None
+
+
 class _Origin(_Stored):
     model: str | None = None
     parameters: int | None = Field(default=None, ge=0)
     macs_per_second: float | None = Field(default=None, ge=0)
     estimates: str | None = None
     system: str | None = None
-    separator: dict[str, str | float | int | None] | None = None
+    separator: _SeparatorOptions | None = None
 
 
 class _Summary(_Stored):
@@ -282,7 +287,8 @@ class SavedEvaluation:
             )
         model, device = load_model(origin["model"]), pick_device(self._device)
         if "separator" in origin:
-            system: ModelSystem = SeparatorSystem(model, name, device, **origin["separator"])
+            options = dict(parse(_SeparatorOptions, origin["separator"], "origin.separator"))
+            system: ModelSystem = SeparatorSystem(model, name, device, **options)
         else:
             system = ModelSystem(model, name, device)
         if system.identity != self.evaluation.settings.get("identity"):

@@ -144,7 +144,7 @@ class ModelSystem:
         estimates = estimates.float().cpu().numpy()
         return Estimate(estimates if self.num_sources == 1 else estimates[0], saved_share=0.0)
 
-    def in_pieces(self, **options: Any) -> SeparatorSystem:
+    def as_separate(self, **options: Any) -> SeparatorSystem:
         """The same model as ``polsess separate`` runs it.
 
         Args:

@@ -236,6 +236,10 @@ def _sdr_improvement(utterance: Utterance, source: int) -> float:
     return _improvement(utterance.sdr(source), utterance.sdr_of_mixture(source))
 
 
+def _by_transcriber(_: Utterance, __: int) -> float:
+    raise UndefinedScoreError("no transcriber has listened")
+
+
 SCORES: Mapping[str, Score] = {
     "si_snr": Score("SI-SNR", "dB", Utterance.si_snr),
     "si_snri": Score("SI-SNRi", "dB", _si_snr_improvement),
@@ -251,8 +255,15 @@ SCORES: Mapping[str, Score] = {
         name: Score(title, unit, compute, of_recording=True, lower_is_better=lower)
         for name, (title, unit, compute, lower) in conversation_scores.COLUMNS.items()
     },
+    **{
+        name: Score(title, "%", _by_transcriber, of_recording=True, lower_is_better=True)
+        for name, title in {"cp_wer": "cpWER", "tcp_wer": "tcpWER"}.items()
+    },
 }
 """Every column of scores by its name."""
+
+WORD_ERRORS = ("cp_wer", "tcp_wer")
+"""Columns that belong to no metric: a recogniser has to listen (``polsess.evaluation.word_errors``)."""
 
 CONVERSATION = "conversation"
 METRICS: Mapping[str, tuple[str, ...]] = {

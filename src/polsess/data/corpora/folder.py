@@ -12,8 +12,8 @@ from polsess.data.corpora.stored_corpus import StoredCorpus, StoredCorpusConfig
 from polsess.data.corpora.stored_mixture import StoredMixture
 from polsess.tasks import SEPARATION_TASKS, Task
 
-TIMELINE = "mix.rttm"
-"""File of who talks when, beside the mixture."""
+TIMELINE, TRANSCRIPT = "mix.rttm", "mix.stm"
+"""Files of who talks when and of what is said, beside the mixture."""
 
 
 class FolderConfig(StoredCorpusConfig):
@@ -66,10 +66,14 @@ class Folder(StoredCorpus):
 
     def _recording(self, folder: Path) -> StoredMixture:
         sources = [_sound_or_gap(folder, f"s{number}") for number in range(1, self._num_speakers + 1)]
-        mixture, timeline = _sound_or_gap(folder, "mix"), folder / TIMELINE
-        if not timeline.is_file():
-            return StoredMixture(folder.name, mixture, tuple(sources))
-        return StoredMixture(folder.name, mixture, tuple(sources), timeline=timeline)
+        timeline, transcript = folder / TIMELINE, folder / TRANSCRIPT
+        return StoredMixture(
+            folder.name,
+            _sound_or_gap(folder, "mix"),
+            tuple(sources),
+            timeline=timeline if timeline.is_file() else None,
+            transcript=transcript if transcript.is_file() else None,
+        )
 
 
 def _folder_of(root: Path, split: Split) -> Path:

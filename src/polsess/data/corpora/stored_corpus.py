@@ -23,8 +23,9 @@ from polsess.data.base import Corpus, CorpusConfig, Example, Split
 from polsess.data.corpora.augmentation import AugmentationConfig, Augmenter
 from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.data.timeline_files import match_speakers, read_timeline
+from polsess.data.transcripts import read_stm
 from polsess.tasks import Task
-from polsess.timelines import Timeline, crop_timeline
+from polsess.timelines import crop_timeline
 
 _SHOWN = 5
 _READERS = 8
@@ -129,9 +130,12 @@ class StoredCorpus(Corpus):
         signals = resample(signals, rate, self.config.sample_rate)
         references = self.task.references(signals[1:])
         example = Example(signals[0], references, recording.identifier, dict(recording.metadata))
+        if recording.transcript is not None and count == num_samples:
+            said = read_stm(recording.transcript, recording.names, num_samples / rate)
+            example = replace(example, transcript=said)
         if recording.timeline is None:
             return example
-        timeline = self._timeline(recording, num_samples / rate)
+        timeline = read_timeline(recording.timeline, recording.names, num_samples / rate)
         if count < num_samples:
             return replace(example, timeline=crop_timeline(timeline, start / rate, (start + count) / rate))
         speakers: tuple[str, ...] = ()
@@ -144,11 +148,6 @@ class StoredCorpus(Corpus):
     def has_timelines(self) -> bool:
         """Whether RTTM files lie beside the mixtures."""
         return any(one.timeline is not None for one in self.mixtures)
-
-    def _timeline(self, recording: StoredMixture, seconds: float) -> Timeline:
-        assert recording.timeline is not None
-        names = {recording.identifier, recording.mixture.stem}
-        return read_timeline(recording.timeline, names, seconds)
 
     def _augmented(self, augmenter: Augmenter, epoch: int, index: int) -> Example:
         made = augmenter.make(self.random(epoch, index), index)

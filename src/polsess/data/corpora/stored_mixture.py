@@ -28,6 +28,13 @@ class StoredMixture:
     """Length according to a list; None where no list gives it."""
     timeline: Path | None = None
     """RTTM file of who talks when."""
+    transcript: Path | None = None
+    """STM file of what is said."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What files about it may call it."""
+        return frozenset({self.identifier, self.mixture.stem})
 
     @property
     def speakers(self) -> tuple[str, ...]:
