@@ -8,16 +8,12 @@ from pathlib import Path
 
 import torch
 
-import polsess
 from polsess.audio import read_audio, write_audio
+from polsess.data.mini import MIXTURES
 from polsess.inference import Separator
 from polsess.losses import permutation_invariant
 from polsess.pictures import draw_spectrograms
 from polsess.signal_ratios import si_snr
-
-MIXTURES = Path(polsess.__file__).parent / "assets" / "mixtures"
-"""Mixtures of two recorded voices with their references, at 8 kHz in ``8k`` and 16 kHz in ``16k``, a folder
-each; its README lists origin and licences."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.config import load_config, parse_config, read_settings
+from polsess.data.mini import make_mini
 from polsess.models import Network, list_models
 from polsess.tasks import SEPARATION_TASKS, Task
+from polsess.training import dry_run
 from polsess.training.monitor import monitor_of
 from polsess.training.run import train
 
@@ -40,6 +42,47 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "examples_per_epoch": 2,
         "evaluation_examples": 2,
     }
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `polsess data fetch mini` was typed."""
+    folder = tmp_path_factory.mktemp("mini")
+    make_mini(folder / "data")
+    return folder
+
+
+@every_config
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_experiment_passes_a_dry_run_on_the_mini_sets(
+    path: Path, mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mini)
+    monkeypatch.setattr(dry_run, "_STEPS", 1)
+    monkeypatch.setattr(dry_run, "_VALIDATED", 1)
+    settings = read_settings(path)
+    settings["model"] = {"model_type": settings["model"]["model_type"], "preset": "tiny"}
+    separates = Task(settings["task"]) in SEPARATION_TASKS
+    settings["data"]["batch_size"] = 1 if separates else 2  # embeddings are normalised over the batch
+    settings["data"]["corpus"]["segment_seconds"] = 0.25 if separates else 3.0
+    settings.setdefault("training", {})["device"] = "cpu"
+    found = dry_run.rehearse(parse_config(settings))
+    assert found.parameters > 0
+    assert found.step_seconds > 0
+    assert [split.examples > 0 for split in found.data] == [True, True]
+
+
+def test_the_mini_sets_are_made_once_and_name_no_folder_of_this_machine(mini: Path) -> None:
+    said: list[str] = []
+    assert make_mini(mini / "data", said.append) == []
+    assert len(said) == 7
+    (table,) = (mini / "data" / "polsess" / "train").glob("*.csv")
+    assert str(mini) not in table.read_text()
+    assert {path.name for path in (mini / "data").iterdir()} == {
+        *("speech", "noise", "rir", "polsess", "wsj0-mix", "wham", "Libri2Mix")
+    }
+    for folder in (mini / "data").iterdir():
+        assert "Allison Smith" in (folder / "ORIGIN.md").read_text()
 
 
 @every_config

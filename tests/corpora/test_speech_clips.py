@@ -53,6 +53,21 @@ def corpus(metadata: Path, split: Split = Split.TRAIN, task: Task = Task.SB, **v
     return create_corpus(config, split, task, seed=3)
 
 
+@pytest.mark.parametrize("damage", [b"", b"RIFF", None])
+def test_clips_that_cannot_be_read_are_left_out_up_to_a_share(metadata: Path, damage: bytes | None) -> None:
+    clip = metadata.parent / "train" / "2.wav"
+    clip.write_bytes(clip.read_bytes()[:1000] if damage is None else damage)
+    with pytest.raises(ValueError, match=r"speech_clips, train: 1 of 6 recordings .*allows 0: .*2\.wav"):
+        corpus(metadata)
+    with pytest.warns(UserWarning, match="1 of 6 recordings cannot be used and are left out"):
+        clips = corpus(metadata, max_bad="20%")
+    names = {
+        name for index in range(12) for name in str(clips.example(0, index).metadata["speakers"]).split("-")
+    }
+    assert "train_2" not in names
+    assert len(corpus(metadata, Split.VAL)) == 7
+
+
 def test_the_mixture_is_the_sum_and_the_level_is_what_it_says(metadata: Path) -> None:
     clips = corpus(metadata)
     for index in range(len(clips)):

@@ -11,7 +11,7 @@ MaxBad = Annotated[
     typer.Option(
         "--max-bad",
         metavar="SHARE",
-        help="Largest share of unusable mixtures, e.g. 1%; they are reported and left out.",
+        help="Largest share of unusable recordings, e.g. 1%; they are reported and left out.",
         show_default=False,
         rich_help_panel="Data",
     ),

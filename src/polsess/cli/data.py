@@ -1,16 +1,18 @@
-"""`polsess data`: audit a corpus, generate one, measure how fast one is read."""
+"""`polsess data`: sets to try recipes on; audit a corpus, generate one, measure how fast one is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
-data_app = typer.Typer(help="Audit, generate and time corpora.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Make sets to try recipes on; audit, generate and time corpora.", no_args_is_help=True
+)
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with train, val and test.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Number of processes; one per core by default.")
@@ -58,6 +60,37 @@ def audit(
         terminal.note(f"All findings: {out}")
     if result.broken:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@data_app.command()
+def fetch(
+    context: typer.Context,
+    name: Annotated[
+        Literal["mini"],
+        typer.Argument(help="mini: a small set for each corpus that recipes name, made of bundled voices."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder that receives the sets; recipes look in data."),
+    ] = Path("data"),
+) -> None:
+    """Make small sets on which every recipe can be tried as it stands; nothing is downloaded.
+
+    \b
+    Examples:
+      polsess data fetch mini
+      polsess train -c convtasnet_sb_polsess model.preset=tiny training.max_epochs=3
+    """  # noqa: D301 - \b keeps the lines of the examples
+    from polsess.data.mini import make_mini
+    from polsess.files import check_folder
+
+    terminal: Terminal = context.obj
+    check_folder(out)
+    made = make_mini(out, terminal.note)
+    for folder in made:
+        typer.echo(folder)
+    if made:
+        terminal.note(f"The {name} sets are for trying things out; scores on them say nothing.")
 
 
 @data_app.command()

@@ -7,20 +7,21 @@ Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from polsess.audio import Samples, read_audio, resample, to_mono
-from polsess.data.base import Corpus, CorpusConfig, Split
+from polsess.audio import AudioError, Samples, read_audio, resample, to_mono
+from polsess.data.bad_files import TolerantCorpusConfig, check_share
+from polsess.data.base import Corpus, Split
 from polsess.data.mixing import Range, check_range
 from polsess.data.sources import SourceFile, find_sources, split_sources
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.tasks import Task
 
 
-class ClipsConfig(CorpusConfig):
+class ClipsConfig(TolerantCorpusConfig):
     """Place of the clips, and what surrounds them."""
 
     metadata: Path
@@ -66,12 +67,21 @@ class ClipsCorpus(Corpus):
     def __init__(self, config: ClipsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
-        clips = list_clips(config.metadata, split)
         self.clips_of: dict[str, list[SourceFile]] = {}
-        for clip in clips:
-            self.clips_of.setdefault(clip.label, []).append(clip)
+        self.audio: dict[Path, Samples] = {}
+        self._load(list_clips(config.metadata, split))
         self.speakers = sorted(self.clips_of)
-        self.audio = {clip.path: load_clip(clip.path, config.sample_rate) for clip in clips}
+
+    def _load(self, clips: Sequence[SourceFile]) -> None:
+        refused = []
+        for clip in clips:
+            try:
+                self.audio[clip.path] = load_clip(clip.path, self.config.sample_rate)
+            except (AudioError, OSError) as error:
+                refused.append(str(error))
+            else:
+                self.clips_of.setdefault(clip.label, []).append(clip)
+        check_share(refused, len(clips), self.config.max_bad, f"{self.config.corpus_type}, {self.split}")
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The clips of each speaker, noise and rooms."""

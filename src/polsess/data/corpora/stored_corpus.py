@@ -5,21 +5,19 @@ Shapes: C sources, T samples.
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from polsess.audio import AudioError, read_audio, read_audio_info, resample
-from polsess.data.base import Corpus, CorpusConfig, Example, Split
+from polsess.data.bad_files import TolerantCorpusConfig, check_share
+from polsess.data.base import Corpus, Example, Split
 from polsess.data.corpora.augmentation import AugmentationConfig, Augmenter
 from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.data.timeline_files import match_speakers, read_timeline
@@ -27,28 +25,14 @@ from polsess.data.transcripts import read_stm
 from polsess.tasks import Task
 from polsess.timelines import crop_timeline
 
-_SHOWN = 5
 _READERS = 8
 
 
-class StoredCorpusConfig(CorpusConfig):
+class StoredCorpusConfig(TolerantCorpusConfig):
     """Fields of every corpus of stored mixtures."""
 
-    max_bad: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Largest share of mixtures that may be missing, cut off, or of a wrong rate or length, ``0.01`` or
-    ``"1%"``. Up to it they are left out and reported; beyond it the corpus is refused."""
     augmentation: AugmentationConfig | None = None
     """Training only: changes of the mixtures."""
-
-    @field_validator("max_bad", mode="before")
-    @classmethod
-    def _read_percent(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.endswith("%"):
-            try:
-                return float(value.removesuffix("%")) / 100
-            except ValueError:
-                return value
-        return value
 
 
 class StoredCorpus(Corpus):
@@ -69,7 +53,7 @@ class StoredCorpus(Corpus):
         with ThreadPoolExecutor(_READERS) as pool:  # waiting for a disk, not computing
             checked = list(pool.map(self._check, found, chunksize=64))
         self.refused = [each for each in checked if isinstance(each, str)]
-        _check_share(self.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
+        check_share(self.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
         kept = [(one, form) for one, form in zip(found, checked, strict=True) if not isinstance(form, str)]
         self.mixtures = [one for one, _ in kept]
         self._forms = [form for _, form in kept]
@@ -224,17 +208,6 @@ def _check_identifiers(mixtures: Sequence[StoredMixture], where: str) -> None:
     counts = Counter(one.identifier for one in mixtures)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise ValueError(f"{where}: '{repeated[0]}' names {counts[repeated[0]]} mixtures; names must differ.")
-
-
-def _check_share(refused: Sequence[str], total: int, max_bad: float, where: str) -> None:
-    """Refuse the corpus, or report the mixtures that are left out."""
-    if not refused:
-        return
-    shown = "; ".join(refused[:_SHOWN]) + ("; …" if len(refused) > _SHOWN else "")
-    count = f"{where}: {len(refused)} of {total} recordings cannot be used"
-    if len(refused) > max_bad * total:
-        raise ValueError(f"{count}, max_bad={max_bad:g} allows {int(max_bad * total)}: {shown}")
-    warnings.warn(f"{count} and are left out: {shown}", stacklevel=3)
 
 
 def _read(path: Path, start: int, num_samples: int) -> Tensor:
