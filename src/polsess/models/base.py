@@ -213,7 +213,7 @@ class SeparationModel(Network):
                 raise ValueError(
                     f"num_speakers: expected 0 to {self.output_sources}, got {numbers.tolist()}."
                 )
-        estimates, counts = self.estimate_counted(self._pad_short(mixture), numbers)
+        estimates, counts = self.estimate_counted(self._pad_length(mixture), numbers)
         return self._fit_length(estimates, mixture.shape[-1]), counts
 
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:

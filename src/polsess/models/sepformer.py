@@ -140,6 +140,7 @@ class SepFormer(DualPathMasking):
         "sepformer-wham16k-enhancement": _ENHANCEMENT_16K,
         "sepformer-dns4-16k-enhancement": _ENHANCEMENT_16K,
         "sepformer_rescuespeech": _ENHANCEMENT_16K,
+        "sepformer-conformerintra": {**_TWO_SPEAKERS, "intra_model": {"kind": "conformer"}},
     }
 
     @staticmethod
