@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from polsess.models import SeparationModel, create_model, get_model_class, list_
 pytestmark = pytest.mark.parametrize("name", list_models())
 
 
-def tiny(name: str, **overrides: object) -> SeparationModel:
+def tiny(name: str, **overrides: Any) -> SeparationModel:
     return create_model(name, preset="tiny", **overrides).eval()
 
 

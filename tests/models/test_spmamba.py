@@ -73,7 +73,8 @@ def test_options_without_parameters_change_the_estimate(name: str, changes: dict
 @pytest.mark.parametrize("name", ["spmamba", "mambatasnet", "dpmamba"])
 @pytest.mark.parametrize("field", ["num_states", "conv_kernel_size", "expansion"])
 def test_sizes_of_the_state_space_models_change_the_tensors(name: str, field: str) -> None:
-    model, other = create_model(name, preset="tiny"), create_model(name, preset="tiny", **{field: 3})
+    sizes: dict[str, Any] = {field: 3}
+    model, other = create_model(name, preset="tiny"), create_model(name, preset="tiny", **sizes)
     suffix = {"num_states": "A_log", "conv_kernel_size": "conv1d.weight", "expansion": ".D"}[field]
     keys = [key for key in model.state_dict() if key.endswith(suffix)]
     assert keys

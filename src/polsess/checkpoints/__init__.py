@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         read_checkpoint,
     )
     from polsess.checkpoints.native import save_model
+    from polsess.checkpoints.onnx_embedder import load_embedder
     from polsess.checkpoints.unpickling import CheckpointError
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_state",
     "convert_checkpoint",
     "list_published",
+    "load_embedder",
     "load_model",
     "read_checkpoint",
     "save_model",
@@ -49,6 +51,7 @@ __getattr__, __dir__ = lazy_names(
         "check_state": "polsess.checkpoints.building",
         "convert_checkpoint": "polsess.checkpoints.conversion",
         "list_published": "polsess.checkpoints.catalogue",
+        "load_embedder": "polsess.checkpoints.onnx_embedder",
         "load_model": "polsess.checkpoints.loading",
         "read_checkpoint": "polsess.checkpoints.loading",
         "save_model": "polsess.checkpoints.native",

@@ -26,7 +26,8 @@ def speakers(
         typer.Option(
             "-m",
             "--model",
-            help="Network to score: activity-detector, speaker-embedder, or a folder, file or run.",
+            help="Network to score: activity-detector, speaker-embedder, a folder, a file (an embedder's "
+            "also as .onnx) or a run.",
         ),
     ],
     data: Annotated[
@@ -75,7 +76,7 @@ def speakers(
       polsess speakers -m activity-detector -d voices/metadata.csv --by level_difference_db
       polsess speakers -m speaker-embedder -d voices/metadata.csv corpus.evaluation_seconds=4
     """
-    from polsess.checkpoints import load_model
+    from polsess.checkpoints import load_embedder, load_model
     from polsess.data import Split
     from polsess.devices import pick_device
     from polsess.evaluation import open_corpus
@@ -84,7 +85,9 @@ def speakers(
     from polsess.tasks import Task
 
     terminal: Terminal = context.obj
-    network = load_model(model, kind=Network, device=pick_device(device))
+    in_onnx = model.lower().endswith(".onnx")
+    network = load_embedder(model) if in_onnx else load_model(model, kind=Network)
+    network.to(pick_device(device))
     if not isinstance(network, ActivityDetector | SpeakerEmbedder):
         raise Failure(f"{model}: {network.model_type} is a {network.kind}; {network.usage}.", ExitCode.MODEL)
     if isinstance(network, SpeakerEmbedder) and threshold is not None:

@@ -1,7 +1,6 @@
 """Scores without a reference, by networks in ONNX files that the user supplies.
 
 Nothing is downloaded and nothing of a file is run before its SHA-256 is the one that its description states.
-ONNX is a graph of known operators, unlike TorchScript or a pickle; onnxruntime runs it on the CPU.
 
 The contract of a file: one input of float32 samples ``[1, T]`` at a stated rate, and a first output whose
 last axis are the scores. DNSMOS P.835 (Reddy, Gopal, Cutler 2022, https://arxiv.org/abs/2110.01763) is known
@@ -25,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polsess.audio import resample
-from polsess.dependencies import require
 from polsess.metrics.perceptual import Signals, UndefinedScoreError
+from polsess.onnx_files import check_waveform_input, create_session, first_line, read_onnx
 from polsess.schema import ConfigError, Schema, parse, suggest
 
 _WORD = "^[a-z][a-z0-9]*$"
@@ -119,7 +118,7 @@ def predict(config: PredictorConfig, estimate: Signals, reference: Signals, samp
         try:
             output = np.asarray(session.run(None, {feed: window[None]})[0], dtype=np.float64)
         except Exception as error:  # onnxruntime's own errors share no base of their own
-            raise UndefinedScoreError(f"{config.name}: {str(error).splitlines()[0]}") from None
+            raise UndefinedScoreError(f"{config.name}: {first_line(error)}") from None
         rows.append(output.reshape(-1, output.shape[-1])[-1] if output.ndim else output[None])
     table = np.stack(rows)  # [W, K]
     if table.shape[1] != len(config.outputs):
@@ -159,26 +158,14 @@ def check_predictor(config: PredictorConfig) -> None:
         ConfigError: If it has another digest, is no ONNX file, or does not take one sound.
         ModuleNotFoundError: If onnxruntime is not installed.
     """
-    inputs = open_session(config).get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
-        found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
-        raise ConfigError(f"{config.path}: expected one input of float32 samples [1, T], it takes {found}.")
+    check_waveform_input(open_session(config), config.path)
 
 
 @lru_cache(maxsize=8)
 def open_session(config: PredictorConfig) -> Any:
     """The network of a file whose digest was checked; one per process."""
-    if not config.path.is_file():
-        raise FileNotFoundError(f"{config.path}: no such file.")
-    content = config.path.read_bytes()
+    content = read_onnx(config.path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != config.sha256:
         raise ConfigError(f"{config.path}: its SHA-256 is {digest}, its description says {config.sha256}.")
-    runtime: Any = require("onnxruntime", f"The metric '{config.name}'")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:  # of the bytes that were checked, not of the path
-        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own errors share no base of their own
-        raise ConfigError(f"{config.path}: not usable as ONNX ({str(error).splitlines()[0]}).") from None
+    return create_session(content, config.path, f"The metric '{config.name}'")

@@ -121,12 +121,16 @@ def create_model(
 ) -> NetworkT: ...
 @overload
 def create_model(
-    config: ModelConfig | Mapping[str, Any] | str, *, preset: str | None = None, **overrides: Any
+    config: ModelConfig | Mapping[str, Any] | str,
+    *,
+    kind: None = None,
+    preset: str | None = None,
+    **overrides: Any,
 ) -> SeparationModel: ...
 def create_model(
     config: NetworkConfig | Mapping[str, Any] | str,
     *,
-    kind: type[Network] = SeparationModel,
+    kind: type[Network] | None = None,
     preset: str | None = None,
     **overrides: Any,
 ) -> Network:
@@ -134,7 +138,7 @@ def create_model(
 
     Args:
         config: A model's name, its configuration, or plain data with ``model_type``.
-        kind: What it has to be; ``Network`` takes every kind.
+        kind: What it has to be; None for a separation model, ``Network`` for any kind.
         preset: A named configuration of that model, see ``list_presets``.
         **overrides: Fields of the configuration to change.
 
@@ -152,5 +156,6 @@ def create_model(
         data = config.model_dump() if isinstance(config, NetworkConfig) else dict(config)
     if preset is not None:
         data["preset"] = preset
-    resolved = parse_model_config({**data, **overrides}, kind=kind)
-    return get_model_class(resolved.model_type, kind).from_config(resolved)
+    wanted = kind or SeparationModel
+    resolved = parse_model_config({**data, **overrides}, kind=wanted)
+    return get_model_class(resolved.model_type, wanted).from_config(resolved)

@@ -140,7 +140,7 @@ class SpeakerEmbedder(Network):
         Returns:
             Unit vectors, ``[N, D]``.
         """
-        device = next(self.parameters()).device
+        device = next((each.device for each in self.parameters()), torch.device("cpu"))
         with torch.no_grad():
             embeddings: Tensor = self(resample(samples, sample_rate, self.sample_rate).to(device))
         return embeddings.cpu()
