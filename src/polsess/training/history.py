@@ -200,11 +200,11 @@ def _num_parameters(record: Mapping[str, Any], model: Any, problems: list[str]) 
         return None
     import torch
 
-    from polsess.models import create_model, parse_model_config
+    from polsess.models import Network, create_model, parse_model_config
 
     try:
         with torch.device("meta"):  # shapes without memory
-            built = create_model(parse_model_config(model))
+            built = create_model(parse_model_config(model, kind=Network), kind=Network)
     except Exception as error:  # whatever a foreign configuration does to a constructor
         problems.append(f"config.json: no model can be made of it ({_one_line(error)})")
         return None
