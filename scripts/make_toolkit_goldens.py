@@ -140,10 +140,26 @@ def skim(segment: dict[str, Any], memory: dict[str, Any]) -> str:
     )
 
 
+def resepformer(segment: dict[str, Any], memory: dict[str, Any]) -> str:
+    """The YAML of an RE-SepFormer."""
+    sizes = {"num_layers": 1, "d_model": 6, "nhead": 2, "d_ffn": 5, "dropout": 0}
+    kind = f"{RESOURCE}.SBTransformerBlock_wnormandskip"
+    inner = {"seg": (kind, {**sizes, **segment}), "mem": (kind, {**sizes, **memory})}
+    masknet = {"input_dim": 6, "layer": 2, "segment_size": 5, "num_spk": 2, "mem_type": "av"}
+    references = {"seg_model": "!ref <seg>", "mem_model": "!ref <mem>"}
+    return speechbrain_yaml(
+        {**inner, "MaskNet": (f"{RESOURCE}.ResourceEfficientSeparator", {**masknet, **references})}
+    )
+
+
 TASNET = {"N": 6, "B": 5, "H": 4, "X": 2, "R": 1, "C": 2}
 SPEECHBRAIN |= {
     "skim_batch_norm": skim({}, {"norm_type": "gln"}),  # the default of SegLSTM is the word for another norm
     "skim_memory_norm": skim({"norm_type": "ln"}, {}),
+    "unlike_memory": resepformer(
+        {"norm_before": True, "use_positional_encoding": True, "norm_type": "cln", "causal": True},
+        {"nhead": 3, "d_ffn": 4, "activation": "gelu", "use_norm": False, "use_skip": False, "num_layers": 2},
+    ),
     "convtasnet_pointwise": speechbrain_yaml(
         {"MaskNet": ("speechbrain.lobes.models.conv_tasnet.MaskNet", {**TASNET, "P": 1})}
     ),

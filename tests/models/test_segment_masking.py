@@ -165,6 +165,7 @@ CAUSAL: list[tuple[str, dict[str, Any], int]] = [  # and the whole frames ahead
     ("resepformer", {"causal_attention": True, "norm": "cLN", "memory": "none"}, 0),
     ("resepformer", {"causal_attention": True, "norm": "cLN"}, 19),
     ("resepformer", {"causal_attention": True, "norm": None}, 19),
+    ("resepformer", {"causal_attention": True, "memory_transformer": {"norm": "none"}}, 19),
     ("resepformer", {"causal_attention": True, "norm": "gLN", "memory": "none"}, 19),
 ]
 
@@ -191,6 +192,8 @@ def test_causal_means_causal(name: str, options: dict[str, Any], frames: int) ->
         ("skim", {"bidirectional": False}),  # the memory is normalised over all segments
         ("resepformer", {}),
         ("resepformer", {"causal_attention": True}),
+        ("resepformer", {"causal_attention": True, "norm": "cLN", "memory_transformer": {"norm": "gLN"}}),
+        ("resepformer", {"causal_attention": True, "memory_transformer": {"causal_attention": False}}),
     ],
 )
 def test_what_sees_the_whole_utterance_says_so(name: str, options: dict[str, Any]) -> None:
@@ -224,6 +227,17 @@ def test_dropout_acts_in_training_only(name: str) -> None:
         ("resepformer", {"num_heads": 5}, "num_filters 12 must be a multiple of num_heads 5"),
         ("resepformer", {"num_filters": 9, "num_heads": 3}, "num_filters 9 must be even"),
         ("resepformer", {"memory": "hc"}, "model.memory"),
+        (
+            "resepformer",
+            {"memory": "none", "memory_transformer": {"d_ffn": 3}},
+            "leave memory_transformer out",
+        ),
+        (
+            "resepformer",
+            {"memory_transformer": {"num_heads": 5}},
+            "num_filters 12 must be a multiple of num_heads 5",
+        ),
+        ("skim", {"overlap": True, "segment_size": 1}, "overlap needs a segment_size of at least 2"),
         ("skim", {"memory": "av"}, "model.memory"),
         ("skim", {"segment_size": 0}, "model.segment_size"),
         ("skim", {"causal": True}, "model.causal: unknown key"),

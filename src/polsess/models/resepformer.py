@@ -18,9 +18,21 @@ from polsess.models.layers.attention import FeedForwardActivation, TransformerSt
 from polsess.models.layers.dual_path import map_within_chunks
 from polsess.models.layers.norms import TokenNormName, create_token_norm
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
+from polsess.models.layers.sequence_models import TransformerChanges
 from polsess.models.registry import register_model
 
 _EPS = 2.0**-23  # of the norm after a transformer; the published weights were trained with it
+
+
+class MemoryChanges(TransformerChanges):
+    """Options in which the memory transformers differ from those of segments; None for the same."""
+
+    norm: TokenNormName | Literal["none"] | None = None
+    """The normalisation after each transformer, or ``none``."""
+    skip: bool | None = None
+    """Whether the input of each transformer is added to its output."""
+    causal_attention: bool | None = None
+    """Whether segments see only the memory of earlier segments."""
 
 
 class RESepFormerConfig(SegmentMaskingConfig):
@@ -53,15 +65,28 @@ class RESepFormerConfig(SegmentMaskingConfig):
     """Exchange between segments: their means pass a memory transformer, or there is none."""
     causal_attention: bool = False
     """Whether frames see only earlier frames of the segment, and segments only earlier segments' memory."""
+    memory_transformer: MemoryChanges = MemoryChanges()
+    """Options in which the memory transformers differ from those of segments."""
+
+    @property
+    def of_memory(self) -> RESepFormerConfig:
+        """A configuration whose options of transformers are those of memory transformers."""
+        changes = self.memory_transformer.model_dump(exclude_none=True)
+        if changes.get("norm") == "none":
+            changes["norm"] = None
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _check_features(self) -> Self:
-        if self.num_filters % self.num_heads:
-            raise ValueError(
-                f"num_filters {self.num_filters} must be a multiple of num_heads {self.num_heads}."
-            )
-        if self.positional_encoding and self.num_filters % 2:
-            raise ValueError(f"num_filters {self.num_filters} must be even for a positional encoding.")
+        if self.memory == "none" and self.memory_transformer != MemoryChanges():
+            raise ValueError("memory 'none' has no transformers; leave memory_transformer out.")
+        for config in (self, self.of_memory):
+            if self.num_filters % config.num_heads:
+                raise ValueError(
+                    f"num_filters {self.num_filters} must be a multiple of num_heads {config.num_heads}."
+                )
+            if config.positional_encoding and self.num_filters % 2:
+                raise ValueError(f"num_filters {self.num_filters} must be even for a positional encoding.")
         return self
 
 
@@ -119,14 +144,15 @@ class RESepFormer(SegmentMaskingModel):
         )
         num_memories = config.num_blocks - 1 if config.memory == "mean" else 0
         self.memory_models = nn.ModuleList(
-            NormalizedTransformer(config, config.num_memory_layers) for _ in range(num_memories)
+            NormalizedTransformer(config.of_memory, config.num_memory_layers) for _ in range(num_memories)
         )
 
     @property
     def causal(self) -> bool:
         """Causal attention suffices unless a memory is normalised over the whole utterance."""
-        config = self.config
-        return config.causal_attention and not (self.memory_models and config.norm == "gLN")
+        memory = self.config.of_memory
+        remembers_causally = memory.causal_attention and memory.norm != "gLN"
+        return self.config.causal_attention and (remembers_causally or not self.memory_models)
 
     @property
     def look_ahead_samples(self) -> int | None:

@@ -14,26 +14,12 @@ from pydantic import Field, model_validator
 
 from polsess.models.layers.attention import FeedForwardActivation
 from polsess.models.layers.dual_path_masking import DualPathBlock, DualPathConfig, DualPathMasking
-from polsess.models.layers.sequence_models import SequenceModelOptions, create_sequence_model
+from polsess.models.layers.sequence_models import (
+    SequenceModelOptions,
+    TransformerChanges,
+    create_sequence_model,
+)
 from polsess.models.registry import register_model
-from polsess.schema import Schema
-
-
-class AcrossChunks(Schema):
-    """Options of the transformers across chunks; None for the option of those within chunks."""
-
-    num_heads: int | None = Field(default=None, ge=1, le=16384)
-    """Attention heads; a divisor of d_model."""
-    d_ffn: int | None = Field(default=None, ge=1, le=16384)
-    """Features inside the feed-forward networks."""
-    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """Share of activations and attention weights dropped in training."""
-    activation: FeedForwardActivation | None = None
-    """Activation of the feed-forward networks."""
-    norm_first: bool | None = None
-    """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
-    positional_encoding: bool | None = None
-    """Whether sinusoidal positions are added before each transformer; d_model must then be even."""
 
 
 class SepFormerConfig(DualPathConfig):
@@ -58,7 +44,7 @@ class SepFormerConfig(DualPathConfig):
     """Whether sinusoidal positions are added before each transformer; d_model must then be even."""
     linear_after_transformer: bool = False
     """Whether a linear map follows each model."""
-    across: AcrossChunks = AcrossChunks()
+    across: TransformerChanges = TransformerChanges()
     """Options in which the transformers across chunks differ from those within."""
     intra_model: SequenceModelOptions | None = None
     """A model of another kind within chunks, in the transformer's place."""
@@ -76,14 +62,16 @@ class SepFormerConfig(DualPathConfig):
     def _options(self, other: SequenceModelOptions | None, changes: dict[str, Any]) -> dict[str, Any]:
         if other is not None:
             return other.model_dump()
-        return {name: getattr(self, name) for name in AcrossChunks.model_fields} | changes
+        return {name: getattr(self, name) for name in TransformerChanges.model_fields} | changes
 
     @model_validator(mode="after")
     def _no_option_is_idle(self) -> Self:
-        if self.inter_model and self.across != AcrossChunks():
+        if self.inter_model and self.across != TransformerChanges():
             raise ValueError("inter_model replaces the transformers across chunks; leave across out.")
         fields = type(self).model_fields
-        changed = [name for name in AcrossChunks.model_fields if getattr(self, name) != fields[name].default]
+        changed = [
+            name for name in TransformerChanges.model_fields if getattr(self, name) != fields[name].default
+        ]
         if self.intra_model and self.inter_model and changed:
             raise ValueError(f"intra_model and inter_model replace all transformers; leave {changed[0]} out.")
         return self

@@ -1,4 +1,4 @@
-"""Models that may take the place of the transformers in a dual-path network, and their options.
+"""The sequence models of a dual-path network: options of transformers, and models that may take their place.
 
 Shapes: M sequences, L tokens, D features.
 """
@@ -16,6 +16,23 @@ from polsess.models.layers.conformer import ConformerStack
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import Recurrent, RecurrentName
 from polsess.schema import Schema
+
+
+class TransformerChanges(Schema):
+    """Options in which some transformers of a network differ from its others; None for the same."""
+
+    num_heads: int | None = Field(default=None, ge=1, le=16384)
+    """Attention heads; a divisor of the features."""
+    d_ffn: int | None = Field(default=None, ge=1, le=16384)
+    """Features inside the feed-forward networks."""
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of activations and attention weights dropped in training."""
+    activation: FeedForwardActivation | None = None
+    """Activation of the feed-forward networks."""
+    norm_first: bool | None = None
+    """Whether a transformer layer normalises its inputs (pre-norm) or its sums (post-norm)."""
+    positional_encoding: bool | None = None
+    """Whether sinusoidal positions are added before each transformer; the features must then be even."""
 
 
 class ConformerOptions(Schema):

@@ -136,20 +136,6 @@ _OTHERS = {
 }
 
 
-def join_fields(first: Mapping[str, Any], second: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The fields of two transformers without ``num_layers``, the only one in which they may differ.
-
-    Raises:
-        CheckpointError: If they differ in another: the models here have one configuration for both.
-    """
-    for name, value in first.items():
-        if name != "num_layers" and second[name] != value:
-            raise CheckpointError(
-                f"{where}: {name} is {value!r} in one and {second[name]!r} in the other; they must be equal."
-            )
-    return {name: value for name, value in first.items() if name != "num_layers"}
-
-
 def transformer_rules(foreign: str, native: str) -> list[Rule]:
     """Rules for a block under the pattern ``foreign``, which becomes a stack under ``native``.
 

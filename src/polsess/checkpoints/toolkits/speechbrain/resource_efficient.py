@@ -12,7 +12,6 @@ from polsess.checkpoints.toolkits.speechbrain.inner_models import (
     NORM_TENSORS,
     NORMS,
     arguments_of,
-    join_fields,
     read_transformer,
     transformer_rules,
     without_positions,
@@ -35,19 +34,24 @@ _TRANSFORMER = "SBTransformerBlock_wnormandskip"
 
 @CONVERTERS.register(f"ResourceEfficientSeparator[{_TRANSFORMER}]")
 def convert_resepformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
-    """Convert RE-SepFormer; its two kinds of transformers may differ in their number of layers only."""
+    """Convert RE-SepFormer, whose two kinds of transformers may differ in every option."""
     masknet = Arguments(arguments["masknet"], _NAME)
     memory = masknet.choose("mem_type", {"av": "mean", None: "none"}, default="hc")
     segment = _read_transformer(masknet.take("seg_model"), "seg_model")
     across_model = masknet.take("mem_model", default=None)
-    across = _read_transformer(across_model, "mem_model") if memory == "mean" else segment
+    across = _read_transformer(across_model, "mem_model") if memory == "mean" else dict(segment)
+    num_memory_layers = across.pop("num_layers")
+    changed = {name: value for name, value in across.items() if value != segment[name]}
+    if "norm" in changed:
+        changed["norm"] = changed["norm"] or "none"
     model = {
         "model_type": "resepformer",
         **_common_fields(masknet, arguments),
-        "num_segment_layers": segment["num_layers"],
-        "num_memory_layers": across["num_layers"],
+        "num_segment_layers": segment.pop("num_layers"),
+        "num_memory_layers": num_memory_layers,
         "memory": memory,
-        **join_fields(segment, across, "SpeechBrain seg_model and mem_model"),
+        **segment,
+        **({"memory_transformer": changed} if changed else {}),
     }
     masknet.finish()
     rules = [*_RULES]
