@@ -10,7 +10,7 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
-from polsess.data.corpora.conversations import find_speech
+from polsess.data.speech_activity import find_speech
 from polsess.data.turns import TurnConfig, plan_turns
 from polsess.schema import ConfigError
 from polsess.tasks import Task

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from polsess.audio import read_audio, write_audio
 from polsess.cli.main import app
+from polsess.cli.terminal import ExitCode
 from polsess.data import Split, create_corpus, parse_corpus_config
 from polsess.data.plate import Plate, create_reverb
 from polsess.data.polsess.audit import Kind, audit_polsess
 from polsess.data.polsess.generation import (
+    ConversationConfig,
     GenerationConfig,
     Ingredients,
     collect_ingredients,
@@ -29,8 +31,11 @@ from polsess.data.polsess.generation.item import Mixer, Redraw
 from polsess.data.polsess.generation.scenes import load_scenes
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import find_table, read_table
+from polsess.evaluation import evaluate
+from polsess.evaluation.baselines import list_baselines
 from polsess.schema import ConfigError
 from polsess.tasks import Task
+from polsess.timelines import activity, list_speakers, read_rttm
 from tests.conftest import DATA
 
 RATE, SECONDS = 8000, 0.5
@@ -240,13 +245,15 @@ def test_the_original_rules(sources: Path, tmp_path: Path) -> None:
 def test_the_original_sums_speech_before_it_limits_a_speaker(sources: Path) -> None:
     settings: dict[str, Any] = {"ssr_range_db": (-20, -20), "scene_range_db": (-14.0, -14.0)}
     sine = 0.5 * np.sin(np.linspace(0, 60, 4000)).astype(np.float32)
-    sounds = {"speech1": sine, "speech2": -sine, "scene": 0.1 * sine, "event": 0.1 * sine}
+    background = {"scene": 0.1 * sine, "event": 0.1 * sine}
+    active = np.ones((2, 4000), np.bool_)
     mixer = Mixer(ingredients(sources, compat="matlab", **settings)[Split.TRAIN])
-    layers = mixer._level(np.random.default_rng(0), sounds, {})
+    layers = mixer._level(np.random.default_rng(0), [sine, -sine], active, background, {})
     np.testing.assert_allclose(layers["speaker2File"], np.clip(-10 * sine, -0.999, 0.999), atol=1e-5)
     np.testing.assert_allclose(layers["speech"], np.clip(-9 * sine, -0.999, 0.999), atol=1e-5)
+    strict = Mixer(ingredients(sources, **settings)[Split.TRAIN])
     with pytest.raises(Redraw, match="clipped"):
-        Mixer(ingredients(sources, **settings)[Split.TRAIN])._level(np.random.default_rng(0), sounds, {})
+        strict._level(np.random.default_rng(0), [sine, -sine], active, background, {})
 
 
 class NaiveDelay:
@@ -452,3 +459,110 @@ def test_a_file_that_sounds_like_another_is_left_out(sources: Path, tmp_path: Pa
     assert sum(len(parts.events) for parts in found.values()) == 9
     ingredients(tmp_path / "all", compat="matlab", repeated=repeated)
     assert len(repeated) == 1
+
+
+TURNS = {"overlap_range": (0.2, 0.4), "turns": {"median_seconds": 0.6, "pause_median_seconds": 0.2}}
+
+
+def converse(root: Path, sources: Path, workers: int = 1, **settings: Any) -> Path:
+    conversations = ConversationConfig.model_validate({**TURNS, **settings})
+    return generate(root, sources, workers=workers, seconds=2.9, conversations=conversations)
+
+
+@pytest.fixture(scope="module")
+def talks(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return converse(tmp_path_factory.mktemp("talks"), sources, voice_shares=(0.4, 0.6))
+
+
+def test_conversations_have_turns_and_silent_speakers(talks: Path) -> None:
+    counts = []
+    for row in rows(talks):
+        mixture = talks / "train" / "mix" / row["mixFile"]
+        (timeline,) = read_rttm(mixture.with_suffix(".rttm")).values()
+        speakers = list_speakers(timeline)
+        counts.append(len(speakers))
+        for number in (1, 2):
+            samples = layer(talks, row, f"speaker{number}File")
+            heard = activity(timeline, [f"s{number}"], len(samples), 1 / RATE)[0]
+            assert (f"s{number}" in speakers) == bool(samples.any())
+            assert np.square(samples[heard]).sum() >= 0.97 * np.square(samples).sum()
+        assert np.abs(layer(talks, row, "mixFile")).max() <= 0.951
+        assert row["speech1OryginalPath"].split("/")[-2].startswith("train")
+        if SCENES[row["sceneClass"]] == "indoor":
+            assert any(layer(talks, row, f"reverbForSpeaker{number}").any() for number in (1, 2))
+    assert set(counts) == {1, 2}
+
+
+def test_levels_of_conversations_are_those_of_talk(sources: Path, tmp_path: Path) -> None:
+    root = converse(tmp_path, sources)
+    measured = 0
+    for row in rows(root):
+        voices = [layer(root, row, f"speaker{number}File") for number in (1, 2)]
+        if not all(voice.any() for voice in voices):  # in three seconds not everybody gets to talk
+            continue
+        measured += 1
+        (timeline,) = read_rttm((root / "train/mix" / row["mixFile"]).with_suffix(".rttm")).values()
+        loud = [
+            np.sqrt(np.square(voice[activity(timeline, [name], len(voice), 1 / RATE)[0]]).mean())
+            for voice, name in zip(voices, ("s1", "s2"), strict=True)
+        ]
+        assert 20 * np.log10(loud[0] / loud[1]) == pytest.approx(float(row["SSR"]), abs=1.0)
+    assert measured >= 4
+
+
+def test_the_audit_and_the_reader_accept_conversations(talks: Path) -> None:
+    result = audit_polsess(talks)
+    assert {finding.kind for finding in result.findings} <= {Kind.REPEATED_LAYER}
+    assert result.largest_residual == 0
+    row = next(row for row in rows(talks) if not layer(talks, row, "speaker2File").any())
+    path = (talks / "train/mix" / row["mixFile"]).with_suffix(".rttm")
+    text = path.read_text()
+    try:
+        path.write_text(text.replace(" s1 ", " s2 "))  # then the second speaker should be heard
+        assert Kind.SILENT in {finding.kind for finding in audit_polsess(talks).findings}
+    finally:
+        path.write_text(text)
+    config = {"corpus_type": "polsess", "root": str(talks), "segment_seconds": 1.0}
+    train = create_corpus(parse_corpus_config(config), Split.TRAIN, Task.SB)
+    assert train.has_timelines
+    example = train.example(0, 0)
+    assert len(example.mixture) == RATE
+    assert all(0 <= turn.start < turn.end <= 1.0 for turn in example.timeline)
+    test = create_corpus(parse_corpus_config(config), Split.TEST, Task.SB)
+    for index in range(len(test)):
+        example = test.example(0, index)
+        for name, reference in zip(example.speakers, example.references, strict=True):
+            assert bool(name) == bool(reference.any())
+    evaluation = evaluate(list_baselines(RATE, conversations=True)[2], test, metrics=["conversation"])
+    assert evaluation.num_failed == 0
+    assert evaluation.summary("solo_snr").mean == 100
+
+
+def test_conversations_depend_on_the_seed_alone(talks: Path, sources: Path, tmp_path: Path) -> None:
+    again = converse(tmp_path / "again", sources, workers=2, voice_shares=(0.4, 0.6))
+    assert content(again) == content(talks)
+
+
+def test_the_command_makes_conversations(sources: Path, tmp_path: Path) -> None:
+    places = [f"--{name}={sources / name}" for name in ("speech", "scenes", "events")]
+    words = ["data", "generate", str(tmp_path / "set"), *places, "--train", "1", "--seconds", "2.9"]
+    more = ["--conversations", "--overlap-range", "0.1", "0.2", "--voices", "1", "--workers", "1"]
+    result = CliRunner().invoke(app, [*words, *more])
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "set" / "train" / "mix").glob("*.rttm"))) == 1
+    assert CliRunner().invoke(app, [*words, "--voices", "1"]).exit_code == ExitCode.USAGE
+    assert CliRunner().invoke(app, [*words, *more, "--overlap", "0.5"]).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overlap": 0.5}, "have an overlap_range of their own"),
+        ({"compat": "matlab"}, "the original generator makes none"),
+        ({"speakers": 1}, "at most 1 shares"),
+    ],
+)
+def test_conversations_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    conversations = ConversationConfig(voice_shares=(0.5, 0.5))
+    with pytest.raises(ValueError, match=message):
+        GenerationConfig(name="x", conversations=conversations, **settings)

@@ -118,6 +118,24 @@ def generate(
     overlap: Annotated[
         float, typer.Option("--overlap", help="Share of the time in which both speak, 0 to 1.")
     ] = 1.0,
+    conversations: Annotated[
+        bool,
+        typer.Option(
+            "--conversations", help="Let people take turns, and write an RTTM file beside every mixture."
+        ),
+    ] = False,
+    overlap_range: Annotated[
+        tuple[float, float],
+        typer.Option(help="With --conversations: lowest and highest share of overlap in talk, 0 to 1."),
+    ] = (0.0, 0.4),
+    voices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARES",
+            help="With --conversations: shares of mixtures with 1, 2, ... voices, e.g. 0.25,0.75; the other "
+            "speakers are silent. All talk if left out.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of all draws; the same seed gives the same bytes.")
     ] = 0,
@@ -145,6 +163,11 @@ def generate(
         raise Failure("--train, --val, --test: nothing to make; give at least one.", ExitCode.USAGE)
     settings: dict[str, object] = {"name": name or out.resolve().name, "seed": seed, "sample_rate": rate}
     settings |= {"seconds": seconds, "speakers": speakers, "overlap": overlap, "compat": compat}
+    if conversations:
+        shares = [_share(word) for word in voices.split(",")] if voices else []
+        settings["conversations"] = {"overlap_range": overlap_range, "voice_shares": shares}
+    elif voices or overlap_range != (0.0, 0.4):
+        raise Failure("--voices, --overlap-range: belong to --conversations.", ExitCode.USAGE)
     config = parse(GenerationConfig, settings, "generate")
     places = {"speech": speech, "scenes": scenes, "events": events}
     repeated: list[str] = []
@@ -203,3 +226,10 @@ def bench(
     typer.echo("workers  items/s")
     for count in workers or sorted({0, 1, num_processors()}):
         typer.echo(f"{count:7}  {measure_loading(corpus, experiment.data, count, items):7.1f}")
+
+
+def _share(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise Failure(f"--voices: expected shares such as 0.25,0.75, got '{word}'.", ExitCode.USAGE) from None

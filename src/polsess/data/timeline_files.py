@@ -21,6 +21,11 @@ _INSIDE = 0.5
 """Share of a speaker's energy that lies within the speaker's turns at least."""
 
 
+def timeline_path(mixture: Path) -> Path:
+    """The RTTM file beside a mixture."""
+    return mixture.with_suffix(".rttm")
+
+
 def read_timeline(path: Path, names: Collection[str], seconds: float) -> Timeline:
     """The turns of one recording.
 

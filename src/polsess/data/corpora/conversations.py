@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polsess.audio import Samples
@@ -25,16 +24,13 @@ from polsess.data.mixing import (
     colour,
     draw_speed,
     peak_factor,
-    rms,
 )
+from polsess.data.speech_activity import at_full_level, find_speech
 from polsess.data.surroundings import Surrounded
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
 
-_FRAME_SECONDS = 0.01
-_SPEECH_RANGE_DB = 30.0
-"""Frames this far below the loud ones of a clip are pauses."""
 _FADE_SECONDS = 0.01
 
 
@@ -81,7 +77,7 @@ class Conversations(ClipMixtures):
     def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         rate = config.sample_rate
-        self.audio = {path: _at_full_level(samples, rate) for path, samples in self.audio.items()}
+        self.audio = {path: at_full_level(samples, rate) for path, samples in self.audio.items()}
 
     def example(self, epoch: int, index: int) -> Example:
         config, random = self.config, self.random(epoch, index)
@@ -212,41 +208,3 @@ def _level_difference(
         return {}
     levels_db = 10 * np.log10(energies[heard] / seconds[heard])
     return {"level_difference_db": round(float(np.ptp(levels_db)), 2)}
-
-
-def find_speech(samples: Samples, sample_rate: int) -> list[tuple[float, float]]:
-    """Where one voice is heard in clean speech whose loud frames have an RMS of about 0.1.
-
-    Args:
-        samples: ``[T]``.
-        sample_rate: In Hz.
-
-    Returns:
-        Start and end of every stretch in seconds.
-    """
-    active = np.flatnonzero(_frame_rms(samples, sample_rate) > _LOUD * 10 ** (-_SPEECH_RANGE_DB / 20))
-    if len(active) == 0:
-        return []
-    breaks = np.flatnonzero(np.diff(active) * _FRAME_SECONDS > JOIN_SECONDS)
-    starts, ends = active[np.concatenate([[0], breaks + 1])], active[np.concatenate([breaks, [-1]])] + 1
-    length = len(samples) / sample_rate
-    return [
-        (float(start * _FRAME_SECONDS), float(min(end * _FRAME_SECONDS, length)))
-        for start, end in zip(starts, ends, strict=True)
-    ]
-
-
-_LOUD = 0.1
-"""RMS that the loud frames of every clip are brought to."""
-
-
-def _at_full_level(samples: Samples, sample_rate: int) -> Samples:
-    loud = np.quantile(_frame_rms(samples, sample_rate), 0.9)
-    return samples * np.float32(_LOUD / loud) if loud > 1e-5 else samples
-
-
-def _frame_rms(samples: Samples, sample_rate: int) -> NDArray[np.float64]:
-    frame = max(1, round(_FRAME_SECONDS * sample_rate))
-    count = -(-len(samples) // frame)
-    padded = np.pad(samples, (0, count * frame - len(samples)))
-    return rms(padded.reshape(count, frame))[:, 0]

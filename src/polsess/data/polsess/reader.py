@@ -9,6 +9,8 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +32,10 @@ from polsess.data.polsess.layers import (
 )
 from polsess.data.polsess.remix import Recomposer
 from polsess.data.polsess.table import PolSESSRow, find_table, read_table
+from polsess.data.timeline_files import match_speakers, read_timeline, timeline_path
 from polsess.schema import Schema
 from polsess.tasks import Task
+from polsess.timelines import Timeline, crop_timeline
 
 
 class CurriculumStage(Schema):
@@ -163,12 +167,32 @@ class PolSESS(Corpus):
             metadata |= changed
         else:
             signals = self._decompose(row, recipe, form, part)
+        timeline = self._timeline(row, form, part) if self.has_timelines else ()
         if form[1] != self.config.sample_rate:
             signals = resample(torch.from_numpy(signals), form[1], self.config.sample_rate).numpy()
         identifier = row.files["mixFile"].removesuffix(".wav")
         if self._each_variant:
             identifier = f"{identifier}-{variant}"
-        return Example(torch.from_numpy(signals[0]), torch.from_numpy(signals[1:]), identifier, metadata)
+        mixture, references = torch.from_numpy(signals[0]), torch.from_numpy(signals[1:])
+        example = Example(mixture, references, identifier, metadata, timeline)
+        if not self.has_timelines or part[1] < form[0] or self.task is not Task.SB:
+            return example
+        path = timeline_path(Path(self.files.path(row, "mixFile")))
+        speakers = match_speakers(timeline, references, mixture, self.config.sample_rate, path)
+        return replace(example, speakers=speakers)
+
+    @cached_property
+    def has_timelines(self) -> bool:
+        """Whether RTTM files lie beside the mixtures, and these are not changed."""
+        path = timeline_path(Path(self.files.path(self.rows[0], "mixFile")))
+        return path.is_file() and not (self.split is Split.TRAIN and self.config.recomposes)
+
+    def _timeline(self, row: PolSESSRow, form: Form, part: tuple[int, int]) -> Timeline:
+        """The turns within a part of a mixture, at the files' rate."""
+        path = timeline_path(Path(self.files.path(row, "mixFile")))
+        (start, count), (num_samples, rate) = part, form
+        timeline = read_timeline(path, {path.stem}, num_samples / rate)
+        return crop_timeline(timeline, start / rate, (start + count) / rate)
 
     @property
     def _each_variant(self) -> bool:

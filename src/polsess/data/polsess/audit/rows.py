@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from polsess.audio import AudioError, read_audio, read_audio_info, read_plain_header, read_plain_pcm
 from polsess.data.polsess.audit.findings import Finding, Kind
-from polsess.data.polsess.layers import FOLDERS, speaker_files
+from polsess.data.polsess.layers import FOLDERS, ROLES, speaker_files
 from polsess.data.polsess.table import REVERB_COLUMNS, PolSESSRow
+from polsess.data.timeline_files import timeline_path
+from polsess.timelines import TimelineError, read_rttm
 
 MAX_RESIDUAL = 4
 """Largest residual in steps of 16 bits: eight files, each rounded to half a step."""
@@ -110,12 +112,27 @@ def _check_samples(task: RowTask, report: RowReport, *, whole: bool) -> None:
             layers[column] = _read(_path(task, column))
         except AudioError:
             continue  # its header was reported
+        if not layers[column].any() and _is_absent(task, column):
+            continue
         report.hashes[column] = hashlib.blake2b(layers[column].tobytes(), digest_size=16).digest()
         if not layers[column].any():
             kind = Kind.SILENT_REVERB if column in REVERB_COLUMNS else Kind.SILENT
             _add(report, task, kind, column, "holds only zeros")
     if whole:
         _check_sum(task, report, layers)
+
+
+def _is_absent(task: RowTask, column: str) -> bool:
+    """Whether a layer is that of a speaker who has no turn in the conversation, and so is silent."""
+    path = timeline_path(_path(task, "mixFile"))
+    role = ROLES.get(column, "")
+    if not role.startswith("speaker") or not path.is_file():
+        return False
+    try:
+        timelines = read_rttm(path)
+    except TimelineError:
+        return False
+    return role.replace("speaker", "s") not in {turn.speaker for each in timelines.values() for turn in each}
 
 
 def _check_sum(task: RowTask, report: RowReport, layers: dict[str, PcmSamples]) -> None:

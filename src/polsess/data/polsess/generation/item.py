@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples, read_audio, resample, to_mono
 from polsess.data.plate import Plate, create_reverb
+from polsess.data.polsess.generation.conversation import Talk, talk
 from polsess.data.polsess.generation.scenes import ReverbRanges
 from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import speaker_files, speaker_reverbs
 from polsess.data.sources import SourceFile
+from polsess.timelines import Timeline
 
 Cells = dict[str, str | float | int]
 Random = np.random.Generator
@@ -27,6 +29,8 @@ Choice = TypeVar("Choice")
 
 _LIMIT = 0.999
 _CLIPPED = 0.9999
+_LOUDEST = 0.95
+"""Peak of conversations."""
 _SPEECH_FLOOR_DB, _NOISE_FLOOR_DB = -50.0, -75.0
 """Levels below which a crop counts as silent."""
 _EDGE_SECONDS = 0.005
@@ -46,6 +50,8 @@ class Item:
     """Samples ``[T]`` by column of the CSV, the mixture too."""
     cells: Cells
     """Row of the CSV."""
+    timeline: Timeline | None
+    """Who talks when; None where all talk throughout."""
     redrawn: tuple[str, ...]
     """Reasons why earlier draws were dropped."""
 
@@ -56,6 +62,9 @@ class Mixer:
     def __init__(self, ingredients: Ingredients) -> None:
         self.parts, self.config = ingredients, ingredients.config
         classes = sorted({one.label for one in ingredients.scenes})
+        self._files_of: dict[str, list[SourceFile]] = {}
+        for one in ingredients.speech:
+            self._files_of.setdefault(one.label, []).append(one)
         self._events: Mapping[str, dict[str, list[SourceFile]]] = {
             name: ingredients.events_in(name) for name in classes
         }
@@ -69,14 +78,14 @@ class Mixer:
         reasons: list[str] = []
         while len(reasons) < _MAX_DRAWS:
             try:
-                layers, cells = self._draw(random)
-                return Item(layers, cells, tuple(reasons))
+                layers, cells, timeline = self._draw(random)
+                return Item(layers, cells, timeline, tuple(reasons))
             except Redraw as reason:
                 reasons.append(str(reason))
         often = max(set(reasons), key=reasons.count)
         raise ValueError(f"generation: {_MAX_DRAWS} draws were dropped, mostly because of: {often}.")
 
-    def _draw(self, random: Random) -> tuple[dict[str, NDArray[np.int16]], Cells]:
+    def _draw(self, random: Random) -> tuple[dict[str, NDArray[np.int16]], Cells, Timeline | None]:
         speakers = self._draw_speakers(random)
         scene = _pick(random, self.parts.scenes)
         events = self._events[scene.label]
@@ -85,16 +94,42 @@ class Mixer:
         label = _pick(random, list(events))
         event = _pick(random, events[label])
         cells: Cells = {}
-        sources = {f"speech{n}": speaker for n, speaker in enumerate(speakers, start=1)}
-        sources |= {"scene": scene, "event": event}
-        sounds = {name: self._crop(random, source, name, cells) for name, source in sources.items()}
-        layers = self._level(random, sounds, cells)
+        if self.config.conversations is None:
+            timeline = None
+            named = enumerate(speakers, start=1)
+            voices = [self._crop(random, speaker, f"speech{n}", cells) for n, speaker in named]
+            voices = self._take_turns(voices)
+            active = np.ones((len(voices), self.config.num_samples), np.bool_)
+        else:
+            spoken = self._converse(random, speakers, cells)
+            voices, active, timeline = spoken.voices, spoken.active, spoken.timeline
+        background = {
+            name: self._crop(random, source, name, cells)
+            for name, source in (("scene", scene), ("event", event))
+        }
+        layers = self._level(random, voices, active, background, cells)
         room = self.parts.table.find(scene.label).reverb
         if room is not None:
             layers |= self._reverberate(random, layers, room, cells)
         cells |= {"sceneClass": scene.label, "eventClass": label}
         cells |= _names(random, len(speakers), indoor=room is not None)
-        return self._store(layers), cells
+        return self._store(layers, cells), cells, timeline
+
+    def _converse(self, random: Random, speakers: Sequence[SourceFile], cells: Cells) -> Talk:
+        """People who take turns, and the cells on what each says first."""
+        assert self.config.conversations is not None
+        files = [self._files_of[speaker.label] for speaker in speakers]
+        rate, num_samples = self.config.sample_rate, self.config.num_samples
+        spoken = talk(random, files, self.config.conversations, rate, num_samples)
+        if not spoken.timeline:
+            raise Redraw("a conversation without speech")
+        for number, (source, start, end) in enumerate(spoken.first, start=1):
+            cells |= {
+                f"speech{number}OryginalPath": str(source.path),
+                f"speech{number}Start": start + 1 if end else 0,
+                f"speech{number}End": end,
+            }
+        return spoken
 
     def _draw_speakers(self, random: Random) -> list[SourceFile]:
         drawn = [_pick(random, self.parts.speech) for _ in range(self.config.speakers)]
@@ -105,8 +140,13 @@ class Mixer:
         return drawn
 
     def _crop(self, random: Random, source: SourceFile, name: str, cells: Cells) -> Samples:
-        """A window at a random place, mono, at the corpus's rate, limited."""
+        """A window at a random place, mono, at the corpus's rate, limited.
+
+        In conversations shorter events are at a random place, with silence around.
+        """
         length = round(self.config.seconds * source.sample_rate)
+        if self.config.conversations is not None:
+            length = min(length, source.num_samples)
         start = int(random.integers(max(1, source.num_samples - length)))
         samples, rate = read_audio(source.path, start, length)
         mono = to_mono(samples, source.path)
@@ -117,35 +157,53 @@ class Mixer:
             f"{name}End": start + length,
         }
         floor = _SPEECH_FLOOR_DB if name.startswith("speech") else _NOISE_FLOOR_DB
+        if (missing := self.config.num_samples - len(sound)) > 0:
+            before = int(random.integers(missing + 1))
+            sound = np.pad(sound, (before, missing - before))
         if not sound.any() or (not self.config.matlab and _rms(sound) < 10 ** (floor / 20)):
             raise Redraw(f"a silent crop of {name.rstrip('123')}")
         return np.clip(sound, -_LIMIT, _LIMIT)
 
-    def _level(self, random: Random, sounds: Mapping[str, Samples], cells: Cells) -> dict[str, Samples]:
-        """Dry layers: speaker 1 and the event unchanged, the others and the scene at drawn levels."""
+    def _level(
+        self,
+        random: Random,
+        voices: list[Samples],
+        active: NDArray[np.bool_],
+        background: Mapping[str, Samples],
+        cells: Cells,
+    ) -> dict[str, Samples]:
+        """Dry layers: speaker 1 and the event unchanged, the others and the scene at drawn levels.
+
+        Levels of voices are those of the time in which they talk, ``active`` ``[S, T]``.
+        """
         low, high = self.config.ssr_range_db
         levels = [int(random.integers(low, high + 1)) for _ in range(self.config.speakers - 1)]
-        first, *others = voices = self._take_turns([sounds[name] for name in sounds if name[:6] == "speech"])
-        if not all(voice.any() for voice in voices):
+        talking = active.sum(1)
+        if any(count and not voice.any() for count, voice in zip(talking, voices, strict=True)):
             raise Redraw("a silent crop of speech")
-        scaled = [first]
-        for ssr, voice in zip(levels, others, strict=True):
-            ratio = np.linalg.norm(first) / (10 ** (ssr / 20) * np.linalg.norm(voice))
-            scaled.append(voice * ratio)
-        speech = self._limit(sum(scaled[1:], first))  # of what is not limited yet, as in the original
-        scaled = [first, *(self._limit(voice) for voice in scaled[1:])]
+        base = int(np.flatnonzero(talking)[0])  # speaker 1, unless silent
+        scaled = list(voices)
+        for n, ssr in enumerate(levels, start=1):
+            if talking[n] and n > base:
+                ratio = np.linalg.norm(voices[base]) / (10 ** (ssr / 20) * np.linalg.norm(voices[n]))
+                scaled[n] = voices[n] * (ratio * np.float32(math.sqrt(talking[n] / talking[base])))
+        first, *others = scaled
+        speech = self._limit(sum(others, first))  # of what is not limited yet, as in the original
+        scaled = [first, *(self._limit(voice) for voice in others)]
         low_db, high_db = self.config.scene_range_db
         above = (high_db - low_db) * random.random()
-        gain = _rms(speech) * 10 ** ((low_db + above) / 20) / _rms(sounds["scene"])
-        scene = sounds["scene"] * gain
-        if np.abs(scene).max() >= _CLIPPED and not self.config.matlab:
+        gain = _rms(speech[active.any(0)]) * 10 ** ((low_db + above) / 20) / _rms(background["scene"])
+        scene = background["scene"] * gain
+        if np.abs(scene).max() >= _CLIPPED and not self.config.matlab and self.config.conversations is None:
             raise Redraw("a scene that would be clipped")
         cells |= {"SSR" if n == 2 else f"SSR{n}": ssr for n, ssr in enumerate(levels, start=2)}
         cells |= {"sceneRandomDB": above, "sceneOffsetDB": low_db + above, "sceneVolumeGain": gain}
         dry = dict(zip(speaker_files(len(scaled)), scaled, strict=True))
-        return {**dry, "sceneFile": scene, "eventFile": sounds["event"], "speech": speech}
+        return {**dry, "sceneFile": scene, "eventFile": background["event"], "speech": speech}
 
     def _limit(self, samples: Samples) -> Samples:
+        if self.config.conversations is not None:  # made quieter as a whole where it is stored
+            return samples
         if np.abs(samples).max() > _LIMIT and not self.config.matlab:
             raise Redraw("speech that would be clipped")
         return np.clip(samples, -_LIMIT, _LIMIT)
@@ -179,7 +237,8 @@ class Mixer:
         else:
             wet = self._plate(random, dry, ranges, cells)
         names = (*speaker_reverbs(count), "reverbForEvent")
-        return {name: np.clip(each, -_LIMIT, _LIMIT) for name, each in zip(names, wet, strict=True)}
+        limit = _LIMIT if self.config.conversations is None else np.inf
+        return {name: np.clip(each, -limit, limit) for name, each in zip(names, wet, strict=True)}
 
     def _plate(self, random: Random, dry: list[Samples], ranges: ReverbRanges, cells: Cells) -> list[Samples]:
         """Draw a plate: speakers at similar distances, the event at any."""
@@ -202,8 +261,18 @@ class Mixer:
         rate = self.config.sample_rate
         return [reverb.apply(each, round(delay * rate)) for each, delay in zip(dry, delays, strict=True)]
 
-    def _store(self, layers: dict[str, Samples]) -> dict[str, NDArray[np.int16]]:
-        """Round all layers to 16 bits; unlike the original's, the mixture is the sum of these."""
+    def _store(self, layers: dict[str, Samples], cells: Cells) -> dict[str, NDArray[np.int16]]:
+        """Round all layers to 16 bits; unlike the original's, the mixture is the sum of these.
+
+        Conversations that would be clipped are made quieter, all layers by one factor: in a minute something
+        is loud at some time, and drawing again would leave nothing but quiet ones.
+        """
+        if self.config.conversations is not None:
+            total = sum(layers.values(), -layers["speech"])
+            peak = max(float(np.abs(each).max()) for each in (total, *layers.values()))
+            factor = min(1.0, _LOUDEST / peak)
+            layers = {name: samples * factor for name, samples in layers.items()}
+            cells["sceneVolumeGain"] = float(cells["sceneVolumeGain"]) * factor
         speech = layers.pop("speech")
         stored = {name: _quantize(samples) for name, samples in layers.items()}
         others = [samples for name, samples in layers.items() if not name.startswith("speaker")]

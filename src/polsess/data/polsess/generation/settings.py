@@ -10,11 +10,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from polsess.data.base import Split
+from polsess.data.polsess.generation.conversation import ConversationConfig
 from polsess.data.polsess.generation.scenes import SceneTable, load_scenes, normalize_label
 from polsess.data.polsess.layers import MAX_SPEAKERS
 from polsess.data.rooms import Rooms, list_rooms
 from polsess.data.sources import SourceFile, drop_repeated, list_sources, split_sources
 from polsess.schema import Schema
+
+_SHORTEST_SPEECH, _SHORTEST_EVENT = 1.0, 0.5
+"""Seconds of the shortest recordings of speech and events in conversations, which they need not fill."""
 
 
 class GenerationConfig(Schema):
@@ -36,6 +40,8 @@ class GenerationConfig(Schema):
     """Level of the scene over all speakers."""
     overlap: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of time in which two speakers overlap: 1 is all the time, 0 is one after the other."""
+    conversations: ConversationConfig | None = None
+    """How people take turns; None for mixtures in which all talk, as in PolSESS."""
     compat: Literal["none", "matlab"] = "none"
     """``matlab`` keeps the rules of the original generator: pairs of one speaker, nearly silent crops, events
     chosen by a part of their label, sources of one split in another, layers that a limiter made differ from
@@ -49,6 +55,15 @@ class GenerationConfig(Schema):
                 raise ValueError(f"{name}: expected two rising numbers from -60 to 60, got {low} and {high}.")
         if self.speakers == 1 and self.overlap != 1.0:
             raise ValueError("overlap: one speaker cannot overlap with anybody; leave it out.")
+        if self.conversations is not None and (self.matlab or self.overlap != 1.0):
+            raise ValueError(
+                "conversations: have an overlap_range of their own, and the original generator makes none; "
+                "leave out overlap and compat."
+            )
+        if self.conversations is not None and len(self.conversations.voice_shares) > self.speakers:
+            raise ValueError(
+                f"conversations.voice_shares: expected at most {self.speakers} shares, one per speaker."
+            )
         if self.speakers != 2 and self.matlab:
             raise ValueError(f"compat: the original generator mixes two speakers, not {self.speakers}.")
         return self
@@ -117,8 +132,11 @@ def collect_ingredients(
         ValueError: If there is too little in it, or a source is given for two splits.
         ConfigError: If the table of scenes cannot be read.
     """
+    shortest = dict.fromkeys(("speech", "scenes", "events"), config.seconds)
+    if config.conversations is not None:
+        shortest |= {"speech": _SHORTEST_SPEECH, "events": _SHORTEST_EVENT}
     found = {
-        name: list_sources(place, speech=name == "speech", min_seconds=config.seconds)
+        name: list_sources(place, speech=name == "speech", min_seconds=shortest[name])
         for name, place in (("speech", speech), ("scenes", scenes), ("events", events))
     }
     if not config.matlab:
