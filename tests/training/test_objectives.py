@@ -19,7 +19,7 @@ from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.data import Split, collate, create_corpus
 from polsess.losses import angular_margin_loss
-from polsess.models import ActivityDetector, Network, SpeakerEmbedder, create_model
+from polsess.models import ActivityDetector, Network, SpeakerEmbedder, create_model, get_model_class
 from polsess.schema import ConfigError
 from polsess.timelines import Turn
 from polsess.training.failures import TrainingStopped
@@ -150,10 +150,8 @@ def test_a_dry_run_and_a_replay_know_the_task(
     shown = CliRunner().invoke(app, ["train", "-c", str(tmp_path / "a_b.yaml"), "--dry-run"])
     assert shown.exit_code == 0, shown.output
     assert "multiply-accumulates" in shown.output
-    target = "CRNN.classify_frames" if task == "OSD" else "TDNN.embed_speech"
-    module, _, method = f"polsess.models.{target.split('.', maxsplit=1)[0].lower()}.{target}".rpartition(".")
-    home, _, name = module.rpartition(".")
-    network = getattr(__import__(home, fromlist=[name]), name)
+    name, method = {"OSD": ("crnn", "classify_frames"), "SV": ("tdnn", "embed_speech")}[task]
+    network = get_model_class(name, Network)
     original = getattr(network, method)
     monkeypatch.setattr(network, method, lambda self, sound: original(self, sound) * math.nan)
     with pytest.raises(TrainingStopped, match="limit 0"):
@@ -177,6 +175,20 @@ def test_the_loss_of_a_detector_is_the_cross_entropy_of_counted_voices(metadata:
             voices = sum(turn.start <= middle < turn.end for turn in timeline)
             expected.append(-logs[min(voices, 2)])
     torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_bfloat16_is_for_the_processor_too(
+    metadata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        run(experiment("SV", metadata, precision=precision, max_epochs=1), tmp_path / precision)
+        losses.append(float(rows_of(tmp_path / precision)[0]["train_loss"]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    monkeypatch.setattr(get_model_class("tdnn", Network), "amp_dtype", None)
+    with pytest.raises(ConfigError, match=r"training\.precision: tdnn trains in float32 only"):
+        parse_config(experiment("SV", metadata, precision="bfloat16"))
 
 
 def test_voices_are_counted_by_the_timeline() -> None:

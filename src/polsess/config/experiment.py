@@ -50,6 +50,8 @@ class Config(Schema):
                 f"task {self.task} is not for {self.model.model_type}, a {network.kind}; set task to "
                 f"{' or '.join(sorted(network.tasks))}, or choose another model."
             )
+        if self.training.precision == "bfloat16" and network.amp_dtype is None:
+            raise ValueError(f"training.precision: {self.model.model_type} trains in float32 only.")
         if self.task not in SEPARATION_TASKS and self.training.loss != LossConfig():
             raise ValueError(f"training.loss compares signals, task {self.task} has none; leave it out.")
         longest = self.training.verification.crop_seconds[1] if self.training.verification else 0.0

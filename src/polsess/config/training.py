@@ -67,8 +67,8 @@ class TrainingConfig(Schema):
     """The last checkpoint is written after every epoch, and within epochs this often."""
     max_skipped_steps: int = Field(default=100, ge=0)
     """Steps that may be left out because the loss or the gradient was not finite."""
-    precision: Literal["float32", "auto"] = "float32"
-    """``auto`` is bfloat16 on accelerators, for architectures that train well in it."""
+    precision: Literal["float32", "auto", "bfloat16"] = "float32"
+    """``bfloat16``, for architectures that train well in it; ``auto`` takes it on accelerators alone."""
     compile: bool = False
     """Whether to compile the network, where the architecture can be."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -31,6 +31,7 @@ Scores = NDArray[np.float64]
 Metadata = Mapping[str, str | float]
 Progress = Callable[[int, int], None]
 _RESAMPLINGS = 500
+_UNLIKE = -1e9
 EMBEDDING, CEPSTRA = "embedding", "cepstral profile"
 """The methods that are compared: cosines of embeddings, and one Gaussian of cepstra per piece."""
 
@@ -236,12 +237,15 @@ def _profile(sound: torch.Tensor, sample_rate: int) -> SpeakerProfile:
 
 
 def _likelihood_ratios(profiles: Sequence[SpeakerProfile]) -> Scores:
-    """How much better one Gaussian each describes two pieces than one for both, negative, per frame."""
+    """How much better one Gaussian each describes two pieces than one for both, negative, per frame.
+
+    A piece without frames of speech is like no other.
+    """
     spreads = [profile.spread() for profile in profiles]
     scores = np.zeros((len(profiles), len(profiles)))
     for i, first in enumerate(profiles):
         for j in range(i):
-            frames = max(1, first.num_frames + profiles[j].num_frames)
-            joint = (first + profiles[j]).spread()
-            scores[i, j] = scores[j, i] = (spreads[i] + spreads[j] - joint) / frames
+            frames = first.num_frames, profiles[j].num_frames
+            gain = (first + profiles[j]).spread() - spreads[i] - spreads[j]
+            scores[i, j] = scores[j, i] = -gain / sum(frames) if min(frames) else _UNLIKE
     return scores

@@ -130,4 +130,5 @@ def _create(
 def reduces_precision(config: TrainingConfig, model: Network) -> bool:
     """Whether the network is computed in bfloat16."""
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return config.precision == "auto" and on_gpu and model.amp_dtype is not None
+    asked = config.precision == "bfloat16" or (config.precision == "auto" and on_gpu)
+    return asked and model.amp_dtype is not None
