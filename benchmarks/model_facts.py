@@ -45,6 +45,7 @@ TOOLKITS = {
     "tfgridnet": "ESPnet",
     "tfgridnetv2": "ESPnet",
     "dpmamba": "the authors' code",
+    "fla": "the authors' code",
     "gtcrn": "the authors' code",
     "mambatasnet": "the authors' code",
     "sepreformer": "the authors' code",

@@ -154,3 +154,31 @@ def test_published_sizes(preset: str, size: int) -> None:
 def test_sizes_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_model("tflocoformer", preset="tiny", **changes)
+
+
+@pytest.mark.parametrize(("preset", "number"), [("focused_medium", 15_082_004), ("focused_large", 22_619_348)])
+def test_published_sizes_with_focused_attention(preset: str, number: int) -> None:
+    with torch.device("meta"):
+        model = create_model("tflocoformer", preset=preset)
+    assert sum(parameter.numel() for parameter in model.parameters()) == number
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attentions": ()}, "attentions: expected at least one"),
+        ({"axes": ()}, "axes: expected 1 to 64"),
+        ({"focused_kernel_size": 4}, "focused_kernel_size=4: expected an odd number or 0"),
+        ({"focused_norm_groups": 3}, "a multiple of focused_norm_groups=3"),
+    ],
+)
+def test_options_of_focused_attention_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_focused_attention_of_silence_and_of_a_long_mixture_is_finite() -> None:
+    model = create_model("tflocoformer", preset="tiny", attentions=("focused",), focused_kernel_size=0).eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 400)).isfinite().all()
+        assert model(1e4 * torch.randn(1, 4000)).isfinite().all()

@@ -2,7 +2,8 @@
 
 Saijo, Wichern, Germain, Pan, Le Roux (2024), "TF-Locoformer: Transformer with local modeling by convolution
 for speech separation and enhancement", https://arxiv.org/abs/2408.03440. As in the authors' published models,
-the feed-forward networks around the attention are added whole, without the paper's factor of 1/2.
+the feed-forward networks around the attention are added whole, without the paper's factor of 1/2. Attention
+may be linear: "FLASepformer" (2025), https://arxiv.org/abs/2508.19528.
 
 Shapes: B batch, T samples, L frames, F frequency bins, D channels of the grid; N sequences of S steps,
 H heads of E features.
@@ -17,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.focused_attention import FocusedLinearAttention, GatedFocusedAttention
 from polsess.models.layers.positions import RotaryRates, rotate
 from polsess.models.layers.products import Linear
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
@@ -37,6 +39,19 @@ class TFLocoformerConfig(SpectralConfig):
     num_channels: int = Field(default=128, ge=1)
     """D, a multiple of ``num_groups``."""
     axis_order: Literal["frequency_first", "time_first"] = "frequency_first"
+    axes: tuple[Axis, ...] | None = None
+    """Axes of the paths of one block, where it is not one path along each in ``axis_order``."""
+    attentions: tuple[Literal["softmax", "focused"], ...] = ("softmax",)
+    """Attention of each path, from the first on; a shorter list is repeated. Focused attention is linear: its
+    cost grows with the number of frames."""
+    focused_gated: bool = True
+    """Whether a gate scales the output of focused attention."""
+    focused_norm_groups: int = Field(default=0, ge=0)
+    """Groups of the RMSGroupNorm before focused attention; 0 for layer normalisation."""
+    focused_kernel_size: int = Field(default=5, ge=0, le=255)
+    """Taps, odd, of the convolution of the values beside focused attention; 0 for none."""
+    focused_power: int = Field(default=3, ge=1, le=16)
+    """The larger, the more focused attention looks at few keys."""
     num_heads: int = Field(default=4, ge=1)
     """H."""
     attention_size: int = Field(default=128, ge=2)
@@ -58,6 +73,29 @@ class TFLocoformerConfig(SpectralConfig):
     """Added to root mean squares, and to the variance in ``layernorm`` and in the first norm."""
     normalize_variance: bool = True
     """Whether the network sees the mixture at unit variance; estimates keep the mixture's level."""
+
+    @property
+    def path_axes(self) -> tuple[Axis, ...]:
+        """Axis of every path, in their order."""
+        order: tuple[Axis, Axis] = ("frequency", "time")
+        if self.axis_order == "time_first":
+            order = ("time", "frequency")
+        return (order if self.axes is None else self.axes) * self.num_blocks
+
+    @model_validator(mode="after")
+    def _focused_attention_fits(self) -> Self:
+        if self.axes is not None and not 1 <= len(self.axes) <= 64:
+            raise ValueError(f"axes: expected 1 to 64 of them, got {len(self.axes)}.")
+        if not self.attentions:
+            raise ValueError("attentions: expected at least one.")
+        if self.focused_kernel_size and self.focused_kernel_size % 2 == 0:
+            raise ValueError(f"focused_kernel_size={self.focused_kernel_size}: expected an odd number or 0.")
+        if self.focused_norm_groups and self.num_channels % self.focused_norm_groups:
+            raise ValueError(
+                f"num_channels={self.num_channels} must be a multiple of "
+                f"focused_norm_groups={self.focused_norm_groups}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -208,7 +246,8 @@ class LocoformerPath(nn.Module):
 
         *before, after = config.ffn_hidden_sizes
         self.ffn_before = feed_forward(before[0]) if before else None
-        self.attention_norm = create_norm(config)
+        focused = isinstance(attention, GatedFocusedAttention)  # has norms and a residual of its own
+        self.attention_norm = nn.Identity() if focused else create_norm(config)
         self.attention = attention
         self.ffn_after = feed_forward(after)
 
@@ -258,6 +297,8 @@ class TFLocoformer(SpectralModel):
         "libri2mix": {},
         "whamr": {"n_fft": 256, "ffn_hidden_sizes": [192, 192], "kernel_size": 8},
         "whamr_small": {**_SMALL, "n_fft": 256},
+        "focused_medium": {"attentions": ["softmax", "focused"]},
+        "focused_large": {"attentions": ["softmax", "focused"], "num_blocks": 9},
         "dns_ins20": {"n_fft": 256, "hop_length": 128, "sample_rate": 16000, "num_sources": 1},
     }
     amp_dtype = torch.bfloat16
@@ -266,17 +307,33 @@ class TFLocoformer(SpectralModel):
         super().__init__(
             config, config.num_channels, eps=config.eps, normalize_variance=config.normalize_variance
         )
-        order: tuple[Axis, Axis] = ("frequency", "time")
-        if config.axis_order == "time_first":
-            order = ("time", "frequency")
         head_size = config.attention_size // config.num_heads
-        rotations = {axis: RotaryRates(head_size) for axis in order}
+        rotations: dict[Axis, RotaryRates] = {axis: RotaryRates(head_size) for axis in ("frequency", "time")}
         paths = [
-            LocoformerPath(config, axis, self.create_attention(config, axis, rotations[axis]))
-            for _ in range(config.num_blocks)
-            for axis in order
+            LocoformerPath(config, axis, self._create_attention(config, index, axis, rotations[axis]))
+            for index, axis in enumerate(config.path_axes)
         ]
         self.paths = nn.Sequential(*paths)
+
+    def _create_attention(
+        self, config: TFLocoformerConfig, index: int, axis: Axis, rotation: RotaryRates
+    ) -> nn.Module:
+        if config.attentions[index % len(config.attentions)] == "softmax":
+            return self.create_attention(config, axis, rotation)
+        attention = FocusedLinearAttention(
+            config.num_channels,
+            config.attention_size,
+            config.num_heads,
+            kernel_size=config.focused_kernel_size,
+            power=config.focused_power,
+        )
+
+        def focused_norm() -> nn.Module:
+            if config.focused_norm_groups == 0:
+                return nn.LayerNorm(config.num_channels)
+            return RMSGroupNorm(config.num_channels, config.focused_norm_groups, 1e-5)
+
+        return GatedFocusedAttention(attention, config.num_channels, focused_norm, gated=config.focused_gated)
 
     @staticmethod
     def create_attention(config: Any, axis: Axis, rotation: RotaryRates) -> nn.Module:  # noqa: ARG004
