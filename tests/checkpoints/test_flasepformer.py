@@ -16,7 +16,7 @@ from polsess.checkpoints.toolkits.flasepformer import CONVERTERS
 from tests.checkpoints.parity import assert_parity_within_noise
 from tests.conftest import GOLDEN
 
-FOLDERS = ["fla_tflocoformer", "fla_tflocoformer_layernorm_nogate"]
+FOLDERS = ["fla_tflocoformer", "fla_tflocoformer_layernorm_nogate", "fla_sepreformer"]
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -47,8 +47,33 @@ def test_a_folder_says_its_rate() -> None:
         (("emb_dim",), 10, "focused_norm_groups|num_groups"),
     ],
 )
-def test_settings_that_do_not_fit(tmp_path: Path, path: tuple[str, ...], value: Any, message: str) -> None:
-    folder = Path(shutil.copytree(GOLDEN / FOLDERS[0], tmp_path / "published"))
+def test_settings_of_a_tflocoformer_that_do_not_fit(
+    tmp_path: Path, path: tuple[str, ...], value: Any, message: str
+) -> None:
+    check_refusal(Path(shutil.copytree(GOLDEN / FOLDERS[0], tmp_path / "published")), path, value, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("num_spks",), 3, "num_spks=3, but the tensors have 2"),
+        (("module_separator", "use_rope_pos"), True, "use_rope_pos=True is not read, only False"),
+        (("module_separator", "linear_layers_flag"), [1, 0], "linear_layers_flag is read only with 1"),
+        (("module_separator", "enc_stage", "addition_conf"), None, "addition_conf must be a mapping"),
+        (
+            ("module_separator", "enc_stage", "addition_conf", "ega_addition_conf", "gated"),
+            False,
+            "the addition_conf of enc_stage and dec_stage differ",
+        ),
+    ],
+)
+def test_settings_of_a_sepreformer_that_do_not_fit(
+    tmp_path: Path, path: tuple[str, ...], value: Any, message: str
+) -> None:
+    check_refusal(Path(shutil.copytree(GOLDEN / FOLDERS[2], tmp_path / "published")), path, value, message)
+
+
+def check_refusal(folder: Path, path: tuple[str, ...], value: Any, message: str) -> None:
     content = json.loads((folder / "configuration.json").read_text())
     place = content["model"]["separator_conf"]
     for key in path[:-1]:

@@ -12,6 +12,7 @@ import torch
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
 from polsess.checkpoints.toolkits.sepreformer import native_name
+from polsess.models.layers.focused_attention import FocusedOptions
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity
 
@@ -51,6 +52,8 @@ def test_the_configuration_is_read_or_told_by_the_tensors() -> None:
     assert checkpoint.provenance.items() >= {"epoch": 9, "train_loss": -1.0, "valid_loss": -1.0}.items()
     assert checkpoint.config.model_dump() == {
         "model_type": "sepreformer",
+        "attention": "relative",
+        **FocusedOptions().model_dump(),
         "num_sources": 2,
         "sample_rate": 8000,
         "num_filters": 16,

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models import create_model, sepreformer
+from polsess.models import create_model
+from polsess.models.layers import relative_attention
+from polsess.models.layers.relative_attention import RelativeAttention, distance_scores
 from polsess.models.sepreformer import (
     Fusion,
     GlobalBlock,
     Halving,
     OutputHead,
-    RelativeAttention,
     SepReformer,
     SepReformerConfig,
     SpeakerBlock,
     Split,
-    distance_scores,
 )
 from polsess.schema import ConfigError
 
@@ -83,8 +83,8 @@ def test_blocks_of_queries_give_the_same(length: int, monkeypatch: pytest.Monkey
         starts.append(start)
         return distance_scores(query, distances, start, length)
 
-    monkeypatch.setattr(sepreformer, "distance_scores", recorded)
-    monkeypatch.setattr(sepreformer, "_MAX_SCORES", 2 * 5 * length)  # five queries of two heads
+    monkeypatch.setattr(relative_attention, "distance_scores", recorded)
+    monkeypatch.setattr(relative_attention, "_MAX_SCORES", 2 * 5 * length)  # five queries of two heads
     torch.testing.assert_close(block(tokens, distances), whole, rtol=1e-9, atol=1e-12)
     assert starts == list(range(0, length, 5))
 
@@ -235,3 +235,20 @@ def test_dropout_acts_in_training_only() -> None:
 def test_configurations_that_cannot_be_are_refused(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         reformer(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("preset", "number", "with_auxiliary"),
+    [("focused_base", 14_149_952, 14_693_696), ("focused_large", 55_226_240, 56_820_608)],
+)
+def test_published_sizes_with_focused_attention(preset: str, number: int, with_auxiliary: int) -> None:
+    with torch.device("meta"):
+        model = create_model("sepreformer", preset=preset)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    heads = sum(parameter.numel() for parameter in model.get_submodule("auxiliary").parameters())
+    assert (total - heads, total) == (number, with_auxiliary)
+
+
+def test_silence_with_focused_attention_is_finite() -> None:
+    with torch.no_grad():
+        assert reformer(attention="focused")(torch.zeros(1, 400)).isfinite().all()

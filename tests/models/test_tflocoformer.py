@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polsess.models import create_model
+from polsess.models.layers.norms import RMSGroupNorm
 from polsess.models.layers.positions import RotaryRates
 from polsess.models.tflocoformer import (
     Axis,
     ConvFeedForward,
     LocoformerPath,
-    RMSGroupNorm,
     RotaryAttention,
     TFLocoformerConfig,
     create_norm,
@@ -156,7 +156,9 @@ def test_sizes_that_do_not_fit_are_refused(changes: dict[str, Any], message: str
         create_model("tflocoformer", preset="tiny", **changes)
 
 
-@pytest.mark.parametrize(("preset", "number"), [("focused_medium", 15_082_004), ("focused_large", 22_619_348)])
+@pytest.mark.parametrize(
+    ("preset", "number"), [("focused_medium", 15_082_004), ("focused_large", 22_619_348)]
+)
 def test_published_sizes_with_focused_attention(preset: str, number: int) -> None:
     with torch.device("meta"):
         model = create_model("tflocoformer", preset=preset)
@@ -169,7 +171,7 @@ def test_published_sizes_with_focused_attention(preset: str, number: int) -> Non
         ({"attentions": ()}, "attentions: expected at least one"),
         ({"axes": ()}, "axes: expected 1 to 64"),
         ({"focused_kernel_size": 4}, "focused_kernel_size=4: expected an odd number or 0"),
-        ({"focused_norm_groups": 3}, "a multiple of focused_norm_groups=3"),
+        ({"focused_norm_groups": 3}, "focused_norm_groups=3 must divide the 8 channels"),
     ],
 )
 def test_options_of_focused_attention_that_do_not_fit(changes: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 """SepReformer: a U-net over time that splits the speakers early and lets them attend to each other.
 
 Shin et al. (2024), "Separate and reconstruct: asymmetric encoder-decoder for speech separation",
-https://arxiv.org/abs/2406.05983.
+https://arxiv.org/abs/2406.05983. With linear attention: "FLASepformer" (2025), https://arxiv.org/abs/2508.19528.
 
 Shapes: B batch, C sources, T samples, N filters, L frames, F features, H heads, Q frames at the bottom.
 """
@@ -17,15 +17,14 @@ from torch.nn import functional as F
 
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankModel, StridedFilterbankConfig
+from polsess.models.layers.focused_attention import FocusedOptions
 from polsess.models.layers.padding import UtteranceNorm
 from polsess.models.layers.products import Linear, linear
+from polsess.models.layers.relative_attention import RelativeAttention
 from polsess.models.registry import register_model
 
-_MAX_SCORES = 1 << 25
-"""Attention scores held at once: longer mixtures attend in blocks of queries."""
 
-
-class SepReformerConfig(StridedFilterbankConfig):
+class SepReformerConfig(StridedFilterbankConfig, FocusedOptions):
     """Separation encoder and reconstruction decoder; the defaults are the published Base size."""
 
     model_type: Literal["sepreformer"] = "sepreformer"
@@ -36,6 +35,8 @@ class SepReformerConfig(StridedFilterbankConfig):
     """R, halvings of the frame rate."""
     num_heads: int = Field(default=8, ge=1)
     """H."""
+    attention: Literal["relative", "focused"] = "relative"
+    """Of the global blocks: over averaged frames with relative positions, or linear over all frames."""
     max_distance: int = Field(default=2000, ge=1)
     """Distance in frames at the lowest rate beyond which all distances are one to the attention."""
     local_kernel_size: int = Field(default=65, ge=1)
@@ -51,6 +52,7 @@ class SepReformerConfig(StridedFilterbankConfig):
     def _check(self) -> Self:
         if self.num_features % self.num_heads:
             raise ValueError(f"num_heads must divide num_features {self.num_features}, got {self.num_heads}")
+        self.check_focused(self.num_features)
         for name in ("local_kernel_size", "sampling_kernel_size"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
@@ -75,6 +77,8 @@ class SepReformer(FilterbankModel):
         },
         "base": {},
         "large": {"num_features": 256, "dropout": 0.1},
+        "focused_base": {"attention": "focused"},
+        "focused_large": {"attention": "focused", "num_features": 256, "dropout": 0.1},
         "large-wham": {"num_features": 256, "dropout": 0.1, "shared_split": False},
     }
 
@@ -85,6 +89,8 @@ class SepReformer(FilterbankModel):
         self.norm = UtteranceNorm(filters)
         self.project = Linear(filters, features, bias=False)
         self.distances = nn.Parameter(torch.randn(2 * config.max_distance, features // config.num_heads))
+        if config.attention == "focused":  # published files hold them in any case
+            self.distances.requires_grad_(False)
         self.down_stages = nn.ModuleList(Stage(config, num_blocks=2) for _ in range(stages))
         self.halvings = nn.ModuleList(Halving(features, config.sampling_kernel_size) for _ in range(stages))
         self.bottom = Stage(config, num_blocks=2)
@@ -97,8 +103,8 @@ class SepReformer(FilterbankModel):
 
     @property
     def length_multiple(self) -> int:
-        """Whole strides, as its authors pad recordings."""
-        return self.hop_length
+        """Whole strides, as the authors of each kind pad recordings or do not."""
+        return self.hop_length if self.config.attention == "relative" else 1
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         encoded = self._encode(mixture)
@@ -143,7 +149,8 @@ class Stage(nn.Module):
     def __init__(self, config: SepReformerConfig, num_blocks: int, *, speakers: bool = False) -> None:
         super().__init__()
         count = range(num_blocks)
-        self.global_blocks = nn.ModuleList(GlobalBlock(config) for _ in count)
+        global_block = GlobalBlock if config.attention == "relative" else FocusedBlock
+        self.global_blocks = nn.ModuleList(global_block(config) for _ in count)
         self.local_blocks = nn.ModuleList(LocalBlock(config) for _ in count)
         self.speaker_blocks = nn.ModuleList(SpeakerBlock(config) for _ in count if speakers)
 
@@ -178,6 +185,22 @@ class GlobalBlock(nn.Module):
         attended = self.attention(blocks.mean(2), distances)
         gated = self.gate(frames).view(blocks.shape) * attended.unsqueeze(2)
         output: Tensor = self.feed_forward(frames + gated.flatten(1, 2))
+        return output
+
+
+class FocusedBlock(nn.Module):
+    """Linear attention over all frames in the place of the efficient global attention."""
+
+    def __init__(self, config: SepReformerConfig) -> None:
+        super().__init__()
+        features = config.num_features
+        self.attention = config.create_focused(features, features, config.num_heads)
+        self.feed_forward = ConvolvedFeedForward(features, config.dropout)
+
+    def forward(self, frames: Tensor, distances: Tensor, factor: int) -> Tensor:
+        """``[B, L, F]`` to ``[B, L, F]``."""
+        del distances, factor  # neither positions nor averages
+        output: Tensor = self.feed_forward(self.attention(frames))
         return output
 
 
@@ -219,76 +242,6 @@ class SpeakerBlock(nn.Module):
         attended = self.attention(sources.flatten(0, 1)).view(sources.shape).transpose(1, 2)
         output: Tensor = self.feed_forward(frames + attended.flatten(0, 1))
         return output
-
-
-class RelativeAttention(nn.Module):
-    """Normalisation and multi-head self-attention whose keys know how far they are; no residual.
-
-    Args:
-        num_features: F.
-        num_heads: H, a divisor of F.
-        dropout: Share of attention weights and outputs dropped in training.
-    """
-
-    def __init__(self, num_features: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = nn.LayerNorm(num_features)
-        self.qkv = Linear(num_features, 3 * num_features)
-        self.out = Linear(num_features, num_features)
-        self.dropout = nn.Dropout(dropout)
-        self.scale = nn.Parameter(torch.full((num_features,), 1e-5))
-
-    def forward(self, tokens: Tensor, distances: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Args:
-            tokens: ``[B, Q, F]``.
-            distances: Embeddings ``[2 D, F / H]`` of the distances -D to D - 1 from key to query, farther
-                ones as the farthest; None where the order of tokens means nothing.
-
-        Returns:
-            ``[B, Q, F]``.
-        """
-        heads = self.qkv(self.norm(tokens)).unflatten(-1, (3, self.num_heads, -1))  # [B, Q, 3, H, F / H]
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, Q, F / H]
-        query = query * query.shape[-1] ** -0.5
-        dropout = self.dropout.p if self.training else 0.0
-        length = query.shape[2]
-        per_query = query.shape[0] * query.shape[1] * length  # scores
-        block = length if distances is None else max(1, _MAX_SCORES // per_query)
-        mixed = []
-        for start in range(0, length, block):
-            part = query[:, :, start : start + block]
-            bias = None if distances is None else distance_scores(part, distances, start, length)
-            mixed.append(F.scaled_dot_product_attention(part, key, value, bias, dropout_p=dropout, scale=1.0))
-        output = torch.cat(mixed, dim=2).transpose(1, 2).flatten(2)
-        return self.scale * self.dropout(self.out(output))
-
-
-def distance_scores(query: Tensor, distances: Tensor, start: int, length: int) -> Tensor:
-    """Products of queries with the embeddings of their distances to all keys.
-
-    Each query is multiplied with a run of distances; as the run moves by one from query to query, reading
-    the products with a row one shorter lines the keys up.
-
-    Args:
-        query: ``[..., P, D]``, the queries from number ``start`` on.
-        distances: ``[2 M, D]``, embeddings of -M to M - 1.
-        start: The first query's position.
-        length: Q, the number of keys.
-
-    Returns:
-        ``[..., P, Q]``.
-    """
-    num_queries, reach = query.shape[-2], len(distances) // 2
-    highest = start + num_queries - 1
-    runs = torch.arange(highest, highest - length - num_queries, -1, device=query.device)
-    rows = F.embedding(runs.clamp(-reach, reach - 1) + reach, distances)  # [Q + P, D]
-    products = (query @ rows.mT).flatten(-2)
-    first, shorter = num_queries - 1, length + num_queries - 1
-    lined_up = products[..., first : first + num_queries * shorter].unflatten(-1, (num_queries, shorter))
-    return lined_up[..., :length]
 
 
 class ConvolvedFeedForward(nn.Module):

@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.focused_attention import FocusedLinearAttention, GatedFocusedAttention
+from polsess.models.layers.focused_attention import FocusedOptions, GatedFocusedAttention
+from polsess.models.layers.norms import RMSGroupNorm
 from polsess.models.layers.positions import RotaryRates, rotate
 from polsess.models.layers.products import Linear
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
@@ -28,7 +29,7 @@ from polsess.models.registry import register_model
 Axis = Literal["time", "frequency"]
 
 
-class TFLocoformerConfig(SpectralConfig):
+class TFLocoformerConfig(SpectralConfig, FocusedOptions):
     """TF-Locoformer; the defaults are the paper's medium model of 15.0 M parameters at 8 kHz."""
 
     model_type: Literal["tflocoformer"] = "tflocoformer"
@@ -44,14 +45,6 @@ class TFLocoformerConfig(SpectralConfig):
     attentions: tuple[Literal["softmax", "focused"], ...] = ("softmax",)
     """Attention of each path, from the first on; a shorter list is repeated. Focused attention is linear: its
     cost grows with the number of frames."""
-    focused_gated: bool = True
-    """Whether a gate scales the output of focused attention."""
-    focused_norm_groups: int = Field(default=0, ge=0)
-    """Groups of the RMSGroupNorm before focused attention; 0 for layer normalisation."""
-    focused_kernel_size: int = Field(default=5, ge=0, le=255)
-    """Taps, odd, of the convolution of the values beside focused attention; 0 for none."""
-    focused_power: int = Field(default=3, ge=1, le=16)
-    """The larger, the more focused attention looks at few keys."""
     num_heads: int = Field(default=4, ge=1)
     """H."""
     attention_size: int = Field(default=128, ge=2)
@@ -88,13 +81,7 @@ class TFLocoformerConfig(SpectralConfig):
             raise ValueError(f"axes: expected 1 to 64 of them, got {len(self.axes)}.")
         if not self.attentions:
             raise ValueError("attentions: expected at least one.")
-        if self.focused_kernel_size and self.focused_kernel_size % 2 == 0:
-            raise ValueError(f"focused_kernel_size={self.focused_kernel_size}: expected an odd number or 0.")
-        if self.focused_norm_groups and self.num_channels % self.focused_norm_groups:
-            raise ValueError(
-                f"num_channels={self.num_channels} must be a multiple of "
-                f"focused_norm_groups={self.focused_norm_groups}."
-            )
+        self.check_focused(self.num_channels)
         return self
 
     @model_validator(mode="after")
@@ -116,29 +103,6 @@ class TFLocoformerConfig(SpectralConfig):
                 f"ffn_hidden_sizes={self.ffn_hidden_sizes}: expected one or two positive numbers."
             )
         return self
-
-
-class RMSGroupNorm(nn.Module):
-    """Root-mean-square normalisation of groups of channels in each time-frequency bin.
-
-    Args:
-        num_channels: D.
-        num_groups: G.
-        eps: Added to the root mean square.
-    """
-
-    def __init__(self, num_channels: int, num_groups: int, eps: float) -> None:
-        super().__init__()
-        self.num_groups = num_groups
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(num_channels))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``[..., D]`` -> ``[..., D]``; computes in at least float32."""
-        groups = at_least_float32(features).unflatten(-1, (self.num_groups, -1))
-        norm = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)
-        level = norm * groups.shape[-1] ** -0.5 + self.eps
-        return ((groups / level).flatten(-2) * self.weight).to(features.dtype)
 
 
 class ConvFeedForward(nn.Module):
@@ -320,20 +284,7 @@ class TFLocoformer(SpectralModel):
     ) -> nn.Module:
         if config.attentions[index % len(config.attentions)] == "softmax":
             return self.create_attention(config, axis, rotation)
-        attention = FocusedLinearAttention(
-            config.num_channels,
-            config.attention_size,
-            config.num_heads,
-            kernel_size=config.focused_kernel_size,
-            power=config.focused_power,
-        )
-
-        def focused_norm() -> nn.Module:
-            if config.focused_norm_groups == 0:
-                return nn.LayerNorm(config.num_channels)
-            return RMSGroupNorm(config.num_channels, config.focused_norm_groups, 1e-5)
-
-        return GatedFocusedAttention(attention, config.num_channels, focused_norm, gated=config.focused_gated)
+        return config.create_focused(config.num_channels, config.attention_size, config.num_heads)
 
     @staticmethod
     def create_attention(config: Any, axis: Axis, rotation: RotaryRates) -> nn.Module:  # noqa: ARG004

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
+from polsess.checkpoints.toolkits.sepreformer import convert_sepreformer
 from polsess.checkpoints.translation import Arguments, Rule, rename
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
@@ -73,6 +74,56 @@ def convert_flatflocoformer(arguments: Mapping[str, Any], state: Mapping[str, Te
         if attention == "softmax"
     }
     return Converted(model, native)
+
+
+@CONVERTERS.register("speech_flatsepreformer")
+def convert_flatsepreformer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Converted:
+    """Convert a SepReformer with focused linear attention; its other tensors have its authors' names."""
+    where = "FLA SepReformer"
+    outer = Arguments(arguments, where)
+    outer.expect("normalize_variance", False)
+    for name in ("n_fft", "hop_length"):  # of a transform that this network does not have
+        outer.ignore(name)
+    conf = outer.take_section("separator_conf")
+    network = conf.take_section("module_separator")
+    encoder = conf.take_section("module_audio_enc")
+    stages = [network.take_section(name) for name in ("enc_stage", "dec_stage")]
+    blocks = [stage.take_section("global_blocks") for stage in stages]
+    options = [_focused(stage.take_section("addition_conf"), where) for stage in stages]
+    if options[0] != options[1]:
+        raise CheckpointError(f"{where}: the addition_conf of enc_stage and dec_stage differ.")
+    network.expect("first_layer_static", False)
+    network.expect("use_rope_pos", False)
+    if set(_list(network, "linear_layers_flag", where)) != {1}:
+        raise CheckpointError(f"{where}: linear_layers_flag is read only with 1 for every stage.")
+    stated = {
+        "model_type": "sepreformer",
+        "stride": encoder.take("stride"),
+        "sample_rate": outer.take("sample_rate"),
+        "attention": "focused",
+        "dropout": blocks[0].take("dropout_rate", default=0.05),
+        **options[0],
+    }
+    converted = convert_sepreformer(stated, dict(_sepreformer_names(state, where)))
+    for name, ours, value in (
+        ("num_spks", "num_sources", conf.take("num_spks")),
+        ("num_stages", "num_stages", conf.take("num_stages")),
+        ("num_mha_heads", "num_heads", blocks[0].take("num_mha_heads")),
+        ("kernel_size", "kernel_size", encoder.take("kernel_size")),
+    ):
+        if value != converted.model[ours]:
+            raise CheckpointError(f"{where}: {name}={value!r}, but the tensors have {converted.model[ours]}.")
+    return converted
+
+
+def _sepreformer_names(state: Mapping[str, Tensor], where: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors, those of the attention under our names behind the authors' name of their block."""
+    for key, value in state.items():
+        inner = key.removeprefix("separator.")
+        if found := re.fullmatch(r"(.+)\.block\.ega\.(.+)", inner):
+            (name,) = rename({found[2]: value}, focused_rules("", "attention."), where)
+            inner = f"{found[1]}.{name}"
+        yield inner, value
 
 
 def separator_axis(name: Any, where: str) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.norms import without_decay
-from polsess.models.layers.positions import RotaryRates, rotate
+from polsess.models.layers.norms import RMSGroupNorm, without_decay
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32, without_autocast
+from polsess.schema import Schema
 
 
 class FocusedLinearAttention(nn.Module):
@@ -29,7 +30,6 @@ class FocusedLinearAttention(nn.Module):
         num_heads: H.
         kernel_size: Taps of the convolution, odd; 0 for none.
         power: The larger, the more a query looks at few keys.
-        rotation: The rates by which queries and keys are rotated; None for none.
     """
 
     def __init__(
@@ -40,11 +40,9 @@ class FocusedLinearAttention(nn.Module):
         *,
         kernel_size: int = 5,
         power: int = 3,
-        rotation: RotaryRates | None = None,
     ) -> None:
         super().__init__()
         self.num_heads, self.power = num_heads, power
-        self.rotation = rotation
         self.scale = without_decay(nn.Parameter(torch.zeros(attention_size)))
         self.to_query = Linear(num_channels, attention_size)
         self.to_key_value = Linear(num_channels, 2 * attention_size)
@@ -72,9 +70,6 @@ class FocusedLinearAttention(nn.Module):
 
     def _focus(self, features: Tensor) -> Tensor:
         """Positive features ``[N, H, S, E]`` of unchanged length over all heads, the large ones larger."""
-        if self.rotation is not None:
-            tables = self.rotation(features.shape[-2], features)
-            features = rotate(self._by_head(features), *tables).transpose(1, 2).flatten(2)
         positive = (features.relu() + 1e-6) / F.softplus(self.scale.to(features.dtype))
         length = torch.linalg.vector_norm(positive, dim=-1, keepdim=True)
         powers = positive**self.power
@@ -113,3 +108,46 @@ class GatedFocusedAttention(nn.Module):
         """Map ``[N, S, D]`` to the same shape."""
         added = self.attention(self.norm(tokens))
         return tokens + (added if self.gate is None else self.gate(tokens).sigmoid() * added)
+
+
+class FocusedOptions(Schema):
+    """The options of focused attention, as fields of a model's configuration."""
+
+    focused_gated: bool = True
+    """Whether a gate scales the output of focused attention."""
+    focused_norm_groups: int = Field(default=0, ge=0)
+    """Groups of the RMSGroupNorm before focused attention; 0 for layer normalisation."""
+    focused_kernel_size: int = Field(default=5, ge=0, le=255)
+    """Taps, odd, of the convolution of the values beside focused attention; 0 for none."""
+    focused_power: int = Field(default=3, ge=1, le=16)
+    """The larger, the more focused attention looks at few keys."""
+
+    def check_focused(self, num_channels: int) -> None:
+        """Check the options against the channels of the model.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        if self.focused_kernel_size and self.focused_kernel_size % 2 == 0:
+            raise ValueError(f"focused_kernel_size={self.focused_kernel_size}: expected an odd number or 0.")
+        if self.focused_norm_groups and num_channels % self.focused_norm_groups:
+            raise ValueError(
+                f"focused_norm_groups={self.focused_norm_groups} must divide the {num_channels} channels."
+            )
+
+    def create_focused(self, num_channels: int, attention_size: int, num_heads: int) -> GatedFocusedAttention:
+        """The attention with its norms and its gate."""
+
+        def create_norm() -> nn.Module:
+            if self.focused_norm_groups == 0:
+                return nn.LayerNorm(num_channels)
+            return RMSGroupNorm(num_channels, self.focused_norm_groups, 1e-5)
+
+        attention = FocusedLinearAttention(
+            num_channels,
+            attention_size,
+            num_heads,
+            kernel_size=self.focused_kernel_size,
+            power=self.focused_power,
+        )
+        return GatedFocusedAttention(attention, num_channels, create_norm, gated=self.focused_gated)

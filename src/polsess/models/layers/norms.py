@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from polsess.models.layers.stft import at_least_float32
+
 NormName = Literal["gLN", "cLN", "cgLN", "fgLN", "bN"]
 """Global, channel-wise (per frame), cumulative global and feature-wise global (per channel, over the frames)
 layer normalisation, and batch normalisation, whose statistics inference takes from training."""
@@ -177,6 +179,29 @@ class BatchTokenNorm(BatchNorm):
     def forward(self, features: Tensor) -> Tensor:
         """Normalise ``[B, ..., C]``."""
         return super().forward(features.movedim(-1, 1)).movedim(1, -1)
+
+
+class RMSGroupNorm(nn.Module):
+    """Root-mean-square normalisation of groups of channels in each time-frequency bin.
+
+    Args:
+        num_channels: D.
+        num_groups: G.
+        eps: Added to the root mean square.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int, eps: float) -> None:
+        super().__init__()
+        self.num_groups = num_groups
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., D]`` -> ``[..., D]``; computes in at least float32."""
+        groups = at_least_float32(features).unflatten(-1, (self.num_groups, -1))
+        norm = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)
+        level = norm * groups.shape[-1] ** -0.5 + self.eps
+        return ((groups / level).flatten(-2) * self.weight).to(features.dtype)
 
 
 def _channels_are_innermost(features: Tensor) -> bool:

@@ -1,0 +1,88 @@
+"""Attention whose keys know how far they are from a query, in blocks of queries.
+
+Shaw, Uszkoreit, Vaswani (2018), "Self-attention with relative position representations",
+https://arxiv.org/abs/1803.02155.
+
+Shapes: B batch, Q tokens, F features, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polsess.models.layers.products import Linear
+
+_MAX_SCORES = 1 << 25
+"""Attention scores held at once: longer mixtures attend in blocks of queries."""
+
+
+class RelativeAttention(nn.Module):
+    """Normalisation and multi-head self-attention whose keys know how far they are; no residual.
+
+    Args:
+        num_features: F.
+        num_heads: H, a divisor of F.
+        dropout: Share of attention weights and outputs dropped in training.
+    """
+
+    def __init__(self, num_features: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(num_features)
+        self.qkv = Linear(num_features, 3 * num_features)
+        self.out = Linear(num_features, num_features)
+        self.dropout = nn.Dropout(dropout)
+        self.scale = nn.Parameter(torch.full((num_features,), 1e-5))
+
+    def forward(self, tokens: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            tokens: ``[B, Q, F]``.
+            distances: Embeddings ``[2 D, F / H]`` of the distances -D to D - 1 from key to query, farther
+                ones as the farthest; None where the order of tokens means nothing.
+
+        Returns:
+            ``[B, Q, F]``.
+        """
+        heads = self.qkv(self.norm(tokens)).unflatten(-1, (3, self.num_heads, -1))  # [B, Q, 3, H, F / H]
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, Q, F / H]
+        query = query * query.shape[-1] ** -0.5
+        dropout = self.dropout.p if self.training else 0.0
+        length = query.shape[2]
+        per_query = query.shape[0] * query.shape[1] * length  # scores
+        block = length if distances is None else max(1, _MAX_SCORES // per_query)
+        mixed = []
+        for start in range(0, length, block):
+            part = query[:, :, start : start + block]
+            bias = None if distances is None else distance_scores(part, distances, start, length)
+            mixed.append(F.scaled_dot_product_attention(part, key, value, bias, dropout_p=dropout, scale=1.0))
+        output = torch.cat(mixed, dim=2).transpose(1, 2).flatten(2)
+        return self.scale * self.dropout(self.out(output))
+
+
+def distance_scores(query: Tensor, distances: Tensor, start: int, length: int) -> Tensor:
+    """Products of queries with the embeddings of their distances to all keys.
+
+    Each query is multiplied with a run of distances; as the run moves by one from query to query, reading
+    the products with a row one shorter lines the keys up.
+
+    Args:
+        query: ``[..., P, D]``, the queries from number ``start`` on.
+        distances: ``[2 M, D]``, embeddings of -M to M - 1.
+        start: The first query's position.
+        length: Q, the number of keys.
+
+    Returns:
+        ``[..., P, Q]``.
+    """
+    num_queries, reach = query.shape[-2], len(distances) // 2
+    highest = start + num_queries - 1
+    runs = torch.arange(highest, highest - length - num_queries, -1, device=query.device)
+    rows = F.embedding(runs.clamp(-reach, reach - 1) + reach, distances)  # [Q + P, D]
+    products = (query @ rows.mT).flatten(-2)
+    first, shorter = num_queries - 1, length + num_queries - 1
+    lined_up = products[..., first : first + num_queries * shorter].unflatten(-1, (num_queries, shorter))
+    return lined_up[..., :length]
