@@ -2,11 +2,15 @@
 
 from polsess.devices import pick_device
 from polsess.diarization.settings import GateConfig, NumSpeakers
+from polsess.inference.enrolment import EnrolmentError
+from polsess.inference.extraction import Extractor
 from polsess.inference.network import SeparationError
 from polsess.inference.outputs import SeparatedFile, Separation, output_paths, source_names
 from polsess.inference.separator import Gate, Separator
 
 __all__ = [
+    "EnrolmentError",
+    "Extractor",
     "Gate",
     "GateConfig",
     "NumSpeakers",

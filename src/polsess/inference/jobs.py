@@ -109,6 +109,8 @@ class OutputOptions:
     """Whether all speakers go into one file, as its channels; who speaks when is then not written."""
     timeline: tuple[TimelineFormat, ...] = ()
     """Files that say who speaks when, beside RTTM and JSON."""
+    protected: tuple[Path, ...] = ()
+    """Files that are never overwritten, as the inputs are not."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def separate_jobs(
         options: Folder, names and format of the outputs. No input is ever overwritten.
         progress: Called with the index of the job and the share of it that is done.
     """
-    sources = {Path(os.path.realpath(job.source)) for job in jobs}
+    sources = {Path(os.path.realpath(path)) for path in (*(job.source for job in jobs), *options.protected)}
     for index, job in enumerate(jobs):
 
         def report(share: float, index: int = index) -> None:

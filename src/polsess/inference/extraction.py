@@ -1,0 +1,164 @@
+"""Extraction: of the tracks of a recording, those of voices that are known from enrolments.
+
+Shapes: S tracks, K channels, T samples, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polsess.audio import resample
+from polsess.diarization import Span, SpeakerTimeline
+from polsess.diarization.clustering import Embeddings
+from polsess.inference.enrolment import SAME_VOICE, EnrolmentError, Voice, embed_speech, enrol, match_voices
+from polsess.inference.hearing import Hearing
+from polsess.inference.recordings import Audio, Recording
+from polsess.inference.rendering import Rendering
+from polsess.inference.separator import Progress, Separator
+from polsess.inference.stitching import Spools
+from polsess.models import SeparationModel
+from polsess.timelines import subtract_spans
+
+_LEAST_SOLO_SECONDS, _MOST_SECONDS = 1.5, 40.0
+"""Solo speech with which a track is judged, and how much of it at most."""
+
+
+class Extractor(Separator):
+    """Separates recordings and keeps the tracks of given voices, each called as its voice.
+
+    Args:
+        model: As of ``Separator``; with several outputs.
+        voices: An enrolment by the name of its voice: a sound file, or samples with their rate in Hz.
+        threshold: Cosine of the embeddings of a voice and a track from which they are one person.
+        **options: As of ``Separator``.
+
+    Raises:
+        EnrolmentError: If an enrolment cannot be used.
+        ValueError: If there is no voice, the model has one output, or an option is out of range.
+
+    Examples:
+        >>> extractor = Extractor.from_pretrained(voices={"alice": "alice.wav"})  # doctest: +SKIP
+        >>> extractor.separate("meeting.flac")["alice"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        voices: Mapping[str, Audio | tuple[Audio, float]],
+        *,
+        threshold: float = SAME_VOICE,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, **options)
+        if model.output_sources == 1:
+            raise ValueError("model: has one output; the voices of a recording need one with several.")
+        if not voices:
+            raise ValueError("voices: expected one or more enrolments.")
+        if not -1 <= threshold <= 1:
+            raise ValueError(f"threshold: expected a cosine from -1 to 1, got {threshold}.")
+        self.threshold = threshold
+        self.voices = tuple(self._enrol(name, audio) for name, audio in voices.items())
+
+    def _enrol(self, name: str, audio: Audio | tuple[Audio, float]) -> Voice:
+        sound, rate = audio if isinstance(audio, tuple) else (audio, None)
+        return enrol(name, sound, self._hearing, self.model.sample_rate, self._gate_config, rate)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the voices."""
+        return tuple(voice.name for voice in self.voices)
+
+    def _render(
+        self,
+        recording: Recording,
+        spools: Spools,
+        progress: Progress | None,
+        most: int | None = None,  # noqa: ARG002 - everybody is found, whoever is asked for
+    ) -> Rendering:
+        rendering = super()._render(recording, spools, progress)
+        timeline = rendering.timeline()
+        if timeline is None or not timeline.turns:
+            raise EnrolmentError(f"{recording.name}: nobody talks in it.")
+        tracks = _embed_tracks(rendering, timeline, recording, self._hearing, self.model.sample_rate)
+        match = match_voices(self.voices, tracks)
+        missing = [
+            f"'{voice.name}' (similarity {match.score(index):.2f})"
+            for index, voice in enumerate(self.voices)
+            if match.tracks[index] < 0 or match.score(index) < self.threshold
+        ]
+        if missing:
+            raise EnrolmentError(
+                f"{recording.name}: not found in it: the voice of {', '.join(missing)}; "
+                f"{self.threshold:.2f} is needed. {_count(len(tracks))} heard."
+            )
+        return _ChosenTracks(rendering, match.tracks, self.names)
+
+
+def _count(number: int) -> str:
+    return "1 voice was" if number == 1 else f"{number} voices were"
+
+
+class _ChosenTracks(Rendering):
+    """Some tracks of a rendering under names of their own."""
+
+    def __init__(self, rendering: Rendering, tracks: Sequence[int], names: Sequence[str]) -> None:
+        self._rendering, self._tracks, self._names = rendering, list(tracks), tuple(names)
+        self.num_tracks = len(self._tracks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    def blocks(self) -> Iterator[Tensor]:
+        for block in self._rendering.blocks():
+            yield block[self._tracks]
+
+    def timeline(self) -> SpeakerTimeline | None:
+        """The turns of the chosen voices; overlaps and separated stretches are those of all."""
+        timeline = self._rendering.timeline()
+        if timeline is None:
+            return None
+        every = self._rendering.names
+        name_of = {every[track]: name for track, name in zip(self._tracks, self._names, strict=True)}
+        turns = [
+            replace(turn, speaker=name_of[turn.speaker]) for turn in timeline.turns if turn.speaker in name_of
+        ]
+        return replace(timeline, turns=tuple(turns))
+
+
+def _embed_tracks(
+    rendering: Rendering, timeline: SpeakerTimeline, recording: Recording, hearing: Hearing, rate: int
+) -> Embeddings:
+    """Embeddings of the tracks ``[S, D]``, of what is said alone if that is enough, else of all."""
+    spans = [_spans_to_hear(timeline, name) for name in rendering.names]
+    parts: list[list[Tensor]] = [[] for _ in spans]
+    begin = 0
+    for block in rendering.blocks():
+        for track, chosen in enumerate(spans):
+            for start, end in chosen:
+                first, last = (round(time * recording.sample_rate) - begin for time in (start, end))
+                if first < block.shape[-1] and last > 0:
+                    parts[track].append(block[track].mean(0)[max(0, first) : last])
+        begin += block.shape[-1]
+    speech = [resample(torch.cat(part or [torch.zeros(1)]), recording.sample_rate, rate) for part in parts]
+    return np.stack([embed_speech(each, hearing) for each in speech])
+
+
+def _spans_to_hear(timeline: SpeakerTimeline, speaker: str) -> list[Span]:
+    """The longest stretches of a speaker, by start."""
+    said = [(turn.start, turn.end) for turn in timeline.turns if turn.speaker == speaker]
+    alone = list(subtract_spans(said, timeline.overlaps))
+    chosen = alone if sum(end - start for start, end in alone) >= _LEAST_SOLO_SECONDS else said
+    kept: list[Span] = []
+    missing = _MOST_SECONDS
+    for start, end in sorted(chosen, key=lambda span: span[0] - span[1]):
+        if missing > 0:
+            kept.append((start, min(end, start + missing)))
+            missing -= end - start
+    return sorted(kept)
