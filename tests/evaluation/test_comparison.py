@@ -12,7 +12,7 @@ from polsess.evaluation.comparison import (
     Contender,
     compare,
     extremes_table,
-    parse_contender,
+    parse_contenders,
     report,
     save_comparison,
     systems_table,
@@ -109,13 +109,18 @@ def test_folders_in_files_out(tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 1), ("three", 2)):
         result = evaluation(name, 0.1 * seed, seed)
         EvaluationFolder(tmp_path / name, result.settings).finish(result)
-    alone = parse_contender(str(tmp_path / "one"))
-    joined = parse_contender(f"both={tmp_path / 'two'},{tmp_path / 'three'}")
+    (alone, joined) = parse_contenders(
+        [str(tmp_path / "one"), f"both={tmp_path / 'two'},{tmp_path / 'three'}"]
+    )
     assert (alone.name, joined.name, len(joined.runs)) == ("one", "both", 2)
     with pytest.raises(ConfigError, match="is no name"):
-        parse_contender(f"../x={tmp_path / 'two'}")
+        parse_contenders([f"../x={tmp_path / 'two'}"])
     with pytest.raises(FileNotFoundError):
-        parse_contender(str(tmp_path / "four"))
+        parse_contenders([str(tmp_path / "four")])
+    every = parse_contenders([str(tmp_path)])
+    assert [each.name for each in every] == ["one", "three", "two"], "a folder that holds several"
+    (pooled,) = parse_contenders([f"all={tmp_path}"])
+    assert (pooled.name, len(pooled.runs)) == ("all", 3)
     comparison = compare([alone, joined])
     save_comparison(comparison, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "utterances.csv").read_text().splitlines()))

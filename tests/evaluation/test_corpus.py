@@ -9,7 +9,7 @@ from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.data.polsess.layers import VARIANTS
 from polsess.evaluation import open_corpus, open_models
-from polsess.evaluation.corpus import name_of_data
+from polsess.evaluation.corpus import name_of_data, names_of_data
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
@@ -102,3 +102,11 @@ def test_the_root_of_polsess_is_recognised() -> None:
     found = open_corpus(DATA / "polsess_mini", ["corpus.each_variant=true"], sample_rate=8000)
     assert found.config.corpus_type == "polsess"
     assert found.example(0, 0).metadata["variant"] in VARIANTS
+
+
+def test_data_of_one_name_has_folders_of_several(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("A/test", "B/test", "C/metadata.csv")]
+    assert list(names_of_data(places).values()) == ["A-test", "B-test", f"{tmp_path.name}-C"]
+    assert list(names_of_data(places[1:]).values()) == ["test", "C"]
+    with pytest.raises(ConfigError, match="named twice"):
+        names_of_data([places[0], tmp_path / "B" / ".." / "A" / "test"])

@@ -21,7 +21,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="SYSTEM...",
-            help="Folders of evaluations; NAME=FOLDER,FOLDER joins the training runs of one system.",
+            help="Folders of evaluations, or a folder that holds several; NAME=FOLDER,FOLDER joins the "
+            "training runs of one system.",
         ),
     ],
     score: Annotated[
@@ -43,10 +44,10 @@ def compare(
       polsess compare evaluation/my_set/a evaluation/my_set/b -o comparison
     """
     from polsess.evaluation.comparison import compare as run
-    from polsess.evaluation.comparison import parse_contender, report, save_comparison
+    from polsess.evaluation.comparison import parse_contenders, report, save_comparison
 
     terminal: Terminal = context.obj
-    comparison = run([parse_contender(each) for each in systems], score, common=common)
+    comparison = run(parse_contenders(systems), score, common=common)
     typer.echo(report(comparison))
     if out is None:
         return

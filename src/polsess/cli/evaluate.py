@@ -214,7 +214,7 @@ def evaluate(
     """
     from polsess.allocator import tune_allocator
     from polsess.evaluation import evaluate as run
-    from polsess.evaluation import name_of_data
+    from polsess.evaluation import names_of_data
     from polsess.metrics import resolve_metrics
 
     terminal: Terminal = context.obj
@@ -229,6 +229,7 @@ def evaluate(
     changes += ["corpus.each_variant=true"] if variants else []
     predictors = [_read_predictor(path) for path in predictor or []]
     listener = open_transcriber(transcriber, transcriber_limit)
+    folders = names_of_data(data)
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     for each, path, corpus in _pairs(
         _open_systems(model, device, estimates, system),
@@ -236,7 +237,7 @@ def evaluate(
         lambda path, system: _open_data(path, changes, task, split, seed, system),
         with_baselines=baselines or listener is not None,
     ):
-        folder = out / name_of_data(path) / each.name
+        folder = out / folders[path] / each.name
         with terminal.progress() as progress:
             bar = progress.add_task(each.name, total=None)
             evaluation = run(

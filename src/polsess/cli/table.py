@@ -21,7 +21,8 @@ def table(
         list[str],
         typer.Argument(
             metavar="SYSTEM...",
-            help="Folders of evaluations; NAME=FOLDER,FOLDER pools the training runs of one system.",
+            help="Folders of evaluations, or a folder that holds several; NAME=FOLDER,FOLDER pools the "
+            "training runs of one system.",
         ),
     ],
     columns: Annotated[
@@ -47,7 +48,7 @@ def table(
     Examples:
       polsess table tasnet=eval/seed0,eval/seed1 dprnn=eval/dprnn --format latex -o table.tex
     """
-    from polsess.evaluation.comparison import parse_contender
+    from polsess.evaluation.comparison import parse_contenders
     from polsess.evaluation.system_table import system_table
     from polsess.files import check_target, write_text
 
@@ -55,9 +56,7 @@ def table(
     if out is not None:
         check_target(out)
     chosen = [name.strip() for name in columns.split(",")] if columns else []
-    text = system_table([parse_contender(each) for each in systems], chosen, common=common).render(
-        table_format
-    )
+    text = system_table(parse_contenders(systems), chosen, common=common).render(table_format)
     if out is None:
         typer.echo(text, nl=False)
     else:

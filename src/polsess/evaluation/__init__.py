@@ -1,6 +1,6 @@
 """Evaluation of models and of estimates in files: every utterance scored, nothing dropped."""
 
-from polsess.evaluation.corpus import name_of_data, open_corpus
+from polsess.evaluation.corpus import name_of_data, names_of_data, open_corpus
 from polsess.evaluation.results import Evaluation, Row
 from polsess.evaluation.runner import evaluate, has_conversations
 from polsess.evaluation.storage import SavedEvaluation, UtteranceSounds, read_evaluation
@@ -17,6 +17,7 @@ __all__ = [
     "evaluate",
     "has_conversations",
     "name_of_data",
+    "names_of_data",
     "open_corpus",
     "open_estimates",
     "open_models",

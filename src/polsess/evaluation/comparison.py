@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.evaluation.results import Evaluation
-from polsess.evaluation.storage import read_evaluation
+from polsess.evaluation.storage import find_evaluations, read_evaluation
 from polsess.files import write_texts
 from polsess.metrics import (
     Difference,
@@ -65,7 +65,7 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
         ConfigError: If the score is missing somewhere, or the lists or settings differ.
     """
     if len(contenders) < 2:
-        raise ConfigError("compare: expected at least two systems.")
+        raise ConfigError("Expected at least two systems.")
     _check_settings(contenders)
     for contender in contenders:
         for run in contender.runs:
@@ -90,18 +90,31 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
     return Comparison(column, tuple(aligned), found)
 
 
-def parse_contender(text: str) -> Contender:
-    """Read ``FOLDER``, or ``NAME=FOLDER,FOLDER`` for the runs of one system that differ in their seed.
+def parse_contenders(texts: Sequence[str]) -> list[Contender]:
+    """Read the systems that a user names.
+
+    Args:
+        texts: Each ``FOLDER``, an evaluation or a folder that holds several, each a system by itself; or
+            ``NAME=FOLDER,FOLDER`` for the runs of one system that differ in their seed.
 
     Raises:
-        ConfigError: If the name cannot name a file.
+        ConfigError: If a name cannot name a file.
         FileNotFoundError: If a folder holds no finished evaluation.
     """
+    return [contender for text in texts for contender in _parse(text)]
+
+
+def _parse(text: str) -> list[Contender]:
     name, equals, folders = text.rpartition("=")
     if equals and (not name or set(name) & set("/\\")):
-        raise ConfigError(f"compare: '{name}' is no name; write NAME=FOLDER or NAME=FOLDER,FOLDER.")
-    runs = tuple(read_evaluation(Path(folder)) for folder in folders.split(","))
-    return Contender(name if equals else runs[0].system, runs)
+        raise ConfigError(f"'{name}' is no name; write NAME=FOLDER or NAME=FOLDER,FOLDER.")
+    found = [path for folder in folders.split(",") for path in find_evaluations(Path(folder))]
+    runs = tuple(read_evaluation(path) for path in found)
+    if equals or "," in folders:
+        return [Contender(name or runs[0].system, runs)]
+    systems = [run.system for run in runs]
+    names = systems if len(set(systems)) == len(systems) else [path.as_posix() for path in found]
+    return [Contender(name, (run,)) for name, run in zip(names, runs, strict=True)]
 
 
 def report(comparison: Comparison, num_examples: int = 10) -> str:
@@ -200,14 +213,14 @@ def _seeds_note(comparison: Comparison) -> str:
 def _check_settings(contenders: Sequence[Contender]) -> None:
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
-        raise ConfigError(f"compare: two systems have one name ({', '.join(names)}); write NAME=FOLDER.")
+        raise ConfigError(f"Two systems have one name ({', '.join(names)}); write NAME=FOLDER.")
     runs = [(contender.name, run) for contender in contenders for run in contender.runs]
     name, reference = runs[0]
     for other, run in runs[1:]:
         for key in _COMPARED:
             mine, theirs = reference.settings.get(key), run.settings.get(key)
             if mine != theirs:
-                raise ConfigError(f"compare: {name} was evaluated with {key} {mine}, {other} with {theirs}.")
+                raise ConfigError(f"{name} was evaluated with {key} {mine}, {other} with {theirs}.")
 
 
 def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
@@ -220,7 +233,7 @@ def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     if not shared or (not common and any(len(table) > len(shared) for table in tables)):
         raise ConfigError(
-            f"compare: the lists of utterances differ; {len(shared)} are the same everywhere, of "
+            f"The lists of utterances differ; {len(shared)} are the same everywhere, of "
             f"{', '.join(str(len(table)) for table in tables)}. Evaluate on the same data, or pass --common."
         )
     each = iter(tables)

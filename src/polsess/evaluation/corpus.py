@@ -103,6 +103,24 @@ def _rate_of(folder: Path) -> int:
     return read_audio_info(find_sound(root / items[0], "mix")).sample_rate
 
 
+def names_of_data(places: Sequence[Path]) -> dict[Path, str]:
+    """Names of the folders for results on several data, with folders above where the names are the same.
+
+    Raises:
+        ConfigError: If two are the same place.
+    """
+    names = [name_of_data(place) for place in places]
+    whole = [place.resolve() for place in places]
+    if twice := [place for place, path in zip(places, whole, strict=True) if whole.count(path) > 1]:
+        raise ConfigError(f"-d {twice[0]}: the same data is named twice.")
+    depth = 2
+    while len({name.casefold() for name in names}) < len(names):
+        parts = [path.parts[:-1] if path.name.lower() == "metadata.csv" else path.parts for path in whole]
+        names = ["-".join(each[-depth:]).strip("/") for each in parts]
+        depth += 1
+    return dict(zip(places, names, strict=True))
+
+
 def name_of_data(data: Path) -> str:
     """Name of the folder for results on this data."""
     return data.resolve().parent.name if data.name.lower() == "metadata.csv" else data.resolve().stem

@@ -104,6 +104,20 @@ class EvaluationFolder:
         )
 
 
+def find_evaluations(folder: Path) -> list[Path]:
+    """The folder itself, or the finished evaluations in it, sorted.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if (folder / SUMMARY).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.rglob(SUMMARY))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no finished evaluation in it; run polsess evaluate first.")
+    return found
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """Read a finished evaluation.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polsess.evaluation import Evaluation, SavedEvaluation
+from polsess.evaluation.storage import find_evaluations
 from polsess.metrics import lower_is_better
 from polsess.schema import ConfigError
 
@@ -69,7 +70,7 @@ def open_runs(sources: Sequence[str], device: str = "auto") -> list[Run]:
     runs = []
     for source in sources:
         name, _, path = source.rpartition("=")
-        folders = _find(Path(path))
+        folders = find_evaluations(Path(path))
         if name and len(folders) > 1:
             raise ConfigError(f"report: {name}={path} holds {len(folders)} evaluations; name each.")
         for folder in folders:
@@ -93,16 +94,6 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         if twice := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"report: two systems have the name '{twice[0]}'; write NAME=FOLDER.")
     return [Group(_title(together[0], key[1]), tuple(together)) for key, together in by_list.items()]
-
-
-def _find(folder: Path) -> list[Path]:
-    """The folder itself, or the evaluations in it."""
-    if (folder / "summary.json").is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.rglob("summary.json"))
-    if not found:
-        raise FileNotFoundError(f"{folder}: no finished evaluation in it; run polsess evaluate first.")
-    return found
 
 
 def _title(run: Run, task: str) -> str:
