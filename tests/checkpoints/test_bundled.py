@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import polsess
 from polsess import Separator
 from polsess.audio import read_audio
-from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
-from polsess.models import ModelConfig, Network, get_model_class
+from polsess.checkpoints import BUNDLED_MODELS, load_model, read_checkpoint
+from polsess.models import ActivityDetector, ModelConfig, Network, SpeakerEmbedder, get_model_class
 from polsess.signal_ratios import si_snr
 from polsess.tasks import Task
 
@@ -34,7 +35,7 @@ def test_they_are_small_and_say_what_they_are(name: str, task: Task) -> None:
     assert "/home" not in provenance
 
 
-@pytest.mark.parametrize("name", BUNDLED_MODELS[:4])
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_cards_say_what_was_measured(name: str) -> None:
     card = (MODELS / name / "README.md").read_text()
     assert card.startswith("---\n")
@@ -55,3 +56,27 @@ def test_speech_is_freed_of_scenes() -> None:
         enhanced = separator.separate(speech + scene, 8000).sources[0]
         gains.append(si_snr(enhanced, speech) - si_snr(speech + scene, speech))
     assert float(torch.stack(gains).mean()) > 1.0
+
+
+@pytest.fixture
+def voices() -> Tensor:
+    """A second of speech each, ``[10, 8000]``."""
+    sounds = [read_audio(path)[0][0, :8000] for path in sorted((MINI / "clean").glob("*.wav"))]
+    return torch.stack([sound / sound.std() for sound in sounds])
+
+
+def test_two_voices_are_more_than_one(voices: Tensor) -> None:
+    detector = load_model("activity-detector", kind=ActivityDetector)
+    with torch.no_grad():
+        several = [
+            detector(0.1 * sounds).softmax(-1)[..., 2].mean()
+            for sounds in (voices, voices + voices.roll(1, 0))
+        ]
+    assert several[1] > several[0] + 0.2
+
+
+def test_two_halves_of_a_voice_are_nearer_than_two_voices(voices: Tensor) -> None:
+    embedder = load_model("speaker-embedder", kind=SpeakerEmbedder)
+    first, second = (embedder.embed(half, 8000) for half in voices.split(4000, dim=1))
+    cosines = first @ second.T
+    assert cosines.diagonal().mean() > cosines.mean() + 0.2
