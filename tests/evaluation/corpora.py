@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polsess.audio import read_audio, write_audio
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 from polsess.evaluation import ModelSystem
 from polsess.evaluation.systems import Estimate
 from polsess.models import ModelConfig, SeparationModel

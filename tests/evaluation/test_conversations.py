@@ -13,7 +13,14 @@ from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.diarization import SpeakerTimeline
-from polsess.evaluation import ModelSystem, SavedEvaluation, evaluate, open_models, read_evaluation
+from polsess.evaluation import (
+    ModelSystem,
+    SavedEvaluation,
+    evaluate,
+    open_estimates,
+    open_models,
+    read_evaluation,
+)
 from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.conversations import track_timeline
 from polsess.evaluation.systems import Estimate
@@ -59,7 +66,7 @@ class Scripted:
             return Estimate(tracks)
         names = ("speaker1", "speaker2")
         known = SpeakerTimeline(self.turns, SECONDS, whole=False, network_seconds=1.5, swaps_repaired=1)
-        return Estimate(tracks, names, known)
+        return Estimate(tracks, names, known, known.saved_share)
 
 
 def test_scores_of_planted_errors(tmp_path: Path) -> None:
@@ -145,6 +152,24 @@ def test_a_model_separates_conversations_as_separate_does(tmp_path: Path) -> Non
     sounds = SavedEvaluation(tmp_path / "out", "cpu").sounds("item0")  # separated again
     order = list(sounds.row.scores.permutation)
     assert np.array_equal(sounds.estimates, expected.sources.numpy()[order])
+
+
+def test_what_separate_wrote_brings_its_turns(tmp_path: Path) -> None:
+    corpus = open_folder(write_conversations(tmp_path / "data"))
+    for index in range(2):
+        example, folder = corpus.example(0, index), tmp_path / "separated" / f"item{index}"
+        for number in range(1 + index):  # of the first recording, one voice was found
+            write_audio(folder / f"mix_speaker{number + 1}.wav", example.references[number][None], RATE)
+        found = tuple(Turn(turn.start, turn.end, "speaker1") for turn in TURNS if turn.speaker == "jan")
+        if index:
+            found += (Turn(0.0, 1.0, "speaker2"),)
+        (folder / "mix.rttm").write_text(write_rttm(found, "mix"))
+    (system,) = open_estimates(tmp_path / "separated")
+    evaluation = evaluate(system, corpus, metrics=FAST)
+    assert evaluation.values("der_missed") == pytest.approx([100 * 4 / 6, 100 * 3 / 6])
+    assert [row.timelines.source for row in evaluation.rows if row.timelines] == ["system", "system"]
+    (tmp_path / "separated" / "item0" / "mix.rttm").unlink()
+    assert "1 of 2 estimates" in evaluate(system, corpus, metrics=FAST).rows[0].failure
 
 
 def test_interrupted_and_continued(tmp_path: Path) -> None:

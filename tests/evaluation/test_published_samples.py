@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polsess.evaluation import evaluate
-from polsess.evaluation.systems import open_estimates
+from polsess.evaluation import evaluate, open_estimates
 from tests.conftest import shared
 from tests.evaluation.corpora import open_folder
 

@@ -11,7 +11,8 @@ import torch
 
 from polsess.audio import write_audio
 from polsess.evaluation import ModelSystem, evaluate, read_evaluation
-from polsess.evaluation.systems import FolderSystem, distinct_names, list_systems, open_estimates
+from polsess.evaluation.estimate_files import FolderSystem, list_systems, open_estimates
+from polsess.evaluation.systems import distinct_names
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from polsess.schema import ConfigError

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from polsess.checkpoints import save_model
-from polsess.evaluation import SavedEvaluation, evaluate, open_models
-from polsess.evaluation.systems import open_estimates
+from polsess.evaluation import SavedEvaluation, evaluate, open_estimates, open_models
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from tests.evaluation.corpora import VOICES, halves, open_folder, write_estimates, write_items

@@ -262,7 +262,7 @@ def test_a_recogniser_that_gives_nothing_is_a_reason_in_every_row(tmp_path: Path
 @needs_meeteval
 @pytest.mark.skipif(not is_installed("pocketsphinx"), reason="needs pocketsphinx")
 def test_pocketsphinx_on_a_voice_of_the_package() -> None:
-    from polsess.demo import MIXTURES
+    from polsess.data.mini import MIXTURES
 
     example = Path(__file__).parents[2] / "examples" / "transcribe.py"
     corpus = open_folder(MIXTURES / "16k", sample_rate=16_000)

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 
 from polsess.cli.main import app
 from polsess.cli.terminal import ExitCode
-from polsess.evaluation import evaluate
-from polsess.evaluation.systems import FolderSystem
+from polsess.evaluation import FolderSystem, evaluate
 from polsess.report import ReportOptions, Run, create_report, open_runs
 from polsess.report.charts import Estimate, Scale, histogram, intervals, plane, scatter
 from polsess.report.markup import Markup, element, join, table

@@ -1,10 +1,11 @@
 """Evaluation of models and of estimates in files: every utterance scored, nothing dropped."""
 
 from polsess.evaluation.corpus import name_of_data, names_of_data, open_corpus
+from polsess.evaluation.estimate_files import FolderSystem, open_estimates
 from polsess.evaluation.results import Evaluation, Row
 from polsess.evaluation.runner import evaluate, has_conversations
 from polsess.evaluation.storage import SavedEvaluation, UtteranceSounds, read_evaluation
-from polsess.evaluation.systems import FolderSystem, ModelSystem, System, open_estimates, open_models
+from polsess.evaluation.systems import ModelSystem, System, open_models
 
 __all__ = [
     "Evaluation",

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.data import Example
-from polsess.evaluation.systems import Estimate
+from polsess.evaluation.systems import Estimate, names_of_tracks
 from polsess.evaluation.timeline_table import Timelines, store_turns
-from polsess.inference import source_names
 from polsess.metrics import Conversation, Scores
 from polsess.timelines import Timeline, sorted_timeline, turns_of
 
@@ -50,7 +49,7 @@ def scored_recording(
         return ScoredRecording(tracks, references, None)
     missing = max(0, len(references) - len(tracks))
     tracks = np.pad(tracks, ((0, missing), (0, 0)))
-    names = track_names(estimate, len(tracks))
+    names = names_of_tracks(len(tracks), estimate.names)
     known = estimate.timeline
     turns = track_timeline(tracks, sample_rate, names) if known is None else known.turns
     conversation = Conversation(
@@ -58,7 +57,7 @@ def scored_recording(
         tuple(name for name in example.speakers if name),
         turns,
         collar_seconds,
-        estimate.saved_share if known is None else known.saved_share,
+        estimate.saved_share,
     )
     return ScoredRecording(tracks, references, conversation)
 
@@ -69,11 +68,6 @@ def heard_references(example: Example) -> Samples:
     if not example.speakers:
         return references
     return references[[bool(name) for name in example.speakers]]
-
-
-def track_names(estimate: Estimate, num_tracks: int) -> tuple[str, ...]:
-    """Names of the tracks; those that the system did not give follow its own."""
-    return (*estimate.names, *source_names(max(2, num_tracks))[len(estimate.names) :])[:num_tracks]
 
 
 def track_timeline(tracks: Samples, sample_rate: int, names: tuple[str, ...]) -> Timeline:
@@ -108,7 +102,7 @@ def timelines_of(
     known, found = recording.conversation, estimate.timeline
     if known is None:
         return None
-    names = track_names(estimate, len(recording.estimates))
+    names = names_of_tracks(len(recording.estimates), estimate.names)
     return Timelines(
         identifier=identifier,
         seconds=recording.estimates.shape[-1] / sample_rate,

@@ -18,10 +18,11 @@ from polsess.data import Corpus
 from polsess.data.transcripts import Transcript
 from polsess.dependencies import require
 from polsess.evaluation.conversations import ScoredRecording, scored_recording, timelines_of
+from polsess.evaluation.estimate_files import FolderSystem, write_estimates
 from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
-from polsess.evaluation.systems import Estimate, FolderSystem, System, write_estimates
+from polsess.evaluation.systems import Estimate, System
 from polsess.evaluation.transcriber import Transcriber
 from polsess.evaluation.word_errors import COLLAR_SECONDS, with_word_errors
 from polsess.folder_lock import locked

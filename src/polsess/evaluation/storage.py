@@ -18,9 +18,10 @@ from polsess.audio import Samples
 from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.evaluation.conversations import scored_recording
+from polsess.evaluation.estimate_files import FolderSystem
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
-from polsess.evaluation.systems import FolderSystem, ModelSystem, SeparatorSystem, System
+from polsess.evaluation.systems import ModelSystem, SeparatorSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
 from polsess.inference import pick_device

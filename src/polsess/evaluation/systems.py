@@ -1,4 +1,4 @@
-"""Systems to evaluate: models, and estimates in files.
+"""Systems to evaluate, and models as such.
 
 Shapes: C sources, T samples.
 """
@@ -13,19 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from polsess.audio import Samples, list_sounds, read_audio, write_audio
+from polsess.audio import Samples
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
-from polsess.data.corpora.folder import find_sound, list_items
 from polsess.diarization import SpeakerTimeline
-from polsess.inference import Separator, pick_device
+from polsess.inference import Separator, pick_device, source_names
 from polsess.models import SeparationModel
-from polsess.schema import ConfigError, suggest
+from polsess.schema import ConfigError
 from polsess.tasks import Task
 
 _COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
@@ -195,102 +193,6 @@ class SeparatorSystem(ModelSystem):
         return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved)
 
 
-class FolderSystem:
-    """Estimates in files: of a system with a folder in every item, or as ``polsess separate`` writes them.
-
-    The files of an item are, whichever is there, ``<item>/<system>/s1`` or ``speaker1``, ``s2`` and so on;
-    ``<item>/mix_speaker1``; or ``<item>_speaker1`` beside each other. One output is also called ``speech``.
-
-    Args:
-        folder: Holds the files of each item of the corpus, by its identifier.
-        system: Folder of the estimates within each item; empty for files that no such folder holds.
-    """
-
-    sample_rate = None
-    num_sources = None
-    task = None
-
-    def __init__(self, folder: Path, system: str = "") -> None:
-        known = list_systems(folder)
-        if system not in known:
-            raise ConfigError(f"{folder}: no estimates of '{system}'." + suggest(system, known, "Found"))
-        self.folder = folder
-        self.system = system
-        self.name = system or folder.name
-
-    @property
-    def identity(self) -> str:
-        """A digest of the files' names, sizes and times."""
-        digest = hashlib.sha256()
-        for path in list_sounds(self.folder).paths:
-            if self.system in ("", path.parent.name):
-                facts = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n"
-                digest.update(facts.encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """The folder and the system in it."""
-        return {"estimates": str(self.folder.resolve()), "system": self.system}
-
-    def estimate(self, example: Example) -> Estimate:
-        """Read the estimates of one example; each must be as long as the mixture."""
-        paths = self._paths(example.identifier)
-        if len(paths) < len(example.references):
-            raise FileNotFoundError(
-                f"{self.folder}: {len(paths)} of {len(example.references)} estimates of "
-                f"'{example.identifier}' in it, e.g. {self._places(example.identifier)[0][0]}/s1.wav."
-            )
-        signals = []
-        for path in paths:
-            samples, _ = read_audio(path)
-            if samples.shape != (1, len(example.mixture)):
-                raise ValueError(
-                    f"{path}: expected one channel of {len(example.mixture)} samples, as the mixture, got "
-                    f"{samples.shape[0]} of {samples.shape[1]}."
-                )
-            signals.append(samples[0].numpy())
-        return Estimate(np.stack(signals))
-
-    def _places(self, item: str) -> list[tuple[Path, str]]:
-        """Folders to search, each with the prefix of the file names before the number."""
-        inside = self.folder / item / self.system
-        return [
-            (inside, "s"),
-            (inside, "speaker"),
-            (inside, "mix_speaker"),
-            (self.folder, f"{item}_speaker"),
-        ]
-
-    def _paths(self, item: str) -> list[Path]:
-        for folder, prefix in self._places(item):
-            found: list[Path] = []
-            while path := _find(folder, f"{prefix}{len(found) + 1}"):
-                found.append(path)
-            if not found and prefix != "s" and (path := _find(folder, prefix.replace("speaker", "speech"))):
-                found.append(path)
-            if found:
-                return found
-        return []
-
-
-def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_rate: int) -> None:
-    """Write the estimates of one utterance, in the order of its references, as a ``FolderSystem`` reads them.
-
-    Estimates that are not finite are left out; their scores give the reason.
-
-    Raises:
-        ConfigError: If the utterance's name cannot name a folder.
-    """
-    if Path(identifier).name != identifier or identifier.startswith("."):
-        raise ConfigError(f"--save-estimates: '{identifier}' cannot be the name of a folder.")
-    (folder / identifier).mkdir(parents=True, exist_ok=True)
-    for number, estimate in enumerate(np.atleast_2d(estimates), start=1):
-        if np.isfinite(estimate).all():
-            target = folder / identifier / f"s{number}.wav"
-            write_audio(target, torch.from_numpy(estimate), sample_rate, bits="32f")
-
-
 def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     """Load models by path or name, each under a unique name.
 
@@ -309,21 +211,6 @@ def _open_model(source: str, name: str, device: torch.device) -> ModelSystem:
     return ModelSystem(model, name, device, _absolute(source), task)
 
 
-def open_estimates(folder: Path, systems: Sequence[str] | None = None) -> list[System]:
-    """The estimates in a folder: those of the systems named, or of all.
-
-    Raises:
-        ConfigError: If a system has no estimates there.
-    """
-    found = list(systems or list_systems(folder))
-    if not found:
-        raise ConfigError(
-            f"{folder}: no estimates; expected <item>/<system>/s1.wav (or .flac) in every item, or what "
-            "`polsess separate` writes. Files beside a mixture are references."
-        )
-    return [FolderSystem(folder, system) for system in found]
-
-
 def distinct_names(sources: Sequence[str]) -> list[str]:
     """File or folder names without suffix; with the folders above where these alone are the same."""
     paths = [Path(source).with_suffix("") if Path(source).is_file() else Path(source) for source in sources]
@@ -338,35 +225,6 @@ def _absolute(source: str) -> str:
     return str(Path(source).resolve()) if source not in BUNDLED_MODELS and Path(source).exists() else source
 
 
-def list_systems(folder: Path) -> list[str]:
-    """The systems with estimates of every item, sorted; ``""`` for files that no folder of a system holds."""
-    items = list_items(folder)
-    if not items and not any(folder.glob("*_speaker1.*")) and not any(folder.glob("*_speech.*")):
-        raise ConfigError(
-            f"{folder}: no estimates in it, expected <item>/<system>/s1.wav, or <item>_speaker1.wav as "
-            "`polsess separate` writes them."
-        )
-    if not items:
-        return [""]
-    inside = [{path.name for path in (folder / item).iterdir() if path.is_dir()} for item in items]
-    names = [
-        name
-        for name in sorted(set.intersection(*inside))
-        if all(_has(folder / item / name, ("s1", "speaker1", "speech")) for item in items)
-    ]
-    # Beside folders of systems, or beside a mixture, s1 in the items themselves is a reference.
-    are_references = bool(names) or any(_has(folder / item, ("mix",)) for item in items)
-    stems = ("mix_speaker1", "mix_speech", *(() if are_references else ("s1", "speaker1", "speech")))
-    return names or ([""] if all(_has(folder / item, stems) for item in items) else [])
-
-
-def _has(folder: Path, stems: tuple[str, ...]) -> bool:
-    return any(path.stem in stems for path in folder.iterdir())
-
-
-def _find(folder: Path, stem: str) -> Path | None:
-    """The sound file with a given name, if there is one; several are an error."""
-    try:
-        return find_sound(folder, stem)
-    except FileNotFoundError:
-        return None
+def names_of_tracks(num_tracks: int, given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the tracks of a system; those that it did not give follow its own."""
+    return (*given, *source_names(max(2, num_tracks))[len(given) :])[:num_tracks]
