@@ -83,6 +83,11 @@ class StoredCorpus(Corpus):
         return self.config.sample_rate
 
     @property
+    def ends_with_shortest(self) -> bool:
+        """Whether the files of a mixture may differ in length; all then end with the shortest."""
+        return False
+
+    @property
     def background_holds_speech(self) -> bool:
         """Whether a mixture minus its references holds parts of the voices, e.g. their reverberation."""
         return False
@@ -187,13 +192,13 @@ class StoredCorpus(Corpus):
                 return f"{info.path}: has {info.num_channels} channels; expected one."
             if info.sample_rate != rate:
                 return f"{info.path}: has {info.sample_rate} Hz; expected {rate} Hz."
-            if info.num_samples != length:
+            if info.num_samples != length and not self.ends_with_shortest:
                 return f"{info.path}: has {info.num_samples} samples, its mixture has {length}."
         if recording.num_samples not in (None, infos[0].num_samples):
             return (
                 f"{infos[0].path}: has {infos[0].num_samples} samples, its list says {recording.num_samples}."
             )
-        return infos[0].num_samples, infos[0].sample_rate
+        return min(info.num_samples for info in infos), infos[0].sample_rate
 
     def _check_task(self) -> None:
         if self.task not in self.fitting_tasks():
