@@ -198,6 +198,8 @@ SMALL = {"n_src": 2, "n_filters": 8, "kernel_size": 6, "stride": 3}
 CONVTASNET = {**SMALL, "n_blocks": 2, "n_repeats": 1, "bn_chan": 5, "hid_chan": 6, "skip_chan": 4}
 DPRNN = {**SMALL, "bn_chan": 5, "hid_size": 4, "chunk_size": 6, "n_repeats": 1}
 DPTNET = {**SMALL, "n_heads": 2, "ff_hid": 4, "chunk_size": 6, "n_repeats": 1}
+LSTM = {**SMALL, "hid_size": 4, "n_layers": 1, "dropout": 0}
+SUDORMRF = {**SMALL, "bn_chan": 5, "num_blocks": 1, "upsampling_depth": 2}
 ASTEROID: dict[str, tuple[str, dict[str, Any]]] = {
     "batch_norm": (
         "ConvTasNet",
@@ -232,10 +234,23 @@ ASTEROID: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "dptnet_batch_norm_stft": ("DPTNet", {**DPTNET, "norm_type": "bN", "fb_name": "stft"}),
     "dptnet_feature_norm": ("DPTNet", {**DPTNET, "norm_type": "fgLN", "encoder_activation": "leaky_relu"}),
-    "lstm_prelu": ("LSTMTasNet", {**SMALL, "hid_size": 4, "n_layers": 1, "dropout": 0, "mask_act": "prelu"}),
+    "lstm_prelu": ("LSTMTasNet", {**LSTM, "mask_act": "prelu"}),
+    "lstm_sinc": (
+        "LSTMTasNet",
+        {**LSTM, "fb_name": "param_sinc"},
+    ),
+    "lstm_stft": ("LSTMTasNet", {**LSTM, "fb_name": "stft"}),
+    "sudormrf_sinc": (
+        "SuDORMRFNet",
+        {**SUDORMRF, "fb_name": "param_sinc"},
+    ),
+    "sudormrf_analytic": (
+        "SuDORMRFImprovedNet",
+        {**SUDORMRF, **ANALYTIC},
+    ),
     "sudormrf_prelu": (
         "SuDORMRFImprovedNet",
-        {**SMALL, "bn_chan": 5, "num_blocks": 1, "upsampling_depth": 2, "mask_act": "prelu"},
+        {**SUDORMRF, "mask_act": "prelu"},
     ),
 }
 

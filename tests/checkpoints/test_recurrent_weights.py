@@ -152,7 +152,7 @@ def test_multiply_and_concatenate_networks_are_read() -> None:
         ("ast_dprnn", {"fb_name": "stft", "min_low_hz": 50, **UNSET}, "not read: min_low_hz=50"),
         ("ast_dprnn", {"fb_name": "analytic_free"}, "depend on the version of torch .* add torch_version"),
         ("ast_dprnn", {"encoder_activation": "softmax"}, "encoder_activation='softmax' is not read"),
-        ("ast_lstmtasnet", {"fb_name": "stft"}, "fb_name='stft' is not read, only FreeFB, free"),
+        ("ast_lstmtasnet", {"fb_name": "mpgtf"}, "fb_name='mpgtf' is not read, only FreeFB, free"),
         ("ast_dptnet", {"ff_activation": "prelu"}, "ff_activation"),
         ("ast_dptnet", {"surprise": 1}, "not read: surprise=1"),
         ("ast_lstmtasnet", {"encoder_activation": "relu"}, "after the gate"),

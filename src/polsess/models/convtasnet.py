@@ -140,7 +140,7 @@ class ConvTasNet(FilterbankMasking):
     def __init__(self, config: ConvTasNetConfig) -> None:
         super().__init__(config)
         filters, width = config.num_filters, config.bottleneck_channels
-        self.encoder = config.create_encoder()
+        self.encoder = config.create_encoder(config.encoder_activation)
         self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = PointwiseConv1d(filters, width, bias=config.bias)
         self.blocks = nn.ModuleList(

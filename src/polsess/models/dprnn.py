@@ -168,7 +168,7 @@ class DPRNN(FilterbankMasking):
     def __init__(self, config: DPRNNConfig) -> None:
         super().__init__(config)
         filters, channels = config.num_filters, config.bottleneck_channels
-        self.encoder = config.create_encoder()
+        self.encoder = config.create_encoder(config.encoder_activation)
         assert config.first_norm is not None
         self.input_norm = create_norm(config.first_norm, filters)
         self.bottleneck = Linear(filters, channels, bias=config.bottleneck_bias)

@@ -117,7 +117,7 @@ class DPTNet(FilterbankMasking):
     def __init__(self, config: DPTNetConfig) -> None:
         super().__init__(config)
         filters, features = config.num_filters, config.d_model
-        self.encoder = config.create_encoder()
+        self.encoder = config.create_encoder(config.encoder_activation)
         self.widen = Linear(filters, features) if features != filters else None
         self.input_norm = create_norm(config.norm, features)
         self.blocks = nn.ModuleList(DualPathLayers(config) for _ in range(config.num_blocks))

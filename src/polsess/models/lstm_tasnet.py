@@ -13,7 +13,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
+from polsess.models.layers.filterbank_model import (
+    FilterbankMasking,
+    MadeFilterbankConfig,
+    StridedFilterbankConfig,
+)
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import create_norm
 from polsess.models.layers.products import Linear
@@ -21,7 +25,7 @@ from polsess.models.layers.recurrent import Recurrent
 from polsess.models.registry import register_model
 
 
-class LSTMTasNetConfig(StridedFilterbankConfig):
+class LSTMTasNetConfig(MadeFilterbankConfig, StridedFilterbankConfig):
     """A stack of LSTMs between filterbanks; the defaults are Asteroid's."""
 
     model_type: Literal["lstmtasnet"] = "lstmtasnet"

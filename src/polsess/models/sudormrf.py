@@ -18,15 +18,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.filterbank import Decoder, Encoder
-from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
+from polsess.models.layers.filterbank import Decoder
+from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import GlobalLayerNorm
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
 
-class SuDoRMRFConfig(FilterbankConfig):
+class SuDoRMRFConfig(MadeFilterbankConfig):
     """Both generations of SuDoRM-RF; the defaults are Asteroid's improved network."""
 
     model_type: Literal["sudormrf"] = "sudormrf"
@@ -55,6 +55,8 @@ class SuDoRMRFConfig(FilterbankConfig):
 
     @model_validator(mode="after")
     def _check_filters(self) -> SuDoRMRFConfig:
+        if self.decoder == "joint" and self.filters is not None:
+            raise ValueError("the joint decoder has free filters; leave filters out")
         if self.variant == "original" and self.num_filters % 2:
             raise ValueError(f"num_filters must be even in the original variant, got {self.num_filters}.")
         return self
@@ -110,12 +112,8 @@ class SuDoRMRF(FilterbankModel):
     def __init__(self, config: SuDoRMRFConfig) -> None:
         super().__init__(config)
         filters, hidden, half = config.num_filters, config.bottleneck_channels, config.hop_length
-        self.encoder = Encoder(
-            filters,
-            config.kernel_size,
-            half,
-            activation="relu" if config.variant == "original" else "linear",
-            padding=half,
+        self.encoder = config.create_encoder(
+            "relu" if config.variant == "original" else "linear", padding=half
         )
         self.norm = GlobalLayerNorm(filters)
         self.bottleneck = PointwiseConv1d(filters, hidden)
@@ -130,7 +128,7 @@ class SuDoRMRF(FilterbankModel):
         if config.decoder == "joint":
             self.decoder = JointDecoder(config.num_sources, filters, config.kernel_size, half)
         else:
-            self.decoder = Decoder(filters, config.kernel_size, half, padding=half, output_padding=half - 1)
+            self.decoder = config.create_decoder(padding=half, output_padding=half - 1)
 
     @property
     def minimum_samples(self) -> int:

@@ -25,7 +25,7 @@ def test_fourier_filters_are_those_of_the_toolkit_and_reconstruct() -> None:
     expected = load_file(GOLDEN / "toolkit_options" / "asteroid.safetensors")["filters"]
     torch.testing.assert_close(FourierFilters(12, 6, 2)(), expected)
     encoder, decoder = (
-        kind(18, 16, 8, filters=FourierFilters(18, 16, 8)).double() for kind in (Encoder, Decoder)
+        kind(18, 16, 8, filters=lambda: FourierFilters(18, 16, 8)).double() for kind in (Encoder, Decoder)
     )
     mixture = torch.randn(2, 160, dtype=torch.float64)
     again = decoder(encoder(mixture).unsqueeze(1)).squeeze(1)

@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         activation: Activation after the convolution.
         bias: Whether each filter has an offset.
         padding: Zeros on both sides of the waveform.
-        filters: Makes the filters, without bias and padding; None for free ones.
+        filters: Builds what makes the filters, which then have no bias; None for free filters.
     """
 
     def __init__(
@@ -55,19 +55,21 @@ class Encoder(nn.Module):
         activation: FilterbankActivation = "linear",
         bias: bool = False,
         padding: int = 0,
-        filters: nn.Module | None = None,
+        filters: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.conv = (
-            FilterConv1d(filters, kernel_size, stride)
-            if filters is not None
-            else nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
-        )
+
+        def convolution() -> nn.Conv1d | FilterConv1d:
+            if filters is not None:
+                return FilterConv1d(filters(), kernel_size, stride, padding)
+            return nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+
+        self.conv = convolution()
         if activation == "prelu":
             self.prelu = nn.PReLU()
         if activation == "gated":
-            self.gate = nn.Conv1d(1, num_filters, kernel_size, stride, padding, bias=bias)
+            self.gate = convolution()
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Analyse.
@@ -98,7 +100,7 @@ class Decoder(nn.Module):
         bias: Whether the waveform has an offset.
         padding: Samples cut off on both sides.
         output_padding: Samples added at the end, when the padding cut off too many.
-        filters: Makes the filters, without bias and padding; None for free ones.
+        filters: Builds what makes the filters, which then have no bias; None for free filters.
     """
 
     def __init__(
@@ -110,11 +112,11 @@ class Decoder(nn.Module):
         bias: bool = False,
         padding: int = 0,
         output_padding: int = 0,
-        filters: nn.Module | None = None,
+        filters: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.conv = (
-            FilterConvTranspose1d(filters, kernel_size, stride)
+            FilterConvTranspose1d(filters(), kernel_size, stride, padding, output_padding)
             if filters is not None
             else nn.ConvTranspose1d(num_filters, 1, kernel_size, stride, padding, output_padding, bias=bias)
         )

@@ -8,6 +8,8 @@ Shapes: B batch, C sources, T samples, N filters, L frames.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -57,11 +59,9 @@ class StridedFilterbankConfig(FilterbankConfig):
         return self
 
 
-class ChosenFilterbankConfig(StridedFilterbankConfig):
-    """A filterbank whose activation and kind of filters are chosen."""
+class MadeFilterbankConfig(FilterbankConfig):
+    """A filterbank whose filters may be made of fewer parameters."""
 
-    encoder_activation: EncoderActivation = "linear"
-    """Activation of the encoder."""
     filters: FiltersOptions | None = None
     """Filters of encoder and decoder that are made of fewer parameters; None for free filters."""
 
@@ -78,22 +78,39 @@ class ChosenFilterbankConfig(StridedFilterbankConfig):
             )
         return self
 
-    def create_encoder(self, activation: FilterbankActivation | None = None) -> Encoder:
-        activation = activation or self.encoder_activation
-        filters = self._create_filters()
+    def create_encoder(self, activation: FilterbankActivation, padding: int = 0) -> Encoder:
         return Encoder(
-            self.num_filters, self.kernel_size, self.hop_length, activation=activation, filters=filters
+            self.num_filters,
+            self.kernel_size,
+            self.hop_length,
+            activation=activation,
+            padding=padding,
+            filters=self._filters,
         )
 
-    def create_decoder(self) -> Decoder:
-        filters = self._create_filters()
-        return Decoder(self.num_filters, self.kernel_size, self.hop_length, filters=filters)
+    def create_decoder(self, padding: int = 0, output_padding: int = 0) -> Decoder:
+        return Decoder(
+            self.num_filters,
+            self.kernel_size,
+            self.hop_length,
+            padding=padding,
+            output_padding=output_padding,
+            filters=self._filters,
+        )
 
-    def _create_filters(self) -> nn.Module | None:
+    @property
+    def _filters(self) -> Callable[[], nn.Module] | None:
         if self.filters is None:
             return None
         sizes = (self.num_filters, self.kernel_size, self.hop_length, self.sample_rate)
-        return create_filters(self.filters, *sizes)
+        return partial(create_filters, self.filters, *sizes)
+
+
+class ChosenFilterbankConfig(MadeFilterbankConfig, StridedFilterbankConfig):
+    """A filterbank whose activation and kind of filters are chosen."""
+
+    encoder_activation: EncoderActivation = "linear"
+    """Activation of the encoder."""
 
 
 class FilterbankModel(SeparationModel):

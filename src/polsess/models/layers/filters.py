@@ -166,15 +166,19 @@ class _FilterConv(nn.Module):
         filters: Returns the filters, ``[N, 1, K]``.
         kernel_size: K.
         stride: Samples between frames.
+        padding: Zeros on both sides of the waveform.
+        output_padding: Samples added at the end of a waveform.
     """
 
     bias = None
 
-    def __init__(self, filters: nn.Module, kernel_size: int, stride: int) -> None:
+    def __init__(
+        self, filters: nn.Module, kernel_size: int, stride: int, padding: int = 0, output_padding: int = 0
+    ) -> None:
         super().__init__()
         self.filters = filters
         self.kernel_size, self.stride = (kernel_size,), (stride,)
-        self.padding, self.output_padding = (0,), (0,)
+        self.padding, self.output_padding = (padding,), (output_padding,)
 
     @property
     def weight(self) -> Tensor:
@@ -188,7 +192,7 @@ class FilterConv1d(_FilterConv):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map ``[B, 1, T]`` to ``[B, N, L]``."""
-        return F.conv1d(waveform, self.weight, stride=self.stride)
+        return F.conv1d(waveform, self.weight, None, self.stride, self.padding)
 
 
 class FilterConvTranspose1d(_FilterConv):
@@ -196,4 +200,4 @@ class FilterConvTranspose1d(_FilterConv):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, N, L]`` to ``[B, 1, T]``."""
-        return F.conv_transpose1d(features, self.weight, stride=self.stride)
+        return F.conv_transpose1d(features, self.weight, None, self.stride, self.padding, self.output_padding)

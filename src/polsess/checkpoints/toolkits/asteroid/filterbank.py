@@ -12,19 +12,25 @@ from polsess.checkpoints.toolkits.asteroid.reader import ACTIVATIONS, TORCH_VERS
 from polsess.checkpoints.translation import Arguments, Rule, rename
 from polsess.checkpoints.unpickling import CheckpointError
 
-_SIDES = r"(encoder|decoder)\.filterbank\."
+
+def filters_rules(foreign: str, native: str) -> list[Rule]:
+    """Rules for all tensors of a filterbank."""
+    return [
+        (rf"{foreign}\.filterbank\._filters", f"{native}.weight"),
+        (rf"{foreign}\.filterbank\.(low_hz|band_hz)_", rf"{native}.filters.\1"),
+    ]
+
+
 FILTERBANK_RULES: list[Rule] = [
-    (_SIDES + "_filters", r"\1.conv.weight"),
-    (_SIDES + "low_hz_", r"\1.conv.filters.low_hz"),
-    (_SIDES + "band_hz_", r"\1.conv.filters.band_hz"),
+    *filters_rules("encoder", "encoder.conv"),
+    *filters_rules("decoder", "decoder.conv"),
     (r"enc_activation\.weight", "encoder.prelu.weight"),
 ]
 _COMPUTED = ("filterbank.torch_window", "filterbank.window_", "filterbank.n_")
 """Tensors that follow from the arguments."""
 
-_FREE = dict.fromkeys(("FreeFB", "free"))
 _KINDS: dict[str, str | None] = {
-    **_FREE,
+    **dict.fromkeys(("FreeFB", "free")),
     **dict.fromkeys(("AnalyticFreeFB", "analytic_free"), "analytic"),
     **dict.fromkeys(("ParamSincFB", "param_sinc"), "sinc"),
     **dict.fromkeys(("STFTFB", "stft"), "stft"),
@@ -44,7 +50,7 @@ def rename_network(
     if not model.get("filters"):
         return renamed
     return {
-        re.sub(r"^(encoder|decoder)\.conv\.weight$", r"\1.conv.filters.weight", key): value
+        re.sub(r"^((?:en|de)coder\.(?:conv|gate))\.weight$", r"\1.filters.weight", key): value
         for key, value in renamed.items()
     }
 
@@ -56,7 +62,6 @@ def read_filterbank(
     *,
     num_filters: int = 512,
     kernel_size: int = 16,
-    only_free: bool = False,
 ) -> dict[str, Any]:
     """The fields of a configuration that describe the filterbank, and the sample rate.
 
@@ -68,13 +73,12 @@ def read_filterbank(
         activation: The encoder's activation where the file names none.
         num_filters: The number of filters where the file names none.
         kernel_size: Their length where the file names none.
-        only_free: Whether the architecture here has free filters only.
 
     Raises:
         CheckpointError: If the filters are of a kind that is not read, or the masks are not as wide as the
             features.
     """
-    kind = arguments.choose("fb_name", _FREE if only_free else _KINDS, default="free")
+    kind = arguments.choose("fb_name", _KINDS, default="free")
     filters = arguments.take("n_filters", default=num_filters)
     kernel = arguments.take("kernel_size", default=kernel_size)
     if kind == "sinc" and kernel % 2 == 0:

@@ -8,16 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
-from polsess.checkpoints.toolkits.asteroid.filterbank import read_filterbank
+from polsess.checkpoints.toolkits.asteroid.filterbank import filters_rules, read_filterbank, rename_network
 from polsess.checkpoints.toolkits.asteroid.reader import (
     CONVERTERS,
     read_mask_activation,
     source_softmax,
 )
-from polsess.checkpoints.translation import Arguments, Rule, rename
+from polsess.checkpoints.translation import Arguments, Rule
 from polsess.checkpoints.unpickling import CheckpointError
 
-_COPY = "encoder.filterbank._filters"
+_COPY = "encoder.filterbank."
 _KINDS = [("weight", "weight"), ("bias", "bias"), ("gamma", "weight"), ("beta", "bias")]
 _MODULES = {
     r"masker\.ln": "norm",
@@ -38,8 +38,8 @@ _MODULES = {
     r"masker\.output_act": "nonlinearity",
 }
 _RULES: list[Rule] = [
-    (r"encoder\.encoder\.filterbank\._filters", "encoder.conv.weight"),
-    (r"decoder\.filterbank\._filters", "decoder.conv.weight"),
+    *filters_rules(r"encoder\.encoder", "encoder.conv"),
+    *filters_rules("decoder", "decoder.conv"),
     *[
         (rf"{foreign}\.{kind}", f"{ours}.{our_kind}")
         for foreign, ours in _MODULES.items()
@@ -67,7 +67,7 @@ def _convert(
     values: Arguments, state: Mapping[str, Tensor], variant: str, *, activation: str, mask_default: str
 ) -> Converted:
     where = f"Asteroid SuDORMRF ({variant})"
-    filterbank = read_filterbank(values, where, activation, kernel_size=21, only_free=True)
+    filterbank = read_filterbank(values, where, activation, kernel_size=21)
     if filterbank.pop("encoder_activation") != activation:
         raise CheckpointError(f"{where}: its encoder is {activation}, the file says another.")
     stride, half = filterbank.pop("stride"), filterbank["kernel_size"] // 2
@@ -87,8 +87,8 @@ def _convert(
         **filterbank,
     }
     values.finish()
-    kept = {key: value for key, value in state.items() if key != _COPY}
-    renamed = rename(kept, _RULES, where)
+    kept = {key: value for key, value in state.items() if not key.startswith(_COPY)}
+    renamed = rename_network(kept, _RULES, model, where)
     return Converted(model, {key: _reshaped(key, value) for key, value in renamed.items()})
 
 

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints.formats import Converted
-from polsess.checkpoints.toolkits.asteroid.filterbank import FILTERBANK_RULES, read_filterbank, rename_network
+from polsess.checkpoints.toolkits.asteroid.filterbank import (
+    FILTERBANK_RULES,
+    filters_rules,
+    read_filterbank,
+    rename_network,
+)
 from polsess.checkpoints.toolkits.asteroid.reader import (
     CONVERTERS,
     NORMS,
@@ -17,7 +22,7 @@ from polsess.checkpoints.toolkits.asteroid.reader import (
     read_mask_activation,
     source_softmax,
 )
-from polsess.checkpoints.translation import Arguments, Rule, rename, take
+from polsess.checkpoints.translation import Arguments, Rule, take
 from polsess.checkpoints.unpickling import CheckpointError
 
 _BLOCK = r"masker\.TCN\.(\d+)\."
@@ -76,12 +81,11 @@ def convert_convtasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]
     return Converted(model, renamed)
 
 
-_COPIES = ("encoder.encoder_relu.filterbank._filters", "masker.output_act.weight")
-"""Tensors that the files hold twice."""
+_COPIES = ("encoder.encoder_relu.", "masker.output_act.")
+"""Modules whose tensors the files hold twice."""
 _LSTM_TASNET_RULES: list[Rule] = [
-    (r"encoder\.filterbank\._filters", "encoder.conv.weight"),
-    (r"encoder\.encoder_sig\.filterbank\._filters", "encoder.gate.weight"),
-    (r"decoder\.filterbank\._filters", "decoder.conv.weight"),
+    *FILTERBANK_RULES,
+    *filters_rules(r"encoder\.encoder_sig", "encoder.gate"),
     (r"masker\.bn_layer\.gamma", "norm.weight"),
     (r"masker\.bn_layer\.beta", "norm.bias"),
     (r"masker\.masker\.0\.rnn\.(.+)", r"rnn.rnn.\1"),
@@ -97,7 +101,7 @@ def convert_lstm_tasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor
     values = Arguments(arguments, where)
     values.ignore("rnn_type")
     num_layers, dropout = values.take("n_layers", default=4), values.take("dropout", default=0.3)
-    filterbank = read_filterbank(values, where, num_filters=64, only_free=True)
+    filterbank = read_filterbank(values, where, num_filters=64)
     if filterbank.pop("encoder_activation") != "linear":
         raise CheckpointError(f"{where}: an encoder_activation after the gate is not read.")
     model = {
@@ -111,5 +115,5 @@ def convert_lstm_tasnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor
         **filterbank,
     }
     values.finish()
-    kept = {key: value for key, value in state.items() if key not in _COPIES}
-    return Converted(model, rename(kept, _LSTM_TASNET_RULES, where))
+    kept = {key: value for key, value in state.items() if not key.startswith(_COPIES)}
+    return Converted(model, rename_network(kept, _LSTM_TASNET_RULES, model, where))
