@@ -247,3 +247,25 @@ def test_scores_that_are_not_finite_fail_their_trial_only(
         ("complete", 2.0),
     ]
     assert "no validation score was finite" in result.trials[0].remark
+
+
+def test_where_less_is_better_the_least_is_the_best(
+    space: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = json.loads((tmp_path / "base.yaml").read_text())
+    corpus = {key: experiment["data"]["corpus"][key] for key in ("metadata",)}
+    experiment["data"]["corpus"] = {"corpus_type": "single_speakers", **corpus}
+    experiment |= {"task": "SV", "model": {"model_type": "tdnn", "preset": "tiny"}}
+    (tmp_path / "base.yaml").write_text(json.dumps(experiment))
+    errors = iter([30.0, 10.0, 20.0])
+
+    def train(_config: Any, run_folder: Path, *, after_epoch: Any, **_: Any) -> None:
+        run_folder.mkdir()
+        after_epoch(0, next(errors))
+
+    monkeypatch.setattr(tuning, "train", train)
+    path = write(tmp_path, {**space, "trials": 3, "search": {RATE: space["search"][RATE]}})
+    shown = CliRunner().invoke(app, ["tune", str(path), "-o", str(tmp_path / "search")])
+    assert shown.exit_code == 0, shown.output
+    assert "Best: trial 1: 10.00 % (complete" in shown.output
+    assert "EER 10.00 % on validation" in (tmp_path / "search" / "best.yaml").read_text()
