@@ -33,7 +33,7 @@ def test_the_number_of_voices_is_found(voices: int) -> None:
 
 
 def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
-    alike = pieces_of([0, 1] * 20, alike=0.6)
+    alike = pieces_of([0, 1] * 20, alike=0.5)
     seconds = np.full(40, 2.0)
     assert len(cluster(alike, seconds, threshold=0.4)[1]) == 1
     assert len(cluster(alike, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 2

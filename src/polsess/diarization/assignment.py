@@ -21,10 +21,9 @@ _STAY_BONUS = 0.15
 """Added where a voice goes on, in cosines, if there is no pause between two pieces."""
 _STAY_SECONDS = 0.5
 """Pause after which the bonus has fallen to a third."""
-_UNHEARD = 0.5
-"""Score of an output for a voice that does not talk alone near it."""
-_NEIGHBOUR_WEIGHT, _VOICE_WEIGHT = 2.0, 0.5
-_FULL_NEIGHBOUR_SECONDS = 1.0
+_VOICE_WEIGHT = 2.0
+"""Of the cosine of embeddings against the correlation with neighbours."""
+_FULL_NEIGHBOUR_SECONDS = 0.3
 
 
 def decode_voices(similarities: Scores, pieces: Sequence[Frames], hop_seconds: float) -> Labels:
@@ -60,9 +59,9 @@ def assign_outputs(correlations: Scores, solo_seconds: NDArray[np.float64], simi
     """The voice on each output of a network; two outputs are two people as long as there are enough voices.
 
     Args:
-        correlations: How much of the mixture each output holds while each voice talks alone nearby, 0 to 1,
-            ``[C, S]``.
-        solo_seconds: How long each voice talks alone nearby ``[S]``; its correlations count accordingly.
+        correlations: How much of the mixture each output holds where each voice talks alone beside the
+            overlap, about 0 to 1, ``[C, S]``.
+        solo_seconds: How long each voice talks alone there ``[S]``; its correlations count accordingly.
         similarities: Cosines of the outputs with the voices where several talk ``[C, S]``.
 
     Returns:
@@ -71,8 +70,7 @@ def assign_outputs(correlations: Scores, solo_seconds: NDArray[np.float64], simi
     from scipy.optimize import linear_sum_assignment
 
     known = np.minimum(solo_seconds / _FULL_NEIGHBOUR_SECONDS, 1.0)
-    neighbours = np.where(solo_seconds > 0, correlations, _UNHEARD) * known
-    scores = _NEIGHBOUR_WEIGHT * neighbours + _VOICE_WEIGHT * similarities
+    scores = correlations * known + _VOICE_WEIGHT * similarities
     labels: Labels = scores.argmax(1).astype(np.int64)
     outputs, voices = linear_sum_assignment(scores, maximize=True)
     labels[outputs] = voices

@@ -1,8 +1,8 @@
 """Which pieces of speech are of one voice: agglomerative clustering of embeddings, then centroids.
 
-Average linkage on the cosine (Day, Edelsbrunner: "Efficient algorithms for agglomerative hierarchical
-clustering methods", Journal of Classification 1, 1984, as scipy has it), pieces that are long enough first;
-short ones join the nearest voice.
+Average linkage on the cosine up to pure groups (Day, Edelsbrunner: "Efficient algorithms for agglomerative
+hierarchical clustering methods", Journal of Classification 1, 1984, as scipy has it), then their centroids
+are joined. Pieces that are long enough come first; short ones join the nearest voice.
 
 Shapes: N pieces, D dimensions, S speakers.
 """
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
+_PURE_COSINE = 0.45
+"""Mean cosine of two groups of pieces from which they are surely of one voice."""
 _ROUNDS = 10
 _MOST_PIECES = 3000
-_SMALLEST_SHARE = 0.04
-"""A voice that was heard for less of the clustered time than this is no voice of its own."""
+_SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
+"""A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
+time; in short recordings for this greater share."""
 
 
 def cluster(
@@ -36,7 +39,7 @@ def cluster(
         embeddings: Unit vectors ``[N, D]``.
         seconds: Length of each piece ``[N]``.
         num_speakers: The fewest and the most voices.
-        threshold: Mean cosine of two clusters from which they are one voice.
+        threshold: Cosine of the centroids of two groups from which they are one voice.
         eager_threshold: The same while there are fewer voices than ``num_speakers`` asks for; one voice is
             not cut in two to reach that number. None for ``threshold``.
         trusted_seconds: Shorter pieces do not decide what voices there are, if enough longer ones do.
@@ -56,10 +59,10 @@ def cluster(
         threshold,
         threshold if eager_threshold is None else eager_threshold,
     )
-    centroids = _centroids(embeddings[trusted], seconds[trusted], labels)
+    centroids = find_centroids(embeddings[trusted], seconds[trusted], labels)
     for _ in range(_ROUNDS):
         labels = (embeddings[trusted] @ centroids.T).argmax(1)
-        updated = _centroids(embeddings[trusted], seconds[trusted], labels)
+        updated = find_centroids(embeddings[trusted], seconds[trusted], labels)
         if len(updated) != len(centroids) or np.allclose(updated, centroids):
             break
         centroids = updated
@@ -83,55 +86,63 @@ def _agglomerate(
     threshold: float,
     eager_threshold: float,
 ) -> Labels:
+    """Pure groups by average linkage, then these by their centroids, which are less noisy than pieces."""
     fewest, most = num_speakers
     if len(embeddings) == 1 or most == 1:
         return np.zeros(len(embeddings), np.int64)
     from scipy.cluster.hierarchy import fcluster, linkage
 
     tree = linkage(embeddings.astype(np.float64), "average", metric="cosine")
-    labels: Labels = fcluster(tree, 1 - threshold, "distance").astype(np.int64) - 1
-    found = _large(labels, seconds)
-    if len(found) < fewest:
-        labels = fcluster(tree, 1 - eager_threshold, "distance").astype(np.int64) - 1
-        eager = _large(labels, seconds)
-        fewest = min(fewest, max(len(found), len(eager)))
-        found = eager
-    wanted = min(max(len(found), fewest), most)
-    if wanted != len(found):  # cut where as many large clusters stand apart
-        found, labels = _cut(tree, seconds, wanted)
+    groups: Labels = fcluster(tree, 1 - _PURE_COSINE, "distance").astype(np.int64) - 1
+    while (
+        pair := _pair_to_join(embeddings, seconds, groups, fewest, most, threshold, eager_threshold)
+    ) is not None:
+        groups[groups == pair[1]] = pair[0]
+    found = _large(groups, seconds)
     if len(found) == 0:
         return np.zeros(len(embeddings), np.int64)
     centroids = np.stack(
-        [_unit((embeddings[labels == one] * seconds[labels == one, None]).sum(0)) for one in found]
+        [_unit((embeddings[groups == one] * seconds[groups == one, None]).sum(0)) for one in found]
     )
     nearest: Labels = (embeddings @ centroids.T).argmax(1)
     return nearest
 
 
+def _pair_to_join(
+    embeddings: Embeddings,
+    seconds: NDArray[np.float64],
+    groups: Labels,
+    fewest: int,
+    most: int,
+    threshold: float,
+    eager_threshold: float,
+) -> tuple[int, int] | None:
+    """The two groups that are most alike and one voice, or None."""
+    present = np.unique(groups)
+    centroids = find_centroids(embeddings, seconds, groups)
+    alike = np.triu(centroids @ centroids.T, 1) - np.tril(np.ones((len(present), len(present))), 0) * 2
+    large = np.isin(present, _large(groups, seconds))
+    if large.sum() > most:
+        alike[~np.outer(large, large)] = -2.0
+        threshold = -1.0
+    elif large.sum() <= fewest:
+        alike[np.outer(large, large) & (alike <= eager_threshold)] = -2.0
+    first, second = np.unravel_index(int(alike.argmax()), alike.shape)
+    if len(present) < 2 or alike[first, second] <= threshold:
+        return None
+    return int(present[first]), int(present[second])
+
+
 def _large(labels: Labels, seconds: NDArray[np.float64]) -> list[int]:
     """Clusters that hold enough of the time, the longest first."""
     heard = np.bincount(labels, weights=seconds)
-    enough = [int(one) for one in np.argsort(-heard) if heard[one] >= _SMALLEST_SHARE * seconds.sum()]
-    return enough
+    total = float(seconds.sum())
+    least = min(max(_SMALLEST_SECONDS, _SMALLEST_SHARE * total), _SHARE_OF_SHORT * total)
+    return [int(one) for one in np.argsort(-heard) if heard[one] >= max(least, 1e-9)]
 
 
-def _cut(tree: NDArray[np.float64], seconds: NDArray[np.float64], wanted: int) -> tuple[list[int], Labels]:
-    """The highest cut of the tree that leaves ``wanted`` large clusters, or the nearest to it."""
-    from scipy.cluster.hierarchy import fcluster
-
-    best: tuple[int, list[int], Labels] | None = None
-    for count in range(wanted, len(tree) + 2):
-        labels = fcluster(tree, count, "maxclust").astype(np.int64) - 1
-        found = _large(labels, seconds)
-        if best is None or abs(len(found) - wanted) < best[0]:
-            best = abs(len(found) - wanted), found[:wanted], labels
-        if best[0] == 0:
-            break
-    assert best is not None
-    return best[1], best[2]
-
-
-def _centroids(embeddings: Embeddings, seconds: NDArray[np.float64], labels: Labels) -> Embeddings:
+def find_centroids(embeddings: Embeddings, seconds: NDArray[np.float64], labels: Labels) -> Embeddings:
+    """Unit vectors ``[S, D]`` of the voices that occur in ``labels``, in ascending order."""
     present = np.unique(labels)
     return np.stack(
         [_unit((embeddings[labels == one] * seconds[labels == one, None]).sum(0)) for one in present]

@@ -19,13 +19,13 @@ class GateConfig(Schema):
     regions: RegionConfig = RegionConfig()
     whole_from: float = Field(default=0.5, gt=0, le=1)
     """Share of overlap in speech from which ``auto`` separates a recording whole."""
-    context_seconds: float = Field(default=2.0, ge=0, le=10)
+    context_seconds: float = Field(default=0.5, ge=0, le=10)
     """Sound on both sides of an overlap that the network hears with it."""
-    same_voice: float = Field(default=0.35, ge=-1, le=1)
-    """Mean cosine of two groups of pieces from which they are one voice."""
+    same_voice: float = Field(default=0.33, ge=-1, le=1)
+    """Cosine of the centroids of two groups of pieces from which they are one voice."""
     same_voice_asked: float = Field(default=0.6, ge=-1, le=1)
     """The same, where more voices are asked for than were found."""
-    least_overlap: float = Field(default=0.03, ge=0, le=1)
+    least_overlap: float = Field(default=0.04, ge=0, le=1)
     """Share of overlap in speech from which there must be two voices; less may be an error."""
     unheard_voice_overlap: float = Field(default=0.1, ge=0, le=1)
     """Share from which a voice that never talks alone gets a track of its own."""

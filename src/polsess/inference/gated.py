@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.assignment import assign_outputs, decode_voices
-from polsess.diarization.clustering import Embeddings, Labels, cluster
+from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
 from polsess.diarization.regions import Frames, Mask, Regions, cut_pieces, find_regions, list_runs
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import Piece, find_turns, label_frames, passed_through, plan_pieces
@@ -34,6 +34,10 @@ from polsess.inference.stitching import Spool
 from polsess.timelines import Timeline, list_speakers
 
 Progress = Callable[[float], None]
+_ROUNDS = 4
+"""Of decoding and finding the centroids again, so that short pieces count as well."""
+_BESIDE_SECONDS = 0.3
+"""On either side of an overlap; what is told by those who talk alone further away, the network may mix up."""
 _VOICE_SPREAD = 0.1
 """Difference of cosines that makes one voice e times as likely as another."""
 
@@ -103,8 +107,11 @@ def find_voices(
         threshold=config.same_voice,
         eager_threshold=config.same_voice_asked,
     )
-    similarities = (embeddings @ centroids.T).astype(np.float64)
-    labels = decode_voices(similarities, pieces, regions.hop_seconds)
+    for _ in range(_ROUNDS):
+        similarities = (embeddings @ centroids.T).astype(np.float64)
+        labels = decode_voices(similarities, pieces, regions.hop_seconds)
+        if len(np.unique(labels)) == len(centroids):  # all voices talk
+            centroids = find_centroids(embeddings, seconds, labels)
     likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)
     sure = likely[np.arange(len(pieces)), labels] / likely.sum(1)
     certainty = np.ones(num_frames, np.float32)
@@ -148,12 +155,13 @@ class OverlapSeparation:
         levels = LevelStatistics(len(estimates), len(mixture), self._network.sample_rate)
         levels.add(estimates, mixture)
         estimates = estimates * levels.gains().float().unsqueeze(-1)
-        voices = tuple(
-            tuple(self._assign(piece, begin, *each).tolist())
-            for each in zip(estimates.unbind(1), mixture, strict=True)
-        )
-        self.swaps += any(order != tuple(sorted(order)) for order in voices)
+        swapped = False
         for first, last in piece.overlaps:
+            voices = tuple(
+                tuple(self._assign(piece, (first, last), begin, *each).tolist())
+                for each in zip(estimates.unbind(1), mixture, strict=True)
+            )
+            swapped |= any(order != tuple(sorted(order)) for order in voices)
             inner = max(begin, self._hearing.sample(first) - self._margin)
             behind = min(end, self._hearing.sample(last) + self._margin)
             place = self._spool.num_samples
@@ -161,32 +169,31 @@ class OverlapSeparation:
             times = first * self._hearing.hop_seconds, last * self._hearing.hop_seconds
             stretch = SeparatedStretch(*times, voices, inner, place, behind - inner)
             self.stretches.append(((first, last), stretch))
+        self.swaps += swapped
 
-    def _assign(self, piece: Piece, begin: int, outputs: Tensor, mixture: Tensor) -> Labels:
-        """The voice on each output ``[C, n]`` of one channel ``[n]``."""
+    def _assign(self, piece: Piece, overlap: Frames, begin: int, outputs: Tensor, mixture: Tensor) -> Labels:
+        """The voice on each output ``[C, n]`` of one channel ``[n]`` in an overlap of a piece."""
         num_voices = len(self._voices.centroids)
         correlations = np.zeros((len(outputs), num_voices))
         seconds = np.zeros(num_voices)
-        for voice in range(num_voices):
-            runs = list_runs(self._voices.who[piece.first : piece.last] == voice)
-            solo = self._cut(mixture[None], piece, begin, runs)[0]
-            if energy := float(solo.square().sum()):
+        beside = round(_BESIDE_SECONDS / self._hearing.hop_seconds)
+        near = max(piece.first, overlap[0] - beside), min(piece.last, overlap[1] + beside)
+        for voice in np.unique(self._voices.who[slice(*near)]):
+            talks = list_runs(self._voices.who[slice(*near)] == voice)
+            runs = [(near[0] + first, near[0] + last) for first, last in talks]
+            solo = self._cut(mixture[None], begin, runs)[0]
+            energy = float(solo.square().sum())
+            if voice >= 0 and energy:
                 seconds[voice] = len(solo) / self._network.sample_rate
-                held = self._cut(outputs, piece, begin, runs)
+                held = self._cut(outputs, begin, runs)
                 correlations[:, voice] = (held @ solo).double().numpy() / energy
-        offset = piece.first
-        runs = [(first - offset, last - offset) for first, last in piece.overlaps]
-        heard = np.stack([self._hearing.embed(each) for each in self._cut(outputs, piece, begin, runs)])
+        heard = np.stack([self._hearing.embed(each) for each in self._cut(outputs, begin, [overlap])])
         return assign_outputs(correlations, seconds, (heard @ self._voices.centroids.T).astype(np.float64))
 
-    def _cut(self, rows: Tensor, piece: Piece, begin: int, runs: list[Frames]) -> Tensor:
-        """The samples of runs of frames of a piece, joined."""
+    def _cut(self, rows: Tensor, begin: int, runs: list[Frames]) -> Tensor:
+        """The samples of runs of frames, joined, from rows that begin at a sample."""
         sample = self._hearing.sample
-        parts = [
-            rows[:, sample(piece.first + first) - begin : sample(piece.first + last) - begin]
-            for first, last in runs
-        ]
-        return torch.cat(parts, 1) if parts else rows[:, :0]
+        return torch.cat([rows[:, sample(first) - begin : sample(last) - begin] for first, last in runs], 1)
 
 
 @dataclass(frozen=True)
