@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from polsess.diarization.regions import RegionConfig, cut_pieces, find_regions, list_runs
+from polsess.diarization.regions import RegionConfig, cut_pieces, cut_steps, find_regions, list_runs
 from polsess.diarization.stretches import NOBODY, Piece, find_turns, label_frames, passed_through, plan_pieces
 
 HOP = 0.02
@@ -112,3 +112,17 @@ def test_turns_of_voices_alone_and_together() -> None:
     assert [turn.speaker for turn in turns] == ["b", "a"]
     assert [time for turn in turns for time in (turn.start, turn.end)] == pytest.approx([0.2, 2.0, 1.6, 4.0])
     assert turns[0].confidence == pytest.approx(0.9)
+
+
+def test_steps_cover_the_pieces_and_hear_no_further_than_the_talk_reaches() -> None:
+    probabilities = scores([(20, 0), (200, 1), (60, 2), (100, 1)])
+    config = RegionConfig()
+    regions = find_regions(probabilities, HOP, config)
+    pieces = cut_pieces(regions, probabilities, config)
+    steps, windows = cut_steps(regions, pieces, config)
+    assert sum(last - first for first, last in steps) == regions.solo.sum()
+    assert all(0.3 <= (last - first) * HOP <= 0.8 for first, last in steps)
+    for (first, last), (begin, end) in zip(steps, windows, strict=True):
+        assert begin <= first
+        assert last <= end
+        assert regions.solo[begin:end].all()

@@ -26,9 +26,9 @@ class RegionConfig(Schema):
     """Probability of speech from which a stretch of it begins."""
     speech_off: float = 0.35
     """Probability below which it ends."""
-    overlap_on: float = 0.6
+    overlap_on: float = 0.5
     """Probability of several voices from which an overlap begins."""
-    overlap_off: float = 0.4
+    overlap_off: float = 0.3
     """Probability below which it ends."""
     shortest_seconds: float = 0.1
     """Shorter stretches and overlaps are dropped."""
@@ -39,7 +39,11 @@ class RegionConfig(Schema):
     speech_pad_seconds: float = 0.06
     """Speech is widened by this on both sides before it is passed through."""
     longest_piece_seconds: float = 2.4
-    """Longer talk of one voice is judged in several pieces."""
+    """Longer talk of one voice is cut into several pieces, from which it is found what voices there are."""
+    step_seconds: float = 0.5
+    """Whose voice it is is then decided in steps of about this length."""
+    window_seconds: float = 0.8
+    """For each step the voice is heard for this long around its middle, as far as there is talk."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,28 @@ def cut_pieces(regions: Regions, probabilities: NDArray[np.float32], config: Reg
             cuts = np.linspace(begin, end, count + 1).round().astype(int).tolist()
             pieces += list(itertools.pairwise(cuts))
     return pieces
+
+
+def cut_steps(
+    regions: Regions, pieces: list[Frames], config: RegionConfig
+) -> tuple[list[Frames], list[Frames]]:
+    """Cut pieces into short steps, and the window around each of them from which its voice is told."""
+    step, reach = (
+        max(1, round(seconds / regions.hop_seconds))
+        for seconds in (config.step_seconds, config.window_seconds / 2)
+    )
+    run_of = {frame: run for run in list_runs(regions.solo) for frame in range(*run)}
+    steps: list[Frames] = []
+    windows: list[Frames] = []
+    for first, last in pieces:
+        count = max(1, round((last - first) / step))
+        cuts = np.linspace(first, last, count + 1).round().astype(int).tolist()
+        for begin, end in itertools.pairwise(cuts):
+            lowest, highest = run_of[begin]
+            middle = (begin + end) // 2
+            steps.append((begin, end))
+            windows.append((max(lowest, middle - reach), min(highest, max(end, middle + reach))))
+    return steps, windows
 
 
 def _hysteresis(scores: NDArray[np.float32], on: float, off: float) -> Mask:

@@ -17,7 +17,7 @@ class GateConfig(Schema):
     """Thresholds of the gate, tuned on voices that no network was trained on."""
 
     regions: RegionConfig = RegionConfig()
-    whole_from: float = Field(default=0.5, gt=0, le=1)
+    whole_from: float = Field(default=0.6, gt=0, le=1)
     """Share of overlap in speech from which ``auto`` separates a recording whole."""
     context_seconds: float = Field(default=0.5, ge=0, le=10)
     """Sound on both sides of an overlap that the network hears with it."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.assignment import assign_outputs, decode_voices
 from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
-from polsess.diarization.regions import Frames, Mask, Regions, cut_pieces, find_regions, list_runs
+from polsess.diarization.regions import Frames, Mask, Regions, cut_pieces, cut_steps, find_regions, list_runs
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import Piece, find_turns, label_frames, passed_through, plan_pieces
 from polsess.inference.composition import ComposedTracks, PassedStretch, SeparatedStretch
@@ -98,8 +98,9 @@ def find_voices(
     if not pieces:
         none = np.full(num_frames, -1, np.int64)
         return Voices(none, np.zeros((0, 1), np.float32), np.zeros(num_frames, np.float32))
-    embeddings = hearing.embed_pieces(store.read_mix, pieces, progress)
-    seconds = np.array([last - first for first, last in pieces]) * regions.hop_seconds
+    hop = regions.hop_seconds
+    embeddings = hearing.embed_pieces(store.read_mix, pieces, lambda share: progress(0.4 * share))
+    seconds = np.array([last - first for first, last in pieces]) * hop
     _, centroids = cluster(
         embeddings,
         seconds,
@@ -108,10 +109,13 @@ def find_voices(
         eager_threshold=config.same_voice_asked,
     )
     for _ in range(_ROUNDS):
-        similarities = (embeddings @ centroids.T).astype(np.float64)
-        labels = decode_voices(similarities, pieces, regions.hop_seconds)
+        labels = decode_voices((embeddings @ centroids.T).astype(np.float64), pieces, hop)
         if len(np.unique(labels)) == len(centroids):  # all voices talk
             centroids = find_centroids(embeddings, seconds, labels)
+    pieces, windows = cut_steps(regions, pieces, config.regions)
+    embeddings = hearing.embed_pieces(store.read_mix, windows, lambda share: progress(0.4 + 0.6 * share))
+    similarities = (embeddings @ centroids.T).astype(np.float64)
+    labels = decode_voices(similarities, pieces, hop)
     likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)
     sure = likely[np.arange(len(pieces)), labels] / likely.sum(1)
     certainty = np.ones(num_frames, np.float32)
