@@ -346,7 +346,7 @@ def main() -> None:
         variants, create = TOOLKITS[toolkit]
         facts, results = {}, {}
         for name, source in variants.items():
-            facts[name], values = compute(source, create, 131)
+            facts[name], values = compute(source, create, 89)
             results |= {f"{name}.{key}": value.contiguous() for key, value in values.items()}
         if toolkit == "asteroid":
             filterbanks = importlib.import_module("asteroid_filterbanks")

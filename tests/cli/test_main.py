@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import os
 import re
 import subprocess
@@ -43,6 +44,15 @@ def program(error: BaseException | None = None) -> typer.Typer:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "polsess", "-V"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, version("polsess-separation"))
+
+
+def test_the_schema_of_experiments_holds_what_it_refers_to() -> None:
+    text = CliRunner().invoke(app, ["config", "schema", "-m", "sepformer"]).stdout
+    parts = json.loads(text)["$defs"]
+    assert set(re.findall(r'"#/\$defs/(\w+)"', text)) <= set(parts)
+    model = json.loads(text)["properties"]["model"]["$ref"].rpartition("/")[2]
+    assert {"intra_model", "num_heads"} <= set(parts[model]["properties"])
+    assert "conv_kernel_size" in parts["ConformerOptions"]["properties"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1250", "utf-8"])

@@ -48,8 +48,10 @@ def schema(
     import json
 
     from polsess.config import Config
-    from polsess.models import get_model_class
+    from polsess.models import Network, get_model_class
 
     document = Config.model_json_schema()
-    document.setdefault("$defs", {})["ModelConfig"] = get_model_class(model).config_class.model_json_schema()
+    fields = get_model_class(model, Network).config_class.model_json_schema()
+    parts = fields.pop("$defs", {})  # references lead to the root
+    document["$defs"] = {**document.get("$defs", {}), **parts, "NetworkConfig": fields}
     typer.echo(json.dumps(document, indent=2))
