@@ -2,7 +2,7 @@
 
 import torch
 
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 from polsess.evaluation import ModelSystem, evaluate, open_corpus
 from polsess.evaluation.comparison import Contender, compare, report
 from polsess.evaluation.tables import summary_table

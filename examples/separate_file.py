@@ -4,7 +4,7 @@ import sys
 import tempfile
 
 from polsess import Separator
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 
 
 def main() -> None:

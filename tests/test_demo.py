@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from polsess.audio import read_audio_info
 from polsess.cli.main import app
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 
 
 def test_the_demo_separates_every_mixture_and_shows_it(tmp_path: Path) -> None:

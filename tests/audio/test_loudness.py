@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polsess.audio import integrated_loudness, read_audio, resample
 from polsess.audio.loudness import _HIGH_PASS, _SHELF, k_weighted
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 
 
 def sine(frequency: float, rate: int, seconds: float = 2.0, level_db: float = 0.0) -> Tensor:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from polsess.audio import write_audio
+from polsess.cli.main import app
 from polsess.config import load_config, parse_config, read_settings
 from polsess.data.mini import make_mini
 from polsess.models import Network, list_models
@@ -20,6 +23,13 @@ from polsess.training.run import train
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Model, task and corpus by the name of a recipe; names of models may hold underscores."""
+    match = re.fullmatch(rf"(.+?)_({'|'.join(task.lower() for task in Task)})_(.+)", path.stem)
+    assert match is not None
+    return match.groups()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +98,7 @@ def test_the_mini_sets_are_made_once_and_name_no_folder_of_this_machine(mini: Pa
 @every_config
 def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None:
     config = load_config(path)
-    model, task, corpus = path.stem.split("_", 2)
+    model, task, corpus = names_in(path)
     assert model == config.model.model_type
     assert task == config.task.lower()
     assert corpus.startswith(config.data.corpus.corpus_type)
@@ -125,6 +135,26 @@ def test_one_step_of_every_experiment(path: Path, corpus: dict[str, Any], tmp_pa
     assert float(row["gradient_norm"]) > 0
 
 
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_an_experiment_that_is_shown_is_one_to_train(form: str, tmp_path: Path) -> None:
+    words = ["config", "show", "-c", "dprnn_sb_polsess", "training.max_epochs=3", "--format", form]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    (tmp_path / f"mine.{form}").write_text(shown.stdout)
+    again = load_config(tmp_path / f"mine.{form}")
+    assert again == load_config(CONFIGS[0].with_name("dprnn_sb_polsess.yaml"), ["training.max_epochs=3"])
+
+
+def test_keys_are_shown_whole_on_a_narrow_terminal() -> None:
+    words = ["config", "show", "-c", "dprnn_sb_polsess", "training.max_epochs=3"]
+    lines = CliRunner().invoke(app, words, env={"COLUMNS": "40"}).stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line}
+    assert rows["data.corpus.same_speaker_pairs"] == ["default", "True"]
+    assert rows["training.max_epochs"] == ["command", "line", "3"]
+    assert rows["training.optimizer.plateau_patience"] == ["dprnn_sb_polsess.yaml", "3"]
+    assert rows["dprnn_sb_polsess.yaml:"][0].endswith("dprnn_sb_polsess.yaml")
+
+
 @pytest.mark.release
 def test_every_model_has_a_recipe() -> None:
-    assert {path.stem.split("_")[0] for path in CONFIGS} == set(list_models(Network))
+    assert {names_in(path)[0] for path in CONFIGS} == set(list_models(Network))

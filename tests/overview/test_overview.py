@@ -187,8 +187,15 @@ def test_the_command_prints_tables_and_json() -> None:
     shown = CliRunner().invoke(app, ["models", "dprnn"], env={"COLUMNS": "200"})
     assert "DPRNNTasNet-ks16_WHAM_sepclean" in shown.stdout
     assert "3.65 M" in shown.stdout
-    for shown in (CliRunner().invoke(app, ["models"]), CliRunner().invoke(app, ["models", "dprnn"])):
-        assert "DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k" in shown.stdout  # whole, where no terminal is
+    for words in (["models"], ["models", "dprnn"]):
+        lines = CliRunner().invoke(app, words, env={"COLUMNS": "40"}).stdout.splitlines()
+        assert "JorisCos/DPRNNTasNet-ks2_Libri1Mix_enhsingle_16k" in lines, "whole on any terminal"
+    table = CliRunner().invoke(app, ["models"]).stdout.partition("\n\n")[0].splitlines()
+    assert {len(line) for line in table} == {len(table[0])}
+    assert len(table[0]) <= 80
+    (convtasnet,) = [line for line in table if line.startswith("| convtasnet ")]
+    assert "| no, can be" in convtasnet
+    assert "sepclean" not in convtasnet, "presets are shown under the model's name"
     assert CliRunner().invoke(app, ["models", "nobody"]).exit_code == 2
     refused = CliRunner().invoke(app, ["models", "--markdown"])
     assert refused.exit_code == 2

@@ -24,7 +24,7 @@ def test_what_is_found_is_the_run_s(experiment: dict[str, Any]) -> None:
     assert found.parameters == sum(sizes.values())
     assert found.trained_parameters == sum(n for name, n in sizes.items() if not name.startswith("rnn"))
     assert found.weights_bytes == weights_bytes(model)
-    assert found.macs_per_second == count_macs(model, 0.5).per_second
+    assert found.macs_per_second == count_macs(model).per_second
     assert (found.batch, found.steps_per_epoch, found.max_epochs) == ((4, 4000), 4, 7)
     train, val = found.data
     assert (train.split, train.examples, val.split, val.examples) == ("train", 16, "val", 4)

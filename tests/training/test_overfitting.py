@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polsess.audio import read_audio
-from polsess.demo import MIXTURES
+from polsess.data.mini import MIXTURES
 from polsess.losses import LossConfig, SeparationLoss, permutation_invariant
 from polsess.models import create_model, list_models
 from polsess.signal_ratios import si_snr

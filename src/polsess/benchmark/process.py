@@ -10,12 +10,9 @@ import torch
 
 from polsess.checkpoints import load_model, save_model
 from polsess.checkpoints.native import WEIGHTS
-from polsess.costs import count_macs, process
+from polsess.costs import MAC_SECONDS, count_macs, process
 from polsess.models import SeparationModel, create_model
 from polsess.workers import Answer
-
-MAC_SECONDS = 4.0
-"""Networks pad a short mixture to whole chunks, so one second would cost more than a second of four."""
 
 
 class Session(process.Session):
@@ -38,7 +35,7 @@ class Session(process.Session):
 
 
 def _facts(model: SeparationModel, folder: Path) -> Answer:
-    macs = count_macs(model, seconds=MAC_SECONDS)
+    macs = count_macs(model)
     return {
         "model_type": model.model_type,
         "parameters": sum(weight.numel() for weight in model.parameters()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,17 +28,46 @@ def show(
             "-c", "--config", help="The experiment's YAML file, or the name of a recipe.", show_default=False
         ),
     ] = None,
+    form: Annotated[
+        Literal["text", "yaml", "json"],
+        typer.Option(
+            "-f", "--format", help="text says where each value came from; yaml and json are experiments."
+        ),
+    ] = "text",
 ) -> None:
-    """Print every value of an experiment and where it came from."""
-    from rich.table import Table
+    """Print every value of an experiment and where it came from.
 
-    from polsess.cli.terminal import create_page
-    from polsess.config import explain_config
+    \b
+    Examples:
+      polsess config show -c dprnn_sb_polsess training.max_epochs=3
+      polsess config show -c dprnn_sb_polsess --format yaml > mine.yaml
+    """  # noqa: D301 - \b keeps the lines of the examples
+    import json
 
-    table = Table("key", "value", "from", box=None)
-    for key, value, origin in explain_config(config, overrides or [], say=context.obj.note):
-        table.add_row(key, str(value), origin)
-    create_page().print(table)
+    import yaml
+
+    from polsess.config import explain_config, load_config
+
+    say = context.obj.note
+    if form != "text":
+        plain = load_config(config, overrides or [], say=say).model_dump(mode="json")
+        text = json.dumps(plain, indent=2) if form == "json" else yaml.safe_dump(plain, sort_keys=False)
+        typer.echo(text.rstrip("\n"))
+        return
+    rows = explain_config(config, overrides or [], say=say)
+    places = dict.fromkeys(origin for _, _, origin in rows)
+    names = [(key, str(value), _short(origin)) for key, value, origin in rows]
+    widths = [max(len(name[column]) for name in names) for column in (0, 2)]
+    for key, value, origin in names:
+        typer.echo(f"{key:{widths[0]}}  {origin:{widths[1]}}  {value}")
+    for place in places:
+        if _short(place) != place:
+            typer.echo(f"\n{_short(place)}: {place}")
+
+
+def _short(origin: str) -> str:
+    """The name of a file without its folder; other origins as they are."""
+    return Path(origin).name
 
 
 def schema(

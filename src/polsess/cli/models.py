@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from polsess.checkpoints import Published
     from polsess.overview import Architecture
 
@@ -32,7 +32,7 @@ def models(
     import json
 
     from polsess import overview
-    from polsess.cli.terminal import ExitCode, Failure, create_page
+    from polsess.cli.terminal import ExitCode, Failure
 
     if as_markdown:
         raise Failure("--markdown is gone: read docs/MODELS.md, or take --json.", ExitCode.USAGE)
@@ -44,62 +44,77 @@ def models(
         }
         typer.echo(json.dumps(records, indent=2))
         return
-    console = create_page()
     if name is None:
-        console.print(_architectures(architectures))
+        typer.echo(_architectures(architectures))
+        typer.echo("\ncausal is the default's; presets and more: polsess models NAME")
     else:
-        console.print(*_details(architectures[0]), sep="\n")
+        typer.echo("\n\n".join(_details(architectures[0])))
     if published:
-        console.print(_published(published))
+        typer.echo("\nPublished weights:\n")
+    for entry in published:
+        typer.echo(_published(entry))
 
 
-def _architectures(architectures: list[Architecture]) -> Table:
-    from rich.table import Table
-
-    from polsess.overview import format_causality, format_macs, format_size
-
-    table = Table("model", "parameters", "GMAC/s", "precision", "causal", "presets", box=None)
-    table.columns[-1].overflow = "fold"  # a name that is cut cannot be copied
-    for each in architectures:
-        presets = ", ".join(preset.name for preset in each.presets)
-        size, macs = format_size(each.default.parameters), format_macs(each.default.macs_per_second)
-        table.add_row(each.name, size, macs, each.precision, format_causality(each), presets)
-    return table
-
-
-def _details(architecture: Architecture) -> list[Table | str]:
-    from rich.table import Table
-
+def _architectures(architectures: list[Architecture]) -> str:
     from polsess.overview import format_macs, format_size
+    from polsess.text_tables import markdown
 
-    table = Table("preset", "parameters", "GMAC/s", "sources", "Hz", "causal", box=None)
-    table.columns[0].overflow = "fold"
-    for each in (architecture.default, *architecture.presets):
-        table.add_row(
+    rows = [
+        [
+            each.name,
+            format_size(each.default.parameters),
+            format_macs(each.default.macs_per_second),
+            each.precision,
+            ("yes" if each.default.causal else "no") + (", can be" if _can_become(each) else ""),
+        ]
+        for each in architectures
+    ]
+    return markdown(["model", "parameters", "GMAC/s", "precision", "causal"], rows)
+
+
+def _can_become(architecture: Architecture) -> bool:
+    return architecture.can_be_causal and not architecture.default.causal
+
+
+def _details(architecture: Architecture) -> list[str]:
+    from polsess.overview import format_macs, format_size
+    from polsess.text_tables import markdown
+
+    rows = [
+        [
             each.name,
             format_size(each.parameters),
             format_macs(each.macs_per_second),
             str(each.num_sources),
             str(each.sample_rate),
             "yes" if each.causal else "no",
-        )
-    return [f"{architecture.title}.", *architecture.about, "", table, ""]
+        ]
+        for each in (architecture.default, *architecture.presets)
+    ]
+    header = ["preset", "size", "GMAC/s", "C", "Hz", "causal"]
+    about = [_wrapped(text) for text in (f"{architecture.title}.", *architecture.about)]
+    return [*about, markdown(header, rows), "size: parameters; C: sources."]
 
 
-def _published(published: list[Published]) -> Table:
-    from rich.table import Table
+def _published(entry: Published) -> str:
+    """The id on a line of its own, so that it can be copied whole, and the facts below it."""
+    score = (
+        "" if entry.score is None else f"{entry.score:g} dB ({entry.conditions or 'conditions not stated'})"
+    )
+    licence = "; ".join([entry.license or "licence not stated", *entry.license_notes])
+    facts = [entry.model_type, entry.task, f"{entry.sample_rate} Hz", f"{entry.num_sources} source(s)"]
+    parts = [", ".join(facts), f"trained on {entry.corpus}" if entry.corpus else "", score, licence]
+    return f"{entry.hub_id}\n{_wrapped('; '.join(part for part in parts if part), '    ')}"
 
-    table = Table("published", "model", "task", "Hz", "sources", "trained on", "dB", "licence", box=None)
-    table.columns[0].overflow = "fold"
-    for entry in published:
-        table.add_row(
-            entry.hub_id,
-            entry.model_type,
-            entry.task,
-            str(entry.sample_rate),
-            str(entry.num_sources),
-            entry.corpus,
-            "" if entry.score is None else f"{entry.score:g} ({entry.conditions or 'conditions not stated'})",
-            "; ".join([entry.license or "not stated", *entry.license_notes]),
-        )
-    return table
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Text as wide as the terminal, without breaking a word."""
+    width = min(100, shutil.get_terminal_size().columns)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

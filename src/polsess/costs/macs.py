@@ -59,7 +59,11 @@ class MacCount:
         return sum(self.by_module[name] for name in inside)
 
 
-def count_macs(model: Network, seconds: float = 1.0) -> MacCount:
+MAC_SECONDS = 4.0
+"""Length of the mixture on which multiply-accumulates per second are counted, as long as those of PolSESS."""
+
+
+def count_macs(model: Network, seconds: float = MAC_SECONDS) -> MacCount:
     """Count the arithmetic of one inference on one mixture.
 
     No numbers are computed and no memory of the model's size is taken, so models on the meta device can be
@@ -67,8 +71,9 @@ def count_macs(model: Network, seconds: float = 1.0) -> MacCount:
 
     Args:
         model: Any registered model; it is neither run nor changed.
-        seconds: Length of the mixture. Networks that work in chunks pad, so one second costs a little more
-            than a second of a long recording; attention over everything costs less.
+        seconds: Length of the mixture; figures per second of sound are of the default everywhere. Networks
+            that work in chunks pad, so one second costs a little more than a second of a long recording;
+            attention over everything costs less.
 
     Raises:
         ValueError: If the mixture has not even one sample.

@@ -26,8 +26,6 @@ from polsess.models import SeparationModel
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
-_COUNTED_SECONDS = 4.0  # as long as the mixtures of PolSESS
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -121,7 +119,7 @@ class ModelSystem:
         """Path or id, the number of parameters, and multiply-accumulates per second of sound."""
         costs = {
             "parameters": sum(each.numel() for each in self.model.parameters()),
-            "macs_per_second": round(count_macs(self.model, _COUNTED_SECONDS).per_second),
+            "macs_per_second": round(count_macs(self.model).per_second),
         }
         return ({"model": self.source} if self.source else {}) | costs
 

@@ -12,7 +12,7 @@ class Preset:
     Attributes:
         name: As ``create_model(..., preset=name)`` takes it; ``default`` is no preset at all.
         parameters: Number of trained parameters.
-        macs_per_second: Multiply-accumulates per second of audio at its rate.
+        macs_per_second: Multiply-accumulates per second of audio at its rate, in a mixture of 4 s.
         num_sources: C.
         sample_rate: In Hz.
         causal: Whether estimates need no future beyond ``look_ahead_samples``.

@@ -101,7 +101,7 @@ def rehearse(config: Config, on_phase: Callable[[str], None] = lambda _: None) -
     timed = list(_draw(config, train_corpus))
     batches = [batch for batch, _ in timed]
     sizes = count_parameters(model)
-    macs = count_macs(model, _seconds_of(batches, config)).per_second
+    macs = count_macs(model).per_second
     model.to(device)
     on_phase("training")
     objective = create_objective(config, model, train_corpus).to(device)

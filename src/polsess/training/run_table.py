@@ -21,7 +21,7 @@ _COLUMNS = {
     "run": "run",
     "state": "state",
     "best": "best score",
-    "best_epoch": "at epoch",
+    "best_epoch": "at",
     "epochs": "epochs",
     "steps": "steps",
     "time": "time",
@@ -29,6 +29,8 @@ _COLUMNS = {
 }
 _IN_LATEX = ("run", "best", "epochs", "time", "parameters")
 """Columns of a LaTeX table, which has to fit a page, unless others are chosen."""
+_IN_TEXT = ("run", "state", "best", "best_epoch", "epochs", "time", "parameters")
+"""Columns on a terminal, unless others are chosen."""
 
 
 def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequence[str] = ()) -> str:
@@ -38,8 +40,8 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequenc
         runs: Result of ``find_runs``.
         form: ``text`` for a terminal, with problems below; ``markdown``, ``latex``, ``csv`` or ``json``.
         columns: ``run``, ``state``, ``best``, ``best_epoch``, ``epochs``, ``steps``, ``time``, ``parameters``
-            and settings by their dotted key; all, with the settings that differ, if left out, or the few of
-            ``run``, ``best``, ``epochs``, ``time`` and ``parameters`` in LaTeX.
+            and settings by their dotted key; all, with the settings that differ, if left out, but in text
+            without ``steps``, and in LaTeX ``run``, ``best``, ``epochs``, ``time`` and ``parameters`` alone.
 
     Raises:
         ConfigError: If a column is neither of these nor a setting of any run, or if the format is JSON, which
@@ -63,7 +65,7 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequenc
     if form != "text":
         draw = {"markdown": markdown, "csv": comma_separated}[form]
         return draw([*header, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
-    parts = [markdown(header, rows)]
+    parts = [markdown(*_chosen(runs, header, rows, _IN_TEXT))]
     if keys:
         parts.append(markdown(["differing setting", *names], list(zip(keys, *settings, strict=True))))
     problems = [
