@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from polsess.audio import write_audio
+from polsess.diarization import SpeakerTimeline
 from polsess.inference import EnrolmentError, Extractor
 from polsess.inference.enrolment import Voice, match_voices
+from polsess.inference.extraction import ChosenTracks
+from polsess.inference.rendering import Rendering
+from polsess.timelines import Turn
 from tests.inference.oracle import identity
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
 from tests.inference.test_gated import CONVERSATION, error_db
@@ -89,15 +93,39 @@ def test_a_voice_that_is_not_there_is_named_with_its_score(tmp_path: Path) -> No
 
 def test_more_voices_than_tracks() -> None:
     voices = [Voice(name, np.eye(3, dtype=np.float32)[index]) for index, name in enumerate("abc")]
-    match = match_voices(voices, np.eye(3, dtype=np.float32)[[2, 0]])
-    assert match.tracks == (1, -1, 0)
-    assert [match.score(index) for index in range(3)] == [1.0, 0.0, 1.0]
+    match = match_voices(voices, np.eye(3, dtype=np.float32)[[2, 0]], 0.5)
+    assert match.tracks == ((1,), (), (0,))
+    assert match.best == (1.0, 0.0, 1.0)
 
 
 def test_two_voices_never_share_a_track() -> None:
     voices = [Voice("a", np.array([1.0, 0.0], np.float32)), Voice("b", np.array([0.8, 0.6], np.float32))]
     tracks = np.array([[0.96, 0.28], [0.6, -0.8]], np.float32)
-    assert match_voices(voices, tracks).tracks == (1, 0)
+    assert match_voices(voices, tracks, 0.0).tracks == ((1,), (0,))
+    assert match_voices(voices, tracks, 0.9).tracks == ((), (0,))
+
+
+def test_a_voice_that_was_heard_as_two_has_both_tracks() -> None:
+    voices = [Voice("a", np.array([1.0, 0.0], np.float32))]
+    tracks = np.array([[0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], np.float32)
+    assert match_voices(voices, tracks, 0.5).tracks == ((2, 0),)
+    cut = (Turn(0.0, 1.0, "speaker1"), Turn(1.0, 2.0, "speaker3"), Turn(1.5, 2.5, "speaker2"))
+
+    class Cut(Rendering):
+        num_tracks = 3
+
+        def blocks(self) -> Iterator[Tensor]:
+            yield torch.arange(12.0).reshape(3, 1, 4)
+
+        def timeline(self) -> SpeakerTimeline:
+            return SpeakerTimeline(cut, 3.0, whole=False)
+
+    joined = ChosenTracks(Cut(), ((2, 0),), ("anna",))
+    (block,) = joined.blocks()
+    assert block.tolist() == [[[8.0, 10.0, 12.0, 14.0]]]
+    timeline = joined.timeline()
+    assert timeline is not None
+    assert timeline.turns == (Turn(0.0, 2.0, "anna"),)
 
 
 def test_options_that_cannot_be() -> None:

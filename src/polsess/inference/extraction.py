@@ -23,7 +23,7 @@ from polsess.inference.rendering import Rendering
 from polsess.inference.separator import Progress, Separator
 from polsess.inference.stitching import Spools
 from polsess.models import SeparationModel
-from polsess.timelines import subtract_spans
+from polsess.timelines import sorted_timeline, subtract_spans
 
 _LEAST_SOLO_SECONDS, _MOST_SECONDS = 1.5, 40.0
 """Solo speech with which a track is judged, and how much of it at most."""
@@ -86,30 +86,30 @@ class Extractor(Separator):
         if timeline is None or not timeline.turns:
             raise EnrolmentError(f"{recording.name}: nobody talks in it.")
         tracks = _embed_tracks(rendering, timeline, recording, self._hearing, self.model.sample_rate)
-        match = match_voices(self.voices, tracks)
+        match = match_voices(self.voices, tracks, self.threshold)
         missing = [
-            f"'{voice.name}' (similarity {match.score(index):.2f})"
-            for index, voice in enumerate(self.voices)
-            if match.tracks[index] < 0 or match.score(index) < self.threshold
+            f"'{voice.name}' (similarity {best:.2f})"
+            for voice, best, found in zip(self.voices, match.best, match.tracks, strict=True)
+            if not found
         ]
         if missing:
             raise EnrolmentError(
                 f"{recording.name}: not found in it: the voice of {', '.join(missing)}; "
                 f"{self.threshold:.2f} is needed. {_count(len(tracks))} heard."
             )
-        return _ChosenTracks(rendering, match.tracks, self.names)
+        return ChosenTracks(rendering, match.tracks, self.names)
 
 
 def _count(number: int) -> str:
     return "1 voice was" if number == 1 else f"{number} voices were"
 
 
-class _ChosenTracks(Rendering):
-    """Some tracks of a rendering under names of their own."""
+class ChosenTracks(Rendering):
+    """Some tracks of a rendering under names of their own; those of one voice are added."""
 
-    def __init__(self, rendering: Rendering, tracks: Sequence[int], names: Sequence[str]) -> None:
-        self._rendering, self._tracks, self._names = rendering, list(tracks), tuple(names)
-        self.num_tracks = len(self._tracks)
+    def __init__(self, rendering: Rendering, tracks: Sequence[tuple[int, ...]], names: Sequence[str]) -> None:
+        self._rendering, self._tracks, self._names = rendering, tracks, tuple(names)
+        self.num_tracks = len(tracks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class _ChosenTracks(Rendering):
 
     def blocks(self) -> Iterator[Tensor]:
         for block in self._rendering.blocks():
-            yield block[self._tracks]
+            yield torch.stack([block[list(tracks)].sum(0) for tracks in self._tracks])
 
     def timeline(self) -> SpeakerTimeline | None:
         """The turns of the chosen voices; overlaps and separated stretches are those of all."""
@@ -125,11 +125,15 @@ class _ChosenTracks(Rendering):
         if timeline is None:
             return None
         every = self._rendering.names
-        name_of = {every[track]: name for track, name in zip(self._tracks, self._names, strict=True)}
+        name_of = {
+            every[track]: name
+            for tracks, name in zip(self._tracks, self._names, strict=True)
+            for track in tracks
+        }
         turns = [
             replace(turn, speaker=name_of[turn.speaker]) for turn in timeline.turns if turn.speaker in name_of
         ]
-        return replace(timeline, turns=tuple(turns))
+        return replace(timeline, turns=sorted_timeline(turns))
 
 
 def _embed_tracks(
