@@ -70,6 +70,8 @@ def test_leakage_is_a_level_against_the_mixture() -> None:
 def test_what_does_not_occur_has_no_score() -> None:
     references, active = conversation()
     silent = np.zeros_like(active)
+    one_track = references * [[1], [0]]
+    assert math.isnan(overlap_si_snri_db(one_track, references, references.sum(0), active, HOP, [0, 1]))
     mixture = references.sum(0)
     order = [0, 1]
     assert math.isnan(wrong_track_share(references, silent, HOP, order))

@@ -22,6 +22,7 @@ from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.diarization import SpeakerTimeline
 from polsess.inference import Separator, pick_device, source_names
+from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError
 from polsess.tasks import Task
@@ -108,11 +109,7 @@ class ModelSystem:
     @property
     def identity(self) -> str:
         """A digest of configuration and weights."""
-        digest = hashlib.sha256(self.model.config.model_dump_json().encode())
-        for key, tensor in self.model.state_dict().items():
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _digest(self.model.config.model_dump_json(), self.model.state_dict())
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
@@ -174,10 +171,13 @@ class SeparatorSystem(ModelSystem):
         self.options = options
         self._separator = Separator(self.model, device=str(self.device), **options)
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """A digest of configuration, weights and options."""
-        return hashlib.sha256(f"{super().identity} {sorted(self.options.items())}".encode()).hexdigest()[:16]
+        """A digest of configuration, weights, options, and the networks that say who talks when."""
+        parts = [super().identity, str(sorted(self.options.items()))]
+        if self._separator.gate != "never":
+            parts += [_digest(name, read_checkpoint(name).state) for name in (DETECTOR, EMBEDDER)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -189,6 +189,14 @@ class SeparatorSystem(ModelSystem):
         separation = self._separator.separate(example.mixture, self.sample_rate)
         saved = 0.0 if separation.timeline is None else separation.timeline.saved_share
         return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved)
+
+
+def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(config.encode())
+    for key, tensor in weights.items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:

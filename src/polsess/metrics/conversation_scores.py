@@ -43,7 +43,7 @@ def _overlap(utterance: Utterance, _: int) -> float:
         hop,
         utterance.permutation,
     )
-    return _defined(value, "no two talk at once")
+    return _defined(value, "no two talk at once, or a track is silent where they do")
 
 
 def _inactive(utterance: Utterance, _: int) -> float:

@@ -140,7 +140,8 @@ def overlap_si_snri_db(
         order: The track of each speaker.
 
     Returns:
-        The mean over the speakers who overlap; not a number if there is no overlap.
+        The mean over the speakers who overlap; not a number if there is no overlap, or if a speaker's track
+        is silent in all of it.
     """
     several = activity.sum(0) > 1
     values = []
@@ -148,6 +149,8 @@ def overlap_si_snri_db(
         mask = _samples(several & activity[speaker], hop, reference.shape[-1])
         if not mask.any() or not reference[mask].any():
             continue
+        if not estimates[order[speaker]][mask].any():
+            return math.nan
         cut = torch.from_numpy(np.stack([estimates[order[speaker]][mask], mixture[mask]]))
         of_estimate, of_mixture = si_snr(cut, torch.from_numpy(reference[mask])).tolist()
         values.append(of_estimate - of_mixture)
