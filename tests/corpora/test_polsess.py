@@ -17,7 +17,7 @@ from polsess.data.polsess.layers import INDOOR_VARIANTS, OUTDOOR_VARIANTS, VARIA
 from polsess.data.polsess.table import REVERB_COLUMNS
 from polsess.data.sources import speaker_of
 from polsess.schema import ConfigError
-from polsess.tasks import Task
+from polsess.tasks import SEPARATION_TASKS, Task
 
 LENGTH, RATE = 1600, 8000
 LSB = 2.0**-15
@@ -100,8 +100,8 @@ def expected_mixture(layers: Layers, task: Task, variant: str, indoor: bool) -> 
 
 
 CASES = [
-    *product(Task, INDOOR_VARIANTS, [True], ["dry", "reverberant"]),
-    *product(Task, OUTDOOR_VARIANTS, [False], ["dry", "reverberant"]),
+    *product(sorted(SEPARATION_TASKS), INDOOR_VARIANTS, [True], ["dry", "reverberant"]),
+    *product(sorted(SEPARATION_TASKS), OUTDOOR_VARIANTS, [False], ["dry", "reverberant"]),
 ]
 
 
@@ -211,9 +211,14 @@ def test_segments_are_cut_alike_from_every_layer(root: Path) -> None:
     assert len(starts) > 5
 
 
-def test_another_rate_is_resampled_after_mixing(root: Path) -> None:
-    example = corpus(root, sample_rate=16000, variants=["SER"]).example(0, 0)
-    assert example.mixture.shape == (2 * LENGTH,)
+def test_a_lower_rate_is_resampled_after_mixing(root: Path) -> None:
+    example = corpus(root, sample_rate=4000, variants=["SER"]).example(0, 0)
+    assert example.mixture.shape == (LENGTH // 2,)
+
+
+def test_a_rate_above_that_of_the_files_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"its files have 8000 Hz.*nothing above 4000 Hz.*Set it to 8000"):
+        corpus(root, sample_rate=16000)
 
 
 @pytest.mark.parametrize("place", ["{root}", "{root}/{split}", "elsewhere"])

@@ -96,7 +96,7 @@ def convert_sr_corrnet(arguments: Mapping[str, Any], state: Mapping[str, Tensor]
     outer = Arguments(arguments, _WHERE)
     stft = outer.take_section("stft")
     model: dict[str, Any] = {
-        "model_type": "sr_corrnet",
+        "model_type": "srcorrnet",
         "n_fft": stft.take("frame_length"),
         "hop_length": stft.take("frame_shift"),
         "sample_rate": outer.take("sample_rate"),

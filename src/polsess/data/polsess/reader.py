@@ -125,6 +125,7 @@ class PolSESS(Corpus):
         _check_identifiers(self.table, rows)
         self.rows = self._select(rows)
         self.files = LayerFiles(str(config.root / split), self.table)
+        self._check_rate()
         self._recomposer = Recomposer(self.files, self.rows, config.remix, config.background_gain_db)
         self._cases = [
             (row, name) for row in self.rows for name in config.variants if name in variants_of(row.indoor)
@@ -205,6 +206,16 @@ class PolSESS(Corpus):
         possible = variants_of(row.indoor)
         allowed = [name for name in variants if name in possible]
         return row, allowed[random.integers(len(allowed))]
+
+    def _check_rate(self) -> None:
+        """Refuse a corpus whose first mixture holds less than the rate asks for; a higher rate is resampled."""
+        rate = self.files.form(self.rows[0])[1] if self.rows else self.config.sample_rate
+        if rate < self.config.sample_rate:
+            raise ValueError(
+                f"{self.config.root}: its files have {rate} Hz, but data.corpus.sample_rate is "
+                f"{self.config.sample_rate}: there is nothing above {rate // 2} Hz in them. Set it to {rate}, "
+                f"or use the corpus of {self.config.sample_rate} Hz."
+            )
 
     def _check_task(self) -> None:
         fitting = tasks_of(self.num_speakers)

@@ -38,7 +38,7 @@ _EPS = 1e-12
 class SRCorrNetConfig(ModelConfig):
     """SR-CorrNet; the defaults are the published model B for two speakers, of 13.6 M parameters."""
 
-    model_type: Literal["sr_corrnet"] = "sr_corrnet"
+    model_type: Literal["srcorrnet"] = "srcorrnet"
     num_sources: int = Field(default=2, ge=1, le=16)
     """C; with ``variable_sources`` the most that there can be."""
     variable_sources: bool = False
@@ -109,7 +109,7 @@ class SRCorrNetConfig(ModelConfig):
         return self
 
 
-@register_model("sr_corrnet", SRCorrNetConfig)
+@register_model("srcorrnet", SRCorrNetConfig)
 class SRCorrNet(SeparationModel):
     """Correlations in, attention along frequency, time and speakers, filters over neighbouring bins out."""
 

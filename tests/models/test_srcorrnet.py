@@ -24,14 +24,14 @@ from polsess.models.layers import gated_attention
 )
 def test_published_sizes(preset: str, number: int) -> None:
     with torch.device("meta"):
-        model = create_model("sr_corrnet", preset=preset)
+        model = create_model("srcorrnet", preset=preset)
     assert sum(parameter.numel() for parameter in model.parameters()) == number
 
 
 @pytest.fixture
 def counting() -> SeparationModel:
     """A network that hears two speakers of three in everything."""
-    model = create_model("sr_corrnet", preset="tiny", num_sources=3, variable_sources=True).eval()
+    model = create_model("srcorrnet", preset="tiny", num_sources=3, variable_sources=True).eval()
     presence = model.get_submodule("split.presence")
     with torch.no_grad():
         presence.weight.zero_()  # type: ignore[operator]
@@ -59,7 +59,7 @@ def test_one_number_for_all_and_numbers_out_of_range(counting: SeparationModel) 
     for number in (-1, 4):
         with pytest.raises(ValueError, match="num_speakers: expected 0 to 3"):
             counting.separate_counted(torch.randn(2, 700), number)
-    fixed = create_model("sr_corrnet", preset="tiny")
+    fixed = create_model("srcorrnet", preset="tiny")
     with pytest.raises(ValueError, match="SRCorrNet separates 2 sources, always; leave it out"):
         fixed.separate_counted(torch.randn(1, 700), 1)
 
@@ -86,7 +86,7 @@ def test_probabilities_of_the_counts_sum_to_one() -> None:
 @pytest.mark.parametrize("variable", [False, True])
 def test_training_sees_all_sources_and_an_estimate_of_every_stage(variable: bool) -> None:
     model = create_model(
-        "sr_corrnet", preset="tiny", num_sources=3, num_decoder_blocks=2, variable_sources=variable
+        "srcorrnet", preset="tiny", num_sources=3, num_decoder_blocks=2, variable_sources=variable
     )
     estimates, auxiliary = model.train().forward_with_auxiliary(torch.randn(1, 700))
     assert [each.shape for each in (estimates, *auxiliary)] == [(1, 3, 700)] * 3
@@ -100,19 +100,19 @@ def test_training_sees_all_sources_and_an_estimate_of_every_stage(variable: bool
 
 
 def test_the_level_passes_through() -> None:
-    model, mixture = create_model("sr_corrnet", preset="tiny").eval(), torch.randn(1, 700)
+    model, mixture = create_model("srcorrnet", preset="tiny").eval(), torch.randn(1, 700)
     with torch.no_grad():
         torch.testing.assert_close(model(100 * mixture), 100 * model(mixture), rtol=1e-3, atol=1e-2)
 
 
 def test_silence_stays_silent() -> None:
-    model = create_model("sr_corrnet", preset="tiny", n_fft=64).eval()
+    model = create_model("srcorrnet", preset="tiny", n_fft=64).eval()
     with torch.no_grad():
         assert not model(torch.zeros(1, 900)).any()
 
 
 def test_inference_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, mixture = create_model("sr_corrnet", preset="tiny").eval(), torch.randn(2, 1500)
+    model, mixture = create_model("srcorrnet", preset="tiny").eval(), torch.randn(2, 1500)
     with torch.no_grad():
         whole = model(mixture)
         monkeypatch.setattr(gated_attention, "MAX_NUMBERS", 2000)
