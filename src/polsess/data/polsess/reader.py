@@ -208,13 +208,13 @@ class PolSESS(Corpus):
         return row, allowed[random.integers(len(allowed))]
 
     def _check_rate(self) -> None:
-        """Refuse a corpus whose first mixture holds less than the rate asks for; a higher rate is resampled."""
+        """Refuse a first mixture of a lower rate than is asked for; a higher one is resampled."""
         rate = self.files.form(self.rows[0])[1] if self.rows else self.config.sample_rate
         if rate < self.config.sample_rate:
             raise ValueError(
                 f"{self.config.root}: its files have {rate} Hz, but data.corpus.sample_rate is "
-                f"{self.config.sample_rate}: there is nothing above {rate // 2} Hz in them. Set it to {rate}, "
-                f"or use the corpus of {self.config.sample_rate} Hz."
+                f"{self.config.sample_rate}: there is nothing above {rate // 2} Hz in them. Set it to "
+                f"{rate}, or use the corpus of {self.config.sample_rate} Hz."
             )
 
     def _check_task(self) -> None:
