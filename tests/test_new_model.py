@@ -68,4 +68,4 @@ def test_the_model_of_the_guide_needs_no_other_change(copy: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-3000:]
     models = [sys.executable, "-m", "polsess", "models"]
     listed = subprocess.run(models, cwd=copy, env=environment, capture_output=True, text=True, check=True)
-    assert re.search(r"^ echo +0\.00 M +0 +bfloat16 +no", listed.stdout, re.M)
+    assert re.search(r"^\| echo +\| +0\.00 M \| +0 \| bfloat16 +\| no", listed.stdout, re.M)
