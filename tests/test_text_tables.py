@@ -37,5 +37,5 @@ def test_numbers_that_do_not_exist_are_dashes() -> None:
 
 
 def test_conditions_are_short() -> None:
-    values = ["a", -0.11583021999999998, 5.0, 3, 123456.0, float("inf")]
+    values: list[str | float] = ["a", -0.11583021999999998, 5.0, 3, 123456.0, float("inf")]
     assert [condition(value) for value in values] == ["a", "-0.1158", "5", "3", "123456", "inf"]
