@@ -66,6 +66,9 @@ def stopped_by_signals() -> Iterator[None]:
     A signal that was ignored before stays so (``nohup``, commands in the background of a script).
     """
     global _signals
+    if threading.current_thread() is not threading.main_thread():  # signals never reach another
+        yield
+        return
     _signals = _Signals()
     taken = {number: signal.getsignal(number) for number in heeded(STOPPING)}
     for number in taken:

@@ -72,8 +72,9 @@ def atomic_files(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
             raise
         raise known from error
     finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+        with uninterrupted():
+            for temporary in temporaries:
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -125,7 +126,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         yield temporary
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with uninterrupted():
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

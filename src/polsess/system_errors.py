@@ -59,7 +59,7 @@ def system_error(
     if number is None or (nameless and number not in _ADVICE):
         return None
     advice = _ADVICE.get(number, os.strerror(number))
-    return OSError(number, advice.format(free=_size(_free_bytes(path))), str(path))
+    return OSError(number, advice.format(free=free_space(path)), str(path))
 
 
 def shortage_of_memory(error: BaseException) -> str | None:
@@ -142,6 +142,11 @@ def _likely_number(path: Path) -> int:
         return errno.EIO
     limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     return errno.EFBIG if limited else errno.EIO
+
+
+def free_space(path: Path) -> str:
+    """Room on the disk of a file or folder, which need not be there yet, e.g. ``1.2 GB``."""
+    return _size(_free_bytes(path))
 
 
 def _free_bytes(path: Path) -> int:

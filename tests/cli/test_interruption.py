@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from polsess.audio import write_audio
 from polsess.checkpoints import save_model
+from polsess.cli.main import app
+from polsess.folder_lock import locked
 from polsess.interruption import Interrupted, received, stopped_by_signals, uninterrupted
 from polsess.models import create_model
 from polsess.processes import create_pool
@@ -89,7 +92,9 @@ def test_separation_ends_with_both_speakers_or_none(
     lines = ["Stopping; once more ends it at once.", *lines] if len(numbers) > 1 else lines
     for line, begin in zip(done.stderr.splitlines(), lines, strict=True):
         assert line.startswith(begin)
-    assert len(files(tmp_path / "out")) == left
+    names = files(tmp_path / "out")
+    assert sum("_speaker" in name for name in names) == left
+    assert left or not names
 
 
 def test_evaluation_goes_on_where_it_was_stopped(model: Path, tmp_path: Path) -> None:
@@ -181,6 +186,23 @@ def test_processes_leave_the_signals_of_a_terminal_to_the_command() -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
             os.kill(pool.submit(os.getpid).result(), number)
         assert pool.submit(abs, -1).result() == 1
+
+
+def test_a_second_command_into_one_folder_is_refused(model: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data" / "set", tmp_path / "out"
+    for name in ("mix", "s1", "s2"):
+        write_audio(data / "one" / f"{name}.wav", 0.1 * torch.randn(1600), 8000)
+    commands = {
+        out / "set" / "tiny": ["evaluate", "-m", str(model), "-d", str(data)],
+        out: ["benchmark", "blstm:tiny", "--quick"],
+    }
+    for folder, words in commands.items():
+        with locked(folder, "polsess first"):
+            before = files(tmp_path)
+            result = CliRunner().invoke(app, [*words, "-o", str(out)])
+            assert result.exit_code == 1, result.stderr
+            assert f"{folder}: in use by polsess first on " in result.stderr
+            assert files(tmp_path) == before
 
 
 def test_output_that_a_full_disk_cuts_short_is_no_success() -> None:

@@ -33,6 +33,7 @@ from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import find_table, read_table
 from polsess.evaluation import evaluate
 from polsess.evaluation.baselines import list_baselines
+from polsess.folder_lock import FolderInUseError, locked
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.timelines import activity, list_speakers, read_rttm
@@ -104,6 +105,11 @@ def corpus(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def layer(root: Path, row: dict[str, str], column: str) -> np.ndarray:
     return read_audio(root / row["subset"] / FOLDERS[column] / row[column])[0][0].numpy()
+
+
+def test_a_split_that_another_process_generates_is_refused(sources: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "train", "polsess first"), pytest.raises(FolderInUseError, match="polsess first"):
+        generate(tmp_path, sources)
 
 
 def test_the_audit_finds_nothing_broken(corpus: Path) -> None:

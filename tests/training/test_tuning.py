@@ -169,6 +169,14 @@ def test_a_signal_ends_the_search_and_it_goes_on(
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
+def test_a_study_that_cannot_be_read_is_named(space: dict[str, Any], tmp_path: Path) -> None:
+    settings, base = load_space(write(tmp_path, space))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study.db").write_bytes(b"no data base at all")
+    with pytest.raises(RuntimeError, match=r"study\.db: the study cannot .*file is not a database.*goes on"):
+        tune(settings, base, tmp_path / "out")
+
+
 def test_a_second_search_in_the_folder_is_refused_and_fails_no_trial(
     space: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

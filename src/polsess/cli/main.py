@@ -39,7 +39,11 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, [*flags, *words, *args[end:]])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; errors become a message and an exit code."""
+        """Run the command; errors and signals become a message and an exit code."""
+        with stopped_by_signals():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -182,8 +186,7 @@ def main() -> None:
     """Run the `polsess` command."""
     outlast_output()
     try:
-        with stopped_by_signals():
-            app()
+        app()
     except SystemExit as ended:
         lost = lost_output()
         if lost is None or ended.code:

@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from polsess.files import atomic_path
 from polsess.training.distributed import largest
+from polsess.training.failures import what_is_kept
 from polsess.training.module import TrainingModule
 from polsess.training.signals import Preempted, StopSignals
 
@@ -60,8 +61,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, temporary)
         except OSError as error:
             raise OSError(
-                f"{path}: the checkpoint could not be written ({error.strerror}). The one before it is kept; "
-                "continue with --resume."
+                f"{path}: the checkpoint could not be written ({error.strerror}). "
+                f"{what_is_kept(Path(path).with_name(LAST))}"
             ) from error
 
     def load_checkpoint(

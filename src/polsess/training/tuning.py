@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from polsess.dependencies import require
 from polsess.files import write_text
 from polsess.folder_lock import locked
 from polsess.schema import ConfigError
+from polsess.system_errors import free_space
 from polsess.tasks import Task
 from polsess.training.monitor import Monitor, monitor_of
 from polsess.training.run import train
@@ -79,8 +81,25 @@ def tune(
         Preempted: If a signal ended it; the trial under way is repeated next time.
         RuntimeError: If no trial came to an end.
     """
-    with locked(folder, "polsess tune"):
+    with locked(folder, "polsess tune"), _study_explained(folder / STUDY):
         return _tune(_open_study(space, base, folder), space, base, folder, on_trial, on_epoch)
+
+
+@contextmanager
+def _study_explained(path: Path) -> Iterator[None]:
+    """One line for a study that cannot be read or written, e.g. on a full disk."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (DBAPIError, StorageInternalError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
+        raise RuntimeError(
+            f"{path}: the study cannot be read or written ({' '.join(str(cause).split())}; "
+            f"{free_space(path)} free on the disk). Finished trials are kept; mend the cause, then the same "
+            "command goes on."
+        ) from error
 
 
 def _tune(
