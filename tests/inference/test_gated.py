@@ -119,6 +119,23 @@ def test_very_short_sounds(samples: int) -> None:
     assert gated(splitter()).separate(0.1 * torch.ones(samples), RATE).sources.shape == (2, samples)
 
 
+@pytest.mark.parametrize("samples", [30 * RATE - 1, 30 * RATE - 119, 30 * RATE - 159])
+def test_talk_to_the_very_end_of_a_recording_of_any_length(samples: int) -> None:
+    mixture = talk(0, 30.0, (0.5, 30.0))[:samples]
+    result = gated(splitter()).separate(mixture, RATE)
+    assert torch.equal(result.sources[0], mixture)
+
+
+def test_a_short_recording_with_any_overlap_is_separated_whole() -> None:
+    mixture = talk(0, 8.0, (0.5, 7.5)) + talk(1, 8.0, (5.5, 6.5))
+    result = gated(splitter(seed=1)).separate(mixture, RATE)
+    assert result.timeline is not None
+    assert result.timeline.whole
+    alone = gated(splitter()).separate(talk(0, 8.0, (0.5, 7.5)), RATE)
+    assert alone.timeline is not None
+    assert not alone.timeline.whole
+
+
 def test_a_voice_that_never_talks_alone_has_a_track() -> None:
     references = torch.stack([talk(0, 12.0, (0.5, 11.0)), talk(1, 12.0, (2.0, 3.5), (7.0, 8.5))])
     result = gated(splitter()).separate(references.sum(0), RATE)

@@ -60,6 +60,8 @@ class Regions:
     """``[L]``: overlap with its margins; a part of ``wide_speech``."""
     hop_seconds: float
     """From one frame to the next."""
+    expected_overlap: float
+    """Expected time in which several talk over that in which anybody does; 0 where nobody talks."""
 
     @property
     def solo(self) -> Mask:
@@ -89,7 +91,10 @@ def find_regions(probabilities: NDArray[np.float32], hop_seconds: float, config:
     overlap = _smooth(overlap, join, shortest)
     speech = speech | overlap
     wide_speech = _widen(speech, speech_pad)
-    return Regions(speech, overlap, wide_speech, _widen(overlap, pad) & wide_speech, hop_seconds)
+    expected = float(probabilities[:, 2].sum() / talk.sum()) if speech.any() else 0.0
+    return Regions(
+        speech, overlap, wide_speech, _widen(overlap, pad) & wide_speech, hop_seconds, min(1.0, expected)
+    )
 
 
 def list_runs(active: Mask) -> list[Frames]:

@@ -51,9 +51,9 @@ class Store:
     recording: Recording
 
     def read(self, first: int, last: int) -> Tensor:
-        """The channels, ``[K, n]``."""
+        """The channels, ``[K, n]``, up to their end: the last frame may reach beyond it."""
         self.spool.seek(first)
-        return self.spool.read(last - first)
+        return self.spool.read(min(last, self.spool.num_samples) - first)
 
     def read_mix(self, first: int, last: int) -> Tensor:
         """The channels mixed, ``[n]``."""

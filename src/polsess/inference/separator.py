@@ -383,4 +383,6 @@ class Separator:
         if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
             return True  # no voice is ever heard alone
         more = self._num_speakers[0] > self.model.output_sources
-        return self.gate == "auto" and not more and regions.overlap_share >= self._gate_config.whole_from
+        config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
+        least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
+        return self.gate == "auto" and not more and regions.expected_overlap >= least
