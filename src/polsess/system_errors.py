@@ -28,11 +28,7 @@ _FULL_BYTES = 1 << 16
 _NUMBER = re.compile(r"os error (\d+)|\[Errno (\d+)\]")
 _WRITING = re.compile(r"StreamWriter|write failed|error writing|system error|I/O error|unexpected pos", re.I)
 
-_SHORTAGE = re.compile(
-    "can't allocate memory|out of memory|failed to map segment"
-    "|error return without exception set",  # of C code that got no memory, not even for an exception
-    re.I,
-)
+_SHORTAGE = re.compile("can't allocate memory|out of memory|failed to map segment", re.I)
 _ASKED = re.compile(r"llocate (?:(\d+) bytes|([\d.]+ [KMGT]iB))")
 
 

@@ -120,7 +120,6 @@ def test_errors_of_the_system_start_with_the_file(error: OSError, message: str, 
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12337928 bytes."),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 1 GiB free"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
-        SystemError("error return without exception set"),
     ],
 )
 def test_too_little_memory_says_what_helps(error: Exception) -> None:

@@ -19,8 +19,8 @@ class GateConfig(Schema):
     regions: RegionConfig = RegionConfig()
     whole_from: float = Field(default=0.25, gt=0, le=1)
     """Expected share of overlap in speech from which ``auto`` separates a recording whole. The detector
-    expects less than there is: 0.02 to 0.19 in validation conversations with 15 %, 0.21 to 0.91 where both talk
-    throughout (5 % and 95 % quantiles of two sets of voices)."""
+    expects less than there is: 0.02 to 0.19 in validation conversations with 15 %, 0.21 to 0.91 where two
+    talk throughout (5 % and 95 % quantiles of two sets of voices)."""
     short_seconds: float = Field(default=12.0, ge=0)
     """In shorter recordings little is said alone to know the voices by."""
     short_whole_from: float = Field(default=0.02, gt=0, le=1)
