@@ -14,6 +14,7 @@ PUBLIC = [
     "Separation",
     "SeparationModel",
     "Separator",
+    "StreamingSeparator",
     "Task",
     "__version__",
     "create_model",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polsess.config import load_config as load_config
     from polsess.inference import Separation as Separation
     from polsess.inference import Separator as Separator
+    from polsess.inference import StreamingSeparator as StreamingSeparator
     from polsess.models import SeparationModel as SeparationModel
     from polsess.models import create_model as create_model
     from polsess.models import list_models as list_models
@@ -31,6 +32,7 @@ _HOMES = {
     "SeparationModel": "polsess.models",
     "Separation": "polsess.inference",
     "Separator": "polsess.inference",
+    "StreamingSeparator": "polsess.inference",
     "Task": "polsess.tasks",
     "create_model": "polsess.models",
     "list_models": "polsess.models",

@@ -7,6 +7,7 @@ from polsess.inference.extraction import Extractor
 from polsess.inference.network import SeparationError
 from polsess.inference.outputs import SeparatedFile, Separation, output_paths, source_names
 from polsess.inference.separator import Gate, Separator
+from polsess.inference.streaming import StreamingSeparator
 
 __all__ = [
     "EnrolmentError",
@@ -18,6 +19,7 @@ __all__ = [
     "Separation",
     "SeparationError",
     "Separator",
+    "StreamingSeparator",
     "output_paths",
     "pick_device",
     "source_names",

@@ -31,7 +31,7 @@ class Network:
     """
 
     def __init__(self, model: SeparationModel, device: torch.device, batch_size: int, recording: str) -> None:
-        self._model = _ready(model, device)
+        self._model = ready(model, device)
         self._device, self.batch_size, self._recording = device, batch_size, recording
         self.num_sources, self.sample_rate = model.output_sources, model.sample_rate
 
@@ -77,7 +77,7 @@ class Network:
         return estimates.view(len(batch), self.num_sources, -1)
 
 
-def _ready(model: SeparationModel, device: torch.device) -> SeparationModel:
+def ready(model: SeparationModel, device: torch.device) -> SeparationModel:
     """The model on the device, in evaluation mode and float32 (or float64): a copy where it is not so.
 
     Somebody else may have changed it since; that is neither an error nor undone.

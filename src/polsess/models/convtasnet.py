@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.dilated import DilatedDepthwiseConv
-from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
+from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
-from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm
+from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, normalise
 from polsess.models.layers.products import PointwiseConv1d
+from polsess.models.layers.stream import Stream
 from polsess.models.registry import register_model
 
 
@@ -95,10 +96,11 @@ _ASTEROID_16K: dict[str, Any] = {"mask_activation": "relu", "kernel_size": 32, "
 
 
 @register_model("convtasnet", ConvTasNetConfig)
-class ConvTasNet(FilterbankMasking):
+class ConvTasNet(StreamedMasking):
     """Encoder, mask network and decoder, all convolutions."""
 
     config: ConvTasNetConfig
+    causal_options = "causal: true with norm: cLN"
     presets = {
         "tiny": {
             "num_filters": 16,
@@ -174,12 +176,13 @@ class ConvTasNet(FilterbankMasking):
         """The rest of the last frame that overlaps a sample."""
         return self.frame_look_ahead if self.causal else None
 
-    def estimate_masks(self, features: Tensor) -> Tensor:
+    def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         width = self.config.bottleneck_channels
         # One sum holds the residual path in its first D channels and the skip path in the rest.
-        total = F.pad(self.bottleneck(self.input_norm(features)), (0, 0, 0, self.config.skip_channels))
+        residual = self.bottleneck(normalise(self.input_norm, features, stream))
+        total = F.pad(residual, (0, 0, 0, self.config.skip_channels))
         for block in self.blocks:
-            total = total + block(total[:, :width])
+            total = total + block(total[:, :width], stream)
         path = total[:, width:] if self.config.skip_channels else total
         masks = self.to_masks(self.mask_prelu(path)).unflatten(1, (self.output_sources, -1))
         return self.nonlinearity(masks)
@@ -214,17 +217,19 @@ class ConvBlock(nn.Module):
         # The residual and the skip path share one product.
         self.outputs = PointwiseConv1d(hidden, width + config.skip_channels, bias=config.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """Compute the block's contributions to the residual and the skip path.
 
         Args:
             features: The residual path, ``[B, D, L]``.
+            stream: Memory of the frames before these.
 
         Returns:
             ``[B, D + S, L]``, the residual path's part first.
         """
-        hidden = self.expand_norm(self.expand_prelu(self.expand(features)))  # [B, H, L]
-        hidden = self.depthwise_norm(self.depthwise_prelu(self.depthwise(hidden)))
+        hidden = self.expand_prelu(self.expand(features))  # [B, H, L]
+        hidden = self.depthwise(normalise(self.expand_norm, hidden, stream), stream)
+        hidden = normalise(self.depthwise_norm, self.depthwise_prelu(hidden), stream)
         return self.outputs(hidden)
 
 

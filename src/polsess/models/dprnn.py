@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
+from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
-from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, create_token_norm
+from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, create_token_norm, normalise
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import MultiplicativeRecurrent, Recurrent, RecurrentName
+from polsess.models.layers.stream import Stream, StreamState
 from polsess.models.registry import register_model
 from polsess.schema import Schema
 
@@ -133,10 +135,11 @@ _SPEECHBRAIN: dict[str, Any] = {
 
 
 @register_model("dprnn", DPRNNConfig)
-class DPRNN(FilterbankMasking):
+class DPRNN(StreamedMasking):
     """Encoder, blocks of one recurrent network within and one across chunks, masks, decoder."""
 
     config: DPRNNConfig
+    causal_options = "inter_bidirectional: false with norm: cgLN"
     presets = {
         "tiny": {
             "num_filters": 12,
@@ -192,13 +195,39 @@ class DPRNN(FilterbankMasking):
         frames = self.config.chunk_size - 1 if whole_chunk else 0
         return frames * self.hop_length + self.frame_look_ahead
 
-    def estimate_masks(self, features: Tensor) -> Tensor:
-        frames = self.bottleneck(self.input_norm(features).mT)  # [B, L, H]
-        chunking = self.config.chunking(frames.shape[1])
-        chunks = chunking.segment(frames)  # [B, S, K, H]
+    @property
+    def delayed_frames(self) -> int:
+        return self._stream_chunking.context
+
+    @property
+    def frames_per_step(self) -> int:
+        return self._stream_chunking.period
+
+    @property
+    def _stream_chunking(self) -> Chunking:
+        return self.config.chunking(self.config.chunk_size)
+
+    def begin_stream(self, head: Tensor) -> StreamState:
+        """The state before the first step, behind the chunk of padding that comes before the sound."""
+        state = super().begin_stream(head)
+        stream, chunking = Stream(self.layer_names, state), self._stream_chunking
+        rounds = (chunking.padding - chunking.context) // chunking.period
+        if rounds:
+            sizes = (len(head), rounds, chunking.chunk_size, self.config.bottleneck_channels)
+            with torch.no_grad():
+                self._process(head.new_zeros(sizes), stream)
+        return stream.kept
+
+    def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
+        frames = self.bottleneck(normalise(self.input_norm, features, stream).mT)  # [B, L, H]
+        chunking = self.config.chunking(frames.shape[1]).streamed(stream, self)
+        return self.to_masks(self._process(chunking.segment(frames), stream), chunking)
+
+    def _process(self, chunks: Tensor, stream: Stream | None) -> Tensor:
+        """Map chunks ``[B, S, K, H]`` to ``[B, S, K, H]``."""
         for block in self.blocks:
-            chunks = block(chunks)
-        return self.to_masks(chunks, chunking)
+            chunks = block(chunks, stream)
+        return chunks
 
 
 class DualPathBlock(nn.Module):
@@ -217,17 +246,21 @@ class DualPathBlock(nn.Module):
         self.inter = _create_path(across, config.inter_bidirectional)
         self.inter_norm = create_token_norm(config.norm, config.bottleneck_channels)
 
-    def forward(self, chunks: Tensor) -> Tensor:
-        """Map ``[B, S, K, H]`` to ``[B, S, K, H]``."""
+    def forward(self, chunks: Tensor, stream: Stream | None = None) -> Tensor:
+        """Map ``[B, S, K, H]`` to ``[B, S, K, H]``; a stream remembers the chunks before these."""
         num_items, num_chunks, chunk_size = chunks.shape[:3]
         steps = chunks.permute(2, 0, 1, 3).flatten(1, 2)  # [K, B * S, H]
         intra = self.intra(steps).unflatten(1, (num_items, num_chunks)).permute(1, 2, 0, 3)
-        intra = self.intra_norm(intra)
+        intra = normalise(self.intra_norm, intra, stream)
         if self.skip_around_intra:
             intra = intra + chunks
         steps = intra.transpose(0, 1).flatten(1, 2)  # [S, B * K, H]
-        inter = self.inter(steps).unflatten(1, (num_items, chunk_size)).transpose(0, 1)
-        return self.inter_norm(inter) + intra
+        rnn, *rest = self.inter
+        inter = rnn(steps, stream)
+        for layer in rest:
+            inter = layer(inter)
+        inter = inter.unflatten(1, (num_items, chunk_size)).transpose(0, 1)
+        return normalise(self.inter_norm, inter, stream) + intra
 
 
 def _create_path(config: DPRNNConfig, bidirectional: bool) -> nn.Sequential:

@@ -18,10 +18,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.base import ModelConfig
 from polsess.models.layers.norms import without_decay
-from polsess.models.layers.stft import STFT, at_least_float32
+from polsess.models.layers.stft import STFT, all_frames, at_least_float32
+from polsess.models.layers.stream import Stream, StreamState, run_recurrent, with_past
 from polsess.models.registry import register_model
+from polsess.models.streaming import StreamingModel
 
 _N_FFT, _HOP = 512, 256
 _LOW_BINS, _HIGH_BANDS = 65, 64  # the lowest bins stay, the others are bands
@@ -39,7 +41,7 @@ class GTCRNConfig(ModelConfig):
 
 
 @register_model("gtcrn", GTCRNConfig)
-class GTCRN(SeparationModel):
+class GTCRN(StreamingModel):
     """Encoder, two dual-path recurrent blocks, decoder with skips, one complex mask per source."""
 
     config: GTCRNConfig
@@ -89,20 +91,68 @@ class GTCRN(SeparationModel):
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         spectrum = self.transform.analyse(mixture)  # [B, L, F]
-        masks = at_least_float32(self._masks(torch.view_as_real(spectrum))).unflatten(1, (-1, 2))
-        masks = torch.view_as_complex(masks.movedim(2, -1).contiguous())  # [B, C, L, F]
-        return self.transform.synthesise(masks * spectrum[:, None], mixture.shape[-1])
+        return self.transform.synthesise(self._separate(spectrum), mixture.shape[-1])
 
-    def _masks(self, parts: Tensor) -> Tensor:
-        """Real and imaginary parts ``[B, L, F, 2]`` to those of the masks, ``[B, 2C, L, F]``."""
+    @property
+    def stream_lead(self) -> int:
+        """What of the first frame is before its last hop, mirrored samples aside."""
+        return _N_FFT // 2 - _HOP
+
+    @property
+    def stream_delay(self) -> int:
+        """The half frame before the first sample."""
+        return _N_FFT // 2
+
+    def num_frames(self, num_samples: int) -> int:
+        return num_samples // _HOP + 1
+
+    def end_padding(self, recent: Tensor) -> Tensor:
+        """The last samples mirrored."""
+        return recent[:, -_N_FFT // 2 - 1 : -1].flip(-1)
+
+    def begin_stream(self, head: Tensor) -> StreamState:
+        """The state before the first step, behind the first samples mirrored."""
+        mirrored = head[:, 1 : _N_FFT // 2 + 1].flip(-1)
+        return {**super().begin_stream(head), "past": torch.cat([mirrored, head[:, : self.stream_lead]], -1)}
+
+    def stream_piece(self, samples: Tensor, stream: Stream) -> Tensor:
+        common = _N_FFT - _HOP
+        spectrum = self.transform.analyse(stream.join(self, samples, common), centred=False)
+        masked = stream.real(self._separate(spectrum, stream), -2)
+        waves, envelope = self.transform.weighted_sums(masked, stream.real(all_frames(masked), -2))
+        waves = stream.overlap(self, waves, common)
+        envelope = stream.overlap(self, envelope, common, what="envelope")
+        return waves / envelope.clamp_min(1e-11)
+
+    def _separate(self, spectrum: Tensor, stream: Stream | None = None) -> Tensor:
+        """Spectra of the sources ``[B, C, L, F]`` of a mixture's ``[B, L, F]``."""
+        masks = at_least_float32(self.estimate_masks(torch.view_as_real(spectrum), stream)).unflatten(
+            1, (-1, 2)
+        )
+        masks = torch.view_as_complex(masks.movedim(2, -1).contiguous())  # [B, C, L, F]
+        return masks * spectrum[:, None]
+
+    def estimate_masks(self, parts: Tensor, stream: Stream | None = None) -> Tensor:
+        """The network between the transforms.
+
+        Args:
+            parts: Real and imaginary parts of the mixture's spectrum, ``[B, L, F, 2]``.
+            stream: Memory of the frames before these.
+
+        Returns:
+            Real and imaginary parts of the masks, ``[B, 2C, L, F]``.
+        """
         magnitude = (parts.square().sum(-1, keepdim=True) + 1e-12).sqrt()
         features = torch.cat([magnitude, parts], -1).movedim(-1, 1).to(self.to_bands.dtype)  # [B, 3, L, F]
         low, high = features[..., :_LOW_BINS], features[..., _LOW_BINS:]
         grid = with_neighbours(torch.cat([low, high @ self.to_bands.T], -1))
-        skips = [grid := block(grid) for block in self.encoder]
-        grid = self.recurrent(grid.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        skips = [grid := block(grid, stream) for block in self.encoder]
+        grid = grid.permute(0, 2, 3, 1)
+        for block in self.recurrent:
+            grid = block(grid, stream)
+        grid = grid.permute(0, 3, 1, 2)
         for block in self.decoder:
-            grid = block(grid + skips.pop())
+            grid = block(grid + skips.pop(), stream)
         return torch.cat([grid[..., :_LOW_BINS], grid[..., _LOW_BINS:] @ self.from_bands.T], -1)
 
 
@@ -115,7 +165,7 @@ class ConvUnit(nn.Module):
         self.norm = nn.BatchNorm2d(conv.out_channels)
         self.activation = nn.PReLU() if activation is None else activation
 
-    def forward(self, grid: Tensor) -> Tensor:
+    def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:  # noqa: ARG002 - of one frame
         """Map ``[B, D, L, E]``; the number of frames stays."""
         return self.activation(self.norm(self.conv(grid)))
 
@@ -138,11 +188,11 @@ class GroupedBlock(nn.Module):
         self.reduce = ConvUnit(nn.Conv2d(hidden, half, 1), nn.Identity())
         self.attention = TemporalAttention(half)
 
-    def forward(self, grid: Tensor) -> Tensor:
+    def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:
         """Map ``[B, D, L, E]`` to the same shape."""
         processed, untouched = grid.chunk(2, dim=1)
-        hidden = F.pad(self.expand(with_neighbours(processed)), (0, 0, self.past, 0))
-        processed = self.attention(self.reduce(self.depthwise(hidden)))
+        hidden = with_past(stream, self, self.expand(with_neighbours(processed)), self.past, dim=2)
+        processed = self.attention(self.reduce(self.depthwise(hidden)), stream)
         return torch.stack([processed, untouched], 2).flatten(1, 2)
 
 
@@ -158,10 +208,10 @@ class TemporalAttention(nn.Module):
         self.rnn = nn.GRU(num_channels, 2 * num_channels, batch_first=True)
         self.linear = nn.Linear(2 * num_channels, num_channels)
 
-    def forward(self, grid: Tensor) -> Tensor:
+    def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:
         """Map ``[B, D, L, E]`` to the same shape."""
         energies = grid.square().mean(-1).mT  # [B, L, D]
-        gains = self.linear(self.rnn(energies)[0]).sigmoid()
+        gains = self.linear(run_recurrent(stream, self.rnn, energies)).sigmoid()
         return grid * gains.mT.unsqueeze(-1)
 
 
@@ -173,10 +223,10 @@ class RecurrentBlock(nn.Module):
         self.band_path = GroupedGRU(bidirectional=True)
         self.time_path = GroupedGRU(bidirectional=False)
 
-    def forward(self, grid: Tensor) -> Tensor:
+    def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:
         """Map ``[B, L, E, D]`` to the same shape."""
         grid = grid + self.band_path(grid)
-        return grid + self.time_path(grid.transpose(1, 2), frames_first=False)
+        return grid + self.time_path(grid.transpose(1, 2), stream, frames_first=False)
 
 
 class GroupedGRU(nn.Module):
@@ -198,10 +248,10 @@ class GroupedGRU(nn.Module):
         for parameter in self.norm.parameters():
             without_decay(parameter)
 
-    def forward(self, grid: Tensor, *, frames_first: bool = True) -> Tensor:
+    def forward(self, grid: Tensor, stream: Stream | None = None, *, frames_first: bool = True) -> Tensor:
         """Run along the third dimension of ``[B, L, E, D]`` or ``[B, E, L, D]``; gives ``[B, L, E, D]``."""
         halves = grid.flatten(0, 1).chunk(2, dim=-1)
-        hidden = [group(half)[0] for group, half in zip(self.groups, halves, strict=True)]
+        hidden = [run_recurrent(stream, group, half) for group, half in zip(self.groups, halves, strict=True)]
         output = self.linear(torch.cat(hidden, -1)).view(grid.shape)
         return self.norm(output if frames_first else output.transpose(1, 2))
 

@@ -14,14 +14,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from polsess.models.layers.filterbank_model import (
-    FilterbankMasking,
     MadeFilterbankConfig,
+    StreamedMasking,
     StridedFilterbankConfig,
 )
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
-from polsess.models.layers.norms import create_norm
+from polsess.models.layers.norms import create_norm, normalise
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import Recurrent
+from polsess.models.layers.stream import Stream
 from polsess.models.registry import register_model
 
 
@@ -48,7 +49,7 @@ class LSTMTasNetConfig(MadeFilterbankConfig, StridedFilterbankConfig):
 
 
 @register_model("lstmtasnet", LSTMTasNetConfig)
-class LSTMTasNet(FilterbankMasking):
+class LSTMTasNet(StreamedMasking):
     """Gated encoder, LSTMs over the frames, masks, decoder.
 
     On Asteroid's weights: its softmax ran over the frames (``mask_activation: frame_softmax``), its cell is
@@ -56,6 +57,7 @@ class LSTMTasNet(FilterbankMasking):
     """
 
     config: LSTMTasNetConfig
+    causal_options = "bidirectional: false"
     presets = {
         "tiny": {"num_filters": 12, "kernel_size": 8, "hidden_size": 8, "num_layers": 2},
         "causal": {"bidirectional": False},
@@ -89,7 +91,7 @@ class LSTMTasNet(FilterbankMasking):
         """The rest of the last frame that overlaps a sample."""
         return self.frame_look_ahead if self.causal else None
 
-    def estimate_masks(self, features: Tensor) -> Tensor:
-        hidden = self.rnn(self.norm(features).permute(2, 0, 1))  # [L, B, H]
+    def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
+        hidden = self.rnn(normalise(self.norm, features, stream).permute(2, 0, 1), stream)  # [L, B, H]
         logits = self.to_masks(hidden).unflatten(-1, (self.output_sources, -1))  # [L, B, C, N]
         return self.nonlinearity(logits.permute(1, 2, 3, 0))

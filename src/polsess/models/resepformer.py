@@ -19,6 +19,7 @@ from polsess.models.layers.dual_path import map_within_chunks
 from polsess.models.layers.norms import TokenNormName, create_token_norm
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
 from polsess.models.layers.sequence_models import TransformerChanges
+from polsess.models.layers.stream import Stream
 from polsess.models.registry import register_model
 
 _EPS = 2.0**-23  # of the norm after a transformer; the published weights were trained with it
@@ -125,6 +126,7 @@ class RESepFormer(SegmentMaskingModel):
     """Masks from segments of frames that know each other by their means only."""
 
     config: RESepFormerConfig
+    causal_options = "causal_attention: true with norm: cLN and memory: none"
     presets = {
         "tiny": {
             "num_filters": 12,
@@ -162,7 +164,14 @@ class RESepFormer(SegmentMaskingModel):
         sees_segment = len(self.memory_models) > 0 or self.config.norm == "gLN"
         return self.segment_look_ahead if sees_segment else self.frame_look_ahead
 
-    def process_segments(self, segments: Tensor) -> Tensor:
+    @property
+    def stream_obstacle(self) -> str:
+        """Memories attend to every earlier segment, so that a stream would grow without limit."""
+        if self.causal and self.memory_models:
+            return "its memory attends to all that came before, without bound; memory: none does not"
+        return super().stream_obstacle
+
+    def process_segments(self, segments: Tensor, stream: Stream | None = None) -> Tensor:  # noqa: ARG002
         for index, segment_model in enumerate(self.segment_models):
             if index > 0 and self.memory_models:
                 memory = self.memory_models[index - 1](segments.mean(dim=2))  # [B, S, N]

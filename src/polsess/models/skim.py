@@ -20,6 +20,7 @@ from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
+from polsess.models.layers.stream import Stream, run_recurrent
 from polsess.models.registry import register_model
 
 State = tuple[Tensor, Tensor]
@@ -110,9 +111,10 @@ class MemoryLSTM(nn.Module):
         self.project = Linear(features, features)
         self.norm = create_token_norm(config.memory_norm or config.norm, features, _EPS)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Map ``[B, S, D * H]`` to ``[B, S, D * H]``."""
-        return states + self.norm(self.project(self.dropout(self.lstm(states)[0])))
+    def forward(self, states: Tensor, stream: Stream | None = None) -> Tensor:
+        """Map ``[B, S, D * H]`` to ``[B, S, D * H]``; a stream remembers the segments before these."""
+        hidden = run_recurrent(stream, self.lstm, states)
+        return states + self.norm(self.project(self.dropout(hidden)))
 
 
 class Memory(nn.Module):
@@ -129,31 +131,56 @@ class Memory(nn.Module):
         self.hidden = MemoryLSTM(config) if config.memory in ("h", "hc") else None
         self.cell = MemoryLSTM(config) if config.memory in ("c", "hc") else None
 
-    def forward(self, state: State, num_segments: int) -> State | None:
+    def forward(self, state: State, num_segments: int, stream: Stream | None = None) -> State | None:
         """Pass states on.
 
         Args:
             state: At the end of each segment.
             num_segments: S.
+            stream: Memory of the segments before these.
 
         Returns:
             Initial state of each segment; None for zeros.
         """
         if self.kind == "none":
             return None
-        hidden, cell = state
-        return self._pass(hidden, self.hidden, num_segments), self._pass(cell, self.cell, num_segments)
+        passed = self.pass_on(state, num_segments, stream)
+        if self.bidirectional:
+            return passed
+        # A segment may start with what earlier segments ended with.
+        shifted = [
+            self._shift(each, num_segments, what, stream) for each, what in zip(passed, "hc", strict=True)
+        ]
+        return shifted[0], shifted[1]
 
-    def _pass(self, state: Tensor, memory: MemoryLSTM | None, num_segments: int) -> Tensor:
-        if memory is None and self.kind != "id":
-            return torch.zeros_like(state)
+    def pass_on(self, state: State, num_segments: int, stream: Stream | None = None) -> State:
+        """What each segment's end, and earlier ones, say about the next segment's beginning."""
+        if self.kind == "none":
+            return torch.zeros_like(state[0]), torch.zeros_like(state[1])
+        hidden, cell = state
+        return (
+            self._pass(hidden, self.hidden, num_segments, stream),
+            self._pass(cell, self.cell, num_segments, stream),
+        )
+
+    def _pass(
+        self, state: Tensor, memory: MemoryLSTM | None, num_segments: int, stream: Stream | None
+    ) -> Tensor:
+        if memory is None:
+            return state if self.kind == "id" else torch.zeros_like(state)
         directions = len(state)
         states = state.transpose(0, 1).reshape(-1, num_segments, directions * state.shape[-1])  # [B, S, DH]
-        if memory is not None:
-            states = memory(states)
-        if not self.bidirectional:  # a segment may start with what earlier segments ended with
-            states = F.pad(states, (0, 0, 1, -1))
+        states = memory(states, stream)
         return states.reshape(-1, directions, state.shape[-1]).transpose(0, 1).contiguous()
+
+    def _shift(self, state: Tensor, num_segments: int, what: str, stream: Stream | None) -> Tensor:
+        """States ``[1, B * S, H]`` one segment later, the first from the stream or zero."""
+        states = state[0].unflatten(0, (-1, num_segments))  # [B, S, H]
+        if stream is None:
+            shifted = F.pad(states, (0, 0, 1, -1))
+        else:
+            shifted = stream.join(self, states, 1, 1, what)[:, :-1]
+        return shifted.flatten(0, 1).unsqueeze(0).contiguous()
 
 
 @register_model("skim", SkiMConfig)
@@ -161,6 +188,7 @@ class SkiM(SegmentMaskingModel):
     """Masks from segments of frames that know each other by the states of their LSTMs only."""
 
     config: SkiMConfig
+    causal_options = "bidirectional: false with norm: cLN"
     presets = {
         "tiny": {"num_filters": 12, "segment_size": 20, "num_blocks": 2, "hidden_size": 8},
         "skim-wsj02mix": {},
@@ -195,9 +223,47 @@ class SkiM(SegmentMaskingModel):
             return Chunking.half_overlapping(num_frames, self.config.segment_size)
         return super().segmentation(num_frames)
 
-    def process_segments(self, segments: Tensor) -> Tensor:
+    @property
+    def frames_per_step(self) -> int:
+        """One, where frames need not wait for the rest of their segment."""
+        return 1 if self._goes_by_frames else super().frames_per_step
+
+    @property
+    def _goes_by_frames(self) -> bool:
+        return not self.config.overlap and self.config.norm != "gLN"
+
+    def process_segments(self, segments: Tensor, stream: Stream | None = None) -> Tensor:
         num_segments = segments.shape[1]
         frames, state = self.segment_models[0](segments.flatten(0, 1), None)
         for memory, segment_model in zip(self.memories, self.segment_models[1:], strict=True):
-            frames, state = segment_model(frames, memory(state, num_segments))
+            frames, state = segment_model(frames, memory(state, num_segments, stream))
         return frames.view(segments.shape)
+
+    def process_frames(self, frames: Tensor, stream: Stream | None) -> Tensor:
+        """As the base class does; a stream goes on within a segment where the configuration lets it."""
+        if stream is None or not self._goes_by_frames:
+            return super().process_frames(frames, stream)
+        size, outputs = self.config.segment_size, []
+        while frames.shape[1]:
+            place = stream.take(self, "place", torch.zeros(1, dtype=torch.int64, device=frames.device))
+            piece, frames = frames.tensor_split([size - int(place)], 1)
+            place = (place + piece.shape[1]) % size
+            outputs.append(self._continue_segment(piece, stream, ends=not place))
+            stream.keep(self, "place", place)
+        return torch.cat(outputs, 1)
+
+    def _continue_segment(self, frames: Tensor, stream: Stream, *, ends: bool) -> Tensor:
+        """Frames ``[B, L, N]`` of one segment; where it ends, states are passed on to the next."""
+        zeros = frames.new_zeros(1, len(frames), self.config.hidden_size)
+        begins = (zeros, zeros)
+        for index, model in enumerate(self.segment_models):
+            state = stream.take(model, "hidden", zeros), stream.take(model, "cell", zeros)
+            frames, state = model(frames, state)
+            hidden, cell = begins if ends else state
+            stream.keep(model, "hidden", hidden)
+            stream.keep(model, "cell", cell)
+            if ends and index < len(self.memories):
+                memory = self.memories[index]
+                assert isinstance(memory, Memory)
+                begins = memory.pass_on(state, 1, stream)
+        return frames

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
+from polsess.models.layers.stream import Stream
+
 _MAX_TAPS = 15
 """Beyond as many taps the library's kernel is no slower."""
 
@@ -48,16 +50,19 @@ class DilatedDepthwiseConv(nn.Module):
         self.weight, self.bias = like.weight, like.bias  # PyTorch's initial values
         self.dilation, self.left, self.right, self.reflect = dilation, left, right, reflect
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """Convolve.
 
         Args:
             features: ``[B, C, L]``.
+            stream: Holds the ``left`` frames before these.
 
         Returns:
             ``[B, C, L + left + right - dilation * (K - 1)]``.
         """
         left, right = self.left, self.right
+        if stream is not None:
+            features, left = stream.join(self, features, left), 0
         if self.reflect:
             features, left, right = F.pad(features, (left, right), "reflect"), 0, 0
         return dilated_depthwise_conv(features, self.weight, self.bias, self.dilation, left, right)

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from polsess.models.layers.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Chunking:
         _require(chunk_size >= 2, f"chunk_size must be at least 2, got {chunk_size}.")
         half = chunk_size // 2
         num_rounds = (half + num_frames) // chunk_size + 1
+        if chunk_size % 2 == 0:
+            return cls(num_frames, chunk_size, half, half, (0,), 2 * num_rounds)
         return cls(num_frames, chunk_size, half, chunk_size, (0, half), num_rounds)
 
     @classmethod
@@ -102,6 +106,10 @@ class Chunking:
             return rounds[0].contiguous()
         return torch.stack(rounds, dim=2).flatten(1, 2)
 
+    def count_overlaps(self, chunks: Tensor) -> Tensor:
+        """Number of chunks in which each frame lies, ``[1, L, 1]``, for chunks ``[B, S, K, N]``."""
+        return self.overlap_add(chunks.new_ones(1, *chunks.shape[1:3], 1))
+
     def overlap_add(self, chunks: Tensor) -> Tensor:
         """Sum the chunks where they overlap; nothing is divided by the number of summands.
 
@@ -124,6 +132,15 @@ class Chunking:
         return total[:, self.padding : self.padding + self.num_frames]
 
     @property
+    def context(self) -> int:
+        """Frames that a round of chunks reaches back before its own period: by as many a stream is late."""
+        return self.offsets[-1] + self.chunk_size - self.period
+
+    def streamed(self, stream: Stream | None, layer: nn.Module) -> Chunking:
+        """The chunks of the next frames of a stream, under the name of a layer; without one, of the whole."""
+        return self if stream is None else StreamedChunking.of_piece(self, stream, layer)
+
+    @property
     def _end(self) -> int:
         """Frames from the beginning of the first chunk to the end of the last."""
         return (self.num_rounds - 1) * self.period + self.offsets[-1] + self.chunk_size
@@ -132,6 +149,41 @@ class Chunking:
         """A view of one chunk of every round, ``[B, S / R, K, N]``."""
         end = offset + (self.num_rounds - 1) * self.period + self.chunk_size
         return padded[:, offset:end].unfold(1, self.chunk_size, self.period).mT
+
+
+@dataclass(frozen=True)
+class StreamedChunking(Chunking):
+    """Chunks of the next frames of a stream, which begin with what is left of the frames before.
+
+    The frames that come out are late by ``context`` frames.
+    """
+
+    stream: Stream
+    layer: nn.Module
+    num_new: int
+    """Frames that came, a whole number of periods."""
+
+    @classmethod
+    def of_piece(cls, chunking: Chunking, stream: Stream, layer: nn.Module) -> StreamedChunking:
+        """The chunks that ``chunking.num_frames`` new frames complete."""
+        rounds, rest = divmod(chunking.num_frames, chunking.period)
+        _require(rest == 0, f"a stream takes multiples of {chunking.period} frames.")
+        total = chunking.context + chunking.num_frames
+        places = (chunking.period, chunking.offsets, rounds)
+        return cls(total, chunking.chunk_size, 0, *places, stream, layer, chunking.num_frames)
+
+    def segment(self, frames: Tensor) -> Tensor:
+        """Cut the next frames ``[B, L, N]`` into chunks, ``[B, S, K, N]``."""
+        frames = self.stream.real(frames, 1)
+        return super().segment(self.stream.join(self.layer, frames, self.context, 1, "frames"))
+
+    def overlap_add(self, chunks: Tensor) -> Tensor:
+        """Sum the chunks ``[B, S, K, N]`` where they overlap; gives the frames that are complete."""
+        return self.stream.overlap(self.layer, super().overlap_add(chunks), self.context, 1, "sums")
+
+    def count_overlaps(self, chunks: Tensor) -> Tensor:
+        ones = chunks.new_ones(1, *chunks.shape[1:3], 1)
+        return self.stream.overlap(self.layer, super().overlap_add(ones), self.context, 1, "overlaps")
 
 
 def map_within_chunks(

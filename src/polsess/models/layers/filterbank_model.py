@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.filterbank import Decoder, Encoder, EncoderActivation, FilterbankActivation
 from polsess.models.layers.filters import FiltersOptions, create_filters
+from polsess.models.layers.stream import Stream, StreamState
+from polsess.models.streaming import StreamingModel
 
 
 class FilterbankConfig(ModelConfig):
@@ -153,3 +155,60 @@ class FilterbankMasking(FilterbankModel):
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         features = self.encoder(mixture)  # [B, N, L]
         return self.decoder(self.estimate_masks(features) * features.unsqueeze(1))
+
+
+class StreamedMasking(FilterbankMasking, StreamingModel):
+    """Masks that may also be made frame by frame, or chunk by chunk, while the mixture comes in."""
+
+    @abstractmethod
+    def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
+        """Masks of every source, the architecture proper.
+
+        Args:
+            features: The encoded mixture, ``[B, N, L]``.
+            stream: Memory of the frames before these; the masks are then ``delayed_frames`` late.
+
+        Returns:
+            ``[B, C, N, L]``.
+        """
+
+    @property
+    def delayed_frames(self) -> int:
+        """Frames by which the masks of a stream are late."""
+        return 0
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of which a stream takes a multiple."""
+        return 1
+
+    @property
+    def stream_head(self) -> int:
+        return self.stream_lead
+
+    @property
+    def stream_lead(self) -> int:
+        """What the first frame has in common with the second."""
+        return self.config.kernel_size - self.hop_length
+
+    @property
+    def stream_step(self) -> int:
+        return self.frames_per_step * self.hop_length
+
+    @property
+    def stream_delay(self) -> int:
+        return self.delayed_frames * self.hop_length
+
+    def num_frames(self, num_samples: int) -> int:
+        return (num_samples - self.config.kernel_size) // self.hop_length + 1
+
+    def begin_stream(self, head: Tensor) -> StreamState:
+        state = super().begin_stream(head)
+        return {**state, f"{self.layer_names[self.encoder]}.past": head}
+
+    def stream_piece(self, samples: Tensor, stream: Stream) -> Tensor:
+        common = self.stream_lead
+        features = self.encoder(stream.join(self.encoder, samples, common))  # [B, N, L]
+        masks = self.estimate_masks(features, stream)
+        features = stream.delay(self, stream.real(features, -1), self.delayed_frames)
+        return stream.overlap(self.decoder, self.decoder(masks * features.unsqueeze(1)), common)

@@ -125,7 +125,7 @@ class ChunkMasks(nn.Module):
         # The map commutes with the overlap-add, behind which there are half as many frames; its bias counts
         # as often as a frame has chunks.
         frames = chunking.overlap_add(self.activation(chunks))  # [B, L, H]
-        overlaps = chunking.overlap_add(chunks.new_ones(1, *chunks.shape[1:3], 1))  # [1, L, 1]
+        overlaps = chunking.count_overlaps(chunks)  # [1, L, 1]
         sources = linear(frames, self.to_sources.weight) + overlaps * self.to_sources.bias
         if self.average:
             sources = sources * (chunking.hop_size / chunking.chunk_size)

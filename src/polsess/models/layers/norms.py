@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polsess.models.layers.stft import at_least_float32
+from polsess.models.layers.stream import Stream
 
 NormName = Literal["gLN", "cLN", "cgLN", "fgLN", "bN"]
 """Global, channel-wise (per frame), cumulative global and feature-wise global (per channel, over the frames)
@@ -105,34 +106,54 @@ class ChannelLayerNorm(LayerNormalization):
 class CumulativeLayerNorm(LayerNormalization):
     """cgLN: each frame by the mean and variance over all channels of this and all earlier frames."""
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """Normalise, cumulatively along the last dimension.
 
         Args:
             features: ``[B, C, T]``, or ``[B, C, K, S]`` where each chunk sees itself and earlier chunks.
+            stream: Holds the sums over what came before.
 
         Returns:
             The same shape.
         """
-        mean, variance = _cumulative_moments(features)
+        mean, variance = self._moments(features, stream)
         shape = (1, -1, *[1] * (features.ndim - 2))
         scale = (variance + self.eps).rsqrt() * self.weight.view(shape)
         return torch.addcmul(self.bias.view(shape), features - mean, scale).to(features.dtype)
+
+    def _moments(self, features: Tensor, stream: Stream | None) -> tuple[Tensor, Tensor]:
+        """Mean and variance over everything up to each step of the last dimension, ``[B, 1, ..., S]``."""
+        # Summed in double precision: an hour of frames would lose the variance in single precision.
+        wide = torch.float32 if features.device.type == "mps" else torch.float64
+        inner = tuple(range(1, features.ndim - 1))
+        single = torch.promote_types(features.dtype, torch.float32)
+        step_variance, step_mean = torch.var_mean(features.to(single), inner, correction=0, keepdim=True)
+        step_mean = step_mean.to(wide)
+        powers = step_variance.to(wide) + step_mean.square()
+        sums = torch.stack([torch.ones_like(powers), step_mean, powers]).cumsum(-1)  # [3, B, 1, ..., S]
+        if stream is not None:
+            sums = sums + stream.take(self, "sums", torch.zeros_like(sums[..., :1]))
+            stream.keep(self, "sums", sums[..., -1:])
+        steps, means, powers = sums
+        mean = means / steps
+        variance = (powers / steps - mean.square()).clamp_min(0.0)
+        return mean.to(single), variance.to(single)
 
 
 class CumulativeTokenNorm(CumulativeLayerNorm):
     """cgLN of features whose channels are the last dimension, cumulative along the first after the batch."""
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """Normalise.
 
         Args:
             features: ``[B, T, C]``, or ``[B, S, K, C]`` where each chunk sees itself and earlier chunks.
+            stream: Holds the sums over what came before.
 
         Returns:
             The same shape.
         """
-        return super().forward(features.transpose(1, -1)).transpose(1, -1)
+        return super().forward(features.transpose(1, -1), stream).transpose(1, -1)
 
 
 class FeatureGlobalLayerNorm(LayerNormalization):
@@ -217,19 +238,10 @@ def _normalise_tokens(features: Tensor, weight: Tensor, bias: Tensor, eps: float
     return scaled.mul_(weight).add_(bias)
 
 
-def _cumulative_moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over everything up to each step of the last dimension, ``[B, 1, ..., S]``."""
-    # Summed in double precision: an hour of frames would lose the variance in single precision.
-    wide = torch.float32 if features.device.type == "mps" else torch.float64
-    inner = tuple(range(1, features.ndim - 1))
-    single = torch.promote_types(features.dtype, torch.float32)
-    step_variance, step_mean = torch.var_mean(features.to(single), inner, correction=0, keepdim=True)
-    steps = torch.arange(1, features.shape[-1] + 1, device=features.device, dtype=wide)
-    step_mean = step_mean.to(wide)
-    mean = step_mean.cumsum(-1) / steps
-    power = (step_variance.to(wide) + step_mean.square()).cumsum(-1) / steps
-    variance = (power - mean.square()).clamp_min(0.0)
-    return mean.to(single), variance.to(single)
+def normalise(norm: nn.Module, features: Tensor, stream: Stream | None) -> Tensor:
+    """Apply a causal norm of this file to the next piece of a stream, or any to a whole without one."""
+    normalised: Tensor = norm(features, stream) if isinstance(norm, CumulativeLayerNorm) else norm(features)
+    return normalised
 
 
 _NORMS: dict[NormName, type[LayerNormalization]] = {

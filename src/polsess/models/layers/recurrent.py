@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from polsess.models.layers.stream import Stream, run_recurrent
+
 RecurrentName = Literal["LSTM", "GRU", "RNN", "RNN_RELU"]
 """Cells with a memory and three gates, with two gates, and without gates (tanh; relu in SpeechBrain)."""
 
@@ -59,9 +61,9 @@ class Recurrent(nn.Module):
             bidirectional=bidirectional,
         )
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Map ``[L, M, N]`` to ``[L, M, D * H]``."""
-        return self.rnn(steps)[0]
+    def forward(self, steps: Tensor, stream: Stream | None = None) -> Tensor:
+        """Map ``[L, M, N]`` to ``[L, M, D * H]``; a stream goes on from its last state."""
+        return run_recurrent(stream, self.rnn, steps)
 
 
 class MultiplicativeRecurrent(nn.Module):
@@ -84,7 +86,7 @@ class MultiplicativeRecurrent(nn.Module):
         )
         self.output_size = (1 + bidirectional) * hidden_size + input_size
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Map ``[L, M, N]`` to ``[L, M, D * H + N]``."""
+    def forward(self, steps: Tensor, stream: Stream | None = None) -> Tensor:
+        """Map ``[L, M, N]`` to ``[L, M, D * H + N]``; a stream goes on from its last state."""
         first, second = self.factors
-        return torch.cat([first(steps) * second(steps), steps], dim=-1)
+        return torch.cat([first(steps, stream) * second(steps, stream), steps], dim=-1)

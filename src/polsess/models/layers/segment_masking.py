@@ -15,9 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polsess.models.layers.dual_path import Chunking
-from polsess.models.layers.filterbank_model import FilterbankMasking, StridedFilterbankConfig
+from polsess.models.layers.filterbank_model import StreamedMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
+from polsess.models.layers.stream import Stream
 
 
 class SegmentMaskingConfig(StridedFilterbankConfig):
@@ -31,7 +32,7 @@ class SegmentMaskingConfig(StridedFilterbankConfig):
     """Activation of the masks."""
 
 
-class SegmentMaskingModel(FilterbankMasking):
+class SegmentMaskingModel(StreamedMasking):
     """Encode, cut into segments, let the architecture process them, mask, decode.
 
     Args:
@@ -57,13 +58,25 @@ class SegmentMaskingModel(FilterbankMasking):
         """The segments of ``num_frames`` frames."""
         return Chunking.disjoint(num_frames, self.config.segment_size)
 
+    @property
+    def delayed_frames(self) -> int:
+        return self.segmentation(self.config.segment_size).context
+
+    @property
+    def frames_per_step(self) -> int:
+        return self.segmentation(self.config.segment_size).period
+
     @abstractmethod
-    def process_segments(self, segments: Tensor) -> Tensor:
+    def process_segments(self, segments: Tensor, stream: Stream | None = None) -> Tensor:
         """Map ``[B, S, K, N]`` to ``[B, S, K, N]``; the architecture proper."""
 
-    def estimate_masks(self, features: Tensor) -> Tensor:
-        segmentation = self.segmentation(features.shape[-1])
-        segments = segmentation.segment(features.mT)  # [B, S, K, N]
-        frames = segmentation.overlap_add(self.process_segments(segments))  # [B, L, N]
+    def process_frames(self, frames: Tensor, stream: Stream | None) -> Tensor:
+        """Map ``[B, L, N]`` to ``[B, L, N]``, in a stream ``delayed_frames`` late."""
+        segmentation = self.segmentation(frames.shape[1]).streamed(stream, self)
+        segments = segmentation.segment(frames)  # [B, S, K, N]
+        return segmentation.overlap_add(self.process_segments(segments, stream))
+
+    def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
+        frames = self.process_frames(features.mT, stream)
         logits = self.to_masks(self.activation(frames)).mT  # [B, C*N, L]
         return activate_masks(logits.unflatten(1, (self.output_sources, -1)), self.config.mask_activation)

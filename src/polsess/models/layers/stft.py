@@ -53,14 +53,15 @@ class STFT:
         """The shortest signal that can be padded by reflection."""
         return self.n_fft // 2 + 1
 
-    def analyse(self, wave: Tensor) -> Tensor:
+    def analyse(self, wave: Tensor, *, centred: bool = True) -> Tensor:
         """Spectrum of a waveform, in at least float32.
 
         Args:
             wave: ``[B, T]`` with T at least ``minimum_samples``.
+            centred: Whether the waveform is padded: the middle of the first frame is then the first sample.
 
         Returns:
-            Complex ``[B, L, F]`` with L = T // hop_length + 1.
+            Complex ``[B, L, F]`` with L = T // hop_length + 1; without padding (T - n_fft) // hop_length + 1.
         """
         with without_autocast(wave):
             wave = at_least_float32(wave)
@@ -69,6 +70,7 @@ class STFT:
                 self.n_fft,
                 self.hop_length,
                 window=self._window(wave),
+                center=centred,
                 pad_mode=self.pad_mode,
                 return_complex=True,
             )
@@ -84,14 +86,26 @@ class STFT:
         Returns:
             ``[..., T]``.
         """
+        waves, envelope = self.weighted_sums(spectrum, all_frames(spectrum))
+        kept = slice(self.n_fft // 2, self.n_fft // 2 + num_samples)
+        return waves[..., kept] / envelope[..., kept].clamp_min(1e-11)
+
+    def weighted_sums(self, spectrum: Tensor, real_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Overlapping frames summed; the quotient is the waveform from half a frame before its beginning on.
+
+        Args:
+            spectrum: Complex ``[..., L, F]``, zero where a frame does not count.
+            real_frames: One for each frame that counts, zero for the others, ``[1, L, 1]``.
+
+        Returns:
+            The sum of the windowed frames ``[..., n]``, and of the squared windows ``[1, n]``.
+        """
         with without_autocast(spectrum):
             frames = torch.fft.irfft(spectrum, n=self.n_fft)
             window = self._window(frames)
-            envelope = self._overlap_add(window.square().expand(1, frames.shape[-2], -1))
+            envelope = self._overlap_add(real_frames * window.square())
             waves = self._overlap_add((frames * window).flatten(0, -3))
-            kept = slice(self.n_fft // 2, self.n_fft // 2 + num_samples)
-            waves = waves[:, kept] / envelope[:, kept].clamp_min(1e-11)
-        return waves.unflatten(0, spectrum.shape[:-2])
+        return waves.unflatten(0, spectrum.shape[:-2]), envelope
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """``[B, L, n_fft]`` -> ``[B, (L - 1) * hop_length + n_fft]``."""
@@ -107,6 +121,11 @@ class STFT:
             return torch.hamming_window(self.n_fft, **options)
         window = torch.hann_window(self.n_fft, **options)
         return window.sqrt() if self.window == "sqrt_hann" else window
+
+
+def all_frames(spectrum: Tensor) -> Tensor:
+    """A one for each frame of a spectrum ``[..., L, F]``, ``[1, L, 1]``."""
+    return torch.ones(1, spectrum.shape[-2], 1, dtype=spectrum.real.dtype, device=spectrum.device)
 
 
 def signal_level(mixture: Tensor) -> Tensor:
