@@ -19,9 +19,17 @@ import polsess
 PACKAGE = Path(polsess.__file__).parent
 FLOORS = [
     {"schema", "registry", "tasks", "audio", "dependencies", "files", "yaml_files", "dotted_keys", "journal"}
-    | {"folder_lock", "interruption", "timelines", "publication", "system_errors", "onnx_files"}
+    | {
+        "config_error",
+        "folder_lock",
+        "interruption",
+        "timelines",
+        "publication",
+        "system_errors",
+        "onnx_files",
+    }
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
-    | {"processes", "measurement", "workers"},
+    | {"processes", "measurement", "workers", "config_error"},
     {"data", "models", "losses", "metrics", "diarization"},
     {"checkpoints", "costs"},
     {"config"},

@@ -55,7 +55,7 @@ def test_a_timeline_of_any_length_is_drawn_block_by_block(tmp_path: Path, second
     pytest.importorskip("matplotlib")
     length = max(1, round(seconds * 4000))
     talk = (Turn(0.0, seconds / 2, "a_$b$ \t" + 40 * "語"), Turn(seconds / 3, seconds, "<b>"))
-    blocks = torch.randn(length).split(50_000)
+    blocks = [each.numpy() for each in torch.randn(length).split(50_000)]
     speakers = [turn.speaker for turn in talk]
     draw_timeline(iter(blocks), 4000, length, talk, speakers, tmp_path / "a.png", title="$x")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polsess.config_error import ConfigError
 from polsess.publication import atomic_files
-from polsess.schema import ConfigError
 
 MAX_JSON_BYTES = 1 << 20
 MAX_JSON_DEPTH = 64

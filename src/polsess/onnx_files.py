@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from polsess.config_error import ConfigError
 from polsess.dependencies import require
-from polsess.schema import ConfigError
 
 MAX_BYTES = 1 << 30
 

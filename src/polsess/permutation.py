@@ -45,7 +45,7 @@ def apply_permutation(signals: Tensor, order: Tensor) -> Tensor:
     Returns:
         ``[B, C, ...]`` with source i of item b = ``signals[b, order[b, i]]``.
     """
-    return signals[torch.arange(len(signals), device=signals.device).unsqueeze(1), order]
+    return signals[torch.arange(signals.shape[0], device=signals.device).unsqueeze(1), order]
 
 
 def _assign(scores: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from polsess.audio import AnySamples, Samples, as_samples, hann_window, magnitudes
 from polsess.dependencies import require
 from polsess.files import atomic_path
 from polsess.timelines import Timeline, list_overlaps
@@ -32,7 +31,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 
-def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
+def spectrogram_db(samples: AnySamples, sample_rate: int) -> Samples:
     """Power of short frames in dB re a full-scale sine, ``[F, L]``.
 
     Args:
@@ -41,13 +40,17 @@ def spectrogram_db(samples: Tensor, sample_rate: int) -> Tensor:
     """
     n_fft = _window_samples(sample_rate)
     hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES)
-    window = torch.hann_window(n_fft)
-    spectrum = torch.stft(samples, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
-    return 20 * torch.log10((2 * spectrum.abs() / window.sum()).clamp_min(1e-10))
+    padded = np.pad(as_samples(samples), n_fft // 2)
+    return _decibels(magnitudes(padded, n_fft, hop), n_fft)
+
+
+def _decibels(spectrum: Samples, n_fft: int) -> Samples:
+    """Magnitudes ``[F, L]`` in dB re a full-scale sine."""
+    return 20 * np.log10(np.maximum(2 * spectrum / hann_window(n_fft).sum(), np.float32(1e-10)))
 
 
 def draw_spectrograms(
-    signals: Mapping[str, Tensor],
+    signals: Mapping[str, AnySamples],
     sample_rate: int,
     target: Path,
     title: str = "",
@@ -69,7 +72,7 @@ def draw_spectrograms(
     require("matplotlib", "Drawing spectrograms")
     from matplotlib.figure import Figure
 
-    if not signals or any(samples.ndim != 1 or not samples.numel() for samples in signals.values()):
+    if not signals or any(samples.ndim != 1 or not len(samples) for samples in signals.values()):
         raise ValueError("signals: expected at least one waveform [T] with T > 0.")
     levels = {name: spectrogram_db(samples, sample_rate) for name, samples in signals.items()}
     loudest = max(float(level.max()) for level in levels.values())
@@ -78,7 +81,7 @@ def draw_spectrograms(
     rows = figure.subplots(len(levels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, level) in zip(rows, levels.items(), strict=True):
         image = axes.imshow(
-            level.numpy(),
+            level,
             origin="lower",
             aspect="auto",
             extent=(0.0, seconds, 0.0, sample_rate / 2),
@@ -99,7 +102,7 @@ def draw_spectrograms(
 
 
 def draw_timeline(
-    blocks: Iterable[Tensor],
+    blocks: Iterable[Samples],
     sample_rate: int,
     num_samples: int,
     timeline: Timeline,
@@ -136,7 +139,7 @@ def draw_timeline(
         above, below = rows[2 * line : 2 * line + 2]
         _draw_lanes(above, timeline, speakers, span)
         below.imshow(
-            level[:, begin:end].numpy(),
+            level[:, begin:end],
             origin="lower",
             aspect="auto",
             extent=(*span, 0.0, sample_rate / 2000),
@@ -170,28 +173,27 @@ def _draw_lanes(axes: Any, timeline: Timeline, speakers: Sequence[str], span: tu
     axes.grid(axis="x", linewidth=0.4)
 
 
-def _spectrogram_columns(blocks: Iterable[Tensor], sample_rate: int, num_samples: int, most: int) -> Tensor:
+def _spectrogram_columns(blocks: Iterable[Samples], sample_rate: int, num_samples: int, most: int) -> Samples:
     """The loudest of the frames in each of a number of columns, ``[F, columns]`` in dB, in bounded memory."""
     n_fft = _window_samples(sample_rate)
     hop = max(1, n_fft // 4)
     columns = max(1, min(most, num_samples // hop))
-    window = torch.hann_window(n_fft)
     loudest = np.zeros((n_fft // 2 + 1, columns), np.float32)
-    edge = torch.zeros(n_fft // 2)
+    edge = np.zeros(n_fft // 2, np.float32)
     waiting, frame = edge, 0
     for block in itertools.chain(blocks, [edge]):
-        waiting = torch.cat([waiting, block])
+        waiting = np.concatenate([waiting, block])
         count = (len(waiting) - n_fft) // hop + 1
         if count < 1:
             continue
         piece = waiting[: n_fft + (count - 1) * hop]
-        spectrum = torch.stft(piece, n_fft, hop, window=window, center=False, return_complex=True).abs()
+        spectrum = magnitudes(piece, n_fft, hop)
         places = np.minimum(np.arange(frame, frame + count) * hop * columns // num_samples, columns - 1)
         found, first = np.unique(places, return_index=True)
-        peaks = np.maximum.reduceat(spectrum.numpy(), first, axis=1)
+        peaks = np.maximum.reduceat(spectrum, first, axis=1)
         loudest[:, found] = np.maximum(loudest[:, found], peaks)
         waiting, frame = waiting[count * hop :], frame + count
-    return 20 * torch.log10((2 * torch.from_numpy(loudest) / window.sum()).clamp_min(1e-10))
+    return _decibels(loudest, n_fft)
 
 
 def _window_samples(sample_rate: int) -> int:

@@ -14,13 +14,11 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 
+from polsess.config_error import ConfigError as ConfigError
+
 SchemaT = TypeVar("SchemaT", bound="Schema")
 
 _MAX_SHOWN = 8
-
-
-class ConfigError(ValueError):
-    """A configuration cannot be used; the message says where, why, and what to do."""
 
 
 class Schema(BaseModel):

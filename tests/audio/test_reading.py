@@ -70,7 +70,7 @@ def test_blocks_make_up_the_file(tmp_path: Path) -> None:
     with AudioReader(path) as reader:
         blocks = list(reader.blocks(3000))
     assert [block.shape[1] for block in blocks] == [3000, 3000, 3000, 1001]
-    assert torch.equal(torch.cat(blocks, 1), read_audio(path)[0])
+    np.testing.assert_array_equal(np.concatenate(blocks, 1), read_audio(path)[0].numpy())
 
 
 @pytest.mark.parametrize(

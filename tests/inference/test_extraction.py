@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polsess.audio import write_audio
+from polsess.audio import Samples, write_audio
 from polsess.diarization import SpeakerTimeline
 from polsess.inference import EnrolmentError, Extractor
 from polsess.inference.enrolment import Voice, match_voices
@@ -114,8 +114,8 @@ def test_a_voice_that_was_heard_as_two_has_both_tracks() -> None:
     class Cut(Rendering):
         num_tracks = 3
 
-        def blocks(self) -> Iterator[Tensor]:
-            yield torch.arange(12.0).reshape(3, 1, 4)
+        def blocks(self) -> Iterator[Samples]:
+            yield np.arange(12, dtype=np.float32).reshape(3, 1, 4)
 
         def timeline(self) -> SpeakerTimeline:
             return SpeakerTimeline(cut, 3.0, whole=False)

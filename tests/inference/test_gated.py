@@ -158,7 +158,7 @@ def test_from_disk_equals_in_memory_in_blocks_of_any_length(
 ) -> None:
     write_audio(tmp_path / "a.wav", CONVERSATION.sum(0), RATE, bits="32f")
     expected = gated(splitter()).separate(tmp_path / "a.wav")
-    monkeypatch.setattr("polsess.inference.separator._SPOOL_BYTES", 5000)
+    monkeypatch.setattr("polsess.inference.long_form._SPOOL_BYTES", 5000)
     monkeypatch.setattr("polsess.inference.recordings._BLOCK_SECONDS", 0.7)
     monkeypatch.setattr("polsess.inference.hearing._BLOCK_SECONDS", 5.0)
     shares: list[float] = []

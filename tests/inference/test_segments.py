@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polsess.audio import Samples
 from polsess.inference.segments import SegmentPlan, cut, find_silences, plan_segments
 
 
@@ -17,8 +18,9 @@ from polsess.inference.segments import SegmentPlan, cut, find_silences, plan_seg
 def test_segments_cover_the_recording(data: st.DataObject, total: int, longest: int, block: int) -> None:
     overlap = data.draw(st.integers(0, longest // 2))
     plan = SegmentPlan.balanced(total, longest, overlap)
-    sound = torch.arange(total).expand(2, total)
-    pieces = list(cut(plan, iter(sound.split(block, 1))))
+    sound = np.tile(np.arange(total, dtype=np.float32), (2, 1))
+    blocks = (sound[:, start : start + block] for start in range(0, total, block))
+    pieces = list(cut(plan, blocks))
     assert len(pieces) == len(plan) == len(SegmentPlan(total, longest, overlap))
     position = 0
     for index, (segment, samples) in enumerate(pieces):
@@ -36,9 +38,9 @@ def test_plans_that_do_not_work(total: int, segment: int, overlap: int) -> None:
         SegmentPlan(total, segment, overlap)
 
 
-def levels(*runs: tuple[int, float]) -> torch.Tensor:
+def levels(*runs: tuple[int, float]) -> Samples:
     """Mean squares of runs of (frames, level in dB)."""
-    return torch.cat([torch.full((frames,), 10 ** (decibels / 10)) for frames, decibels in runs])
+    return np.concatenate([np.full(frames, 10 ** (decibels / 10), np.float32) for frames, decibels in runs])
 
 
 def test_long_silences_are_found_and_their_margins_stay_with_the_sound() -> None:
@@ -46,7 +48,12 @@ def test_long_silences_are_found_and_their_margins_stay_with_the_sound() -> None
     assert [time for silence in found for time in silence] == pytest.approx([5.5, 8.5, 19.95, 29.45])
     [silence] = find_silences(levels((280, -75), (100, -30)), 0.05)
     assert silence == pytest.approx((0.0, 13.5))
-    for sound in (levels((500, -60)), levels((500, -400)), torch.zeros(500), torch.zeros(0)):
+    for sound in (
+        levels((500, -60)),
+        levels((500, -400)),
+        np.zeros(500, np.float32),
+        np.zeros(0, np.float32),
+    ):
         assert find_silences(sound, 0.05) == []
 
 

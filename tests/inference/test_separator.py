@@ -14,8 +14,7 @@ from torch import Tensor
 
 from polsess.audio import AudioError, AudioFormat, read_audio, resample, write_audio
 from polsess.checkpoints import CheckpointError, save_model
-from polsess.inference import SeparationError, Separator, pick_device
-from polsess.inference import separator as separator_module
+from polsess.inference import SeparationError, Separator, long_form, pick_device
 from polsess.models import create_model
 from tests.inference.oracle import FunctionModel, Oracle, identity, voice
 
@@ -188,12 +187,12 @@ def test_numpy_arrays_and_one_sample_are_fine() -> None:
 
 @pytest.mark.parametrize("mode", ["mix", "each"])
 def test_from_disk_equals_in_memory(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(separator_module, "_SPOOL_BYTES", 5000)
+    monkeypatch.setattr(long_form, "_SPOOL_BYTES", 5000)
     monkeypatch.setattr("polsess.inference.recordings._BLOCK_SECONDS", 0.3)
     monkeypatch.setattr("polsess.inference.whole.BLOCK_SAMPLES", 700)
     write_audio(tmp_path / "a.wav", 0.1 * torch.randn(2, 50_001), 22050, bits="32f")
     model = create_model("blstm", preset="tiny")
-    separator = Separator(model, device="cpu", segment_seconds=0.5, channels=mode)  # type: ignore[arg-type]
+    separator = Separator(model, device="cpu", segment_seconds=0.5, channels=mode)
     targets = [tmp_path / "1.wav", tmp_path / "2.wav"]
     shares: list[float] = []
     done = separator.separate_file(

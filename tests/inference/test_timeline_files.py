@@ -9,6 +9,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 import torch
+from torch import Tensor
 
 from polsess.audio import AudioError, write_audio
 from polsess.diarization import SpeakerTimeline
@@ -100,7 +101,7 @@ TALKED = SpeakerTimeline(
 )
 
 
-def separation(timeline: SpeakerTimeline | None = TALKED) -> Separation:
+def separation(timeline: SpeakerTimeline | None = TALKED) -> Separation[Tensor]:
     sources = 0.1 * torch.randn(2, 40_000)
     return Separation(sources, 8000, ("speaker1", "speaker2"), 1.0, "my talk", timeline)
 

@@ -1,10 +1,8 @@
 """Sound files and sample rates; no other place imports soundfile or soxr.
 
-Samples are float32 tensors ``[channels, T]`` with full scale at 1.
+Samples are float32, ``[channels, T]``, with full scale at 1. ``read_audio`` gives a tensor, ``AudioReader``
+arrays.
 """
-
-import numpy as np
-from numpy.typing import NDArray
 
 from polsess.audio.channels import channel_weights, to_mono
 from polsess.audio.containers import AudioError, save_stream
@@ -21,12 +19,12 @@ from polsess.audio.plain_wav import (
 )
 from polsess.audio.reading import AudioInfo, AudioReader, read_audio, read_audio_info
 from polsess.audio.resampling import StreamResampler, resample, resampled_length
+from polsess.audio.samples import AnySamples, Samples, as_samples, as_tensor
+from polsess.audio.spectra import hann_window, magnitudes
 from polsess.audio.writing import AudioFormat, AudioWriter, Bits, ClipMode, Container, peak_gain, write_audio
 
-Samples = NDArray[np.float32]
-"""Sound as an array, full scale at 1; a docstring gives its shape."""
-
 __all__ = [
+    "AnySamples",
     "AudioError",
     "AudioFormat",
     "AudioInfo",
@@ -39,13 +37,17 @@ __all__ = [
     "PlainWav",
     "Samples",
     "StreamResampler",
+    "as_samples",
+    "as_tensor",
     "audio_suffixes",
     "channel_weights",
     "encode_plain_pcm",
     "find_ffmpeg",
+    "hann_window",
     "integrated_loudness",
     "is_hidden",
     "list_sounds",
+    "magnitudes",
     "peak_gain",
     "read_audio",
     "read_audio_info",

@@ -8,23 +8,26 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio.samples import AnySamples, Samples, as_samples, in_kind
 
 _FEWEST = 1000
 _CANCELLED = 0.1
 """Share of the power of unrelated channels below which their mix counts as cancelled."""
 
 
-def to_mono(samples: Tensor, name: Path | str) -> Tensor:
+def to_mono(samples: AnySamples, name: Path | str) -> AnySamples:
     """Mix channels ``[K, T]`` to ``[T]`` by ``channel_weights``."""
     if len(samples) == 1:
         return samples[0]
-    exact = samples.double()
-    return channel_weights(exact @ exact.T, samples.shape[1], name) @ samples
+    rows = as_samples(samples)
+    exact = rows.astype(np.float64)
+    return in_kind(channel_weights(exact @ exact.T, rows.shape[1], name) @ rows, samples)
 
 
-def channel_weights(products: Tensor, num_samples: int, name: Path | str) -> Tensor:
+def channel_weights(products: NDArray[np.float64], num_samples: int, name: Path | str) -> Samples:
     """Weights of the channels of a sound in their mix, ``[K]``.
 
     These are equal, unless the channels cancel each other, as in a stereo file with one inverted channel.
@@ -36,7 +39,7 @@ def channel_weights(products: Tensor, num_samples: int, name: Path | str) -> Ten
         name: Name of the sound for the warning.
     """
     count = len(products)
-    weights = torch.full((count,), 1 / count)
+    weights = np.full(count, 1 / count, np.float32)
     power = products.diagonal().mean()
     if num_samples < _FEWEST or products.sum() / count**2 >= _CANCELLED * power / count:
         return weights
@@ -46,4 +49,4 @@ def channel_weights(products: Tensor, num_samples: int, name: Path | str) -> Ten
         "inverted (--channels each separates every channel by itself).",
         stacklevel=3,
     )
-    return torch.where(products[loudest] < 0, -weights, weights)
+    return np.where(products[loudest] < 0, -weights, weights)

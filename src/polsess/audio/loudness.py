@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio.samples import AnySamples, as_samples
+
+Power = NDArray[np.float64]
 
 _DESIGN_RATE = 48_000
 _SHELF = (
@@ -28,7 +32,7 @@ _GATE_DB = 10.0  # blocks this much below the mean of the others are pauses
 _TAIL_SECONDS = 0.5  # the filters ring for this long; without it the end would wrap into the beginning
 
 
-def integrated_loudness(samples: Tensor, sample_rate: int) -> float:
+def integrated_loudness(samples: AnySamples, sample_rate: int) -> float:
     """Integrated loudness of a sound, without its pauses.
 
     Args:
@@ -38,10 +42,10 @@ def integrated_loudness(samples: Tensor, sample_rate: int) -> float:
     Returns:
         Loudness in LUFS; minus infinity where no block is above -70 LUFS.
     """
-    weighted = k_weighted(samples, sample_rate)
+    weighted = k_weighted(as_samples(samples), sample_rate)
     block = min(round(_BLOCK_SECONDS * sample_rate), len(weighted))
     hop = max(1, round(_HOP_SECONDS * sample_rate))
-    power = weighted.unfold(0, block, hop).square().mean(-1)  # [J]
+    power = np.square(np.lib.stride_tricks.sliding_window_view(weighted, block)[::hop]).mean(-1)  # [J]
     heard = power[_lufs(power) > _SILENCE_LUFS]
     if not len(heard):
         return -math.inf
@@ -49,19 +53,24 @@ def integrated_loudness(samples: Tensor, sample_rate: int) -> float:
     return float(_lufs(loud.mean()))
 
 
-def k_weighted(samples: Tensor, sample_rate: int) -> Tensor:
+def k_weighted(samples: NDArray[np.floating], sample_rate: int) -> Power:
     """Apply the weighting filters, ``[T]`` in float64."""
     size = len(samples) + round(_TAIL_SECONDS * sample_rate)
-    frequencies = torch.fft.rfftfreq(size, 1 / sample_rate, dtype=torch.float64)
-    delay = torch.exp(-2j * math.pi * frequencies.clamp_max(_DESIGN_RATE / 2) / _DESIGN_RATE)
+    frequencies = np.minimum(np.fft.rfftfreq(size, 1 / sample_rate), _DESIGN_RATE / 2)
+    delay = np.exp(-2j * math.pi * frequencies / _DESIGN_RATE)
     response = _response(_SHELF, delay) * _response(_HIGH_PASS, delay)
-    return torch.fft.irfft(torch.fft.rfft(samples.double(), size) * response, size)[: len(samples)]
+    spectrum = np.fft.rfft(samples.astype(np.float64), size)
+    weighted: Power = np.fft.irfft(spectrum * response, size)[: len(samples)]
+    return weighted
 
 
-def _response(section: tuple[tuple[float, ...], tuple[float, ...]], delay: Tensor) -> Tensor:
+def _response(
+    section: tuple[tuple[float, ...], tuple[float, ...]], delay: NDArray[np.complex128]
+) -> NDArray[np.complex128]:
     over, under = (sum(value * delay**power for power, value in enumerate(part)) for part in section)
-    return torch.as_tensor(over / under)
+    return np.asarray(over / under)
 
 
-def _lufs(power: Tensor) -> Tensor:
-    return _OFFSET_DB + 10 * torch.log10(power)
+def _lufs(power: Power) -> Power:
+    with np.errstate(divide="ignore"):
+        return np.asarray(_OFFSET_DB + 10 * np.log10(power))

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import soundfile
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from polsess.audio.containers import AudioError, Layout, check_container, native_name
 from polsess.audio.ffmpeg import FFmpegFile
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES, read_plain_header, read_plain_pcm
+from polsess.audio.samples import Samples, as_tensor
 from polsess.audio.streams import Refusal, Stream, StreamFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CONTAINERS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "MP3", "FFMPEG"}
 _ENCODINGS = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
@@ -123,7 +125,7 @@ class AudioReader:
         except _ERRORS as error:
             raise _named(self.info.path, error) from None
 
-    def read(self, num_samples: int) -> Tensor:
+    def read(self, num_samples: int) -> Samples:
         """The next samples, ``[channels, num_samples]`` in float32.
 
         Raises:
@@ -140,11 +142,11 @@ class AudioReader:
             raise AudioError(path, f"is cut off: {num_samples - len(block)} announced samples are missing.")
         if not np.abs(block).max(initial=0.0) <= _MAX_AMPLITUDE:  # NaN compares false
             raise AudioError(path, "holds samples that are NaN, infinite or absurdly large.")
-        return torch.from_numpy(np.ascontiguousarray(block.T))
+        return np.ascontiguousarray(block.T)
 
-    def _read(self, num_samples: int) -> NDArray[np.float32]:
+    def _read(self, num_samples: int) -> Samples:
         """The next samples ``[n, channels]``, across the ends of streams; fewer where the file ends."""
-        blocks: list[NDArray[np.float32]] = []
+        blocks: list[Samples] = []
         missing = num_samples
         while True:
             count = min(missing, self._lengths[self._part] - self._position)
@@ -172,7 +174,7 @@ class AudioReader:
             self._decoder.read(sample - start, dtype="float32", always_2d=True)
         self._position = sample
 
-    def blocks(self, block_samples: int) -> Iterator[Tensor]:
+    def blocks(self, block_samples: int) -> Iterator[Samples]:
         """The file from its start in blocks ``[channels, n]``; the last one may be shorter."""
         self.seek(0)
         for start in range(0, self.info.num_samples, block_samples):
@@ -222,7 +224,7 @@ def read_audio(path: Path | str, start: int = 0, num_samples: int | None = None)
     """
     if plain := read_plain_pcm(path, start, num_samples):
         samples, header = plain
-        return _to_float(samples), header.sample_rate
+        return as_tensor(_to_float(samples)), header.sample_rate
     with AudioReader(path) as reader:
         total = reader.info.num_samples
         stop = total if num_samples is None else start + num_samples
@@ -230,14 +232,14 @@ def read_audio(path: Path | str, start: int = 0, num_samples: int | None = None)
             raise AudioError(path, f"has {total} samples; asked for samples {start} to {stop}.")
         if start:
             reader.seek(start)
-        return reader.read(stop - start), reader.info.sample_rate
+        return as_tensor(reader.read(stop - start)), reader.info.sample_rate
 
 
-def _to_float(samples: NDArray[np.int16]) -> Tensor:
+def _to_float(samples: NDArray[np.int16]) -> Samples:
     """``[T, channels]`` at full scale 2^15 to ``[channels, T]`` at 1."""
     scaled = samples.T.astype(np.float32, order="C")
     scaled *= np.float32(2.0**-15)
-    return torch.from_numpy(scaled)
+    return scaled
 
 
 def _list_openers(path: Path, layout: Layout) -> list[Callable[[], _Decoder]]:

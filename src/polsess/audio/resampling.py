@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import soxr
-import torch
-from torch import Tensor
+
+from polsess.audio.samples import AnySamples, Samples, as_samples, in_kind
 
 
 def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
@@ -13,7 +13,7 @@ def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
     return -(-num_samples * to_rate // from_rate)
 
 
-def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
+def resample(samples: AnySamples, from_rate: int, to_rate: int) -> AnySamples:
     """Convert the sample rate.
 
     Args:
@@ -26,9 +26,10 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """
     if from_rate == to_rate:
         return samples
-    flat = samples.reshape(-1, samples.shape[-1])
+    rows = as_samples(samples)
+    flat = rows.reshape(-1, rows.shape[-1])
     stream = StreamResampler(from_rate, to_rate, len(flat))
-    return stream.push(flat, last=True).reshape(*samples.shape[:-1], -1)
+    return in_kind(stream.push(flat, last=True).reshape(*rows.shape[:-1], -1), samples)
 
 
 class StreamResampler:
@@ -49,7 +50,7 @@ class StreamResampler:
         )
         self._taken = self._given = 0
 
-    def push(self, block: Tensor, last: bool = False) -> Tensor:
+    def push(self, block: Samples, last: bool = False) -> Samples:
         """Take a block ``[channels, n]`` and give what is ready, ``[channels, m]``.
 
         Args:
@@ -59,7 +60,7 @@ class StreamResampler:
         self._taken += block.shape[-1]
         if self._stream is None:
             return block
-        samples = block.numpy().T
+        samples = block.T
         if last:  # soxr rounds the length; zeros behind the end make it enough for rounding up
             extra = 2 * -(-self._rates[0] // self._rates[1]) + 2
             samples = np.concatenate([samples, np.zeros((extra, len(block)), samples.dtype)])
@@ -67,4 +68,4 @@ class StreamResampler:
         if last:
             out = out[: resampled_length(self._taken, *self._rates) - self._given]
         self._given += len(out)
-        return torch.from_numpy(np.ascontiguousarray(out.T))
+        return np.ascontiguousarray(out.T)

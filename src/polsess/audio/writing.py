@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 import soundfile
-from torch import Tensor
 
 from polsess.audio.containers import AudioError, native_name
+from polsess.audio.samples import Samples, as_samples
 from polsess.files import atomic_path
 from polsess.system_errors import system_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Container = Literal["wav", "flac", "ogg", "mp3"]
 Bits = Literal["16", "24", "32f"]
@@ -145,14 +148,14 @@ class AudioWriter:
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise AudioError(self._name, f"cannot be written as {kind}: {error}") from None
 
-    def write(self, block: Tensor) -> None:
+    def write(self, block: Samples | Tensor) -> None:
         """Append samples ``[channels, n]``.
 
         Raises:
             AudioError: If they hold NaN or infinity, or exceed full scale.
             OSError: If the disk is full.
         """
-        samples = block.detach().cpu().float().numpy().T
+        samples = as_samples(block).T
         peak = float(np.abs(samples).max(initial=0.0))
         if not np.isfinite(peak):
             raise AudioError(self._name, "was not written: the samples hold NaN or infinity.")
@@ -191,7 +194,7 @@ class AudioWriter:
 
 def write_audio(
     path: Path | str,
-    samples: Tensor,
+    samples: Samples | Tensor,
     sample_rate: int,
     *,
     bits: Bits | None = None,
@@ -214,16 +217,17 @@ def write_audio(
         AudioError: If the samples are not finite or the file cannot be written.
     """
     path, audio_format = Path(path), AudioFormat.of(path, bits)
-    if samples.ndim not in (1, 2) or samples.numel() == 0:
-        raise ValueError(f"samples: expected [T] or [channels, T] with T > 0, got {list(samples.shape)}.")
-    rows = samples.reshape(-1, samples.shape[-1])
-    if not rows.isfinite().all():
+    rows = as_samples(samples)
+    if rows.ndim not in (1, 2) or rows.size == 0:
+        raise ValueError(f"samples: expected [T] or [channels, T] with T > 0, got {list(rows.shape)}.")
+    rows = rows.reshape(-1, rows.shape[-1])
+    if not np.isfinite(rows).all():
         raise AudioError(path, "was not written: the samples hold NaN or infinity.")
-    gain = peak_gain(rows.abs().max().item(), audio_format, clip_mode)
+    gain = peak_gain(float(np.abs(rows).max()), audio_format, clip_mode)
     clamp, (channels, length) = clip_mode == "clamp", rows.shape
     with (
         atomic_path(path) as temporary,
         AudioWriter(temporary, sample_rate, channels, length, audio_format, clamp, path) as writer,
     ):
-        writer.write(rows * gain)
+        writer.write(rows * np.float32(gain))
     return gain

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.schema import Schema
-
 Frames = tuple[int, int]
 """First and behind-the-last frame of a stretch."""
 Mask = NDArray[np.bool_]
 """``[L]``."""
 
 
-class RegionConfig(Schema):
+@dataclass(frozen=True)
+class RegionConfig:
     """Thresholds and smoothing; overlap is tuned for precision, since a false overlap does more harm."""
 
     speech_on: float = 0.5

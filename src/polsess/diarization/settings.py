@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from polsess.diarization.regions import RegionConfig
-from polsess.schema import Schema
 
 NumSpeakers = int | tuple[int, int] | None
 """How many voices a recording has: a number, the fewest and the most, or None to find out."""
@@ -13,32 +14,49 @@ _MOST_FOUND, _MOST_ASKED = 8, 64
 """Voices that are found at most by themselves, and that can be asked for."""
 
 
-class GateConfig(Schema):
-    """Thresholds of the gate, tuned on voices that no network was trained on."""
+def _between(default: float, least: float, most: float = math.inf) -> Any:
+    """A number with its limits."""
+    return field(default=default, metadata={"limits": (least, most)})
 
-    regions: RegionConfig = RegionConfig()
-    whole_from: float = Field(default=0.25, gt=0, le=1)
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Thresholds of the gate, tuned on voices that no network was trained on.
+
+    Raises:
+        ValueError: If a threshold is out of range.
+    """
+
+    regions: RegionConfig = field(default_factory=RegionConfig)
+    whole_from: float = _between(0.25, 1e-9, 1)
     """Expected share of overlap in speech from which ``auto`` separates a recording whole. The detector
     expects less than there is: 0.02 to 0.19 in validation conversations with 15 %, 0.21 to 0.91 where two
     talk throughout (5 % and 95 % quantiles of two sets of voices)."""
-    short_seconds: float = Field(default=12.0, ge=0)
+    short_seconds: float = _between(12.0, 0)
     """In shorter recordings little is said alone to know the voices by."""
-    short_whole_from: float = Field(default=0.02, gt=0, le=1)
+    short_whole_from: float = _between(0.02, 1e-9, 1)
     """As ``whole_from``, for recordings shorter than ``short_seconds``."""
-    context_seconds: float = Field(default=0.5, ge=0, le=10)
+    context_seconds: float = _between(0.5, 0, 10)
     """Sound on both sides of an overlap that the network hears with it."""
-    same_voice: float = Field(default=0.33, ge=-1, le=1)
+    same_voice: float = _between(0.33, -1, 1)
     """Cosine of the centroids of two groups of pieces from which they are one voice."""
-    same_voice_asked: float = Field(default=0.6, ge=-1, le=1)
+    same_voice_asked: float = _between(0.6, -1, 1)
     """The same, where more voices are asked for than were found."""
-    least_overlap: float = Field(default=0.04, ge=0, le=1)
+    least_overlap: float = _between(0.04, 0, 1)
     """Share of overlap in speech from which there must be two voices; less may be an error."""
-    unheard_voice_overlap: float = Field(default=0.1, ge=0, le=1)
+    unheard_voice_overlap: float = _between(0.1, 0, 1)
     """Share from which a voice that never talks alone gets a track of its own."""
-    bridge_seconds: float = Field(default=0.5, ge=0)
+    bridge_seconds: float = _between(0.5, 0)
     """Shorter pauses within one voice's talk pass through with it."""
-    fade_seconds: float = Field(default=0.02, gt=0)
+    fade_seconds: float = _between(0.02, 1e-9)
     """Length of the cross-fades."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if limits := each.metadata.get("limits"):
+                value = getattr(self, each.name)
+                if not limits[0] <= value <= limits[1]:
+                    raise ValueError(f"{each.name}: expected {limits[0]:g} to {limits[1]:g}, got {value}.")
 
 
 def speaker_range(num_speakers: NumSpeakers) -> tuple[int, int]:

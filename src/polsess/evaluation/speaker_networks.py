@@ -229,7 +229,7 @@ def _resampled_error(scores: Scores, same: NDArray[np.bool_], first: Scores, sec
 
 
 def _profile(sound: torch.Tensor, sample_rate: int) -> SpeakerProfile:
-    frames = CepstralFrames(sound[None], sample_rate)
+    frames = CepstralFrames(sound[None].numpy(), sample_rate)
     speech = frames.speech(frames.speech_threshold(frames.loud_level()))[0]
     profile = SpeakerProfile()
     profile.add(frames.cepstra[0, speech])

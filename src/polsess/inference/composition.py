@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from polsess.audio import resample
+from polsess.audio import Samples, resample
 from polsess.diarization import SpeakerTimeline
 from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
@@ -86,14 +86,14 @@ class ComposedTracks(Rendering):
         """Who speaks when."""
         return self._found
 
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> Iterator[Samples]:
         """As the base class says; what lies within a passed stretch is the recording's own sound."""
         begin = 0
         waiting = list(self._separated)
-        ready: list[tuple[SeparatedStretch, int, Tensor]] = []
+        ready: list[tuple[SeparatedStretch, int, Samples]] = []
         for block in self._recording.blocks(self._channels):
             end = begin + block.shape[-1]
-            tracks = block.new_zeros(self.num_tracks, *block.shape)
+            tracks = np.zeros((self.num_tracks, *block.shape), np.float32)
             for passing in self._passed:
                 if meeting := self._meeting(passing, begin, end):
                     part, envelope = meeting
@@ -118,7 +118,7 @@ class ComposedTracks(Rendering):
 
     def _meeting(
         self, stretch: PassedStretch | SeparatedStretch, begin: int, end: int
-    ) -> tuple[slice, Tensor] | None:
+    ) -> tuple[slice, Samples] | None:
         """The part of a block in which a stretch is heard, and how loud it is there, 0 to 1."""
         first, last = self._edges(stretch)
         opens, closes = first > 0, last < self._recording.num_samples
@@ -126,28 +126,28 @@ class ComposedTracks(Rendering):
         high = min(end, last + self._fade if closes else self._recording.num_samples)
         if low >= high:
             return None
-        times = torch.arange(low, high) + 0.5
-        envelope = torch.ones(high - low)
+        times = np.arange(low, high) + 0.5
+        envelope = np.ones(high - low, np.float32)
         if opens:
             envelope *= self._rise(times - first)
         if closes:
             envelope *= self._rise(last - times)
         return slice(low - begin, high - begin), envelope
 
-    def _rise(self, distance: Tensor) -> Tensor:
-        position = (0.5 + 0.5 * distance / self._fade).clamp(0.0, 1.0)
-        return torch.sin(0.5 * math.pi * position).square()
+    def _rise(self, distance: NDArray[np.floating]) -> Samples:
+        position = np.clip(0.5 + 0.5 * distance / self._fade, 0.0, 1.0)
+        return np.square(np.sin(0.5 * math.pi * position)).astype(np.float32)
 
-    def _estimates(self, stretch: SeparatedStretch) -> tuple[int, Tensor]:
+    def _estimates(self, stretch: SeparatedStretch) -> tuple[int, Samples]:
         """First sample and samples ``[C, K, n]`` of the estimates at the recording's rate."""
         rate = self._recording.sample_rate
         common = math.gcd(self._rate, rate)
         step, native_step = self._rate // common, rate // common
         steps = stretch.first_sample // step  # a sample of both rates
         self._spool.seek(stretch.place)
-        samples = self._spool.read(stretch.num_samples) * self._gain
-        padded = torch.nn.functional.pad(samples, (stretch.first_sample - steps * step, 0))
+        samples = self._spool.read(stretch.num_samples) * np.float32(self._gain)
+        padded = np.pad(samples, ((0, 0), (stretch.first_sample - steps * step, 0)))
         length = self._edges(stretch)[1] + self._fade - steps * native_step
-        native = resample(padded.contiguous(), self._rate, rate)
-        native = torch.nn.functional.pad(native, (0, max(0, length - native.shape[-1])))
-        return steps * native_step, native.unflatten(0, (-1, len(stretch.tracks)))
+        native = resample(padded, self._rate, rate)
+        native = np.pad(native, ((0, 0), (0, max(0, length - native.shape[-1]))))
+        return steps * native_step, native.reshape(-1, len(stretch.tracks), native.shape[-1])

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from polsess.audio import Samples
 from polsess.diarization.clustering import Embeddings, cluster
 from polsess.diarization.regions import cut_pieces, find_regions
 from polsess.diarization.settings import GateConfig
@@ -71,14 +70,14 @@ def enrol(
                 f"{MOST_SECONDS / 60:.0f}. Cut out a minute in which the person talks."
             )
         gain = recording.working_gain("mix")
-        samples = torch.cat(list(recording.resampled("mix", rate, gain)), -1)[0]
+        samples = np.concatenate(list(recording.resampled("mix", rate, gain)), -1)[0]
     if not samples.any():
         raise EnrolmentError(f"{where}: is silent; an enrolment holds the voice of one person.")
     return Voice(name, _check_and_embed(where, samples, hearing, config))
 
 
-def _check_and_embed(where: str, samples: Tensor, hearing: Hearing, config: GateConfig) -> Embeddings:
-    def read(first: int, last: int) -> Tensor:
+def _check_and_embed(where: str, samples: Samples, hearing: Hearing, config: GateConfig) -> Embeddings:
+    def read(first: int, last: int) -> Samples:
         return samples[first:last]
 
     probabilities = hearing.activity(read, len(samples), lambda _: None)
@@ -103,15 +102,15 @@ def _check_and_embed(where: str, samples: Tensor, hearing: Hearing, config: Gate
             f"{where}: holds two voices, one of them for {second:.1f} s (similarity {similarity:.2f}, below "
             f"{_SECOND_VOICE}); cut out what one person says."
         )
-    speech = torch.cat([read(hearing.sample(first), hearing.sample(last)) for first, last in pieces])
+    speech = np.concatenate([read(hearing.sample(first), hearing.sample(last)) for first, last in pieces])
     return embed_speech(speech, hearing)
 
 
-def embed_speech(speech: Tensor, hearing: Hearing) -> Embeddings:
+def embed_speech(speech: Samples, hearing: Hearing) -> Embeddings:
     """The mean embedding ``[D]``, of unit length, of speech ``[T]`` of one person."""
     longest = hearing.sample(round(_PIECE_SECONDS / hearing.hop_seconds))
     count = max(1, round(len(speech) / longest))
-    total: Embeddings = np.sum([hearing.embed(piece) for piece in speech.tensor_split(count)], axis=0)
+    total: Embeddings = np.sum([hearing.embed(piece) for piece in np.array_split(speech, count)], axis=0)
     return total / np.float32(max(float(np.linalg.norm(total)), 1e-9))
 
 

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from polsess.audio import resample
+from polsess.audio import Samples, resample
 from polsess.diarization import Span, SpeakerTimeline
 from polsess.diarization.clustering import Embeddings
 from polsess.inference.enrolment import SAME_VOICE, EnrolmentError, Voice, embed_speech, enrol, match_voices
 from polsess.inference.hearing import Hearing
+from polsess.inference.long_form import Progress
+from polsess.inference.network import Estimator
 from polsess.inference.recordings import Audio, Recording
 from polsess.inference.rendering import Rendering
-from polsess.inference.separator import Progress, Separator
+from polsess.inference.separator import Separator
 from polsess.inference.stitching import Spools
 from polsess.models import SeparationModel
 from polsess.timelines import sorted_timeline, subtract_spans
@@ -67,7 +67,8 @@ class Extractor(Separator):
 
     def _enrol(self, name: str, audio: Audio | tuple[Audio, float]) -> Voice:
         sound, rate = audio if isinstance(audio, tuple) else (audio, None)
-        return enrol(name, sound, self._hearing, self.model.sample_rate, self._gate_config, rate)
+        model_rate = self.model.sample_rate
+        return enrol(name, sound, self._hearing(model_rate), model_rate, self._gate_config, rate)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,16 +77,18 @@ class Extractor(Separator):
 
     def _render(
         self,
+        estimator: Estimator,
         recording: Recording,
         spools: Spools,
         progress: Progress | None,
         most: int | None = None,  # noqa: ARG002 - everybody is found, whoever is asked for
     ) -> Rendering:
-        rendering = super()._render(recording, spools, progress)
+        rendering = super()._render(estimator, recording, spools, progress)
         timeline = rendering.timeline()
         if timeline is None or not timeline.turns:
             raise EnrolmentError(f"{recording.name}: nobody talks in it.")
-        tracks = _embed_tracks(rendering, timeline, recording, self._hearing, self.model.sample_rate)
+        rate = estimator.sample_rate
+        tracks = _embed_tracks(rendering, timeline, recording, self._hearing(rate), rate)
         match = match_voices(self.voices, tracks, self.threshold)
         missing = [
             f"'{voice.name}' (similarity {best:.2f})"
@@ -115,9 +118,9 @@ class ChosenTracks(Rendering):
     def names(self) -> tuple[str, ...]:
         return self._names
 
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> Iterator[Samples]:
         for block in self._rendering.blocks():
-            yield torch.stack([block[list(tracks)].sum(0) for tracks in self._tracks])
+            yield np.stack([block[list(tracks)].sum(0) for tracks in self._tracks])
 
     def timeline(self) -> SpeakerTimeline | None:
         """The turns of the chosen voices; overlaps and separated stretches are those of all."""
@@ -141,7 +144,7 @@ def _embed_tracks(
 ) -> Embeddings:
     """Embeddings of the tracks ``[S, D]``, of what is said alone if that is enough, else of all."""
     spans = [_spans_to_hear(timeline, name) for name in rendering.names]
-    parts: list[list[Tensor]] = [[] for _ in spans]
+    parts: list[list[Samples]] = [[] for _ in spans]
     begin = 0
     for block in rendering.blocks():
         for track, chosen in enumerate(spans):
@@ -150,7 +153,8 @@ def _embed_tracks(
                 if first < block.shape[-1] and last > 0:
                     parts[track].append(block[track].mean(0)[max(0, first) : last])
         begin += block.shape[-1]
-    speech = [resample(torch.cat(part or [torch.zeros(1)]), recording.sample_rate, rate) for part in parts]
+    nothing = np.zeros(1, np.float32)
+    speech = [resample(np.concatenate(part or [nothing]), recording.sample_rate, rate) for part in parts]
     return np.stack([embed_speech(each, hearing) for each in speech])
 
 

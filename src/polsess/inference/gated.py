@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from polsess.audio import Samples
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.assignment import assign_outputs, decode_voices
 from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
@@ -50,12 +49,12 @@ class Store:
     """K rows."""
     recording: Recording
 
-    def read(self, first: int, last: int) -> Tensor:
+    def read(self, first: int, last: int) -> Samples:
         """The channels, ``[K, n]``, up to their end: the last frame may reach beyond it."""
         self.spool.seek(first)
         return self.spool.read(min(last, self.spool.num_samples) - first)
 
-    def read_mix(self, first: int, last: int) -> Tensor:
+    def read_mix(self, first: int, last: int) -> Samples:
         """The channels mixed, ``[n]``."""
         block = self.read(first, last)
         return block[0] if len(block) == 1 else self.recording.mix(block)[0]
@@ -154,28 +153,30 @@ class OverlapSeparation:
         """Separate a piece of a recording of ``num_samples`` and put its overlaps aside."""
         begin, end = self._hearing.sample(piece.first), min(self._hearing.sample(piece.last), num_samples)
         mixture = self._store.read(begin, end)
-        estimates = self._network.estimate(mixture, [begin] * len(mixture)).transpose(0, 1)  # [C, K, n]
+        estimates = self._network.estimate(mixture, [begin] * len(mixture)).swapaxes(0, 1)  # [C, K, n]
         self.network_samples += end - begin
         levels = LevelStatistics(len(estimates), len(mixture), self._network.sample_rate)
         levels.add(estimates, mixture)
-        estimates = estimates * levels.gains().float().unsqueeze(-1)
+        estimates = estimates * levels.gains().astype(np.float32)[..., None]
         swapped = False
         for first, last in piece.overlaps:
             voices = tuple(
                 tuple(self._assign(piece, (first, last), begin, *each).tolist())
-                for each in zip(estimates.unbind(1), mixture, strict=True)
+                for each in zip(estimates.swapaxes(0, 1), mixture, strict=True)
             )
             swapped |= any(order != tuple(sorted(order)) for order in voices)
             inner = max(begin, self._hearing.sample(first) - self._margin)
             behind = min(end, self._hearing.sample(last) + self._margin)
             place = self._spool.num_samples
-            self._spool.append(estimates[..., inner - begin : behind - begin].flatten(0, 1))
+            self._spool.append(estimates[..., inner - begin : behind - begin].reshape(-1, behind - inner))
             times = first * self._hearing.hop_seconds, last * self._hearing.hop_seconds
             stretch = SeparatedStretch(*times, voices, inner, place, behind - inner)
             self.stretches.append(((first, last), stretch))
         self.swaps += swapped
 
-    def _assign(self, piece: Piece, overlap: Frames, begin: int, outputs: Tensor, mixture: Tensor) -> Labels:
+    def _assign(
+        self, piece: Piece, overlap: Frames, begin: int, outputs: Samples, mixture: Samples
+    ) -> Labels:
         """The voice on each output ``[C, n]`` of one channel ``[n]`` in an overlap of a piece."""
         num_voices = len(self._voices.centroids)
         correlations = np.zeros((len(outputs), num_voices))
@@ -186,18 +187,20 @@ class OverlapSeparation:
             talks = list_runs(self._voices.who[slice(*near)] == voice)
             runs = [(near[0] + first, near[0] + last) for first, last in talks]
             solo = self._cut(mixture[None], begin, runs)[0]
-            energy = float(solo.square().sum())
+            energy = float(np.square(solo).sum())
             if voice >= 0 and energy:
                 seconds[voice] = len(solo) / self._network.sample_rate
                 held = self._cut(outputs, begin, runs)
-                correlations[:, voice] = (held @ solo).double().numpy() / energy
+                correlations[:, voice] = (held @ solo).astype(np.float64) / energy
         heard = np.stack([self._hearing.embed(each) for each in self._cut(outputs, begin, [overlap])])
         return assign_outputs(correlations, seconds, (heard @ self._voices.centroids.T).astype(np.float64))
 
-    def _cut(self, rows: Tensor, begin: int, runs: list[Frames]) -> Tensor:
+    def _cut(self, rows: Samples, begin: int, runs: list[Frames]) -> Samples:
         """The samples of runs of frames, joined, from rows that begin at a sample."""
         sample = self._hearing.sample
-        return torch.cat([rows[:, sample(first) - begin : sample(last) - begin] for first, last in runs], 1)
+        return np.concatenate(
+            [rows[:, sample(first) - begin : sample(last) - begin] for first, last in runs], 1
+        )
 
 
 @dataclass(frozen=True)

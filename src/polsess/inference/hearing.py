@@ -6,16 +6,14 @@ Shapes: T samples, L frames, N pieces, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from polsess.audio import resample
+from polsess.audio import Samples, resample
 from polsess.diarization.clustering import Embeddings
 from polsess.diarization.regions import Frames
-from polsess.models import ActivityDetector, SpeakerEmbedder
 
 _BLOCK_SECONDS, _MARGIN_SECONDS = 30.0, 2.0
 """The detector hears blocks, with what comes before and after them."""
@@ -24,8 +22,34 @@ _SILENT_DB = -50.0
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
 
-Read = Callable[[int, int], Tensor]
+Read = Callable[[int, int], Samples]
 """Gives the samples from one to behind another, ``[T]``."""
+
+
+class Detector(Protocol):
+    """Says how many talk, whatever runs it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+
+    @property
+    def hop_seconds(self) -> float:
+        """From one frame to the next."""
+
+    def detect(self, samples: Samples) -> Samples:
+        """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
+
+
+class Embedder(Protocol):
+    """Says whose voice it is, whatever runs it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+
+    def embed(self, samples: Samples) -> Embeddings:
+        """The embedding ``[D]``, of unit length, of samples ``[T]``."""
 
 
 class Hearing:
@@ -37,9 +61,8 @@ class Hearing:
         sample_rate: Of the sound, in Hz.
     """
 
-    def __init__(self, detector: ActivityDetector, embedder: SpeakerEmbedder, sample_rate: int) -> None:
+    def __init__(self, detector: Detector, embedder: Embedder, sample_rate: int) -> None:
         self._detector, self._embedder, self._rate = detector, embedder, sample_rate
-        self._device = next((parameter.device for parameter in detector.parameters()), torch.device("cpu"))
         self.hop_seconds = detector.hop_seconds
 
     def sample(self, frame: int) -> int:
@@ -50,7 +73,6 @@ class Hearing:
         """L for T samples."""
         return max(1, int(np.ceil(num_samples / self._rate / self.hop_seconds)))
 
-    @torch.inference_mode()
     def activity(
         self, read: Read, num_samples: int, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
@@ -68,13 +90,13 @@ class Hearing:
         for first in range(0, count, block):
             last, begin = min(first + block, count), max(0, first - margin)
             samples = read(self.sample(begin), min(self.sample(last + margin), num_samples))
-            logits = self._detector(self._at_rate(samples, self._detector.sample_rate)[None])[0]
-            found = logits.float().softmax(-1).cpu().numpy()[first - begin : last - begin]
+            heard = self._detector.detect(self._at_rate(samples, self._detector.sample_rate))
+            found = heard[first - begin : last - begin]
             probabilities[first : first + len(found)] = found
             probabilities[first + len(found) : last, 0] = 1.0
             edges = [self.sample(frame) - self.sample(begin) for frame in range(first, last + 1)]
-            sums = torch.nn.functional.pad(samples.double().square().cumsum(0), (1, 0))
-            energies[first:last] = sums[torch.tensor(edges).clamp_max(len(samples))].diff().numpy()
+            sums = np.pad(np.square(samples.astype(np.float64)).cumsum(), (1, 0))
+            energies[first:last] = np.diff(sums[np.minimum(edges, len(samples))])
             progress(last / count)
         silent = energies <= np.quantile(energies, 0.95) * 10 ** (_SILENT_DB / 10)
         probabilities[silent] = (1.0, 0.0, 0.0)
@@ -90,20 +112,13 @@ class Hearing:
             progress((index + 1) / len(pieces))
         return np.stack(embeddings)
 
-    @torch.inference_mode()
-    def embed(self, samples: Tensor) -> Embeddings:
+    def embed(self, samples: Samples) -> Embeddings:
         """The embedding ``[D]`` of samples ``[T]``."""
         shortest = round(_SHORTEST_SECONDS * self._rate)
         if len(samples) < shortest:
-            samples = (
-                samples.repeat(-(-shortest // max(1, len(samples))))
-                if len(samples)
-                else torch.zeros(shortest)
-            )
-        embedding: Embeddings = (
-            self._embedder(self._at_rate(samples, self._embedder.sample_rate)[None])[0].cpu().numpy()
-        )
-        return embedding
+            count = -(-shortest // max(1, len(samples)))
+            samples = np.tile(samples, count) if len(samples) else np.zeros(shortest, np.float32)
+        return self._embedder.embed(self._at_rate(samples, self._embedder.sample_rate))
 
-    def _at_rate(self, samples: Tensor, rate: int) -> Tensor:
-        return resample(samples, self._rate, rate).to(self._device)
+    def _at_rate(self, samples: Samples, rate: int) -> Samples:
+        return resample(np.ascontiguousarray(samples), self._rate, rate)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, list_sounds
+from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths, track_of_output
-from polsess.inference.separator import Separator
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
 from polsess.publication import sweep_once
 
@@ -126,7 +127,7 @@ Outcome = SeparatedFile | Skipped | Exception
 
 
 def separate_jobs(
-    separator: Separator,
+    separator: LongFormSeparator[Any],
     jobs: Sequence[Job],
     options: OutputOptions,
     progress: Callable[[int, float], None] | None = None,
@@ -154,7 +155,7 @@ def separate_jobs(
 
 
 def _separate(
-    separator: Separator,
+    separator: LongFormSeparator[Any],
     job: Job,
     options: OutputOptions,
     sources: set[Path],

@@ -15,8 +15,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Self
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import Samples
+
+Exact = NDArray[np.float64]
 
 _RIDGE = 1e-3
 _SILENT = 1e-12
@@ -41,29 +45,29 @@ class LevelStatistics:
 
     def __init__(self, num_sources: int, num_channels: int, sample_rate: int) -> None:
         self._frame = max(1, round(_FRAME_SECONDS * sample_rate))
-        self._gram = torch.zeros(num_channels, num_sources, num_sources, dtype=torch.float64)
-        self._cross = torch.zeros(num_channels, num_sources, dtype=torch.float64)
-        self._energies = torch.zeros(num_channels, num_sources, 0)
+        self._gram: Exact = np.zeros((num_channels, num_sources, num_sources))
+        self._cross: Exact = np.zeros((num_channels, num_sources))
+        self._energies: Samples = np.zeros((num_channels, num_sources, 0), np.float32)
 
-    def add(self, sources: Tensor, mixture: Tensor) -> None:
+    def add(self, sources: Samples, mixture: Samples) -> None:
         """Add a block.
 
         Args:
             sources: Estimates ``[C, K, n]``.
             mixture: ``[K, n]``.
         """
-        rows = sources.transpose(0, 1).double()  # [K, C, n]
-        self._gram += rows @ rows.mT
-        self._cross += (rows @ mixture.double().unsqueeze(-1)).squeeze(-1)
+        rows = sources.swapaxes(0, 1).astype(np.float64)  # [K, C, n]
+        self._gram += rows @ rows.swapaxes(-1, -2)
+        self._cross += (rows @ mixture.astype(np.float64)[..., None])[..., 0]
         length = rows.shape[-1] // self._frame * self._frame
-        energies = rows[..., :length].unflatten(-1, (-1, self._frame)).square().mean(-1)
-        self._energies = torch.cat([self._energies, energies.float()], -1)
+        energies = np.square(rows[..., :length]).reshape(*rows.shape[:-1], -1, self._frame).mean(-1)
+        self._energies = np.concatenate([self._energies, energies.astype(np.float32)], -1)
 
     def __iadd__(self, other: LevelStatistics) -> Self:
         """Add the blocks of other statistics."""
         self._gram += other._gram
         self._cross += other._cross
-        self._energies = torch.cat([self._energies, other._energies], -1)
+        self._energies = np.concatenate([self._energies, other._energies], -1)
         return self
 
     def in_order(self, orders: Sequence[tuple[int, ...]]) -> LevelStatistics:
@@ -74,7 +78,7 @@ class LevelStatistics:
         """
         num_channels, num_sources, _ = self._gram.shape
         sorted_ = LevelStatistics(num_sources, num_channels, 1)
-        sorted_._energies = torch.empty_like(self._energies)
+        sorted_._energies = np.empty_like(self._energies)
         for k, order in enumerate(list(each) for each in orders):
             sorted_._gram[k] = self._gram[k][order][:, order]
             sorted_._cross[k] = self._cross[k][order]
@@ -87,18 +91,18 @@ class LevelStatistics:
         Speakers are matched by when they speak, so that neither the delay nor the level between microphones
         matters.
         """
-        envelopes = self._energies.double().sqrt()
-        products = envelopes[:1] @ envelopes.mT  # first channel against each
-        tables = (products / products.sum(dim=1, keepdim=True).clamp_min(1e-30)).tolist()
+        envelopes = np.sqrt(self._energies.astype(np.float64))
+        products = envelopes[:1] @ envelopes.swapaxes(-1, -2)  # first channel against each
+        tables = (products / np.maximum(products.sum(1, keepdims=True), 1e-30)).tolist()
         orders = list(itertools.permutations(range(self._gram.shape[-1])))
         return orders[:1] + [
             max(orders, key=lambda order: sum(row[j] for row, j in zip(table, order, strict=True)))
             for table in tables[1:]
         ]
 
-    def gains(self) -> Tensor:
+    def gains(self) -> Exact:
         """The gain of every output, ``[C, K]``."""
-        return torch.stack([_gains(*each) for each in zip(self._gram, self._cross, strict=True)], 1)
+        return np.stack([_gains(*each) for each in zip(self._gram, self._cross, strict=True)], 1)
 
     @property
     def num_frames(self) -> int:
@@ -111,13 +115,14 @@ class LevelStatistics:
         A voice is active in a frame that is above the steady noise of its output and not so far below another
         voice that it may be leakage. The gains decide how loud the outputs are.
         """
-        energy = (self._energies * self.gains().float().square().T.unsqueeze(-1)).sum(0)  # [C, L]
+        energy = (self._energies * np.square(self.gains()).astype(np.float32).T[..., None]).sum(0)  # [C, L]
         if not self.num_frames:
             return [0] * len(energy)
-        return (active_frames(energy).cumsum(-1) < _ONSET_FRAMES).sum(-1).tolist()
+        onsets: list[int] = (active_frames(energy).cumsum(-1) < _ONSET_FRAMES).sum(-1).tolist()
+        return onsets
 
 
-def active_frames(energy: Tensor) -> Tensor:
+def active_frames(energy: Samples) -> NDArray[np.bool_]:
     """Whether each voice is heard: above the steady noise of its output, and not leakage of another voice.
 
     Args:
@@ -126,17 +131,17 @@ def active_frames(energy: Tensor) -> Tensor:
     Returns:
         ``[C, L]`` bool.
     """
-    loud = energy.sum(0).quantile(0.95)
-    noise = energy.quantile(0.1, dim=-1, keepdim=True)
-    floor = (noise * _power(_ABOVE_NOISE_DB)).clamp(loud * _power(_AUDIBLE_DB), loud * _power(_CLEAR_DB))
-    return energy > torch.maximum(floor, energy.amax(0) * _power(_LEAKAGE_DB))
+    loud = np.quantile(energy.sum(0), 0.95)
+    noise = np.quantile(energy, 0.1, axis=-1, keepdims=True)
+    floor = np.clip(noise * _power(_ABOVE_NOISE_DB), loud * _power(_AUDIBLE_DB), loud * _power(_CLEAR_DB))
+    return energy > np.maximum(floor, energy.max(0) * _power(_LEAKAGE_DB))
 
 
 def _power(decibels: float) -> float:
     return 10.0 ** (decibels / 10)
 
 
-def _gains(gram: Tensor, cross: Tensor) -> Tensor:
+def _gains(gram: Exact, cross: Exact) -> Exact:
     """Least squares that leans towards one common gain.
 
     Minimises ``|m - sum_i g_i s_i|^2 + ridge * sum_i |s_i|^2 (g_i - g)^2`` with g the best common gain.
@@ -147,11 +152,11 @@ def _gains(gram: Tensor, cross: Tensor) -> Tensor:
     """
     energy = gram.diagonal()
     total = gram.sum()
-    common = cross.sum() / total if total > _SILENT * energy.sum() else torch.zeros_like(total)
-    gains = common.expand_as(energy).clone()
+    common = cross.sum() / total if total > _SILENT * energy.sum() else 0.0
+    gains = np.full(len(energy), common)
     heard = energy > _SILENT * energy.max()
     if heard.any() and energy.max() > 0:
         weight = _RIDGE * energy[heard]
-        matrix = gram[heard][:, heard] + torch.diag(weight)
-        gains[heard] = torch.linalg.solve(matrix, cross[heard] + weight * common)
+        matrix = gram[heard][:, heard] + np.diag(weight)
+        gains[heard] = np.linalg.solve(matrix, cross[heard] + weight * common)
     return gains

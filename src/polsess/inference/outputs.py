@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Generic, get_args
 
-from torch import Tensor
+import numpy as np
 
 from polsess.audio import (
+    AnySamples,
     AudioError,
     AudioFormat,
     AudioWriter,
     Bits,
     ClipMode,
     Container,
+    Samples,
+    as_samples,
     peak_gain,
     write_audio,
 )
@@ -39,10 +42,10 @@ _FIELDS = {"track", "speaker", "ext"}
 
 
 @dataclass(frozen=True, repr=False)
-class Separation:
-    """The speakers of one recording, in memory."""
+class Separation(Generic[AnySamples]):
+    """The speakers of one recording, in memory: tensors of torch, or arrays from ``polsess.runtime``."""
 
-    sources: Tensor
+    sources: AnySamples
     """``[C, T]``, or ``[C, channels, T]`` where each channel was separated; float32 at the input's rate and
     length, each at its level in the mixture."""
     sample_rate: int
@@ -61,10 +64,10 @@ class Separation:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[AnySamples]:
         return iter(self.sources)
 
-    def __getitem__(self, source: int | str) -> Tensor:
+    def __getitem__(self, source: int | str) -> AnySamples:
         """A source by index or by name, ``[T]`` or ``[channels, T]``."""
         return self.sources[self.names.index(source) if isinstance(source, str) else source]
 
@@ -127,7 +130,7 @@ class Separation:
             ValueError: If an option cannot be met.
         """
         paths = output_paths(Path(folder), pattern, track or self.track, self.names, container)
-        sources = self.sources if self.sources.ndim == 3 else self.sources.unsqueeze(1)
+        sources = self._array()
         num_samples = sources.shape[-1]
         write_sources(
             paths,
@@ -141,12 +144,17 @@ class Separation:
         )
         return paths
 
+    def _array(self) -> Samples:
+        """The sources, ``[C, channels, T]``."""
+        sources = as_samples(self.sources)
+        return sources if sources.ndim == 3 else sources[:, None]
+
     def _timeline_writers(
         self, paths: Sequence[Path], track: str, formats: tuple[TimelineFormat, ...]
     ) -> dict[Path, Writer]:
         if self.timeline is None:
             return {}
-        mixture = self.sources.reshape(len(self), -1, self.sources.shape[-1]).sum(0).mean(0)
+        mixture = self._array().sum(0).mean(0)
         described = Tracks(
             self.names, paths, self.sample_rate, len(mixture), lambda: [mixture], title=self.track
         )
@@ -277,7 +285,7 @@ def check_targets(targets: Sequence[Path], source: Path, overwrite: bool) -> Non
 
 def write_sources(
     paths: Sequence[Path],
-    blocks: Callable[[], Iterator[Tensor]],
+    blocks: Callable[[], Iterator[Samples]],
     sample_rate: int,
     num_samples: int,
     audio_format: AudioFormat,
@@ -308,7 +316,7 @@ def write_sources(
     for path in (*paths, *beside):
         if path.is_dir() or (path.exists() and not overwrite):
             raise AudioError(path, EXISTS)
-    peak = 0.0 if audio_format.holds_peaks else max(block.abs().max().item() for block in blocks())
+    peak = 0.0 if audio_format.holds_peaks else max(float(np.abs(block).max()) for block in blocks())
     gain = peak_gain(peak, audio_format, clip_mode)
     writers: list[AudioWriter] = []
     with atomic_files([*paths, *beside], overwrite=overwrite) as temporaries, ExitStack() as stack:
@@ -326,26 +334,26 @@ def write_sources(
                         path,
                     )
                     writers.append(stack.enter_context(writer))
-                writers[index].write(block[index] * gain)
+                writers[index].write(block[index] * np.float32(gain))
         for temporary, write in zip(temporaries[len(paths) :], beside.values(), strict=True):
             write(temporary)
     return gain
 
 
-def as_one_source(blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
+def as_one_source(blocks: Callable[[], Iterator[Samples]]) -> Iterator[Samples]:
     """Blocks ``[C, K, n]`` as the C * K channels of one source, ``[1, C * K, n]``."""
-    return (block.flatten(0, 1).unsqueeze(0) for block in blocks())
+    return (block.reshape(1, -1, block.shape[-1]) for block in blocks())
 
 
-def players_html(separation: Separation) -> str:
+def players_html(separation: Separation[AnySamples]) -> str:
     """A player, and a spectrogram if matplotlib is installed, for the first minute of each source."""
     length = min(separation.sources.shape[-1], round(_SHOWN_SECONDS * separation.sample_rate))
     parts = []
     for name, source in zip(separation.names, separation, strict=True):
-        mono = source[..., :length].reshape(-1, length).mean(0)
+        mono = as_samples(source)[..., :length].reshape(-1, length).mean(0)
         with tempfile.TemporaryDirectory() as folder:
             sound, picture = Path(folder) / "a.wav", Path(folder) / "a.png"
-            write_audio(sound, mono / mono.abs().max().clamp_min(1.0), separation.sample_rate)
+            write_audio(sound, mono / max(1.0, np.abs(mono).max()), separation.sample_rate)
             parts.append(f"<p>{name}<br>{_embedded('audio controls', 'audio/wav', sound)}</audio></p>")
             if is_installed("matplotlib"):
                 draw_spectrograms(

@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, Self, Union
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from polsess.audio import AudioReader, StreamResampler, channel_weights, save_stream
+from polsess.audio import AudioReader, Samples, StreamResampler, as_samples, channel_weights, save_stream
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES
 
-Audio = Tensor | np.ndarray | Path | str | BinaryIO
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Audio = Union["Tensor", NDArray[np.floating], Path, str, BinaryIO]
 """A recording: samples, the path of a sound file, or an open one."""
 Channels = Literal["mix", "each"]
 """Treatment of several channels: separate their mean, or each by itself."""
@@ -42,7 +44,7 @@ class Recording(ABC):
     num_channels: int
     num_samples: int
     name: str
-    frame_levels: Tensor
+    frame_levels: NDArray[np.float32]
     """Mean squares of short frames, without their offsets, over all channels ``[L]``; found by
     ``working_gain``."""
 
@@ -52,35 +54,35 @@ class Recording(ABC):
         return max(1, round(_LEVEL_FRAME_SECONDS * self.sample_rate))
 
     @cached_property
-    def _weights(self) -> Tensor:
+    def _weights(self) -> Samples:
         """Weights of the channels in their mix; ``working_gain`` replaces them where channels cancel."""
-        return torch.full((self.num_channels,), 1 / self.num_channels)
+        return np.full(self.num_channels, 1 / self.num_channels, np.float32)
 
     @cached_property
-    def _offsets(self) -> Tensor:
+    def _offsets(self) -> Samples:
         """Constant to remove from each channel; ``working_gain`` finds it."""
-        return torch.zeros(self.num_channels, 1)
+        return np.zeros((self.num_channels, 1), np.float32)
 
     @abstractmethod
-    def _read(self, block_samples: int) -> Iterator[Tensor]: ...
+    def _read(self, block_samples: int) -> Iterator[Samples]: ...
 
-    def blocks(self, channels: Channels) -> Iterator[Tensor]:
+    def blocks(self, channels: Channels) -> Iterator[Samples]:
         """The sound from its start, ``[K, n]`` per block, K = 1 for ``"mix"``."""
         for block in self._read(round(_BLOCK_SECONDS * self.sample_rate) or 1):
             centred = block - self._offsets
             yield self.mix(centred) if channels == "mix" else centred
 
-    def mix(self, block: Tensor) -> Tensor:
+    def mix(self, block: Samples) -> Samples:
         """The mean of the channels ``[1, n]`` of a block ``[channels, n]``."""
         return (self._weights @ block)[None]
 
-    def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Tensor]:
+    def resampled(self, channels: Channels, rate: int, gain: float) -> Iterator[Samples]:
         """As ``blocks``, at another rate and multiplied by ``gain``."""
         rows = 1 if channels == "mix" else self.num_channels
         stream, taken = StreamResampler(self.sample_rate, rate, rows), 0
         for block in self.blocks(channels):
             taken += block.shape[-1]
-            yield stream.push(block * gain, last=taken >= self.num_samples)
+            yield stream.push(block * np.float32(gain), last=taken >= self.num_samples)
 
     def working_gain(self, channels: Channels) -> float:
         """A power of two that brings the sound to a usual level, so that a quiet recording is no harder.
@@ -90,31 +92,31 @@ class Recording(ABC):
 
         Reading everything once also finds a damaged file before hours are spent on its first half.
         """
-        products = torch.zeros(self.num_channels, self.num_channels, dtype=torch.float64)
-        sums = torch.zeros(self.num_channels, dtype=torch.float64)
-        frame, levels, rest = self.level_frame, [], torch.zeros(self.num_channels, 0)
+        products, sums = np.zeros((self.num_channels, self.num_channels)), np.zeros(self.num_channels)
+        frame, levels, rest = self.level_frame, [], np.zeros((self.num_channels, 0), np.float32)
         for block in self.blocks("each"):
-            rest = torch.cat([rest, block], -1)
+            rest = np.concatenate([rest, block], -1)
             length = rest.shape[-1] // frame * frame
-            frames = rest[:, :length].unflatten(-1, (-1, frame))
-            levels.append((frames - frames.mean(-1, keepdim=True)).square().mean((0, -1)))
-            rest = rest[:, length:].clone()
-            products += block.double() @ block.double().T
-            sums += block.double().sum(1)
-        self.frame_levels = torch.cat(levels)
+            frames = rest[:, :length].reshape(len(rest), -1, frame)
+            levels.append(np.square(frames - frames.mean(-1, keepdims=True)).mean((0, -1)))
+            rest = rest[:, length:].copy()
+            exact = block.astype(np.float64)
+            products += exact @ exact.T
+            sums += exact.sum(1)
+        self.frame_levels = np.concatenate(levels)
         means = sums / self.num_samples
-        deviations = (products.diagonal() / self.num_samples - means.square()).clamp_min(0).sqrt()
-        offsets = means.where(means.abs() > _MIN_OFFSET * deviations, torch.zeros(()).double())
-        crossed = torch.outer(offsets, sums)
-        products += self.num_samples * torch.outer(offsets, offsets) - crossed - crossed.T
-        self._offsets = offsets.float()[:, None]
+        deviations = np.sqrt(np.maximum(products.diagonal() / self.num_samples - np.square(means), 0))
+        offsets = np.where(np.abs(means) > _MIN_OFFSET * deviations, means, 0.0)
+        crossed = np.outer(offsets, sums)
+        products += self.num_samples * np.outer(offsets, offsets) - crossed - crossed.T
+        self._offsets = offsets.astype(np.float32)[:, None]
         power = float(products.diagonal().mean())
         with warnings.catch_warnings():
             if channels == "each":  # then they are mixed only to find who speaks when
                 warnings.simplefilter("ignore")
             self._weights = channel_weights(products, self.num_samples, self.name)
         if channels == "mix":
-            weights = self._weights.double()
+            weights = self._weights.astype(np.float64)
             power = float(weights @ products @ weights)
         rms = math.sqrt(max(0.0, power) / self.num_samples)
         exponent = round(math.log2(_TARGET_RMS / rms)) if rms > 0 else 0
@@ -146,14 +148,14 @@ class FileRecording(Recording):
         self.sample_rate, self.num_channels = info.sample_rate, info.num_channels
         self.num_samples, self.name = info.num_samples, str(path)
 
-    def _read(self, block_samples: int) -> Iterator[Tensor]:
+    def _read(self, block_samples: int) -> Iterator[Samples]:
         return self._reader.blocks(block_samples)
 
     def close(self) -> None:
         self._reader.close()
 
 
-class TensorRecording(Recording):
+class ArrayRecording(Recording):
     """Samples in memory.
 
     Args:
@@ -161,13 +163,14 @@ class TensorRecording(Recording):
         sample_rate: In Hz.
     """
 
-    def __init__(self, samples: Tensor, sample_rate: int) -> None:
+    def __init__(self, samples: Samples, sample_rate: int) -> None:
         self._samples = samples
         self.sample_rate, self.name = sample_rate, "audio"
         self.num_channels, self.num_samples = samples.shape
 
-    def _read(self, block_samples: int) -> Iterator[Tensor]:
-        yield from self._samples.split(block_samples, dim=1)
+    def _read(self, block_samples: int) -> Iterator[Samples]:
+        for start in range(0, self.num_samples, block_samples):
+            yield self._samples[:, start : start + block_samples]
 
     def close(self) -> None:
         pass
@@ -182,7 +185,7 @@ def open_recording(audio: Audio, sample_rate: float | None = None) -> Iterator[R
         AudioError: If the file cannot be used.
     """
     if not isinstance(audio, str | Path | BinaryIO | io.IOBase):
-        yield TensorRecording(_checked(audio), _checked_rate(sample_rate))
+        yield ArrayRecording(_checked(audio), _checked_rate(sample_rate))
         return
     if sample_rate is not None:
         raise ValueError("sample_rate: a file knows its own; leave it out.")
@@ -196,19 +199,19 @@ def open_recording(audio: Audio, sample_rate: float | None = None) -> Iterator[R
             yield recording
 
 
-def _checked(audio: Tensor | np.ndarray) -> Tensor:
-    samples = torch.as_tensor(audio)
-    if samples.ndim not in (1, 2) or samples.numel() == 0:
-        raise ValueError(f"audio: expected [T] or [channels, T] with T > 0, got {list(samples.shape)}.")
-    if samples.ndim == 2 and samples.shape[0] > min(MAX_CHANNELS, samples.shape[1]):
+def _checked(audio: Tensor | NDArray[np.floating]) -> Samples:
+    shape, of_floats = list(audio.shape), "float" in str(audio.dtype)
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise ValueError(f"audio: expected [T] or [channels, T] with T > 0, got {shape}.")
+    if len(shape) == 2 and shape[0] > min(MAX_CHANNELS, shape[1]):
         raise ValueError(
-            f"audio: expected [channels, T] with at most {MAX_CHANNELS} channels, got {list(samples.shape)}; "
+            f"audio: expected [channels, T] with at most {MAX_CHANNELS} channels, got {shape}; "
             "give audio.T if it is [T, channels]."
         )
-    if not samples.is_floating_point():
-        raise ValueError(f"audio: expected floats with full scale at 1, got {samples.dtype}.")
-    samples = samples.detach().cpu().float()
-    if not samples.isfinite().all():
+    if not of_floats:
+        raise ValueError(f"audio: expected floats with full scale at 1, got {audio.dtype}.")
+    samples = as_samples(audio)
+    if not np.isfinite(samples).all():
         raise ValueError("audio: holds NaN or infinity.")
     return samples.reshape(-1, samples.shape[-1])
 

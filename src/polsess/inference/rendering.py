@@ -8,8 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from torch import Tensor
-
+from polsess.audio import Samples
 from polsess.diarization import SpeakerTimeline
 from polsess.inference.outputs import source_names
 
@@ -26,7 +25,7 @@ class Rendering(ABC):
         return source_names(self.num_tracks)
 
     @abstractmethod
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> Iterator[Samples]:
         """The tracks from the start, ``[S, K, n]`` per block; any number of times."""
 
     @abstractmethod

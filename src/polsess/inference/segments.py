@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import Samples
 
 _SILENT_DB = -40.0
 """Frames this far below the loud ones are silent."""
@@ -19,7 +21,7 @@ _LONG_SILENCE_SECONDS = 3.0
 """Shorter silences stay within their segment."""
 _MARGIN_SECONDS = 0.5
 """Of a silence, this much stays with the sound on either side."""
-Samples = tuple[int, int]
+Edges = tuple[int, int]
 """First and behind-the-last sample of a stretch."""
 
 
@@ -86,7 +88,7 @@ class SegmentPlan:
             yield Segment(max(0, stop - self.segment), keep, stop, stop == self.num_samples)
 
 
-def find_silences(levels: Tensor, frame_seconds: float) -> list[tuple[float, float]]:
+def find_silences(levels: NDArray[np.float32], frame_seconds: float) -> list[tuple[float, float]]:
     """Long silences as start and end in seconds, without the margins that stay with the sound.
 
     Args:
@@ -95,20 +97,20 @@ def find_silences(levels: Tensor, frame_seconds: float) -> list[tuple[float, flo
     """
     if not len(levels):
         return []
-    loud = float(levels.sort().values[int(0.95 * (len(levels) - 1))])
+    loud = float(np.sort(levels)[int(0.95 * (len(levels) - 1))])
     quiet = levels <= loud * 10 ** (_SILENT_DB / 10)
-    edges = torch.diff(quiet.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten()
+    edges = np.flatnonzero(np.diff(quiet.astype(np.int8), prepend=0, append=0))
     silences = []
-    for first, last in edges.view(-1, 2).tolist():
+    for first, last in edges.reshape(-1, 2).tolist():
         if (last - first) * frame_seconds >= _LONG_SILENCE_SECONDS:
             begin = first * frame_seconds + (_MARGIN_SECONDS if first else 0.0)
             end = last * frame_seconds - (_MARGIN_SECONDS if last < len(levels) else 0.0)
             silences.append((begin, end))
-    return silences if float(loud) > 0 else []
+    return silences if loud > 0 else []
 
 
 def plan_segments(
-    num_samples: int, longest: int, overlap: int, silences: Sequence[Samples] = ()
+    num_samples: int, longest: int, overlap: int, silences: Sequence[Edges] = ()
 ) -> list[Segment]:
     """The segments of a recording; none reaches from a silence into sound.
 
@@ -129,17 +131,17 @@ def plan_segments(
     return segments
 
 
-def cut(plan: Iterable[Segment], blocks: Iterable[Tensor]) -> Iterator[tuple[Segment, Tensor]]:
+def cut(plan: Iterable[Segment], blocks: Iterable[Samples]) -> Iterator[tuple[Segment, Samples]]:
     """The segments of a recording that arrives in blocks of any length.
 
     Args:
         plan: The segments in order.
-        blocks: ``[..., n]`` tensors, T samples in all.
+        blocks: ``[..., n]`` arrays, T samples in all.
     """
-    buffer, offset, stream = torch.empty(0), 0, iter(blocks)
+    buffer, offset, stream = np.zeros(0, np.float32), 0, iter(blocks)
     for segment in plan:
         while offset + buffer.shape[-1] < segment.stop:
             block = next(stream)
-            buffer = torch.cat([buffer, block], -1) if buffer.numel() else block
+            buffer = np.concatenate([buffer, block], -1) if buffer.size else block
         buffer, offset = buffer[..., segment.start - offset :], segment.start
         yield segment, buffer[..., : segment.stop - segment.start]

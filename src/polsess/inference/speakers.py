@@ -18,8 +18,10 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import Samples, hann_window, magnitudes
 
 _NUM_CEPSTRA = 12
 _NUM_BANDS = 24
@@ -48,29 +50,28 @@ class CepstralFrames:
         sample_rate: In Hz.
     """
 
-    def __init__(self, sources: Tensor, sample_rate: int) -> None:
+    def __init__(self, sources: Samples, sample_rate: int) -> None:
         n_fft = 2 * round(_WINDOW_SECONDS * sample_rate / 2)
-        padded = torch.nn.functional.pad(sources, (0, max(0, n_fft - sources.shape[-1])))
-        window = torch.hann_window(n_fft)
-        window /= window.square().sum().sqrt()  # so that the energy of a frame is its mean square
-        spectrum = torch.stft(padded, n_fft, n_fft // 2, window=window, center=False, return_complex=True)
-        power = spectrum.abs().square()  # [C, F, L]
+        padded = np.pad(sources, ((0, 0), (0, max(0, n_fft - sources.shape[-1]))))
+        window = hann_window(n_fft)
+        window /= np.sqrt(np.square(window).sum())  # so that the energy of a frame is its mean square
+        power = np.square(magnitudes(padded, n_fft, n_fft // 2, window))  # [C, F, L]
         self.energy = power.mean(1)  # [C, L]
         bands = _mel_bands(n_fft, sample_rate) @ power
-        floor = 1e-6 * bands.amax(dim=(1, 2), keepdim=True).clamp_min(1e-20)
-        self.cepstra = (_cosines() @ torch.log(bands + floor)).mT  # [C, L, D]
+        floor = np.float32(1e-6) * np.maximum(bands.max((1, 2), keepdims=True), np.float32(1e-20))
+        self.cepstra = (_cosines() @ np.log(bands + floor)).swapaxes(-1, -2)  # [C, L, D]
 
     def loud_level(self) -> float:
         """The energy of a loud frame of all outputs together."""
-        return float(self.energy.sum(0).quantile(0.95))
+        return float(np.quantile(self.energy.sum(0), 0.95))
 
     def speech_threshold(self, loud_level: float) -> float:
         """Lowest energy of a frame of speech: near that of loud speech, and well above steady noise."""
-        noise = float(self.energy.sum(0).quantile(0.1))
+        noise = float(np.quantile(self.energy.sum(0), 0.1))
         above_noise = min(noise * 10 ** (_ABOVE_NOISE_DB / 10), loud_level * 10 ** (-_ABOVE_NOISE_DB / 10))
         return max(loud_level * 10 ** (-_SPEECH_RANGE_DB / 10), above_noise)
 
-    def speech(self, threshold: float) -> Tensor:
+    def speech(self, threshold: float) -> NDArray[np.bool_]:
         """Frames of each output that hold its speaker's voice, ``[C, L]`` bool."""
         others = self.energy.sum(0) - self.energy
         return (self.energy > threshold) & (self.energy > others * 10 ** (_DOMINANCE_DB / 10))
@@ -81,15 +82,15 @@ class SpeakerProfile:
 
     def __init__(self) -> None:
         self.num_frames = 0
-        self._sum = torch.zeros(_NUM_CEPSTRA, dtype=torch.float64)
-        self._products = torch.zeros(_NUM_CEPSTRA, _NUM_CEPSTRA, dtype=torch.float64)
+        self._sum = np.zeros(_NUM_CEPSTRA)
+        self._products = np.zeros((_NUM_CEPSTRA, _NUM_CEPSTRA))
 
-    def add(self, cepstra: Tensor) -> None:
+    def add(self, cepstra: Samples) -> None:
         """Add frames ``[L, D]``."""
-        cepstra = cepstra.double()
-        self.num_frames += len(cepstra)
-        self._sum += cepstra.sum(0)
-        self._products += cepstra.T @ cepstra
+        exact = cepstra.astype(np.float64)
+        self.num_frames += len(exact)
+        self._sum = self._sum + exact.sum(0)
+        self._products = self._products + exact.T @ exact
 
     def __add__(self, other: SpeakerProfile) -> SpeakerProfile:
         """The profile of the frames of both profiles."""
@@ -115,18 +116,20 @@ class SpeakerProfile:
         if self.num_frames == 0:
             return 0.0
         mean = self._sum / self.num_frames
-        covariance = self._products / self.num_frames - torch.outer(mean, mean)
-        diagonal = torch.diag(covariance.diagonal())
+        covariance = self._products / self.num_frames - np.outer(mean, mean)
+        diagonal = np.diag(covariance.diagonal())
         weight = self.num_frames / (self.num_frames + _SHRINKAGE_FRAMES)  # few do not determine a shape
-        floor = _VARIANCE_FLOOR * torch.eye(_NUM_CEPSTRA, dtype=torch.float64)
-        return self.num_frames * float(torch.logdet(weight * (covariance - diagonal) + diagonal + floor))
+        floor = _VARIANCE_FLOOR * np.eye(_NUM_CEPSTRA)
+        return self.num_frames * float(
+            np.linalg.slogdet(weight * (covariance - diagonal) + diagonal + floor)[1]
+        )
 
 
 Voices = Sequence[SpeakerProfile]
 Order = tuple[int, ...]
 
 
-def two_best_orders(scores: Tensor) -> list[tuple[float, Order]]:
+def two_best_orders(scores: NDArray[np.float64]) -> list[tuple[float, Order]]:
     """The two orders with the largest sums of ``scores[i, order[i]]``, the best first."""
     rows = scores.tolist()
     totals = [
@@ -211,19 +214,21 @@ def _cost(speakers: Voices) -> float:
 
 
 @functools.cache
-def _mel_bands(n_fft: int, sample_rate: int) -> Tensor:
+def _mel_bands(n_fft: int, sample_rate: int) -> Samples:
     """Triangular bands, ``[bands, F]``."""
     highest = min(_HIGHEST_HZ, 0.975 * sample_rate / 2)
     low, high = (2595 * math.log10(1 + hz / 700) for hz in (min(_LOWEST_HZ, highest / 2), highest))
-    edges = 700 * (10 ** (torch.linspace(low, high, _NUM_BANDS + 2) / 2595) - 1)
-    bins = torch.arange(n_fft // 2 + 1) * sample_rate / n_fft
+    edges = 700 * (10 ** (np.linspace(low, high, _NUM_BANDS + 2) / 2595) - 1)
+    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp_min(0.0)
+    bands = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
+    return np.maximum(bands, 0.0).astype(np.float32)
 
 
 @functools.cache
-def _cosines() -> Tensor:
+def _cosines() -> Samples:
     """Cosine transform without its constant row, so that the level does not matter, ``[D, bands]``."""
-    rows = torch.arange(1, _NUM_CEPSTRA + 1).unsqueeze(1)
-    columns = torch.arange(_NUM_BANDS) + 0.5
-    return torch.cos(math.pi / _NUM_BANDS * rows * columns) * math.sqrt(2 / _NUM_BANDS)
+    rows = np.arange(1, _NUM_CEPSTRA + 1)[:, None]
+    columns = np.arange(_NUM_BANDS) + 0.5
+    cosines = np.cos(math.pi / _NUM_BANDS * rows * columns) * math.sqrt(2 / _NUM_BANDS)
+    return cosines.astype(np.float32)

@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from polsess.audio import Samples
 from polsess.inference.levels import LevelStatistics
 from polsess.inference.speakers import (
     CepstralFrames,
@@ -57,20 +57,20 @@ class Spool:
         """Appended so far."""
         self._file = tempfile.SpooledTemporaryFile(max_size=memory_bytes, dir=str(folder) if folder else None)  # noqa: SIM115
 
-    def append(self, block: Tensor) -> None:
+    def append(self, block: Samples) -> None:
         """Add ``[R, n]`` at the end."""
         with errors_named(self._folder):  # e.g. of a full disk
-            self._file.write(block.T.contiguous().numpy().tobytes())
+            self._file.write(block.T.astype(np.float32, copy=False).tobytes())
         self.num_samples += block.shape[-1]
 
     def seek(self, sample: int) -> None:
         """Go to a sample, which is read next; before the next block is appended, to ``num_samples``."""
         self._file.seek(sample * self._rows * 4)
 
-    def read(self, num_samples: int) -> Tensor:
+    def read(self, num_samples: int) -> Samples:
         """The next samples, ``[R, num_samples]``."""
         content = bytearray(self._file.read(num_samples * self._rows * 4))
-        samples = torch.from_numpy(np.frombuffer(content, dtype=np.float32).reshape(-1, self._rows))
+        samples = np.frombuffer(content, dtype=np.float32).reshape(-1, self._rows)
         if len(samples) != num_samples:
             raise OSError(f"{num_samples - len(samples)} samples that were put aside are gone.")
         return samples.T
@@ -132,13 +132,13 @@ class Stitcher:
     ) -> None:
         self._spool, self._shape = spool, (num_sources, num_channels)
         self._overlap, self._sample_rate = overlap, sample_rate
-        position = (torch.arange(overlap) + 0.5) / max(overlap, 1)
-        self._fade = torch.sin(0.5 * math.pi * position).square()
-        self._tail: Tensor | None = None
+        position = (np.arange(overlap) + 0.5) / max(overlap, 1)
+        self._fade: Samples = np.square(np.sin(0.5 * math.pi * position)).astype(np.float32)
+        self._tail: Samples | None = None
         self._loud_level = self._threshold = 0.0
         self._stretches: list[Stretch] = []
 
-    def push(self, estimates: Tensor, mixture: Tensor, last: bool = False, silent: bool = False) -> None:
+    def push(self, estimates: Samples, mixture: Samples, last: bool = False, silent: bool = False) -> None:
         """Add a segment.
 
         Args:
@@ -158,8 +158,8 @@ class Stitcher:
         else:
             assert self._tail is not None
             estimates = _in_order(estimates, orders)
-            faded = torch.lerp(self._tail, estimates[..., : self._overlap], self._fade)
-            estimates = torch.cat([faded, estimates[..., self._overlap :]], -1)
+            faded = self._tail + self._fade * (estimates[..., : self._overlap] - self._tail)
+            estimates = np.concatenate([faded, estimates[..., self._overlap :]], -1)
         if not silent:
             self._profile(estimates)
         end = estimates.shape[-1] - (0 if last else self._overlap)
@@ -201,15 +201,15 @@ class Stitcher:
         voices = [[SpeakerProfile() for _ in range(num_sources)] for _ in range(num_channels)]
         return Stretch(LevelStatistics(num_sources, num_channels, self._sample_rate), voices)
 
-    def _put(self, samples: Tensor) -> None:
-        self._spool.append(samples.flatten(0, 1))
+    def _put(self, samples: Samples) -> None:
+        self._spool.append(samples.reshape(math.prod(self._shape), samples.shape[-1]))
         self._stretches[-1].num_samples += samples.shape[-1]
 
-    def _profile(self, estimates: Tensor) -> None:
+    def _profile(self, estimates: Samples) -> None:
         """Add to the profiles of the voices and to the level of speech."""
         if len(estimates) == 1:
             return
-        for channel, voices in zip(estimates.unbind(1), self._stretches[-1].voices, strict=True):
+        for channel, voices in zip(estimates.swapaxes(0, 1), self._stretches[-1].voices, strict=True):
             frames = CepstralFrames(channel, self._sample_rate)
             self._loud_level = max(self._loud_level, frames.loud_level())
             self._threshold = frames.speech_threshold(self._loud_level)
@@ -217,26 +217,27 @@ class Stitcher:
             for voice, cepstra, spoken in zip(voices, frames.cepstra, speech, strict=True):
                 voice.add(cepstra[spoken])
 
-    def _orders(self, head: Tensor) -> list[Order] | None:
+    def _orders(self, head: Samples) -> list[Order] | None:
         """Per channel the order that continues the segment before, or None if that is not certain."""
         if self._tail is None:
             return None
         if len(head) == 1:
             return [(0,)] * head.shape[1]
-        orders = [self._order(*each) for each in zip(self._tail.unbind(1), head.unbind(1), strict=True)]
+        pairs = zip(self._tail.swapaxes(0, 1), head.swapaxes(0, 1), strict=True)
+        orders = [self._order(*each) for each in pairs]
         return None if None in orders else [order for order in orders if order is not None]
 
-    def _order(self, tail: Tensor, head: Tensor) -> Order | None:
-        loudness = 0.5 * (tail.square().sum(0) + head.square().sum(0))
+    def _order(self, tail: Samples, head: Samples) -> Order | None:
+        loudness = np.float32(0.5) * (np.square(tail).sum(0) + np.square(head).sum(0))
         if not self._somebody_speaks(loudness):
             return None
-        best, second = two_best_orders((tail @ head.T).double() / loudness.sum().double())
+        best, second = two_best_orders((tail @ head.T).astype(np.float64) / float(loudness.sum()))
         return best[1] if best[0] - second[0] >= _MIN_MARGIN else None
 
-    def _somebody_speaks(self, loudness: Tensor) -> bool:
+    def _somebody_speaks(self, loudness: Samples) -> bool:
         frame = max(1, self._sample_rate // 50)
-        frames = loudness[: len(loudness) // frame * frame].unflatten(0, (-1, frame)).mean(1)
-        return len(frames) > 0 and float((frames > self._threshold).float().mean()) >= _MIN_SPEECH_SHARE
+        frames = loudness[: len(loudness) // frame * frame].reshape(-1, frame).mean(1)
+        return len(frames) > 0 and float((frames > self._threshold).mean()) >= _MIN_SPEECH_SHARE
 
 
 @dataclass(frozen=True)
@@ -250,12 +251,12 @@ class JoinedEstimates:
     """Samples of each stretch, and how many at its end the next one shares."""
     orders: list[tuple[Order, ...]]
     """Of each stretch and channel: which output belongs to each speaker."""
-    gains: Tensor
+    gains: NDArray[np.float64]
     """Of each speaker and channel, ``[C, K]``."""
     swaps: int
     """Stretches that the network gave in another order than the first one."""
 
-    def blocks(self, block_samples: int) -> Iterator[Tensor]:
+    def blocks(self, block_samples: int) -> Iterator[Samples]:
         """The speakers from the start, ``[C, K, n]`` per block, at the mixture's level."""
         self.spool.seek(0)
         carry = None  # the fading end of the stretch before
@@ -267,11 +268,11 @@ class JoinedEstimates:
                 yield self._read(min(block_samples, length - fading - start), orders)
             carry = self._read(fading, orders) if fading else None
 
-    def _read(self, num_samples: int, orders: Sequence[Order]) -> Tensor:
-        samples = self.spool.read(num_samples).unflatten(0, self.shape)
-        return _in_order(samples, orders) * self.gains.float().unsqueeze(-1)
+    def _read(self, num_samples: int, orders: Sequence[Order]) -> Samples:
+        samples = self.spool.read(num_samples).reshape(*self.shape, -1)
+        return _in_order(samples, orders) * self.gains.astype(np.float32)[..., None]
 
 
-def _in_order(samples: Tensor, orders: Sequence[Order]) -> Tensor:
+def _in_order(samples: Samples, orders: Sequence[Order]) -> Samples:
     """Sort the sources ``[C, K, n]`` of every channel."""
-    return torch.stack([samples[list(order), k] for k, order in enumerate(orders)], 1)
+    return np.stack([samples[list(order), k] for k, order in enumerate(orders)], 1)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from polsess.checkpoints import load_model
 from polsess.devices import pick_device
-from polsess.inference.network import SeparationError, ready
+from polsess.inference.network import SeparationError
+from polsess.inference.torch_networks import ready
 from polsess.models import SeparationModel
 from polsess.models.layers.stream import StreamState
 from polsess.models.streaming import check_streams

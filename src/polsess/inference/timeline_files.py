@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from torch import Tensor
-
+from polsess.audio import Samples
 from polsess.dependencies import require
 from polsess.diarization import SpeakerTimeline
 from polsess.inference.elan import format_elan
@@ -70,7 +69,7 @@ class Tracks:
     sample_rate: int
     """In Hz."""
     num_samples: int
-    blocks: Callable[[], Iterable[Tensor]]
+    blocks: Callable[[], Iterable[Samples]]
     """Returns the recording from its start, ``[n]`` per block, for the picture."""
     recording: Path | None = None
     """The sound file; None for samples in memory."""

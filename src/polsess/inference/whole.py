@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from polsess.audio import StreamResampler, resampled_length
+from polsess.audio import Samples, StreamResampler, resampled_length
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.stretches import JOIN_SECONDS
 from polsess.inference.levels import active_frames
@@ -70,16 +69,16 @@ def separate_whole(
     for segment, mixture, estimates in _batches(network, segments):
         skip = segment.keep - segment.start
         heard += (segment.stop - segment.start) * bool(mixture.any())
-        stitcher.push(estimates[..., skip:].transpose(0, 1), mixture[:, skip:], segment.last, segment.silent)
+        stitcher.push(estimates[..., skip:].swapaxes(0, 1), mixture[:, skip:], segment.last, segment.silent)
         progress(segment.stop / num_samples)
     return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate)
 
 
 def _batches(
-    network: Network, segments: Iterator[tuple[Segment, Tensor]]
-) -> Iterator[tuple[Segment, Tensor, Tensor]]:
+    network: Network, segments: Iterator[tuple[Segment, Samples]]
+) -> Iterator[tuple[Segment, Samples, Samples]]:
     """Segments with their mixture ``[K, n]`` and estimates ``[K, C, n]``, several of one length per pass."""
-    waiting: list[tuple[Segment, Tensor]] = []
+    waiting: list[tuple[Segment, Samples]] = []
     for each in segments:
         if waiting and waiting[0][1].shape != each[1].shape:
             yield from _flush(network, waiting)
@@ -93,12 +92,12 @@ def _batches(
 
 
 def _flush(
-    network: Network, waiting: list[tuple[Segment, Tensor]]
-) -> Iterator[tuple[Segment, Tensor, Tensor]]:
-    rows = torch.cat([mixture for _, mixture in waiting])  # [B, n]
+    network: Network, waiting: list[tuple[Segment, Samples]]
+) -> Iterator[tuple[Segment, Samples, Samples]]:
+    rows = np.concatenate([mixture for _, mixture in waiting])  # [B, n]
     num_channels = len(rows) // len(waiting)
     starts = [segment.start for segment, _ in waiting for _ in range(num_channels)]
-    estimates = network.estimate(rows, starts).split(num_channels)
+    estimates = np.split(network.estimate(rows, starts), len(waiting))
     for (segment, mixture), estimate in zip(waiting, estimates, strict=True):
         yield segment, mixture, estimate
 
@@ -113,31 +112,33 @@ class _Whole(Rendering):
         self._network_seconds = network_seconds
         self.num_tracks = joined.shape[0]
 
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> Iterator[Samples]:
         recording, shape = self._recording, self._joined.shape
         stream = StreamResampler(self._rate, recording.sample_rate, shape[0] * shape[1])
         expected = resampled_length(recording.num_samples, recording.sample_rate, self._rate)
         missing, taken = recording.num_samples, 0
         for block in self._joined.blocks(BLOCK_SAMPLES):
             taken += block.shape[-1]
-            ready = stream.push((block * self._gain).flatten(0, 1), last=taken == expected)[:, :missing]
+            rows = (block * np.float32(self._gain)).reshape(shape[0] * shape[1], block.shape[-1])
+            ready = stream.push(rows, last=taken == expected)[:, :missing]
             missing -= ready.shape[-1]
             if ready.shape[-1]:
-                yield ready.unflatten(0, shape)
+                yield ready.reshape(*shape, -1)
 
     def timeline(self) -> SpeakerTimeline | None:
         """A track is active where it is loud, and louder than what may leak onto it."""
         if self.num_tracks == 1:
             return None
         frame = max(1, round(_FRAME_SECONDS * self._rate))
-        rest, energies = torch.zeros(*self._joined.shape, 0), []
+        rest, energies = np.zeros((*self._joined.shape, 0), np.float32), []
         for block in self._joined.blocks(BLOCK_SAMPLES):
-            rest = torch.cat([rest, block], -1)
+            rest = np.concatenate([rest, block], -1)
             length = rest.shape[-1] // frame * frame
-            energies.append(rest[..., :length].unflatten(-1, (-1, frame)).square().mean((1, -1)))
-            rest = rest[..., length:].clone()
-        energy = torch.cat(energies, -1)  # [C, L]
-        active = (active_frames(energy) & (energy > 0)).numpy() if energy.numel() else energy.bool().numpy()
+            frames = np.square(rest[..., :length]).reshape(*self._joined.shape, -1, frame)
+            energies.append(frames.mean((1, -1)))
+            rest = rest[..., length:].copy()
+        energy = np.concatenate(energies, -1)  # [C, L]
+        active = active_frames(energy) & (energy > 0) if energy.size else energy.astype(bool)
         turns = turns_of(active, source_names(self.num_tracks), frame / self._rate)
         turns = sorted_timeline(turns, join_seconds=JOIN_SECONDS)
         seconds = self._recording.num_samples / self._recording.sample_rate

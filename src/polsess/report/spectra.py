@@ -10,7 +10,6 @@ import struct
 import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from polsess.pictures import spectrogram_db
@@ -26,13 +25,13 @@ _ANCHORS = np.array(
 
 def level_range(signals: NDArray[np.float32], sample_rate: int) -> tuple[float, float]:
     """The levels in dB that pictures of these signals ``[N, T]`` show, from darkest to lightest."""
-    loudest = max(float(spectrogram_db(torch.from_numpy(each), sample_rate).max()) for each in signals)
+    loudest = max(float(spectrogram_db(each, sample_rate).max()) for each in signals)
     return loudest - _RANGE_DB, loudest
 
 
 def spectrogram_uri(signal: NDArray[np.float32], sample_rate: int, levels: tuple[float, float]) -> str:
     """A PNG of a signal ``[T]`` as a data URI."""
-    picture = spectrogram_db(torch.from_numpy(signal), sample_rate).numpy()
+    picture = spectrogram_db(signal, sample_rate)
     step = -(-picture.shape[1] // _MAX_COLUMNS)
     padding = -picture.shape[1] % step
     picture = np.pad(picture, ((0, 0), (0, padding)), mode="edge")

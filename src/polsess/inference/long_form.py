@@ -1,0 +1,374 @@
+"""Separation of a recording of any rate, length and number of channels, whatever runs the network.
+
+The recording is first read to check it and to measure its level. A gate then decides whether the network
+separates all of it or only where several talk. The estimates are stored until everything about them is known;
+then they are resampled and returned. Arrays go through all of it; torch is not needed.
+
+Shapes: B batch, C sources, K channels, T samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, Literal, get_args, overload
+
+import numpy as np
+
+from polsess.audio import AnySamples, AudioFormat, ClipMode, Samples, resampled_length
+from polsess.diarization import SpeakerTimeline
+from polsess.diarization.regions import Regions
+from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
+from polsess.inference.gated import hear, separate_gated
+from polsess.inference.hearing import Detector, Embedder, Hearing
+from polsess.inference.network import Estimator, Network
+from polsess.inference.outputs import (
+    SeparatedFile,
+    Separation,
+    as_one_source,
+    check_targets,
+    source_names,
+    write_sources,
+)
+from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
+from polsess.inference.rendering import Rendering
+from polsess.inference.stitching import Spools
+from polsess.inference.timeline_files import TimelineFiles
+from polsess.inference.whole import separate_whole
+from polsess.system_errors import check_space
+
+Progress = Callable[[float], None]
+"""Called with the fraction of the work that is done, 0 to 1."""
+
+Gate = Literal["auto", "never", "always"]
+"""Whether only what several say at once is separated: ``auto`` where people take turns; never; always."""
+Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
+"""One path per source, or what makes them of the names of the sources."""
+
+_SPOOL_BYTES = 2**26
+_HEARING_SHARE = 0.3
+"""Of the work, in which it is found who speaks when, for the progress."""
+
+
+class LongFormSeparator(ABC, Generic[AnySamples]):
+    """Separates recordings with a network; a subclass says what runs it.
+
+    Args:
+        num_sources: C, the outputs of the network.
+        segment_seconds: Longest piece per pass through the network; None for the whole recording.
+        overlap: Share of a segment, 0 to 0.5, in common with the next one.
+        channels: ``"mix"`` separates the mean of the channels, ``"each"`` each by itself.
+        batch_size: Pieces per pass through the network.
+        gate: ``"always"`` passes through what one voice says alone and separates only where several talk,
+            ``"never"`` separates everything, ``"auto"`` is ``"never"`` for recordings in which several talk
+            throughout, and for networks with one output.
+        num_speakers: How many voices there are, for the gate: a number, the fewest and the most, or None.
+            A voice that is not there gets no part of another's talk: its track is silent.
+        gate_config: Thresholds of the gate.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        num_sources: int,
+        *,
+        segment_seconds: float | None = 24.0,
+        overlap: float = 0.25,
+        channels: Channels = "mix",
+        batch_size: int = 1,
+        gate: Gate = "auto",
+        num_speakers: NumSpeakers = None,
+        gate_config: GateConfig | None = None,
+    ) -> None:
+        if segment_seconds is not None and not segment_seconds > 0:
+            raise ValueError(f"segment_seconds: expected a positive number or None, got {segment_seconds}.")
+        if not 0 <= overlap <= 0.5:
+            raise ValueError(f"overlap: expected a share from 0 to 0.5, got {overlap}.")
+        if channels not in get_args(Channels):
+            raise ValueError(f"channels: expected 'mix' or 'each', got {channels!r}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}.")
+        if gate not in get_args(Gate):
+            raise ValueError(f"gate: expected auto, never or always, got {gate!r}.")
+        if num_sources == 1:
+            if gate == "always":
+                raise ValueError(
+                    "gate: a model with one output has no overlaps to separate; use auto or never."
+                )
+            gate = "never"
+        self._num_speakers = speaker_range(num_speakers)
+        if gate == "never" and num_speakers is not None and num_sources > 1:
+            raise ValueError(
+                "num_speakers: only the gate counts voices; without it there is one track per output of the "
+                "model. Leave one of both out."
+            )
+        self._num_sources = num_sources
+        self.channels: Channels = channels
+        self._segment_seconds, self._overlap, self._batch_size = segment_seconds, overlap, batch_size
+        self.gate: Gate = gate
+        self._gate_config = gate_config or GateConfig()
+
+    @abstractmethod
+    def _estimator(self) -> Estimator:
+        """The network, ready for a recording."""
+
+    @abstractmethod
+    def _listeners(self) -> tuple[Detector, Embedder]:
+        """The networks that say how many talk and whose voice it is; asked for once."""
+
+    @abstractmethod
+    def _given_back(self, sources: Samples) -> AnySamples:
+        """Sources in the kind of array that a caller gets."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources that every recording has; the gate may find more."""
+        return source_names(self._num_sources)
+
+    @overload
+    def separate(
+        self, audio: Audio, sample_rate: float | None = None, *, progress: Progress | None = None
+    ) -> Separation[AnySamples]: ...
+
+    @overload
+    def separate(
+        self, audio: list[Any], sample_rate: float | None = None, *, progress: Progress | None = None
+    ) -> list[Separation[AnySamples]]: ...
+
+    def separate(
+        self,
+        audio: Audio | list[Any],
+        sample_rate: float | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Separation[AnySamples] | list[Separation[AnySamples]]:
+        """Separate a recording in memory; calling the separator itself does the same.
+
+        Args:
+            audio: Samples ``[T]`` or ``[channels, T]``, or a sound file: its path, or a binary file object.
+                A list of such gives a list of results.
+            sample_rate: Rate of the samples in Hz; None for a file.
+            progress: Called with the share that is done.
+
+        Raises:
+            ValueError: If the samples have another shape or are not finite, or the rate is missing.
+            AudioError: If the file cannot be used.
+            SeparationError: If the model returns NaN or infinity.
+        """
+        if isinstance(audio, list):
+            return [self.separate(each, sample_rate, progress=progress) for each in audio]
+        begin = time.perf_counter()
+        estimator = self._estimator()
+        with open_recording(audio, sample_rate) as recording, contextlib.ExitStack() as stack:
+            rendering = self._render(estimator, recording, Spools(stack), progress)
+            sources = np.concatenate(list(rendering.blocks()), -1)
+            timeline = self._described(estimator, rendering.timeline())
+        sources = sources[:, 0] if self.channels == "mix" else sources
+        track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
+        seconds = time.perf_counter() - begin
+        return Separation(
+            self._given_back(sources),
+            recording.sample_rate,
+            rendering.names,
+            seconds,
+            track,
+            timeline,
+            estimator.sample_rate,
+        )
+
+    __call__ = separate
+
+    def separate_file(
+        self,
+        source: Path | str,
+        targets: Targets,
+        *,
+        audio_format: AudioFormat | None = None,
+        clip_mode: ClipMode = "rescale",
+        overwrite: bool = False,
+        together: bool = False,
+        timeline_files: TimelineFiles | None = None,
+        progress: Progress | None = None,
+    ) -> SeparatedFile:
+        """Separate a file of any length into files, in bounded memory.
+
+        Args:
+            source: A sound file.
+            targets: One path per source, see ``names``; no more voices than these are then looked for. Or a
+                function that gives the paths for the names of the sources, so that there may be more. For
+                ``together`` a single path.
+            audio_format: Format of the files; None for 16-bit WAV.
+            clip_mode: Treatment of samples beyond full scale.
+            overwrite: Whether existing files may be replaced. The source itself never is.
+            together: Write one file whose channels are the sources.
+            timeline_files: Files that say who speaks when; None for no such files.
+            progress: Called with the share that is done.
+
+        Raises:
+            AudioError: If the source cannot be used or a target not be written.
+            SeparationError: If the model returns NaN or infinity.
+            OSError: If the disk is full.
+        """
+        begin = time.perf_counter()
+        most = None if callable(targets) or together else len(targets)
+        beside = tuple(timeline_files.paths.values()) if timeline_files and self.gate != "never" else ()
+
+        def paths_for(names: Sequence[str]) -> Sequence[Path]:
+            paths = targets(names[:1] if together else names) if callable(targets) else targets
+            if len(paths) != (expected := 1 if together else len(names)):
+                raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
+            check_targets((*paths, *beside), Path(source), overwrite)
+            return paths
+
+        paths = paths_for(self.names)
+        folder, audio_format = paths[0].parent, audio_format or AudioFormat()
+        estimator = self._estimator()
+        with FileRecording(source) as recording, contextlib.ExitStack() as stack:
+            audio_format.check_rate(recording.sample_rate, paths[0])
+            check_space(folder, self._bytes_on_disk(recording, audio_format, estimator.sample_rate))
+            folder.mkdir(parents=True, exist_ok=True)
+            rendering = self._render(
+                estimator, recording, Spools(stack, _SPOOL_BYTES, folder), progress, most
+            )
+            names, timeline = rendering.names, self._described(estimator, rendering.timeline())
+            paths = paths_for(names)
+            writers = (
+                timeline_files.of(timeline, names, paths, recording) if timeline_files and timeline else {}
+            )
+            gain = write_sources(
+                paths,
+                partial(as_one_source, rendering.blocks) if together else rendering.blocks,
+                recording.sample_rate,
+                recording.num_samples,
+                audio_format,
+                clip_mode,
+                overwrite,
+                writers,
+            )
+        elapsed = time.perf_counter() - begin
+        return SeparatedFile(
+            tuple(paths),
+            recording.sample_rate,
+            recording.num_samples,
+            gain,
+            elapsed,
+            names,
+            timeline,
+            estimator.sample_rate,
+            tuple(writers),
+        )
+
+    def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat, rate: int) -> int:
+        """The space that a separation takes, as far as it is known before: compressed files count nothing."""
+        channels = self._num_channels(recording)
+        rows = self._num_sources * channels
+        length = resampled_length(recording.num_samples, recording.sample_rate, rate)
+        at_rest = 4 * length * (rows if self.gate == "never" else rows + channels)
+        written = rows * recording.num_samples * audio_format.bytes_per_sample
+        spooled = at_rest if at_rest > _SPOOL_BYTES else 0
+        return spooled + (written if audio_format.container == "wav" else 0)
+
+    def _num_channels(self, recording: Recording) -> int:
+        return 1 if self.channels == "mix" else recording.num_channels
+
+    @cached_property
+    def _heard_by(self) -> tuple[Detector, Embedder]:
+        return self._listeners()
+
+    def _hearing(self, rate: int) -> Hearing:
+        """The networks that listen, for sound at a rate in Hz."""
+        return Hearing(*self._heard_by, rate)
+
+    def _render(
+        self,
+        estimator: Estimator,
+        recording: Recording,
+        spools: Spools,
+        progress: Progress | None,
+        most: int | None = None,
+    ) -> Rendering:
+        """Separate a recording, gated or whole.
+
+        Args:
+            estimator: The network.
+            recording: Any.
+            spools: Where its sound and its estimates are put aside.
+            progress: Called with the share that is done.
+            most: The most voices; None for as many as were asked for.
+        """
+        report = progress or (lambda _: None)
+        gain = recording.working_gain(self.channels)
+        network = Network(estimator, self._batch_size, recording.name)
+        num_channels = self._num_channels(recording)
+        spool = spools.open(network.num_sources * num_channels)
+        seconds = recording.num_samples / recording.sample_rate
+        done, config = 0.0, self._gate_config
+        if self.gate != "never":
+            hearing = self._hearing(network.sample_rate)
+            heard = hear(
+                hearing,
+                recording,
+                self.channels,
+                network.sample_rate,
+                gain,
+                spools.open(num_channels),
+                config,
+                lambda share: report(_HEARING_SHARE * share),
+            )
+            done = _HEARING_SHARE
+            if not self._is_whole(heard.regions):
+                fewest, ceiling = self._num_speakers
+                ceiling = min(ceiling, most or ceiling)
+                return separate_gated(
+                    network,
+                    hearing,
+                    heard,
+                    self.channels,
+                    spool,
+                    gain=gain,
+                    num_speakers=(min(fewest, ceiling), ceiling),
+                    longest_seconds=self._segment_seconds or seconds,
+                    config=config,
+                    progress=lambda share: report(done + (1 - done) * share),
+                )
+        return separate_whole(
+            network,
+            recording,
+            self.channels,
+            gain,
+            spool,
+            segment_seconds=self._segment_seconds,
+            overlap=self._overlap,
+            progress=lambda share: report(done + (1 - done) * share),
+        )
+
+    def _described(self, estimator: Estimator, timeline: SpeakerTimeline | None) -> SpeakerTimeline | None:
+        """The timeline with the settings that it depends on; None where nobody listened for speakers."""
+        if timeline is None or self.gate == "never":
+            return None
+        settings: dict[str, str | float | int] = {
+            "model": estimator.model_type,
+            "model_sample_rate": estimator.sample_rate,
+            "gate": self.gate,
+            "segment_seconds": self._segment_seconds or 0,
+        }
+        thresholds = asdict(self._gate_config)
+        settings |= thresholds.pop("regions") | thresholds
+        settings |= dict(zip(("fewest_speakers", "most_speakers"), self._num_speakers, strict=True))
+        return replace(timeline, settings=settings)
+
+    def _is_whole(self, regions: Regions) -> bool:
+        """Whether so many talk at once that the network separates everything."""
+        if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
+            return True  # no voice is ever heard alone
+        more = self._num_speakers[0] > self._num_sources
+        config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
+        least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
+        return self.gate == "auto" and not more and regions.expected_overlap >= least

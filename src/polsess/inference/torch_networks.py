@@ -1,0 +1,110 @@
+"""Networks of torch behind arrays: a separation model, a detector and an embedder.
+
+Shapes: B batch, C sources, T samples, L frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from polsess.audio import Samples
+from polsess.diarization.clustering import Embeddings
+from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
+
+
+class TorchEstimator:
+    """A separation model; a copy is used where somebody has changed its place, mode or type since.
+
+    Args:
+        model: The model.
+        device: Where it runs.
+    """
+
+    def __init__(self, model: SeparationModel, device: torch.device) -> None:
+        self._model, self._device = ready(model, device), device
+        self.model_type, self.place = model.config.model_type, str(device)
+        self.sample_rate, self.output_sources = model.sample_rate, model.output_sources
+
+    def estimate(self, mixtures: Samples) -> Samples:
+        """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
+        with torch_defaults(), torch.inference_mode():
+            parameter = next(self._model.parameters(), None)
+            dtype = torch.float32 if parameter is None else parameter.dtype
+            batch = torch.from_numpy(np.ascontiguousarray(mixtures)).to(self._device, dtype)
+            estimates: Samples = self._model(batch).float().cpu().numpy()
+        return estimates.reshape(len(mixtures), self.output_sources, -1)
+
+
+class TorchDetector:
+    """An activity detector.
+
+    Args:
+        detector: The network.
+        device: Where it runs.
+    """
+
+    def __init__(self, detector: ActivityDetector, device: torch.device) -> None:
+        self._detector, self._device = detector.to(device).eval(), device
+        self.sample_rate, self.hop_seconds = detector.sample_rate, detector.hop_seconds
+
+    def detect(self, samples: Samples) -> Samples:
+        """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
+        with torch_defaults(), torch.inference_mode():
+            logits = self._detector(torch.from_numpy(samples)[None].to(self._device))[0]
+            probabilities: Samples = logits.float().softmax(-1).cpu().numpy()
+        return probabilities
+
+
+class TorchEmbedder:
+    """A speaker embedder.
+
+    Args:
+        embedder: The network.
+        device: Where it runs.
+    """
+
+    def __init__(self, embedder: SpeakerEmbedder, device: torch.device) -> None:
+        self._embedder, self._device = embedder.to(device).eval(), device
+        self.sample_rate = embedder.sample_rate
+
+    def embed(self, samples: Samples) -> Embeddings:
+        """The embedding ``[D]`` of samples ``[T]``."""
+        with torch_defaults(), torch.inference_mode():
+            embedding: Embeddings = (
+                self._embedder(torch.from_numpy(samples)[None].to(self._device))[0].cpu().numpy()
+            )
+        return embedding
+
+
+def ready(model: SeparationModel, device: torch.device) -> SeparationModel:
+    """The model on the device, in evaluation mode and float32 (or float64): a copy where it is not so.
+
+    Somebody else may have changed it since; that is neither an error nor undone.
+    """
+    parameters = list(model.parameters())
+    places = {parameter.device.type for parameter in parameters} <= {device.type}
+    types = {parameter.dtype for parameter in parameters}
+    training = any(module.training for module in model.modules())
+    if places and not training and (types <= {torch.float32} or types <= {torch.float64}):
+        return model
+    return copy.deepcopy(model).to(device, torch.float32).eval()
+
+
+@contextlib.contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Torch's own default type and device; tensors that a program creates elsewhere may have others."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    if (dtype, device.type) == (torch.float32, "cpu"):
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
