@@ -14,6 +14,7 @@ from polsess.models.layers.products import (
     Linear,
     PointwiseConv1d,
     Products,
+    attend,
     choose_products,
     linear,
     matmul,
@@ -105,8 +106,27 @@ def test_batches_of_matrices_give_the_same_numbers(calls: list[int]) -> None:
         assert_equal(matmul(second.mT, first.mT), second.mT @ first.mT)
         assert_equal(matmul(first[0, 0], second[0, 0]), first[0, 0] @ second[0, 0])
     assert len(calls) == 13
-    assert matmul(first.requires_grad_(), second).requires_grad
-    assert len(calls) == 13
+    leaves = first.requires_grad_(), second.requires_grad_()
+    found = torch.autograd.grad(matmul(*leaves).square().sum(), leaves)
+    assert len(calls) == 13 + 18
+    for gradient, right in zip(
+        found, torch.autograd.grad((first @ second).square().sum(), leaves), strict=True
+    ):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-3)
+
+
+@needs_operator
+def test_attention_over_wide_values_is_pytorchs(calls: list[int]) -> None:
+    leaves = [random(2, 3, steps, width, requires_grad=True) for steps, width in ((6, 8), (5, 8), (5, 20))]
+    query, key, value = leaves
+    expected = F.scaled_dot_product_attention(query, key, value)
+    assert_equal(attend(query, key, value), expected)
+    assert calls
+    right = torch.autograd.grad(expected.square().sum(), leaves)
+    for gradient, other in zip(
+        torch.autograd.grad(attend(query, key, value).square().sum(), leaves), right, strict=True
+    ):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-3)
 
 
 @needs_operator

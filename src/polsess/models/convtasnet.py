@@ -20,6 +20,7 @@ from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, normalise
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.layers.stream import Stream
 from polsess.models.registry import register_model
@@ -150,7 +151,7 @@ class ConvTasNet(StreamedMasking):
             for _ in range(config.num_repeats)
             for block in range(config.num_blocks)
         )
-        self.mask_prelu = nn.PReLU() if config.mask_prelu else nn.Identity()
+        self.mask_prelu = PReLU() if config.mask_prelu else nn.Identity()
         self.to_masks = PointwiseConv1d(
             config.skip_channels or width, config.num_sources * filters, bias=config.bias
         )
@@ -200,7 +201,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         width, hidden = config.bottleneck_channels, config.hidden_channels
         self.expand = PointwiseConv1d(width, hidden, bias=config.bias)
-        self.expand_prelu = nn.PReLU()
+        self.expand_prelu = PReLU()
         self.expand_norm = create_norm(config.norm, hidden)
         left, right = _borders(config, dilation)
         self.depthwise = DilatedDepthwiseConv(
@@ -212,7 +213,7 @@ class ConvBlock(nn.Module):
             reflect=config.padding == "reflect",
             bias=config.bias,
         )
-        self.depthwise_prelu = nn.PReLU()
+        self.depthwise_prelu = PReLU()
         self.depthwise_norm = create_norm(config.norm, hidden)
         # The residual and the skip path share one product.
         self.outputs = PointwiseConv1d(hidden, width + config.skip_channels, bias=config.bias)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig
 from polsess.models.layers.norms import without_decay
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.stft import STFT, all_frames, at_least_float32
 from polsess.models.layers.stream import Stream, StreamState, run_recurrent, with_past
 from polsess.models.registry import register_model
@@ -163,7 +164,7 @@ class ConvUnit(nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = nn.BatchNorm2d(conv.out_channels)
-        self.activation = nn.PReLU() if activation is None else activation
+        self.activation = PReLU() if activation is None else activation
 
     def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:  # noqa: ARG002 - of one frame
         """Map ``[B, D, L, E]``; the number of frames stays."""

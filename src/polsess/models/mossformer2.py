@@ -22,6 +22,7 @@ from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankM
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
 from polsess.models.layers.positions import RotaryRates, inverse_frequencies, rotate
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear, matmul
 from polsess.models.registry import register_model
 
@@ -105,7 +106,7 @@ class MossFormer2(FilterbankModel):
         self.blocks = nn.ModuleList(MossFormer2Block(config) for _ in range(config.num_blocks))
         self.norm_frames = nn.LayerNorm(filters, eps=1e-6)
         self.norm_out = UtteranceNorm(filters)
-        self.split = nn.Sequential(nn.PReLU(), Linear(filters, config.num_sources * filters))
+        self.split = nn.Sequential(PReLU(), Linear(filters, config.num_sources * filters))
         self.content = Linear(filters, filters)
         self.gate = Linear(filters, filters)
         self.project_out = Linear(filters, filters, bias=False)
@@ -252,7 +253,7 @@ class GatedMemory(nn.Module):
             norm = nn.LayerNorm(memory)
             return ConvolvedProjection(norm, memory, memory, config.attention_kernel_size, config.dropout)
 
-        self.squeeze = nn.Sequential(Linear(filters, memory), nn.PReLU(), nn.LayerNorm(memory))
+        self.squeeze = nn.Sequential(Linear(filters, memory), PReLU(), nn.LayerNorm(memory))
         self.to_memory = project()
         self.to_gate = project()
         self.memory = DilatedMemory(memory, 2 * config.memory_order - 1)
@@ -278,11 +279,11 @@ class DilatedMemory(nn.Module):
         )
         self.conv = DepthwiseConv(num_features, kernel_size)
         self.norm = TimeNorm(num_features)
-        self.activation = nn.PReLU(num_features)
+        self.activation = PReLU(num_features)
         # Each output reads two neighbours of the first filters' outputs and their inputs, in this order.
         self.pair_conv = DepthwiseConv(2 * num_features, kernel_size, dilation=2)
         self.pair_norm = TimeNorm(num_features)
-        self.pair_activation = nn.PReLU(num_features)
+        self.pair_activation = PReLU(num_features)
 
     def forward(self, frames: Tensor, padding: Padding | None) -> Tensor:
         """``[B, L, M]`` to ``[B, L, M]``."""

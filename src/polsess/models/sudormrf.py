@@ -22,6 +22,7 @@ from polsess.models.layers.filterbank import Decoder
 from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import GlobalLayerNorm
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import PointwiseConv1d
 from polsess.models.registry import register_model
 
@@ -122,7 +123,7 @@ class SuDoRMRF(FilterbankModel):
         if config.variant == "original":
             self.to_masks = FilterMixing(hidden, filters, config.num_sources)
         else:
-            self.to_masks = nn.Sequential(nn.PReLU(), PointwiseConv1d(hidden, config.num_sources * filters))
+            self.to_masks = nn.Sequential(PReLU(), PointwiseConv1d(hidden, config.num_sources * filters))
         self.nonlinearity = MaskNonlinearity(config.mask_activation)
         self.decoder: Decoder | JointDecoder
         if config.decoder == "joint":
@@ -160,17 +161,17 @@ class UConvBlock(nn.Module):
         hidden, channels = config.bottleneck_channels, config.block_channels
         original = config.variant == "original"
         slopes = channels if config.channel_slopes else 1
-        self.expand = ConvNorm(hidden, channels, nn.PReLU(slopes if original else 1))
+        self.expand = ConvNorm(hidden, channels, PReLU(slopes if original else 1))
         self.scales = nn.ModuleList(
             DepthwiseConvNorm(channels, stride=1 if index == 0 else 2) for index in range(config.depth)
         )
         self.merged_norm = GlobalLayerNorm(channels)
-        self.merged_activation = nn.PReLU(slopes)
+        self.merged_activation = PReLU(slopes)
         self.reduce: nn.Module
         if original:
             self.reduce = ConvNorm(channels, hidden, nn.Identity())
             self.output = nn.Sequential(
-                GlobalLayerNorm(hidden), nn.PReLU(hidden if config.channel_slopes else 1)
+                GlobalLayerNorm(hidden), PReLU(hidden if config.channel_slopes else 1)
             )
         else:
             self.reduce = nn.Conv2d(channels, hidden, 1)

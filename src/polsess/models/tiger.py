@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.dual_path import runs_in_blocks
 from polsess.models.layers.norms import without_decay
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
@@ -105,7 +106,7 @@ class TIGER(SeparationModel):
         self.encoders = nn.ModuleList(BandEncoder(config, width, number) for width, number in runs)
         self.scale = nn.Parameter(torch.ones(config.num_features))
         self.offset = nn.Parameter(torch.zeros(config.num_features))
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.frequency_path = Path(config)
         self.time_path = Path(config)
         self.masks = nn.ModuleList(BandMasks(config, width, number) for width, number in runs)
@@ -240,7 +241,7 @@ class UBlock(nn.Module):
         self.hidden_features = hidden_features
         self.expand = Linear(num_features, hidden_features)
         self.norm = _norm(hidden_features)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.scales = nn.ModuleList(
             nn.Sequential(
                 _depthwise(hidden_features, 5, stride=1 if index == 0 else 2), _norm(hidden_features)
@@ -314,7 +315,7 @@ class AxisAttention(nn.Module):
         self.query = HeadProjection(features, heads, config.query_key_features)
         self.key = HeadProjection(features, heads, config.query_key_features)
         self.value = HeadProjection(features, heads, features // heads)
-        self.output = nn.Sequential(Linear(features, features), nn.PReLU(), nn.LayerNorm(features))
+        self.output = nn.Sequential(Linear(features, features), PReLU(), nn.LayerNorm(features))
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map ``[B, A, S, N]`` to the same shape, attending over S."""

@@ -24,6 +24,7 @@ from polsess.models.layers.dual_path import (
 )
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.norms import NormName, TokenNormName, create_norm, create_token_norm
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear, linear
 
 
@@ -109,7 +110,7 @@ class DualPathMasking(FilterbankModel):
         self.norm = create_norm(config.first_norm, filters)
         self.bottleneck = Linear(filters, features, bias=False)
         self.blocks = nn.ModuleList(self.create_block(config) for _ in range(config.num_blocks))
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.to_sources = Linear(features, config.num_sources * features)
         self.gated_output = Linear(features, 2 * features)
         self.to_mask = Linear(features, filters, bias=False)

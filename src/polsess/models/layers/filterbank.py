@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.filters import FilterConv1d, FilterConvTranspose1d
+from polsess.models.layers.prelu import PReLU
 
 EncoderActivation = Literal["linear", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid", "tanh"]
 """Activation of the features; the slope of ``prelu`` is trained."""
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
 
         self.conv = convolution()
         if activation == "prelu":
-            self.prelu = nn.PReLU()
+            self.prelu = PReLU()
         if activation == "gated":
             self.gate = convolution()
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.dual_path import Chunking
+from polsess.models.layers.prelu import PReLU, prelu
 from polsess.models.layers.products import Linear, linear
 
 MaskActivation = Literal[
@@ -55,7 +56,7 @@ class MaskNonlinearity(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Map ``[B, C, N, L]`` to ``[B, C, N, L]``."""
         if self.weight is not None:
-            return F.prelu(logits, self.weight)
+            return prelu(logits, self.weight)
         return activate_masks(logits, self.activation)
 
 
@@ -105,7 +106,7 @@ class ChunkMasks(nn.Module):
         super().__init__()
         self.nonlinearity = MaskNonlinearity(activation)
         self.average = average
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.to_sources = Linear(num_channels, num_sources * source_channels)
         self.gated_output = Linear(source_channels, 2 * source_channels)
         self.to_masks = (

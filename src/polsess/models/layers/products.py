@@ -103,13 +103,32 @@ def matmul(first: Tensor, second: Tensor) -> Tensor:
         ``[..., M, N]``.
     """
     large = _is_large(*first.shape[-2:], second.shape[-1])
-    if not large or torch.is_grad_enabled() or not _may_use_onednn(first, second):
+    if not large or not _may_use_onednn(first, second):
         return first @ second
-    pairs = zip(first.flatten(0, -3), second.flatten(0, -3), strict=True) if first.ndim > 2 else None
-    if pairs is None:
-        return _rows_by_rows(first, second.mT)
-    products = [_rows_by_rows(one, other.mT) for one, other in pairs]
-    return torch.stack(products).view(*first.shape[:-1], second.shape[-1])
+    if torch.is_grad_enabled():
+        product: Tensor = _Matmul.apply(first, second)  # type: ignore[no-untyped-call]
+        return product
+    return _matrices_by_matrices(first, second)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of heads whose values are wider or narrower than their queries.
+
+    PyTorch's fused attention does not take such heads on a CPU: it multiplies them one product after the
+    other, in float32 whatever their type. A GPU has a fused kernel for them.
+
+    Args:
+        query: ``[..., M, E]``.
+        key: ``[..., K, E]``.
+        value: ``[..., K, N]``.
+
+    Returns:
+        ``[..., M, N]``.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    weights = matmul(query * query.shape[-1] ** -0.5, key.mT).softmax(-1)
+    return matmul(weights, value)
 
 
 class Linear(nn.Linear):
@@ -208,6 +227,15 @@ def _matrix_by_frames(matrix: Tensor, frames: Tensor) -> Tensor:
     return torch.stack([_rows_by_rows(matrix, each.mT) for each in frames])
 
 
+def _matrices_by_matrices(first: Tensor, second: Tensor) -> Tensor:
+    """``[..., M, K]`` and ``[..., K, N]`` to ``[..., M, N]``."""
+    if first.ndim == 2:
+        return _rows_by_rows(first, second.mT)
+    pairs = zip(first.flatten(0, -3), second.flatten(0, -3), strict=True)
+    products = [_rows_by_rows(one, other.mT) for one, other in pairs]
+    return torch.stack(products).view(*first.shape[:-1], second.shape[-1])
+
+
 def _weight_gradient(gradient: Tensor, features: Tensor) -> Tensor:
     """``[M, N]`` and ``[M, K]`` to ``gradient.T @ features``; fewer rows on the left are faster."""
     if gradient.shape[1] > features.shape[1]:
@@ -237,6 +265,26 @@ class _Linear(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             of_bias = rows.sum(0)
         return of_features, of_weight, of_bias
+
+
+class _Matmul(torch.autograd.Function):
+    """``matmul`` with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second)
+        return _matrices_by_matrices(first, second)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        first, second = ctx.saved_tensors
+        of_first = of_second = None
+        if ctx.needs_input_grad[0]:
+            of_first = _matrices_by_matrices(gradient, second.mT)
+        if ctx.needs_input_grad[1]:
+            of_second = _matrices_by_matrices(first.mT, gradient)
+        return of_first, of_second
 
 
 class _PointwiseConv(torch.autograd.Function):

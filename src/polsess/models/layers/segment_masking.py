@@ -12,11 +12,12 @@ from abc import abstractmethod
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import StreamedMasking, StridedFilterbankConfig
 from polsess.models.layers.masks import activate_masks
+from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stream import Stream
 
@@ -45,7 +46,7 @@ class SegmentMaskingModel(StreamedMasking):
         super().__init__(config)
         filters = config.num_filters
         self.encoder = config.create_encoder("relu")
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.to_masks = Linear(filters, config.num_sources * filters)
         self.decoder = config.create_decoder()
 

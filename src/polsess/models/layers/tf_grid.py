@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.norms import without_decay
-from polsess.models.layers.products import Linear
+from polsess.models.layers.prelu import PReLU, prelu
+from polsess.models.layers.products import Linear, attend
 
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
 _ATTENTION_ELEMENTS = 2**25
@@ -112,7 +113,7 @@ class HeadFeatures(nn.Module):
         """``[B, L, F, D]`` -> ``[B, H, L, F * E]``."""
         heads = self.linear(grid).unflatten(-1, (len(self.slope), -1)).permute(0, 3, 1, 2, 4)
         # Contiguous first: the PReLU then runs over whole heads, and the norm needs no copy.
-        heads = F.prelu(heads.contiguous(), self.slope.to(heads.dtype))  # [B, H, L, F, E]
+        heads = prelu(heads.contiguous(), self.slope)  # [B, H, L, F, E]
         heads = F.layer_norm(heads, heads.shape[-2:], eps=self.eps)
         return torch.addcmul(self.bias[:, None], heads, self.weight[:, None]).flatten(3)
 
@@ -140,7 +141,7 @@ class FrameAttention(nn.Module):
         self.key = HeadFeatures(num_channels, num_bins, num_heads, qk_channels, eps)
         self.value = HeadFeatures(num_channels, num_bins, num_heads, num_channels // num_heads, eps)
         self.linear = Linear(num_channels, num_channels)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.norm = nn.LayerNorm((num_bins, num_channels), eps=eps)
         for parameter in self.norm.parameters():
             without_decay(parameter)
@@ -154,9 +155,7 @@ class FrameAttention(nn.Module):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         num_frames = key.shape[2]
         block = max(1, _ATTENTION_ELEMENTS // (len(key) * self.num_heads * num_frames))
-        return torch.cat(
-            [F.scaled_dot_product_attention(part, key, value) for part in query.split(block, dim=2)], dim=2
-        )
+        return torch.cat([attend(part, key, value) for part in query.split(block, dim=2)], dim=2)
 
 
 class GridBlock(nn.Module):
