@@ -3,8 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 
-from polsess.text_tables import comma_separated, condition, latex, markdown, number, percent
+from polsess.text_tables import comma_separated, condition, fitted, latex, markdown, number, percent
 
 
 def test_markdown_and_latex() -> None:
@@ -19,6 +20,20 @@ def test_markdown_aligns_words_left_and_escapes_what_would_end_a_cell() -> None:
         "|:-----|---:|:-------|",
         "| a\\|b |  1 | a b    |",
         "| c    |    | d      |",
+    ]
+
+
+def test_names_wider_than_a_terminal_are_numbered_and_listed_below() -> None:
+    def draw(labels: Sequence[str]) -> str:
+        return markdown(["run", "dB"], [[label, "1"] for label in labels])
+
+    assert fitted(draw, ["a", "b"]) == draw(["a", "b"])
+    names = ["a" * 79, "runs/" + "b" * 70]
+    assert fitted(draw, names).splitlines() == [
+        *draw(["1", "2"]).splitlines(),
+        "",
+        f"1: {names[0]}",
+        f"2: {names[1]}",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 Cells = Sequence[Sequence[str]]
 _LATEX = str.maketrans(
@@ -37,6 +37,22 @@ def markdown(header: Sequence[str], rows: Cells) -> str:
 
     rules = ["-" * (w + 1) + ":" if r else ":" + "-" * (w + 1) for w, r in zip(widths, right, strict=True)]
     return "\n".join([draw(lines[0]), f"|{'|'.join(rules)}|", *(draw(line) for line in lines[1:])])
+
+
+def fitted(draw: Callable[[Sequence[str]], str], names: Sequence[str], width: int = 80) -> str:
+    """Tables for a terminal: with names if they fit its width, else with numbers and the names below.
+
+    Args:
+        draw: Makes the tables with these labels.
+        names: Labels as long as they are.
+        width: Characters in a line.
+    """
+    text = draw(names)
+    if max(map(len, text.splitlines())) <= width:
+        return text
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    legend = [f"{number}: {name}" for number, name in zip(numbers, names, strict=True)]
+    return "\n".join([draw(numbers), "", *legend])
 
 
 class Latex(str):

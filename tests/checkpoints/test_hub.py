@@ -29,10 +29,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def put(cache: Path, hub_id: str, folder: Path, revision: str = "main", commit: str = COMMIT) -> Path:
-    """Lay a folder into the cache as a download would."""
+def put(
+    cache: Path,
+    hub_id: str,
+    folder: Path,
+    revision: str = "main",
+    commit: str = COMMIT,
+    experiment: str = "",
+) -> Path:
+    """Lay a folder into the cache as a download would, as a folder of the publication if it is named."""
     repository = cache / f"models--{hub_id.replace('/', '--')}"
-    snapshot = repository / "snapshots" / commit
+    snapshot = repository / "snapshots" / commit / experiment
     (repository / "blobs").mkdir(parents=True, exist_ok=True)
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir(exist_ok=True)
@@ -58,6 +65,19 @@ def test_published_ids_load_from_the_cache(cache: Path, hub_id: str, folder: str
     assert torch.equal(load_model(hub_id)(mixture), load_model(GOLDEN / folder)(mixture))
     checkpoint = read_checkpoint(hub_id)
     assert (checkpoint.source, checkpoint.revision) == (hub_id, COMMIT)
+
+
+def test_an_experiment_within_a_publication_loads_with_its_commit(cache: Path, tmp_path: Path) -> None:
+    hub_id, golden = "lichenda/wsj0_2mix_skim_small_causal", GOLDEN / "tflocoformer"
+    entry = next(entry for entry in list_published() if entry.hub_id == hub_id)
+    assert entry.experiment == "exp/enh_train_enh_skim_causal_small_raw"
+    weights = next(path for path in golden.glob("*.pth") if path.name != "checkpoint.pth")
+    (tmp_path / "run").mkdir()
+    shutil.copy(golden / "config.yaml", tmp_path / "run")
+    shutil.copy(weights, tmp_path / "run" / entry.files[1].rpartition("/")[2])
+    put(cache, hub_id, tmp_path / "run", experiment=entry.experiment)
+    checkpoint = read_checkpoint(hub_id)
+    assert (checkpoint.revision, checkpoint.provenance["file"]) == (COMMIT, "149epoch.pth")
 
 
 @pytest.mark.filterwarnings("ignore:somebody")

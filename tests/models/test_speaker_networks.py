@@ -124,6 +124,16 @@ def test_reduced_precision_keeps_the_features_whole(name: str) -> None:
             assert model(sound).isfinite().all()
 
 
+def test_a_batch_of_one_says_what_training_needs() -> None:
+    model = create_model("tdnn", kind=SpeakerEmbedder, preset="tiny").train()
+    with pytest.raises(
+        ValueError, match=r"^tdnn: batch normalisation needs two items; train with data\.batch_size"
+    ):
+        model(torch.randn(1, 4000))
+    assert model(torch.randn(2, 4000)).shape == (2, model.dimensions)
+    assert model.eval()(torch.randn(1, 4000)).shape == (1, model.dimensions)
+
+
 def test_features_are_logarithms_relative_to_the_mean_power() -> None:
     """Against a discrete Fourier transform written out, for one frame in the middle of a tone."""
     config = SpectrumConfig(model_type="any", n_fft=64, hop_length=32)

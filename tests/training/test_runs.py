@@ -95,6 +95,18 @@ def test_the_table_shows_the_best_first_and_what_differs(several: Path) -> None:
     assert not any("learning_rate" in line for line in lines)  # the same in all
 
 
+def test_long_names_leave_the_tables_within_a_terminal(several: Path) -> None:
+    names = ["large_network_with_dynamic_mixing_seed_0", "small_network_without_dynamic_mixing_seed_0"]
+    for old, new in zip(("large", "small"), names, strict=True):
+        (several / old).rename(several / new)
+    lines = CliRunner().invoke(app, ["runs", str(several)]).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["1", "2", "3"]
+    first = lines.index(f"1: {names[0]}")
+    assert lines[first + 1 : first + 3] == [f"2: {names[1]}", "3: young"]
+    assert any(line.startswith("| differing setting") and "1 |" in line for line in lines)
+
+
 def test_chosen_columns(several: Path) -> None:
     words = ["runs", str(several / "large"), str(several / "small")]
     chosen = CliRunner().invoke(app, [*words, "--columns", "run,training.max_epochs,best", "-f", "csv"])

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
         load_model,
         read_checkpoint,
     )
+    from polsess.checkpoints.measured import MeasuredResult, MeasuredScore
     from polsess.checkpoints.native import save_model
     from polsess.checkpoints.onnx_embedder import load_embedder
+    from polsess.checkpoints.publishing import push_to_hub
     from polsess.checkpoints.unpickling import CheckpointError
 
 __all__ = [
@@ -28,12 +30,15 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Converted",
+    "MeasuredResult",
+    "MeasuredScore",
     "Published",
     "check_state",
     "convert_checkpoint",
     "list_published",
     "load_embedder",
     "load_model",
+    "push_to_hub",
     "read_checkpoint",
     "save_model",
 ]
@@ -47,12 +52,15 @@ __getattr__, __dir__ = lazy_names(
         "Checkpoint": "polsess.checkpoints.formats",
         "CheckpointError": "polsess.checkpoints.unpickling",
         "Converted": "polsess.checkpoints.formats",
+        "MeasuredResult": "polsess.checkpoints.measured",
+        "MeasuredScore": "polsess.checkpoints.measured",
         "Published": "polsess.checkpoints.catalogue",
         "check_state": "polsess.checkpoints.building",
         "convert_checkpoint": "polsess.checkpoints.conversion",
         "list_published": "polsess.checkpoints.catalogue",
         "load_embedder": "polsess.checkpoints.onnx_embedder",
         "load_model": "polsess.checkpoints.loading",
+        "push_to_hub": "polsess.checkpoints.publishing",
         "read_checkpoint": "polsess.checkpoints.loading",
         "save_model": "polsess.checkpoints.native",
     },

@@ -25,7 +25,7 @@ class Published(Schema):
     format: str
     """The reader of its files."""
     files: tuple[str, ...]
-    """The files to fetch, all of them."""
+    """The files to fetch, all of them, of one folder."""
     model_type: str
     """The architecture here."""
     num_sources: int = Field(ge=1)
@@ -65,6 +65,19 @@ class Published(Schema):
         return float(round(0.5 * 10.0**-digits + 0.05, 4))
 
     @property
+    def experiment(self) -> str:
+        """The folder of the files within the publication; empty where they lie at its top."""
+        return self.files[0].rpartition("/")[0]
+
+    @property
+    def stated_score(self) -> str:
+        """The score as its authors state it, with its conditions; empty where none was found."""
+        if self.score is None and self.si_snr is None:
+            return ""
+        score = f"SI-SDRi {self.score:g} dB" if self.score is not None else f"SI-SNR {self.si_snr:g} dB"
+        return f"{score} ({self.conditions or 'conditions not stated'})"
+
+    @property
     def page(self) -> str:
         """The model card, which states licence and score."""
         return f"https://huggingface.co/{self.hub_id}"
@@ -79,7 +92,7 @@ class _Toolkit(Schema):
     """Publications of one format; its other keys are theirs where they state none."""
 
     format: str
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
     license: str | None = None
     conditions: str = ""
     publications: dict[str, dict[str, Any]]

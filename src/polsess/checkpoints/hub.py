@@ -1,4 +1,4 @@
-"""Files from the Hugging Face hub, or from its cache when there is no network.
+"""Files from the Hugging Face hub, or from its cache when there is no network; and models put there.
 
 Ids of the catalogue are fetched in the format that it names. Of any other id the files of the first known
 layout are taken, this library's safetensors before all others, and the commit is printed.
@@ -26,15 +26,15 @@ def is_hub_id(source: str | Path) -> bool:
     return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None and not Path(source).exists()
 
 
-def fetch(hub_id: str, revision: str | None = None) -> Path:
-    """The folder of a model's files, all of one commit; downloaded only if the cache lacks them.
+def fetch(hub_id: str, revision: str | None = None) -> tuple[Path, str]:
+    """The folder of a model's files, and their commit; downloaded only if the cache lacks them.
 
     Args:
         hub_id: Owner and name.
         revision: A commit, tag or branch; None for the catalogue's, else ``main``.
 
     Returns:
-        The snapshot's folder in the hub's cache.
+        The folder in the hub's cache that holds the files, all of one commit, and that commit.
 
     Raises:
         CheckpointError: If a file cannot be had; the message says what to do.
@@ -44,20 +44,22 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
     entry = catalogue().get(hub_id)
     wanted = revision or (entry.revision if entry else None) or "main"
     files = entry.files if entry else _layout(hf_hub_download, hub_id, wanted)
-    folder = _download(hf_hub_download, hub_id, files[0], wanted).parent
+    first = _download(hf_hub_download, hub_id, files[0], wanted)
+    commit = first.parents[files[0].count("/")].name
     for name in files[1:]:  # the commit of the first file, so that all are of one
-        _download(hf_hub_download, hub_id, name, folder.name)
-    if entry is None and wanted != folder.name:
+        _download(hf_hub_download, hub_id, name, commit)
+    if entry is None and wanted != commit:
         warnings.warn(
-            f"{hub_id} is not in the catalogue; loaded commit {folder.name}. Pin it with revision.",
+            f"{hub_id} is not in the catalogue; loaded commit {commit}. Pin it with revision.",
             stacklevel=2,
         )
-    return folder
+    return first.parent, commit
 
 
 def _layout(download: Callable[..., str], hub_id: str, revision: str) -> tuple[str, ...]:
     """The files of the first layout whose first file the hub holds, ours first."""
-    known = [(WEIGHTS, CONFIG), *dict.fromkeys(entry.files for entry in catalogue().values())]
+    layouts = dict.fromkeys(entry.files for entry in catalogue().values() if not entry.experiment)
+    known = [(WEIGHTS, CONFIG), *layouts]
     absent: CheckpointError | None = None
     for files in known:
         try:

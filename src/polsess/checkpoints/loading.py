@@ -40,12 +40,14 @@ def read_checkpoint(
     Raises:
         CheckpointError: If the format is not known, or the files are damaged, refused or incomplete.
     """
+    commit = None
     if is_hub_id(source):
-        files = WeightFiles(fetch(str(source), revision))
+        place, commit = fetch(str(source), revision)
     elif revision is None:
-        files = WeightFiles(_local(source))
+        place = _local(source)
     else:
         raise CheckpointError(f"{source}: revision is for ids on the hub, not for paths; leave it out.")
+    files = WeightFiles(place)
     reader = _recognise(files)
     try:
         converted = reader.read(files, config)
@@ -65,7 +67,7 @@ def read_checkpoint(
         converted.provenance,
         converted.task,
         source=str(source),
-        revision=files.folder.name if is_hub_id(source) else None,
+        revision=commit,
         files=files.opened,
     )
 

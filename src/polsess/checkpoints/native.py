@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polsess.checkpoints.card import model_card
 from polsess.checkpoints.formats import Converted, Reader, register_reader
+from polsess.checkpoints.measured import MeasuredResult
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of, without_prefix
 from polsess.files import sha256
@@ -33,6 +34,7 @@ def save_model(
     license_name: str | None = None,
     provenance: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
+    results: Sequence[MeasuredResult] = (),
     half_precision: bool = False,
 ) -> Path:
     """Write a model as a folder that ``load_model`` and the Hugging Face hub take.
@@ -46,6 +48,8 @@ def save_model(
         license_name: The licence of the weights as the hub writes it, e.g. ``"cc-by-nc-4.0"``.
         provenance: Origin of the weights: plain data for ``config.json``.
         metrics: Scores by their names, e.g. ``{"SI-SDRi (dB)": 14.7}``; they are printed in the card.
+        results: What ``polsess.evaluation.measured_result`` read of evaluations; printed in the card, with
+            how to measure it again.
         half_precision: Store weights in 16 bits: half the size, 3 decimal digits.
 
     Returns:
@@ -73,6 +77,7 @@ def save_model(
             "task": task,
             "weights": {"file": WEIGHTS, "sha256": sha256(temporary / WEIGHTS), "half": half_precision},
             "metrics": plain_data(metrics or {}),
+            "results": [each.model_dump(mode="json") for each in results],
             "provenance": plain_data(provenance or {}),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -82,7 +87,9 @@ def save_model(
             task=task,
             license_name=license_name,
             metrics=metrics or {},
-            started_from=(provenance or {}).get("started_from"),
+            results=results,
+            provenance=provenance,
+            half_precision=half_precision,
         )
         (temporary / CARD).write_text(card, encoding="utf-8")
     return target
@@ -136,6 +143,7 @@ class NativeReader(Reader):
             raise CheckpointError(f"{where}: the sections model and weights must be mappings.")
         _verify(files.folder / WEIGHTS, weights.get("sha256"))
         notes = {"metrics": content.get("metrics"), **(content.get("provenance") or {})}
+        notes |= {"results": content["results"]} if content.get("results") else {}
         return Converted(dict(model), files.safetensors(WEIGHTS), notes, content.get("task"))
 
 

@@ -78,32 +78,33 @@ def _can_become(architecture: Architecture) -> bool:
 
 def _details(architecture: Architecture) -> list[str]:
     from polsess.overview import format_macs, format_size
-    from polsess.text_tables import markdown
+    from polsess.text_tables import fitted, markdown
 
+    variants = (architecture.default, *architecture.presets)
     rows = [
         [
-            each.name,
             format_size(each.parameters),
             format_macs(each.macs_per_second),
             str(each.num_sources),
             str(each.sample_rate),
             "yes" if each.causal else "no",
         ]
-        for each in (architecture.default, *architecture.presets)
+        for each in variants
     ]
     header = ["preset", "size", "GMAC/s", "C", "Hz", "causal"]
     about = [_wrapped(text) for text in (f"{architecture.title}.", *architecture.about)]
-    return [*about, markdown(header, rows), "size: parameters; C: sources."]
+    table = fitted(
+        lambda labels: markdown(header, [[label, *row] for label, row in zip(labels, rows, strict=True)]),
+        [each.name for each in variants],
+    )
+    return [*about, table, "size: parameters; C: sources."]
 
 
 def _published(entry: Published) -> str:
     """The id on a line of its own, so that it can be copied whole, and the facts below it."""
-    score = (
-        "" if entry.score is None else f"{entry.score:g} dB ({entry.conditions or 'conditions not stated'})"
-    )
     licence = "; ".join([entry.license or "licence not stated", *entry.license_notes])
     facts = [entry.model_type, entry.task, f"{entry.sample_rate} Hz", f"{entry.num_sources} source(s)"]
-    parts = [", ".join(facts), f"trained on {entry.corpus}" if entry.corpus else "", score, licence]
+    parts = [", ".join(facts), f"trained on {entry.corpus}", entry.stated_score, licence]
     return f"{entry.hub_id}\n{_wrapped('; '.join(part for part in parts if part), '    ')}"
 
 

@@ -1,5 +1,6 @@
 """Evaluation of models and of estimates in files: every utterance scored, nothing dropped."""
 
+from polsess.evaluation.card_results import measured_result
 from polsess.evaluation.corpus import name_of_data, names_of_data, open_corpus
 from polsess.evaluation.estimate_files import FolderSystem, open_estimates
 from polsess.evaluation.results import Evaluation, Row
@@ -17,6 +18,7 @@ __all__ = [
     "UtteranceSounds",
     "evaluate",
     "has_conversations",
+    "measured_result",
     "name_of_data",
     "names_of_data",
     "open_corpus",

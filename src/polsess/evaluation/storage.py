@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ConfigDict, Field
 
 from polsess.audio import Samples
@@ -21,13 +22,14 @@ from polsess.evaluation.conversations import scored_recording
 from polsess.evaluation.estimate_files import FolderSystem
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
-from polsess.evaluation.systems import ModelSystem, SeparatorSystem, System
+from polsess.evaluation.systems import ModelSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
 from polsess.inference import pick_device
 from polsess.journal import Journal
 from polsess.metrics import SCORES, Summary, failure_rate
 from polsess.metrics.utterance import Utterance
+from polsess.models import SeparationModel
 from polsess.schema import Schema, parse
 from polsess.tasks import Task
 
@@ -291,7 +293,7 @@ class SavedEvaluation:
         return example
 
     def _open_system(self) -> System:
-        origin, name = self.evaluation.origin, self.evaluation.system
+        origin = self.evaluation.origin
         if (self.folder / ESTIMATES).is_dir():
             return FolderSystem(self.folder / ESTIMATES)
         if "estimates" in origin:
@@ -300,15 +302,36 @@ class SavedEvaluation:
             raise ValueError(
                 f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."
             )
-        model, device = load_model(origin["model"]), pick_device(self._device)
-        if "separator" in origin:
-            options = dict(parse(_SeparatorOptions, origin["separator"], "origin.separator"))
-            system: ModelSystem = SeparatorSystem(model, name, device, **options)
-        else:
-            system = ModelSystem(model, name, device)
-        if system.identity != self.evaluation.settings.get("identity"):
-            raise ValueError(f"{origin['model']}: is another model now than {self.folder} evaluated.")
-        return system
+        model = load_model(origin["model"])
+        return system_of(self.evaluation, model, origin["model"], self.folder, pick_device(self._device))
+
+
+def system_of(
+    evaluation: Evaluation,
+    model: SeparationModel,
+    source: str | Path,
+    folder: Path,
+    device: str | torch.device = "cpu",
+) -> ModelSystem:
+    """A model as an evaluation ran it.
+
+    Args:
+        evaluation: Of a model.
+        model: That very model.
+        source: Its path or id, for the error.
+        folder: The folder of the evaluation, for the error.
+        device: Device that it runs on.
+
+    Raises:
+        ValueError: If the evaluation was of another model.
+    """
+    system = ModelSystem(model, evaluation.system, device)
+    if "separator" in evaluation.origin:
+        options = parse(_SeparatorOptions, evaluation.origin["separator"], "origin.separator")
+        system = system.as_separate(**dict(options))
+    if system.identity != evaluation.settings.get("identity"):
+        raise ValueError(f"{source}: is another model now than {folder} evaluated.")
+    return system
 
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:

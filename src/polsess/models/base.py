@@ -78,13 +78,17 @@ class SeparationModel(Network):
         """What the model gives, for its card."""
         return f"{self.output_sources} waveform(s) as long as the mixture"
 
-    @property
-    def example_code(self) -> str:
-        """Lines of Python that load and use the model, for its card."""
+    def example_code(self, source: str) -> str:
+        """Lines of Python that load and use the model, for its card.
+
+        Args:
+            source: The folder or id of its weights.
+        """
         return (
-            "from polsess import load_model\n\n"
-            'model = load_model("path/of/this/folder")\n'
-            "estimates = model(mixture)  # [B, T] -> [B, C, T]"
+            "from polsess import Separator\n\n"
+            f'separator = Separator.from_pretrained("{source}")\n'
+            'separator.separate("mixture.wav").save("speakers")\n\n'
+            "model = separator.model  # the network alone: [B, T] -> [B, C, T]"
         )
 
     @property

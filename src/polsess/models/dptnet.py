@@ -86,6 +86,9 @@ class DPTNetConfig(ChosenFilterbankConfig):
         return Chunking.strided(num_frames, self.chunk_size, self.hop_size or self.chunk_size // 2)
 
 
+_ENHANCEMENT_16K = {"num_sources": 1, "sample_rate": 16000, "num_blocks": 2, "mask_activation": "sigmoid"}
+
+
 @register_model("dptnet", DPTNetConfig)
 class DPTNet(FilterbankMasking):
     """Encoder, blocks of one transformer layer within and one across chunks, masks, decoder.
@@ -106,12 +109,8 @@ class DPTNet(FilterbankMasking):
         },
         "paper": {"kernel_size": 2, "hidden_size": 128, "chunk_size": 250},
         "DPTNet_WHAM_sepclean": {"num_blocks": 2, "mask_activation": "sigmoid"},
-        "DPTNet_Libri1Mix_enhsingle_16k": {
-            "num_sources": 1,
-            "sample_rate": 16000,
-            "num_blocks": 2,
-            "mask_activation": "sigmoid",
-        },
+        "DPTNet_Libri1Mix_enhsingle_16k": _ENHANCEMENT_16K,
+        "DPTNet_WHAMR_enhsingle_16k": _ENHANCEMENT_16K,
     }
 
     def __init__(self, config: DPTNetConfig) -> None:

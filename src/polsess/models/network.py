@@ -93,10 +93,13 @@ class Network(nn.Module, ABC):
     def output_text(self) -> str:
         """What the network gives, for its card."""
 
-    @property
     @abstractmethod
-    def example_code(self) -> str:
-        """Lines of Python that load and use the network, for its card."""
+    def example_code(self, source: str) -> str:
+        """Lines of Python that load and use the network, for its card.
+
+        Args:
+            source: The folder or id of its weights.
+        """
 
     def compile_pass(self) -> None:
         """Compile what training runs."""

@@ -37,7 +37,7 @@ def model_record(architecture: Architecture) -> dict[str, Any]:
 
 
 def checkpoint_record(entry: Published) -> dict[str, Any]:
-    """A publication as plain data; the score is an improvement of SI-SDR in dB as its page states it."""
+    """A publication as plain data; the score is the one that its page states."""
     return {
         "id": entry.hub_id,
         "page": entry.page,
@@ -51,7 +51,8 @@ def checkpoint_record(entry: Published) -> dict[str, Any]:
         "license": entry.license,
         "license_notes": list(entry.license_notes),
         "si_sdr_improvement_db": entry.score,
+        "si_snr_db": entry.si_snr,
         "score_conditions": entry.conditions or None,
-        "score_source": entry.page if entry.score is not None else None,
+        "score_source": entry.page if entry.stated_score else None,
         "revision": entry.revision,
     }

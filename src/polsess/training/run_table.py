@@ -11,7 +11,7 @@ from typing import Any, Literal
 from polsess.dependencies import require
 from polsess.files import atomic_path
 from polsess.schema import ConfigError, suggest
-from polsess.text_tables import comma_separated, latex, markdown, number
+from polsess.text_tables import comma_separated, fitted, latex, markdown, number
 from polsess.training.history import Epoch, PastRun, RunState, differing_keys
 from polsess.training.monitor import Monitor
 
@@ -65,13 +65,17 @@ def render_runs(runs: Sequence[PastRun], form: Format = "text", columns: Sequenc
     if form != "text":
         draw = {"markdown": markdown, "csv": comma_separated}[form]
         return draw([*header, *keys], [[*row, *more] for row, more in zip(rows, settings, strict=True)])
-    parts = [markdown(*_chosen(runs, header, rows, _IN_TEXT))]
-    if keys:
-        parts.append(markdown(["differing setting", *names], list(zip(keys, *settings, strict=True))))
+
+    def draw_text(labels: Sequence[str]) -> str:
+        labelled = [[label, *row[1:]] for label, row in zip(labels, rows, strict=True)]
+        table = markdown(*_chosen(runs, header, labelled, _IN_TEXT))
+        differences = markdown(["differing setting", *labels], list(zip(keys, *settings, strict=True)))
+        return f"{table}\n\n{differences}" if keys else table
+
     problems = [
         f"{name}: {_plain(each)}" for run, name in zip(runs, names, strict=True) for each in run.problems
     ]
-    return "\n\n".join([*parts, *(["\n".join(problems)] if problems else [])])
+    return "\n\n".join([fitted(draw_text, names), *(["\n".join(problems)] if problems else [])])
 
 
 def _gain(run: PastRun) -> float:

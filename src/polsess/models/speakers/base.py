@@ -79,12 +79,15 @@ class ActivityDetector(Network):
         """What the network gives, for its card."""
         return f"nobody, one or several talk, every {1000 * self.hop_seconds:g} ms"
 
-    @property
-    def example_code(self) -> str:
-        """Lines of Python that load and use the network, for its card."""
+    def example_code(self, source: str) -> str:
+        """Lines of Python that load and use the network, for its card.
+
+        Args:
+            source: The folder or id of its weights.
+        """
         return (
             "from polsess import load_model\nfrom polsess.models import ActivityDetector\n\n"
-            'model = load_model("path/of/this/folder", kind=ActivityDetector)\n'
+            f'model = load_model("{source}", kind=ActivityDetector)\n'
             "probabilities = model(mixture).softmax(-1)  # [B, T] -> [B, L, 3]"
         )
 
@@ -155,11 +158,14 @@ class SpeakerEmbedder(Network):
         """What the network gives, for its card."""
         return f"a unit vector of {self.dimensions} dimensions"
 
-    @property
-    def example_code(self) -> str:
-        """Lines of Python that load and use the network, for its card."""
+    def example_code(self, source: str) -> str:
+        """Lines of Python that load and use the network, for its card.
+
+        Args:
+            source: The folder or id of its weights.
+        """
         return (
             "from polsess import load_model\nfrom polsess.models import SpeakerEmbedder\n\n"
-            'model = load_model("path/of/this/folder", kind=SpeakerEmbedder)\n'
+            f'model = load_model("{source}", kind=SpeakerEmbedder)\n'
             "embeddings = model.embed(pieces, sample_rate=16000)  # [N, T] -> [N, D]"
         )

@@ -78,6 +78,10 @@ class TDNN(SpeakerEmbedder):
         return self.config.dimensions
 
     def embed_speech(self, speech: Tensor) -> Tensor:
+        if self.training and len(speech) == 1:
+            raise ValueError(
+                "tdnn: batch normalisation needs two items; train with data.batch_size of 2 or more."
+            )
         features = self.features(speech)
         hidden = self.input(features - features.mean(-1, keepdim=True))  # [B, N, L]
         first = hidden
