@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from polsess.audio import resample
 from polsess.inference import SeparationError, StreamingSeparator
 from polsess.models import create_model
 from polsess.models.layers.stream import Stream
@@ -26,8 +27,8 @@ def test_nothing_gives_nothing(stream: StreamingSeparator) -> None:
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [
-        (torch.tensor([0.0, float("nan")]), "sample 1 of 2 is NaN or infinite, 0.000 s"),
-        (torch.tensor([float("inf")]), "sample 0 of 1"),
+        (torch.tensor([0.0, float("nan")]), "sample 1 of a push of 2 is NaN or infinite, 0.000 s"),
+        (torch.tensor([float("inf")]), "sample 0 of a push of 1"),
         (np.zeros(4, np.int16), "floating point"),
         (torch.zeros(1, 4), "expected samples"),
     ],
@@ -76,3 +77,16 @@ def test_weights_that_give_no_numbers_are_told(stream: StreamingSeparator) -> No
         stream.model.decoder.conv.weight.fill_(float("nan"))  # type: ignore[union-attr,operator]
     with pytest.raises(SeparationError, match=r"NaN or infinity 0\.0 s into the stream"):
         stream.push(torch.randn(100))
+
+
+@pytest.mark.parametrize("rate", [16000, 11025])
+def test_another_rate_is_converted_there_and_back(rate: int) -> None:
+    torch.manual_seed(0)
+    config = {"model_type": "convtasnet", "preset": "tiny", "causal": True, "norm": "cLN"}
+    model = create_model(config).eval()
+    stream, sound = StreamingSeparator(model, rate), torch.randn(3000)
+    with torch.inference_mode():
+        estimates = model(resample(sound[None], rate, 8000))[0]
+    expected = resample(estimates, 8000, rate)[:, : len(sound)]
+    parts = [stream.push(piece) for piece in sound.split(171)]
+    torch.testing.assert_close(torch.cat([*parts, stream.flush()], -1), expected, rtol=0, atol=1e-5)

@@ -9,6 +9,7 @@ from polsess.audio.containers import AudioError, save_stream
 from polsess.audio.ffmpeg import find_ffmpeg
 from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds
 from polsess.audio.loudness import integrated_loudness
+from polsess.audio.pipes import PipeFormat, PipeReader, PipeWriter
 from polsess.audio.plain_wav import (
     PlainWav,
     encode_plain_pcm,
@@ -34,6 +35,9 @@ __all__ = [
     "ClipMode",
     "Container",
     "FoundSounds",
+    "PipeFormat",
+    "PipeReader",
+    "PipeWriter",
     "PlainWav",
     "Samples",
     "StreamResampler",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polsess.audio import StreamResampler
 from polsess.checkpoints import load_model
 from polsess.devices import pick_device
 from polsess.inference.network import SeparationError
@@ -20,7 +21,6 @@ from polsess.models import SeparationModel
 from polsess.models.layers.stream import StreamState
 from polsess.models.streaming import check_streams
 
-DEFAULT_STREAMING_MODEL = "enhance-stream"
 _LONGEST_SECONDS = 2.0
 """What goes through the network at once of a long push, so that its memory is bounded."""
 
@@ -33,43 +33,46 @@ class StreamingSeparator:
 
     Args:
         model: A network whose configuration is causal; see ``polsess.models.streaming``.
+        sample_rate: Rate in Hz of what is pushed and of what comes out; None for the model's. The conversion
+            of another rate adds some latency.
         device: ``"auto"`` for CUDA, else Apple's MPS, else the CPU; or a device's name.
 
     Raises:
         ValueError: If the network cannot stream; the message says which option or network can.
 
     Examples:
-        >>> stream = StreamingSeparator.from_pretrained("enhance-stream")  # doctest: +SKIP
+        >>> stream = StreamingSeparator.from_pretrained("runs/skim/best")  # doctest: +SKIP
         >>> pieces = [stream.push(samples) for samples in microphone] + [stream.flush()]  # doctest: +SKIP
     """
 
-    def __init__(self, model: SeparationModel, *, device: str = "cpu") -> None:
+    def __init__(
+        self, model: SeparationModel, sample_rate: int | None = None, *, device: str = "cpu"
+    ) -> None:
         check_streams(model)
         self._device = pick_device(device)
         self.model = check_streams(ready(model, self._device))
         self._dtype = next(self.model.parameters()).dtype
+        self.sample_rate = sample_rate or model.sample_rate
         longest = int(_LONGEST_SECONDS * model.sample_rate)
         self._longest = max(1, longest // self.model.stream_step) * self.model.stream_step
         self.reset()
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = DEFAULT_STREAMING_MODEL, *, device: str = "cpu") -> Self:
+    def from_pretrained(
+        cls, model: str | Path, sample_rate: int | None = None, *, device: str = "cpu"
+    ) -> Self:
         """Load a model and create a separator from it.
 
         Args:
             model: A folder, a file or a hub id, as for ``polsess.checkpoints.load_model``.
+            sample_rate: As in the class.
             device: As in the class.
 
         Raises:
             CheckpointError: If the model cannot be loaded.
             ValueError: If it cannot stream.
         """
-        return cls(load_model(model), device=device)
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate in Hz of what is pushed and of what comes out."""
-        return self.model.sample_rate
+        return cls(load_model(model), sample_rate, device=device)
 
     @property
     def num_sources(self) -> int:
@@ -78,7 +81,7 @@ class StreamingSeparator:
 
     @property
     def latency_samples(self) -> int:
-        """The most samples behind a sample that must have been pushed before its estimate comes out."""
+        """The most samples, at the model's rate, behind a sample before its estimate comes out."""
         return self.model.stream_latency
 
     @property
@@ -91,7 +94,9 @@ class StreamingSeparator:
         self._state: StreamState | None = None
         self._waiting = torch.zeros(0)
         self._recent = torch.zeros(0)
-        self._taken = self._given = self._steps = 0
+        self._heard = self._told = self._taken = self._given = self._steps = 0
+        self._into = StreamResampler(self.sample_rate, self.model.sample_rate, 1)
+        self._back = StreamResampler(self.model.sample_rate, self.sample_rate, self.num_sources)
 
     def push(self, samples: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Take the next samples and give what is ready.
@@ -107,6 +112,15 @@ class StreamingSeparator:
             SeparationError: If the network returns NaN or infinity.
         """
         piece = self._checked(samples)
+        if not len(piece):
+            return torch.zeros(self.num_sources, 0)
+        self._heard += len(piece)
+        return self._tell(self._back.push(self._push(self._into.push(piece.unsqueeze(0)).squeeze(0))))
+
+    __call__ = push
+
+    def _push(self, piece: Tensor) -> Tensor:
+        """As ``push``, at the model's rate."""
         self._taken += len(piece)
         self._recent = torch.cat([self._recent, piece])[-self.model.minimum_samples :].clone()
         self._waiting = torch.cat([self._waiting, piece])
@@ -117,19 +131,29 @@ class StreamingSeparator:
         block, self._waiting = self._waiting[:ready_now], self._waiting[ready_now:].clone()
         return self._give([self._advance(part) for part in block.split(self._longest) if len(part)])
 
-    __call__ = push
-
     def flush(self) -> Tensor:
         """End the stream: give what is left, so that all together are as long as what was pushed, and reset.
 
         Returns:
             Estimates ``[C, m]``.
         """
-        if not self._taken:
-            return torch.zeros(self.num_sources, 0)
+        estimates = torch.zeros(self.num_sources, 0)
+        if self._heard:
+            last = self._push(self._into.push(torch.zeros(1, 0), last=True).squeeze(0))
+            rest = torch.cat([last, self._flush()], -1)
+            estimates = self._back.push(rest, last=True)[:, : self._heard - self._told]
+        self.reset()
+        return estimates
+
+    def _tell(self, estimates: Tensor) -> Tensor:
+        self._told += estimates.shape[-1]
+        return estimates
+
+    def _flush(self) -> Tensor:
+        """What is left at the model's rate."""
         total, model = self._taken, self.model
         missing = model.minimum_samples - total
-        before = self.push(torch.zeros(missing)) if missing > 0 else torch.zeros(self.num_sources, 0)
+        before = self._push(torch.zeros(missing)) if missing > 0 else torch.zeros(self.num_sources, 0)
         padding = model.end_padding(self._recent.unsqueeze(0)).squeeze(0)
         steps = -(-(total + model.stream_delay) // model.stream_step)
         rest = torch.cat([self._waiting, padding])
@@ -138,9 +162,7 @@ class StreamingSeparator:
         frames = model.num_frames(max(total, model.minimum_samples))
         parts = [self._advance(part, frames) for part in rest.split(self._longest) if len(part)]
         left = total - (self._given - before.shape[-1])
-        estimates = torch.cat([before, self._give(parts)], -1)[:, :left]
-        self.reset()
-        return estimates
+        return torch.cat([before, self._give(parts)], -1)[:, :left]
 
     def _checked(self, samples: Tensor | np.ndarray[Any, Any]) -> Tensor:
         piece = torch.as_tensor(samples)
@@ -152,10 +174,10 @@ class StreamingSeparator:
         piece = piece.detach().to("cpu", torch.float32)
         if not piece.isfinite().all():
             place = int((~piece.isfinite()).nonzero()[0])
-            seconds = (self._taken + place) / self.sample_rate
+            seconds = (self._heard + place) / self.sample_rate
             raise ValueError(
-                f"push: sample {place} of {len(piece)} is NaN or infinite, {seconds:.3f} s into the stream; "
-                "nothing of this push was taken."
+                f"sample {place} of a push of {len(piece)} is NaN or infinite, {seconds:.3f} s into the "
+                "stream; nothing of this push was taken."
             )
         return piece
 
@@ -181,7 +203,7 @@ class StreamingSeparator:
         self._steps += len(block) // model.stream_step
         if not estimates.isfinite().all():
             raise SeparationError(
-                f"the model returned NaN or infinity {self._taken / self.sample_rate:.1f} s into the stream; "
+                f"the model returned NaN or infinity {self._heard / self.sample_rate:.1f} s into the stream; "
                 "check the weights, or use another model."
             )
         return estimates[0].float().cpu()
