@@ -55,7 +55,7 @@ def test_weights_arrive_and_no_generator_moves(name: str) -> None:
         ("convtasnet", {"num_filters": 16384, "bottleneck_channels": 16384}),
         ("convtasnet", {"num_blocks": 16, "num_repeats": 64, "hidden_channels": 1 << 14}),
         ("lstmtasnet", {"num_layers": 1 << 6, "hidden_size": 1 << 14}),
-        ("crnn", {"num_channels": 1024, "hidden_size": 1024, "num_layers": 8}),
+        ("crnn", {"num_channels": 512, "hidden_size": 1024, "num_layers": 8}),
         ("tdnn", {"num_channels": 2048, "dilations": [1] * 32}),
     ],
 )

@@ -26,7 +26,7 @@ def test_short_gaps_close_and_short_stretches_vanish() -> None:
     probabilities = scores(
         [(50, 0), (100, 1), (5, 0), (100, 1), (50, 0), (3, 1), (50, 0), (60, 1), (2, 2), (60, 1)]
     )
-    regions = find_regions(probabilities, HOP, RegionConfig())
+    regions = find_regions(probabilities, HOP, RegionConfig(join_seconds=0.2))
     assert list_runs(regions.speech) == [(50, 255), (358, 480)]
     assert list_runs(regions.wide_speech) == [(47, 258), (355, 480)]
     assert not regions.overlap.any()

@@ -20,7 +20,8 @@ from polsess.models import (
     list_models,
     parse_model_config,
 )
-from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
+from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig, mel_bands
+from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
 from polsess.schema import ConfigError
 
 DETECTORS, EMBEDDERS = list_models(ActivityDetector), list_models(SpeakerEmbedder)
@@ -139,7 +140,7 @@ def test_features_are_logarithms_relative_to_the_mean_power() -> None:
     config = SpectrumConfig(model_type="any", n_fft=64, hop_length=32)
     time = torch.arange(640) / 8000
     sound = torch.sin(2 * math.pi * 1000 * time)
-    features = LogSpectrum(config)(sound[None])[0]  # [F, L]
+    features = LogSpectrum(config, 12)(sound[None])[0]  # [F, L]
     padded = F.pad(sound, (32, 32)).double()
     window = torch.hann_window(64, dtype=torch.float64)
     angles = 2 * math.pi * torch.outer(torch.arange(33), torch.arange(64)) / 64
@@ -151,9 +152,10 @@ def test_features_are_logarithms_relative_to_the_mean_power() -> None:
         ],
         dim=1,
     )
+    power = mel_bands(12, 64, 8000).double() @ power
     expected = torch.log(power / power.mean() + 1e-5) - math.log(1e-5)
     torch.testing.assert_close(features.double(), expected, rtol=1e-4, atol=1e-3)
-    assert int(features[:, 10].argmax()) == 8  # 1000 Hz of 4000 Hz in 32 steps
+    assert int(features[:, 10].argmax()) == 5  # 1000 Hz: 1000 mel, of 94 to 2146 mel in 13 steps
 
 
 @pytest.mark.parametrize(
@@ -176,3 +178,49 @@ def test_a_name_of_another_kind_says_what_it_is() -> None:
         get_model_class("crnn")
     with pytest.raises(ConfigError, match="blstm is a separation model, not a speaker embedder"):
         create_model("blstm", kind=SpeakerEmbedder)
+
+
+NO_CHANGE = AugmentationConfig(warp=0, equaliser=0, gain=0, num_masks=0)
+
+
+def test_spectra_are_left_alone_when_no_augmentation_is_asked_for() -> None:
+    features = torch.rand(2, 10, 5)
+    assert torch.equal(augment_spectrum(features, NO_CHANGE), features)
+
+
+def test_a_warp_moves_a_peak_by_its_factor_and_keeps_a_level_spectrum_level() -> None:
+    features = torch.zeros(40, 80, 2)
+    features[:, 40] = 1.0
+    warped = augment_spectrum(features, NO_CHANGE.model_copy(update={"warp": 0.2}))
+    peaks = warped[..., 0].argmax(1)
+    assert 40 / 1.2 - 1 <= int(peaks.min()) < 40 < int(peaks.max()) <= 40 / 0.8 + 1
+    assert len(peaks.unique()) > 5  # every example by its own draw
+    level = torch.ones(3, 80, 2)
+    torch.testing.assert_close(augment_spectrum(level, NO_CHANGE.model_copy(update={"warp": 0.5})), level)
+
+
+def test_masks_silence_at_most_their_share_of_the_bands() -> None:
+    config = NO_CHANGE.model_copy(update={"num_masks": 3, "mask_share": 0.2})
+    masked = augment_spectrum(torch.ones(50, 20, 4), config) == 0
+    assert torch.equal(masked, masked[..., :1].expand_as(masked))
+    counts = masked[..., 0].sum(1)
+    assert int(counts.max()) <= 12
+    assert int(counts.max()) > 4
+
+
+def test_an_equaliser_and_a_gain_change_all_frames_alike_and_never_fall_below_silence() -> None:
+    config = NO_CHANGE.model_copy(update={"equaliser": 1.0, "gain": 0.5})
+    features = torch.full((3, 30, 4), 5.0)
+    change = augment_spectrum(features, config) - features
+    torch.testing.assert_close(change, change[..., :1].expand_as(change))
+    assert change.std(1).min() > 0.1
+    assert augment_spectrum(torch.zeros(8, 30, 4), config).min() == 0
+
+
+def test_a_detector_hears_changed_spectra_in_training_alone() -> None:
+    model = create_model("crnn", kind=ActivityDetector, preset="tiny", dropout=0.0)
+    sound = sounds(2, 4000)
+    with torch.no_grad():
+        assert not torch.equal(model(sound), model(sound))
+        model.eval()
+        assert torch.equal(model(sound), model(sound))

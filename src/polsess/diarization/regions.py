@@ -23,15 +23,15 @@ class RegionConfig:
 
     speech_on: float = 0.5
     """Probability of speech from which a stretch of it begins."""
-    speech_off: float = 0.35
+    speech_off: float = 0.5
     """Probability below which it ends."""
     overlap_on: float = 0.5
     """Probability of several voices from which an overlap begins."""
-    overlap_off: float = 0.3
+    overlap_off: float = 0.5
     """Probability below which it ends."""
     shortest_seconds: float = 0.1
     """Shorter stretches and overlaps are dropped."""
-    join_seconds: float = 0.2
+    join_seconds: float = 0.06
     """Shorter gaps are closed."""
     overlap_pad_seconds: float = 0.1
     """Overlaps are widened by this on both sides, within speech, before they are separated."""

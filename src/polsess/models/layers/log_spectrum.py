@@ -41,19 +41,18 @@ class LogSpectrum(nn.Module):
 
     Args:
         config: The frames.
-        num_mels: Triangular bands on the mel scale; None for the bins of the transform.
+        num_mels: Triangular bands on the mel scale.
     """
 
     window: Tensor
-    bands: Tensor | None
+    bands: Tensor
 
-    def __init__(self, config: SpectrumConfig, num_mels: int | None = None) -> None:
+    def __init__(self, config: SpectrumConfig, num_mels: int) -> None:
         super().__init__()
         self.n_fft, self.hop_length = config.n_fft, config.hop_length
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        bands = mel_bands(num_mels, config.n_fft, config.sample_rate) if num_mels is not None else None
+        bands = mel_bands(num_mels, config.n_fft, config.sample_rate)
         self.register_buffer("bands", bands, persistent=False)
-        self.num_features = num_mels or config.n_fft // 2 + 1
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Features of waveforms.
@@ -74,9 +73,7 @@ class LogSpectrum(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = spectrum.real.square() + spectrum.imag.square()
-            if self.bands is not None:
-                power = self.bands @ power
+            power = self.bands @ (spectrum.real.square() + spectrum.imag.square())
         mean = power.mean(dim=(1, 2), keepdim=True)
         features = torch.log(power / mean.clamp_min(1e-20) + _FLOOR) - math.log(_FLOOR)
         return features[..., : mixture.shape[-1] // self.hop_length + 1]
