@@ -29,13 +29,14 @@ FLOORS = [
         "onnx_files",
     }
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
-    | {"processes", "measurement", "workers", "config_error"},
+    | {"processes", "measurement", "workers", "client"},
     {"data", "models", "losses", "metrics", "diarization"},
     {"checkpoints", "costs"},
     {"config"},
     {"training", "inference", "overview"},
     {"evaluation", "benchmark", "demo", "doctor"},
     {"report", "listening"},
+    {"service"},
     {"cli"},
     {"__main__"},
 ]

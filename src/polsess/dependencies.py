@@ -20,6 +20,11 @@ _EXTRAS = {
     "onnxruntime": "export",
     "wandb": "wandb",
     "optuna": "hpo",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
+    "websockets": "serve",
 }
 
 

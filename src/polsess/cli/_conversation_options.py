@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polsess.cli._gate_options import parse_speakers
 from polsess.cli.terminal import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def fit_to_corpus(
     system: System, corpus: Corpus, *, one_pass: bool, gate: str = "auto", speakers: str = "auto"
 ) -> System:
     """The system as it separates this corpus: models take conversations in pieces unless told otherwise."""
+    from polsess.diarization.settings import parse_speakers
     from polsess.evaluation import ModelSystem, has_conversations
 
     if one_pass and (gate, speakers) != ("auto", "auto"):

@@ -21,19 +21,3 @@ Speakers = Annotated[
         rich_help_panel="Separation",
     ),
 ]
-
-
-def parse_speakers(speakers: str) -> int | tuple[int, int] | None:
-    """The value of ``--speakers``: a number, two of them, or None for ``auto``.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
-    if speakers == "auto":
-        return None
-    fewest, dash, most = speakers.partition("-")
-    if not fewest.isdecimal() or (dash and not most.isdecimal()):
-        raise ValueError(
-            f"speakers: expected a number, e.g. 2, a range, e.g. 2-4, or auto, got {speakers!r}."
-        )
-    return (int(fewest), int(most)) if dash else int(fewest)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polsess.cli._gate_options import Gate, Speakers, parse_speakers
+from polsess.cli._gate_options import Gate, Speakers
 from polsess.cli._pipes import PIPE, pipes
 from polsess.cli._results import Results, separate_all, usage_errors
 from polsess.cli._sound_options import (
@@ -90,6 +90,7 @@ def extract(
     from polsess.allocator import tune_allocator
     from polsess.audio import AudioFormat
     from polsess.checkpoints import load_model
+    from polsess.diarization.settings import parse_speakers
     from polsess.files import check_folder
     from polsess.inference import pick_device
     from polsess.inference.enrolment import SAME_VOICE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from polsess.cli._gate_options import Gate, Speakers, parse_speakers
+from polsess.cli._gate_options import Gate, Speakers
 from polsess.cli._pipes import PIPE, pipes
 from polsess.cli._results import Results, separate_all, usage_errors
 from polsess.cli._sound_options import (
@@ -136,6 +136,7 @@ def _open_separator(
 ) -> Separator:
     """Check what can be checked without the model, then load it."""
     from polsess.checkpoints import load_model
+    from polsess.diarization.settings import parse_speakers
     from polsess.files import check_folder
     from polsess.inference import Separator, pick_device
     from polsess.inference.outputs import check_pattern

@@ -74,3 +74,19 @@ def speaker_range(num_speakers: NumSpeakers) -> tuple[int, int]:
             f"{num_speakers}."
         )
     return fewest, most
+
+
+def parse_speakers(speakers: str) -> NumSpeakers:
+    """How many voices in words: ``2``, ``2-4``, or ``auto`` for None.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if speakers == "auto":
+        return None
+    fewest, dash, most = speakers.partition("-")
+    if not fewest.isdecimal() or (dash and not most.isdecimal()):
+        raise ValueError(
+            f"speakers: expected a number, e.g. 2, a range, e.g. 2-4, or auto, got {speakers!r}."
+        )
+    return (int(fewest), int(most)) if dash else int(fewest)

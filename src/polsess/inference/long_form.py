@@ -51,7 +51,7 @@ Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
 """One path per source, or what makes them of the names of the sources."""
 
 _SPOOL_BYTES = 2**26
-_HEARING_SHARE = 0.3
+HEARING_SHARE = 0.3
 """Of the work, in which it is found who speaks when, for the progress."""
 
 
@@ -320,9 +320,9 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 gain,
                 spools.open(num_channels),
                 config,
-                lambda share: report(_HEARING_SHARE * share),
+                lambda share: report(HEARING_SHARE * share),
             )
-            done = _HEARING_SHARE
+            done = HEARING_SHARE
             if not self._is_whole(heard.regions):
                 fewest, ceiling = self._num_speakers
                 ceiling = min(ceiling, most or ceiling)

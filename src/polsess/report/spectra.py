@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from polsess.pictures import spectrogram_db
 
-_RANGE_DB = 80.0
+RANGE_DB = 80.0
+"""From the darkest to the lightest shade."""
 _MAX_COLUMNS = 600
 _NUM_SHADES = 32  # few enough that a picture compresses well, each 2.5 dB
 _ANCHORS = np.array(
@@ -26,7 +27,7 @@ _ANCHORS = np.array(
 def level_range(signals: NDArray[np.float32], sample_rate: int) -> tuple[float, float]:
     """The levels in dB that pictures of these signals ``[N, T]`` show, from darkest to lightest."""
     loudest = max(float(spectrogram_db(each, sample_rate).max()) for each in signals)
-    return loudest - _RANGE_DB, loudest
+    return loudest - RANGE_DB, loudest
 
 
 def spectrogram_uri(signal: NDArray[np.float32], sample_rate: int, levels: tuple[float, float]) -> str:
@@ -36,9 +37,14 @@ def spectrogram_uri(signal: NDArray[np.float32], sample_rate: int, levels: tuple
     padding = -picture.shape[1] % step
     picture = np.pad(picture, ((0, 0), (0, padding)), mode="edge")
     picture = picture.reshape(len(picture), -1, step).max(-1)  # [F, L]
+    return "data:image/png;base64," + base64.b64encode(spectrogram_png(picture, levels)).decode()
+
+
+def spectrogram_png(picture: NDArray[np.float32], levels: tuple[float, float]) -> bytes:
+    """A PNG of the levels in dB ``[F, L]``, a column a frame."""
     low, high = levels
     shades = np.clip((picture - low) / (high - low), 0, 1) * (_NUM_SHADES - 1)
-    return "data:image/png;base64," + base64.b64encode(_png(shades[::-1].round().astype(np.uint8))).decode()
+    return _png(shades[::-1].round().astype(np.uint8))
 
 
 def _png(shades: NDArray[np.uint8]) -> bytes:

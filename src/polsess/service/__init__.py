@@ -1,0 +1,1 @@
+"""A service that separates recordings: an API for jobs, a page, worker processes; see docs/serving.md."""
