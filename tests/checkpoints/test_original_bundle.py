@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
+from polsess.checkpoints import CheckpointError, convert_checkpoint, load_model, read_checkpoint, save_model
 from polsess.checkpoints.building import build_model
 from polsess.checkpoints.toolkits.clearervoice import convert_mossformer2
 from polsess.checkpoints.toolkits.original import CONVERTERS
-from polsess.models import parse_model_config
+from polsess.checkpoints.toolkits.original_bundle import save_bundle
+from polsess.models import create_model, parse_model_config
 from polsess.models.layers.positions import inverse_frequencies
 from tests.checkpoints.parity import assert_parity_within_noise
 from tests.conftest import GOLDEN
@@ -57,6 +58,87 @@ def test_a_mossformer2_is_clearervoices_under_two_wrappers() -> None:
     assert bundle.model == {**expected.model, "dropout": arguments["attn_dropout"]}
     assert all(torch.equal(value, expected.state[key]) for key, value in bundle.state.items())
     build_model(parse_model_config(bundle.model), bundle.state, "bundle")  # nothing missing or left over
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_bundle_written_again_is_the_same(name: str, tmp_path: Path) -> None:
+    ours = convert_checkpoint(GOLDEN / f"bundle_{name}", tmp_path / "ours")
+    again = convert_checkpoint(ours, tmp_path / "again", to="polsess-bundle")
+    assert sorted(path.name for path in again.iterdir()) == ["separator.json", "weights.safetensors"]
+    first, second = (
+        load_file(folder / "weights.safetensors") for folder in (GOLDEN / f"bundle_{name}", again)
+    )
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, rtol=0, atol=1e-6 if key.endswith(".pe") else 0)
+    first, second = (
+        json.loads((folder / "separator.json").read_text()) for folder in (GOLDEN / f"bundle_{name}", again)
+    )
+    assert first.keys() == second.keys()
+    told = {"exported_on", "exported_with"}
+    assert {key: second[key] for key in first.keys() - told} == {
+        key: first[key] for key in first.keys() - told
+    }
+
+
+def test_a_bundle_of_mossformer2_has_the_tensors_of_its_class(tmp_path: Path) -> None:
+    folder = GOLDEN / "bundle_mossformer2"
+    model = create_model({"model_type": "mossformer2", "num_filters": 12, "kernel_size": 8, "num_blocks": 1})
+    written = save_bundle(model, tmp_path / "bundle", task="SB")
+    tensors = load_file(written / "weights.safetensors")
+    shapes = json.loads((folder / "meta.json").read_text())["state_dict_shapes"]
+    assert {key: list(value.shape) for key, value in tensors.items()} == shapes
+    mixture = torch.randn(1, 500)
+    assert torch.equal(load_model(written)(mixture), model.eval()(mixture))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model_type": "blstm"}, "has no blstm; a bundle can hold convtasnet, dprnn"),
+        ({"model_type": "convtasnet", "norm": "cgLN"}, "no such option: .*norm_type='cgLN'"),
+        (
+            {"model_type": "convtasnet", "skip_channels": 8, "mask_activation": "relu"},
+            r"has no .*skip_channels=8 \(there 0\)",
+        ),
+        (
+            {"model_type": "mossformer2", "num_filters": 8, "num_blocks": 1, "query_key_dim": 64},
+            "query_key_dim=64",
+        ),
+        ({"model_type": "tfmossformer", "num_sources": 1}, "two outputs or more"),
+    ],
+)
+def test_networks_that_the_original_package_lacks(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    small = {
+        "convtasnet": {"num_filters": 8, "bottleneck_channels": 8, "hidden_channels": 8, "num_blocks": 1},
+        "blstm": {"hidden_size": 4},
+        "tfmossformer": {"num_channels": 8, "attention_size": 8, "num_blocks": 1, "num_heads": 2},
+    }
+    model = create_model({**small.get(options["model_type"], {}), **options})
+    folder = save_model(model, tmp_path / "model")
+    with pytest.raises(CheckpointError, match=message):
+        convert_checkpoint(folder, tmp_path / "bundle", to="polsess-bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_a_bundle_cannot_hold_is_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no card for a licence"):
+        convert_checkpoint(bundle, tmp_path / "x", to="polsess-bundle", half_precision=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds other files \("):
+        convert_checkpoint(bundle, tmp_path, to="polsess-bundle")
+
+
+def test_a_network_trained_here_becomes_a_bundle(tmp_path: Path) -> None:
+    source = GOLDEN / "polsess_convtasnet_legacy"
+    written = convert_checkpoint(source, tmp_path / "bundle", to="polsess-bundle")
+    content = json.loads((written / "separator.json").read_text())
+    assert (content["task"], content["source_checkpoint"]["name"]) == ("SB", "polsess_convtasnet_legacy")
+    assert len(content["source_checkpoint"]["sha256"]) == 64
+    mixture = torch.randn(1, 500)
+    assert torch.equal(load_model(written)(mixture), load_model(source)(mixture))
 
 
 def test_parity_of_a_training_checkpoint() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,12 @@ def save_model(
         CheckpointError: If a weight is not finite (in the stored precision), or the folder holds other files.
     """
     target = Path(folder)
-    _refuse_other_files(target)
+    refuse_other_files(target, (CONFIG, WEIGHTS, CARD))
     constants = {
         key for key, value in model.named_parameters(remove_duplicate=False) if not value.requires_grad
     }
     state = {
-        key: _stored(key, value, half_precision and key not in constants)
+        key: stored_tensor(key, value, half_precision and key not in constants)
         for key, value in model.state_dict().items()
     }
     with atomic_folder(target) as temporary:
@@ -155,7 +155,12 @@ def _verify(path: Path, expected: Any) -> None:
         )
 
 
-def _stored(key: str, value: Tensor, half_precision: bool) -> Tensor:
+def stored_tensor(key: str, value: Tensor, half_precision: bool) -> Tensor:
+    """A tensor of a state with memory of its own, as safetensors files take it.
+
+    Raises:
+        CheckpointError: If it is not finite (in the stored precision).
+    """
     value = value.detach().cpu()
     if half_precision and value.is_floating_point():
         value = value.to(torch.float16)
@@ -165,9 +170,14 @@ def _stored(key: str, value: Tensor, half_precision: bool) -> Tensor:
     return value.clone(memory_format=torch.contiguous_format)
 
 
-def _refuse_other_files(target: Path) -> None:
+def refuse_other_files(target: Path, names: Collection[str]) -> None:
+    """See that nothing else would be lost with a folder that is replaced.
+
+    Raises:
+        CheckpointError: If it holds files of other names, or is a file.
+    """
     if target.is_dir():
-        others = sorted(path.name for path in target.iterdir() if path.name not in (CONFIG, WEIGHTS, CARD))
+        others = sorted(path.name for path in target.iterdir() if path.name not in names)
         if others:
             raise CheckpointError(f"{target}: holds other files ({others[0]}); choose an empty folder.")
     elif target.exists():

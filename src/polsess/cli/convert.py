@@ -1,9 +1,9 @@
-"""`polsess convert`: any readable checkpoint becomes a folder of our own."""
+"""`polsess convert`: any readable checkpoint becomes our folder, or the original project's bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,13 @@ def convert(
             metavar="DST", help="Folder to write: new, empty, or of an older model, which is replaced."
         ),
     ],
+    to: Annotated[
+        Literal["polsess", "polsess-bundle"],
+        typer.Option(
+            "--to",
+            help="What to write: a folder of polsess, or a bundle that the original project's package loads.",
+        ),
+    ] = "polsess",
     revision: Annotated[
         str | None, typer.Option("--revision", help="Commit, tag or branch to read from the hub.")
     ] = None,
@@ -55,11 +62,12 @@ def convert(
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store weights in 16 bits.")] = False,
 ) -> None:
-    """Convert a checkpoint to config.json, model.safetensors and a card.
+    """Convert a checkpoint to config.json, model.safetensors and a card, or to a bundle.
 
     Examples:
       polsess convert speechbrain/sepformer-wham my_model
       polsess convert runs/a my_model --license cc-by-4.0 --evaluation evaluation/my_set/a
+      polsess convert runs/sepformer bundle --to polsess-bundle
     """
     from polsess.checkpoints import convert_checkpoint
     from polsess.yaml_files import read_section
@@ -69,6 +77,7 @@ def convert(
     saved = convert_checkpoint(
         source,
         folder,
+        to=to,
         revision=revision,
         config=model_config,
         license_name=license_name,
