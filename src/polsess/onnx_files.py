@@ -10,6 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polsess.config_error import ConfigError
 from polsess.dependencies import require
 
@@ -72,6 +75,30 @@ def check_waveform_input(session: Any, path: Path) -> str:
         found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
         raise ConfigError(f"{path}: expected one input of float32 samples [1, T], it takes {found}.")
     return str(inputs[0].name)
+
+
+def run_session(session: Any, samples: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """The first output of a network for samples ``[B, T]``.
+
+    Args:
+        session: The network, with one input.
+        samples: At its rate.
+        path: Its file, for messages.
+
+    Raises:
+        ConfigError: If it fails on them, or its output is not of numbers.
+        MemoryError: If the memory does not suffice.
+    """
+    name = session.get_inputs()[0].name
+    try:
+        output = np.asarray(session.run(None, {name: samples})[0])
+    except Exception as error:  # onnxruntime's own errors share no base of their own
+        if "alloc" in str(error).lower():
+            raise MemoryError(first_line(error)) from None
+        raise ConfigError(f"{path}: fails on {samples.shape[-1]} samples ({first_line(error)}).") from None
+    if output.dtype.kind != "f":
+        raise ConfigError(f"{path}: gives {output.dtype}, not floating-point numbers.")
+    return output.astype(np.float32, copy=False)
 
 
 def first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,8 +16,9 @@ from polsess.cli._sound_options import PICTURE_SECONDS
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
-    from polsess.inference import SeparatedFile, Separator
+    from polsess.inference import SeparatedFile
     from polsess.inference.jobs import Job, Outcome, OutputOptions
+    from polsess.inference.long_form import LongFormSeparator
 
 
 @contextmanager
@@ -123,7 +124,11 @@ class Results:
 
 
 def separate_all(
-    terminal: Terminal, separator: Separator, jobs: Sequence[Job], options: OutputOptions, results: Results
+    terminal: Terminal,
+    separator: LongFormSeparator[Any],
+    jobs: Sequence[Job],
+    options: OutputOptions,
+    results: Results,
 ) -> None:
     """Separate recordings, one after the other, with a progress bar; failures end the command at the end."""
     from polsess.inference.jobs import separate_jobs

@@ -31,7 +31,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Weights: folder, file, hub id, or a bundled model (default, enhance-one, enhance-both).",
+        help="Weights: folder, file, hub id, a bundled model (default, enhance-one, enhance-both), or an "
+        "ONNX file of polsess export, which needs no torch.",
         rich_help_panel="Separation",
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -32,8 +32,8 @@ from polsess.cli._sound_options import (
 from polsess.cli.terminal import ExitCode, Failure, Terminal
 
 if TYPE_CHECKING:
-    from polsess.inference import Separator
     from polsess.inference.jobs import OutputOptions
+    from polsess.inference.long_form import LongFormSeparator
 
 _FILENAME = "{track}_{speaker}.{ext}"
 _PIPED = "{track}.{ext}"
@@ -73,6 +73,7 @@ def separate(
       polsess separate meeting.wav
       polsess separate recordings/ -o speakers --format flac
       polsess separate interview.mp3 -m runs/dprnn/best --segment 8
+      polsess separate interview.mp3 -m default.onnx
       polsess separate meeting.wav --speakers 2-4 --timeline elan,picture
     """
     from polsess.allocator import tune_allocator
@@ -133,27 +134,50 @@ def _open_separator(
     channels: Literal["mix", "each"],
     gate: Literal["auto", "never", "always"],
     speakers: str,
-) -> Separator:
+) -> LongFormSeparator[Any]:
     """Check what can be checked without the model, then load it."""
-    from polsess.checkpoints import load_model
     from polsess.diarization.settings import parse_speakers
     from polsess.files import check_folder
-    from polsess.inference import Separator, pick_device
     from polsess.inference.outputs import check_pattern
 
     with usage_errors():
         check_folder(options.folder)
         check_pattern(options.pattern, num_sources=1)
+        voices = parse_speakers(speakers)
+    settings: dict[str, Any] = {
+        "segment_seconds": segment or None,
+        "overlap": overlap,
+        "channels": channels,
+        "num_speakers": voices,
+    }
+    if model.lower().endswith(".onnx"):
+        return _open_onnx(options, model, device, gate, settings)
+    from polsess.checkpoints import load_model
+    from polsess.inference import Separator, pick_device
+
+    with usage_errors():
         pick_device(device)
     loaded = load_model(model)
     with usage_errors():
         check_pattern(options.pattern, 1 if options.together else loaded.output_sources)
-        return Separator(
-            loaded,
-            device=device,
-            segment_seconds=segment or None,
-            overlap=overlap,
-            channels=channels,
-            gate=gate,
-            num_speakers=parse_speakers(speakers),
-        )
+        return Separator(loaded, device=device, gate=gate, **settings)
+
+
+def _open_onnx(
+    options: OutputOptions,
+    model: str,
+    device: str,
+    gate: Literal["auto", "never", "always"],
+    settings: Mapping[str, Any],
+) -> LongFormSeparator[Any]:
+    """A separator without torch; ``auto`` gates where the files of the networks that listen are there."""
+    from polsess.inference.outputs import check_pattern
+    from polsess.runtime import Separator
+
+    if device not in ("auto", "cpu"):
+        raise Failure(f"--device {device}: ONNX files run on the processor; use auto or cpu.", ExitCode.USAGE)
+    chosen = {} if gate == "auto" else {"gate": gate}
+    with usage_errors():
+        separator = Separator.from_onnx(model, **chosen, **settings)
+        check_pattern(options.pattern, 1 if options.together else len(separator.names))
+        return separator

@@ -24,6 +24,8 @@ _STAY_SECONDS = 0.5
 _VOICE_WEIGHT = 2.0
 """Of the cosine of embeddings against the correlation with neighbours."""
 _FULL_NEIGHBOUR_SECONDS = 0.3
+_MOST_SETS_OF = 8
+"""Outputs whose sets are all tried; of more, scipy finds the best pairs."""
 
 
 def decode_voices(similarities: Scores, pieces: Sequence[Frames], hop_seconds: float) -> Labels:
@@ -67,11 +69,44 @@ def assign_outputs(correlations: Scores, solo_seconds: NDArray[np.float64], simi
     Returns:
         The voice of each output ``[C]``.
     """
-    from scipy.optimize import linear_sum_assignment
-
     known = np.minimum(solo_seconds / _FULL_NEIGHBOUR_SECONDS, 1.0)
     scores = correlations * known + _VOICE_WEIGHT * similarities
     labels: Labels = scores.argmax(1).astype(np.int64)
-    outputs, voices = linear_sum_assignment(scores, maximize=True)
-    labels[outputs] = voices
+    for output, voice in enumerate(_best_pairs(scores)):
+        if voice >= 0:
+            labels[output] = voice
     return labels
+
+
+def _best_pairs(scores: Scores) -> list[int]:
+    """Pairs of rows and columns, each once, with the greatest sum; as many as there can be.
+
+    Columns are met one by one, with the best sum for every set of rows that have theirs: outputs are few.
+
+    Args:
+        scores: ``[rows, columns]``.
+
+    Returns:
+        The column of each row, -1 for a row without one.
+    """
+    num_rows, num_columns = scores.shape
+    if num_rows > _MOST_SETS_OF:
+        from scipy.optimize import linear_sum_assignment
+
+        pairs_found = dict(zip(*linear_sum_assignment(scores, maximize=True), strict=True))
+        return [int(pairs_found.get(row, -1)) for row in range(num_rows)]
+    best: dict[int, tuple[float, tuple[tuple[int, int], ...]]] = {0: (0.0, ())}
+    for column in range(num_columns):
+        longer = dict(best)
+        for taken, (total, pairs) in best.items():
+            for row in range(num_rows):
+                if taken >> row & 1:
+                    continue
+                both, value = taken | 1 << row, total + float(scores[row, column])
+                if both not in longer or value > longer[both][0]:
+                    longer[both] = value, (*pairs, (row, column))
+        best = longer
+    most = max(taken.bit_count() for taken in best)
+    _, chosen = max((found for taken, found in best.items() if taken.bit_count() == most), key=lambda x: x[0])
+    found = dict(chosen)
+    return [found.get(row, -1) for row in range(num_rows)]

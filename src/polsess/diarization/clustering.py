@@ -1,8 +1,8 @@
 """Which pieces of speech are of one voice: agglomerative clustering of embeddings, then centroids.
 
 Average linkage on the cosine up to pure groups (Day, Edelsbrunner: "Efficient algorithms for agglomerative
-hierarchical clustering methods", Journal of Classification 1, 1984, as scipy has it), then their centroids
-are joined. Pieces that are long enough come first; short ones join the nearest voice.
+hierarchical clustering methods", Journal of Classification 1, 1984), then their centroids are joined. Pieces
+that are long enough come first; short ones join the nearest voice.
 
 Shapes: N pieces, D dimensions, S speakers.
 """
@@ -90,10 +90,7 @@ def _agglomerate(
     fewest, most = num_speakers
     if len(embeddings) == 1 or most == 1:
         return np.zeros(len(embeddings), np.int64)
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    tree = linkage(embeddings.astype(np.float64), "average", metric="cosine")
-    groups: Labels = fcluster(tree, 1 - _PURE_COSINE, "distance").astype(np.int64) - 1
+    groups = join_by_average(embeddings, _PURE_COSINE)
     while (
         pair := _pair_to_join(embeddings, seconds, groups, fewest, most, threshold, eager_threshold)
     ) is not None:
@@ -106,6 +103,42 @@ def _agglomerate(
     )
     nearest: Labels = (embeddings @ centroids.T).argmax(1)
     return nearest
+
+
+def join_by_average(embeddings: Embeddings, threshold: float) -> Labels:
+    """Groups of pieces, the two that are most alike joined until no two have a mean cosine above a threshold.
+
+    Args:
+        embeddings: ``[N, D]``.
+        threshold: Mean cosine of the pieces of two groups.
+
+    Returns:
+        The group of each piece ``[N]``, numbered from 0.
+    """
+    exact = embeddings.astype(np.float64)
+    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    alike = exact @ exact.T
+    np.fill_diagonal(alike, -np.inf)
+    groups, sizes = np.arange(len(exact)), np.ones(len(exact))
+    nearest, likeness = alike.argmax(1), alike.max(1)
+    while len(exact) > 1:
+        first = int(likeness.argmax())
+        if likeness[first] < threshold:
+            break
+        second = int(nearest[first])
+        joined = (sizes[first] * alike[first] + sizes[second] * alike[second]) / (
+            sizes[first] + sizes[second]
+        )
+        joined[[first, second]] = -np.inf
+        alike[first], alike[:, first] = joined, joined
+        alike[second], alike[:, second] = -np.inf, -np.inf
+        sizes[first] += sizes[second]
+        groups[groups == second] = first
+        stale = np.flatnonzero((nearest == first) | (nearest == second) | (joined > likeness))
+        for row in {first, second, *stale.tolist()}:
+            nearest[row], likeness[row] = alike[row].argmax(), alike[row].max()
+    labels: Labels = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return labels
 
 
 def _pair_to_join(

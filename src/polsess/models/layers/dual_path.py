@@ -9,6 +9,7 @@ sequences within chunks by a view, and as sequences across chunks by one transpo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,13 +123,15 @@ class Chunking:
         rounds = chunks.unflatten(1, (self.num_rounds, -1))  # [B, S / R, R, K, N]
         slots = -(-self.chunk_size // self.period)  # periods that one chunk touches
         length = self.offsets[-1] + (self.num_rounds + slots - 1) * self.period
-        total = chunks.new_zeros(len(chunks), length, chunks.shape[-1])
+        placed = []
         for index, offset in enumerate(self.offsets):
             for slot in range(slots):
                 piece = rounds[:, :, index, slot * self.period : (slot + 1) * self.period]
+                piece = F.pad(piece, (0, 0, 0, self.period - piece.shape[2])).flatten(1, 2)
                 begin = offset + slot * self.period
-                target = total[:, begin : begin + self.num_rounds * self.period]
-                target.unflatten(1, (self.num_rounds, self.period))[:, :, : piece.shape[2]].add_(piece)
+                end = begin + self.num_rounds * self.period
+                placed.append(F.pad(piece, (0, 0, begin, length - end)))
+        total = functools.reduce(torch.add, placed)
         return total[:, self.padding : self.padding + self.num_frames]
 
     @property

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from polsess.models.layers.causal_conv import causal_conv
+from polsess.models.layers.dual_path import runs_in_blocks
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.products import Linear, linear
 from polsess.models.layers.selective_scan import selective_scan
@@ -190,7 +191,7 @@ class MambaPair(nn.Module):
         The inner channels are many times the features: of all sequences of a long signal at once they would
         need gigabytes, of a few they stay near the processor.
         """
-        if torch.is_grad_enabled():
+        if not runs_in_blocks():
             return self._run(features)
         tokens = _BLOCK_TOKENS if features.device.type == "cpu" else 32 * _BLOCK_TOKENS
         parts = features.split(max(1, tokens // features.shape[1]))

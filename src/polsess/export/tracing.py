@@ -1,0 +1,110 @@
+"""Networks as graphs: ONNX by tracing with real arithmetic, and programs of ``torch.export``.
+
+Shapes: B batch, C sources, T samples, L frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polsess.export.real_arithmetic import real_arithmetic
+from polsess.models import ActivityDetector, SeparationModel
+from polsess.models.network import Network
+
+OPSET = 18
+INPUT, OUTPUT = "samples", "estimates"
+_TRACED_SAMPLES = 8123
+"""Odd, so that whatever a network pads, it pads in the trace too."""
+
+
+class Exported(nn.Module):
+    """A network with one output of one shape.
+
+    A separation model gives estimates ``[B, C, T]``, a detector probabilities ``[B, L, 3]``, an embedder unit
+    vectors ``[B, D]``, all of samples ``[B, T]``.
+
+    Args:
+        network: Any.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map ``[B, T]``."""
+        output: Tensor = self.network(samples)
+        if isinstance(self.network, SeparationModel) and self.network.output_sources == 1:
+            return output.unsqueeze(1)
+        return output.softmax(-1) if isinstance(self.network, ActivityDetector) else output
+
+
+class _Traced(Exported):
+    def forward(self, samples: Tensor) -> Tensor:
+        with real_arithmetic():
+            return super().forward(samples)
+
+
+def example(network: Network) -> Tensor:
+    """Noise ``[2, T]`` with which a network is traced."""
+    generator = torch.Generator().manual_seed(0)
+    length = max(_TRACED_SAMPLES, network.sample_rate | 1)
+    return 0.1 * torch.randn(2, length, generator=generator)
+
+
+def trace_onnx(network: Network) -> bytes:
+    """A network as the content of an ONNX file, for any batch and any length.
+
+    The exporter is the one that traces: the one on ``torch.export`` takes minutes where this takes seconds,
+    and both make one LSTM operator of an LSTM.
+    """
+    output_axes = {0: "batch"}
+    if isinstance(network, SeparationModel):
+        output_axes[2] = "samples"
+    elif isinstance(network, ActivityDetector):
+        output_axes[1] = "frames"
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            _Traced(network).eval(),
+            (example(network),),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "batch", 1: "samples"}, OUTPUT: output_axes},
+        )
+        return path.read_bytes()
+
+
+def trace_program(network: Network) -> torch.export.ExportedProgram:
+    """A network as a program of ``torch.export``, for any batch and any length."""
+    dynamic: Any = torch.export.Dim.DYNAMIC
+    with _silence(), torch.no_grad():
+        return torch.export.export(
+            Exported(network).eval(), (example(network),), dynamic_shapes=({0: dynamic, 1: dynamic},)
+        )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Tracers warn of every Python number; whether one matters is found by the checks."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,98 @@
+"""Exports give what their networks give, carry what a reader must know, and are refused where they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polsess.checkpoints import load_model, save_model
+from polsess.export import ExportError, export_model
+from polsess.export import exporting as exporting_module
+from polsess.export.associative_scan import associative_scan
+from polsess.export.real_arithmetic import real_arithmetic
+from polsess.models import create_model
+from polsess.models.layers.selective_scan import selective_scan
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+def saved(tmp_path: Path, name: str, **fields: Any) -> Path:
+    torch.manual_seed(0)
+    model = create_model(name, preset="tiny", **fields)
+    save_model(model, tmp_path / name)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["blstm", "convtasnet", "dprnn"])
+def test_an_onnx_file_gives_what_the_network_gives_at_other_lengths(tmp_path: Path, name: str) -> None:
+    source = saved(tmp_path, name, **({"num_shifts": 2} if name == "blstm" else {}))
+    checks = export_model(source, tmp_path / "a.onnx")
+    assert checks.largest_error < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert (metadata["kind"], metadata["sample_rate"], metadata["num_sources"]) == (
+        "separation model",
+        "8000",
+        "2",
+    )
+    assert json.loads(metadata["names"]) == ["speaker1", "speaker2"]
+    assert len(json.loads(metadata["checks"])["inputs"]) == 8
+    samples = 0.1 * np.random.default_rng(1).standard_normal((3, 5003)).astype(np.float32)
+    found = session.run(None, {"samples": samples})[0]
+    with torch.inference_mode():
+        expected = load_model(source)(torch.from_numpy(samples)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_smaller_files_state_what_they_lose(tmp_path: Path, precision: str) -> None:
+    source = saved(tmp_path, "convtasnet", num_filters=256, bottleneck_channels=128, hidden_channels=256)
+    export_model(source, tmp_path / "a.onnx")
+    checks = export_model(source, tmp_path / "b.onnx", precision=precision, accept=True)  # type: ignore[arg-type]
+    assert 20 < checks.fidelity_db < 90
+    assert (tmp_path / "b.onnx").stat().st_size < 0.8 * (tmp_path / "a.onnx").stat().st_size
+
+
+def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = saved(tmp_path, "convtasnet")
+    monkeypatch.setattr(exporting_module, "LARGEST_ERROR", 1e-12)
+    with pytest.raises(ExportError, match=r"not written: on .* differs from the network by"):
+        export_model(source, tmp_path / "a.onnx")
+    monkeypatch.setattr(exporting_module, "LARGEST_LOSS_DB", -1.0)
+    with pytest.raises(ExportError, match=r"int8 loses .* or --accept"):
+        export_model(source, tmp_path / "a.onnx", precision="int8")
+    assert list(tmp_path.glob("*.onnx")) == []
+    with pytest.raises(ExportError, match="float32; use --to onnx"):
+        export_model(source, tmp_path / "a.pt2", to="torch-export", precision="int8")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_associative_scan_is_the_scan(reverse: bool) -> None:
+    torch.manual_seed(0)
+    length, channels, states = 83, 6, 4
+    u, delta, z = (torch.randn(2, length, channels) for _ in range(3))
+    a = -torch.rand(channels, states) - 0.1
+    b, c = (torch.randn(2, length, states) for _ in range(2))
+    d, bias = torch.randn(channels), torch.randn(channels)
+    options: dict[str, Any] = {"delta_softplus": True, "reverse": reverse}
+    expected = selective_scan(u, delta, a, b, c, d, z, bias, **options)
+    torch.testing.assert_close(associative_scan(u, delta, a, b, c, d, z, bias, **options), expected)
+
+
+@pytest.mark.parametrize("name", ["gtcrn", "tiger", "tfgridnet", "srcorrnet", "mambatasnet", "sudormrf"])
+def test_real_arithmetic_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, preset="tiny").eval()
+    mixture = 0.1 * torch.randn(2, 4003)
+    expected = model(mixture)
+    with real_arithmetic():
+        found = model(mixture)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.compiler.is_compiling()

@@ -1,0 +1,114 @@
+"""The runtime separates as torch does, without torch, and refuses files that are not its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polsess.audio import read_audio, write_audio
+from polsess.config_error import ConfigError
+from polsess.data.mini import MIXTURES
+from polsess.export import export_model
+from polsess.inference import Separator as TorchSeparator
+from polsess.runtime import Separator
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+SCRIPT = """
+import sys
+for name in "torch pydantic scipy yaml typer rich safetensors huggingface_hub onnx matplotlib".split():
+    sys.modules[name] = None
+from polsess.runtime import Separator
+separation = Separator.from_onnx(sys.argv[1]).separate(sys.argv[2])
+print(separation.timeline is not None, len(separation.save(sys.argv[3])))
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx")
+    for name in ("default", "activity-detector", "speaker-embedder"):
+        export_model(name, folder / f"{name}.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixture() -> Path:
+    return MIXTURES / "8k" / "different_sex" / "mix.flac"
+
+
+@pytest.mark.parametrize("gate", ["never", "always"])
+def test_it_separates_as_torch_does(files: Path, gate: str) -> None:
+    names = ("different_sex", "same_sex")
+    sound = torch.cat([read_audio(MIXTURES / "8k" / name / "mix.flac")[0] for name in names], 1)
+    options: dict[str, Any] = {"gate": gate, "segment_seconds": 3.0}
+    expected = TorchSeparator.from_pretrained(device="cpu", **options).separate(sound[0], 8000)
+    found = Separator.from_onnx(files / "default.onnx", **options).separate(sound[0].numpy(), 8000)
+    assert isinstance(found.sources, np.ndarray)
+    assert found.names == expected.names
+    np.testing.assert_allclose(found.sources, expected.sources.numpy(), atol=1e-4)
+    assert (found.timeline is None) == (gate == "never")
+    if found.timeline and expected.timeline:
+        assert found.timeline.turns == expected.timeline.turns
+
+
+def test_neither_torch_nor_anything_else_is_imported(files: Path, mixture: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(files / "default.onnx"), str(mixture), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "2"], done.stderr
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".rttm", ".wav", ".wav"]
+
+
+def test_short_sounds_and_silence(files: Path) -> None:
+    separator = Separator.from_onnx(files / "default.onnx", gate="never")
+    assert not separator.separate(np.zeros(5, np.float32), 16000).sources.any()
+    assert separator.separate(np.array([0.1, -0.1], np.float32), 44100).sources.shape == (2, 2)
+
+
+def test_files_that_cannot_be_used(files: Path, tmp_path: Path) -> None:
+    content = (files / "default.onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.onnx").write_text("no network")
+    model = onnx.load_from_string(content)
+    for name, metadata, opset in (
+        ("foreign", {}, 18),
+        ("rate", {"polsess_format": "1", "kind": "separation model", "sample_rate": "-8000"}, 18),
+        ("opset", {"polsess_format": "1", "kind": "separation model"}, 999),
+    ):
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, metadata)
+        model.opset_import[0].version = opset
+        (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
+    causes = {
+        "cut": "not usable as ONNX",
+        "text": "not usable as ONNX",
+        "foreign": "was not written by polsess export",
+        "rate": "sample_rate in its metadata is '-8000'",
+        "opset": "not usable as ONNX .*[Oo]pset",
+    }
+    for name, cause in causes.items():
+        with pytest.raises(ConfigError, match=cause) as caught:
+            Separator.from_onnx(tmp_path / f"{name}.onnx")
+        assert str(caught.value).startswith(str(tmp_path / f"{name}.onnx"))
+    with pytest.raises(ConfigError, match="holds a speaker embedder, expected a separation model"):
+        Separator.from_onnx(files / "speaker-embedder.onnx")
+    with pytest.raises(FileNotFoundError):
+        Separator.from_onnx(tmp_path / "missing.onnx")
+    (tmp_path / "alone.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"needs the networks that listen; put activity-detector.onnx"):
+        Separator.from_onnx(tmp_path / "alone.onnx", gate="always")
+
+
+def test_the_command_takes_an_onnx_file(files: Path, mixture: Path, tmp_path: Path) -> None:
+    write_audio(tmp_path / "talk.wav", read_audio(mixture)[0], 8000)
+    command = [sys.executable, "-m", "polsess", "separate", "talk.wav", "-m", str(files / "default.onnx")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "separated" / "talk_speaker2.wav").exists()
