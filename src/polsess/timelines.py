@@ -241,7 +241,10 @@ def read_rttm(
             raise TimelineError(
                 f"{path}, line {number}: is of the recording '{fields[1]}', expected '{expected}'."
             )
-        start, duration = (_seconds(path, number, fields[index]) for index in (3, 4))
+        try:
+            start, duration = read_seconds(fields[3]), read_seconds(fields[4])
+        except ValueError as error:
+            raise TimelineError(f"{path}, line {number}: {error}") from None
         if start + duration > seconds + _ROUNDING_SECONDS:
             raise TimelineError(
                 f"{path}, line {number}: ends at {start + duration:.2f} s, the recording at {seconds:.2f} s."
@@ -262,11 +265,16 @@ def _read_confidence(text: str) -> float | None:
     return value if 0 <= value <= 1 else None
 
 
-def _seconds(path: Path, number: int, text: str) -> float:
+def read_seconds(text: str) -> float:
+    """A time of a file in seconds.
+
+    Raises:
+        ValueError: If it is no number from 0 up.
+    """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise TimelineError(f"{path}, line {number}: expected seconds from 0 up, got '{text}'.")
+        raise ValueError(f"expected seconds from 0 up, got '{text}'.")
     return value

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from polsess.inference import output_paths, source_names
+from polsess.diarization import SpeakerTimeline
+from polsess.inference import Separation, output_paths, source_names
+from polsess.timelines import Turn
 
 
 def test_names() -> None:
@@ -36,3 +39,26 @@ def test_names() -> None:
 def test_patterns_that_do_not_work(pattern: str) -> None:
     with pytest.raises(ValueError, match="filename: "):
         output_paths(Path("out"), pattern, "a", ("speaker1", "speaker2"), "wav")
+
+
+@pytest.mark.parametrize(
+    ("turns", "separated", "expected"),
+    [
+        ([(0.0, 1.0), (0.5, 2.0)], [(0.0, 2.0)], 4000.0),  # all talk came from the network
+        ([(0.0, 1.0), (0.5, 2.0)], [(0.5, 1.0)], 22_050.0),  # some passed through
+        ([], [], 4000.0),  # tracks are silent
+    ],
+)
+def test_the_band_is_that_of_what_is_there(
+    turns: list[tuple[float, float]], separated: list[tuple[float, float]], expected: float
+) -> None:
+    timeline = SpeakerTimeline(
+        tuple(Turn(first, last, f"speaker{index + 1}") for index, (first, last) in enumerate(turns)),
+        duration_seconds=2.0,
+        whole=False,
+        separated=tuple(separated),
+    )
+    sources = np.zeros((2, 88_200), np.float32)
+    names = ("speaker1", "speaker2")
+    separation = Separation(sources, 44_100, names, 1.0, "talk", timeline, model_rate=8000)
+    assert separation.bandwidth_hz == expected

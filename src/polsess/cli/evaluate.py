@@ -6,10 +6,11 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
+from polsess.cli import _evaluate_options as options
 from polsess.cli._conversation_options import (
     Baselines,
     Collar,
@@ -33,141 +34,6 @@ if TYPE_CHECKING:
 _BY_CONDITION = ("si_snri", "wrong_track", "der")
 """Scores that are printed by a condition."""
 
-_Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="Changes to the configuration of the data, e.g. corpus.sample_rate=8000.",
-    ),
-]
-_Data = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "-d",
-        "--data",
-        help="Test data: a YAML file with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of a "
-        "PolSESS corpus, a manifest.csv, or a metadata.csv of clips. Repeatable.",
-        rich_help_panel="Data",
-    ),
-]
-_Model = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-m",
-        "--model",
-        help="Model to evaluate: a name, a folder or a file of weights in any format. Repeatable.",
-        rich_help_panel="Systems",
-    ),
-]
-_Estimates = Annotated[
-    Path | None,
-    typer.Option(
-        "--estimates",
-        help="Folder of estimates to score in place of a model: <item>/<system>/s1.wav and so on.",
-        rich_help_panel="Systems",
-    ),
-]
-_System = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--system",
-        help="Name of a system in the folder of --estimates; all if left out. Repeatable.",
-        rich_help_panel="Systems",
-    ),
-]
-_Out = Annotated[
-    Path,
-    typer.Option(
-        "-o", "--out", help="Folder for the results, written to <data>/<model>/.", rich_help_panel="Results"
-    ),
-]
-_Task = Annotated[
-    Literal["ES", "EB", "SB"] | None,
-    typer.Option(
-        "--task",
-        help="Task: ES (the first speaker), EB (the sum of the speakers) or SB (every speaker).",
-        rich_help_panel="Data",
-    ),
-]
-_Split = Annotated[
-    Literal["train", "val", "test"],
-    typer.Option("--split", help="Split of the data to evaluate.", rich_help_panel="Data"),
-]
-_Metrics = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics",
-        help="Metrics, separated by commas, e.g. si_snr,sdr,pesq; all that are installed if left out.",
-        rich_help_panel="Scores",
-    ),
-]
-_Predictor = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--predictor",
-        help="YAML file that describes an ONNX network which scores without a reference. Repeatable.",
-        rich_help_panel="Scores",
-    ),
-]
-_By = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--by", help="Condition to print another table by, e.g. sexes. Repeatable.", rich_help_panel="Scores"
-    ),
-]
-_Variants = Annotated[
-    bool,
-    typer.Option(
-        "--variants",
-        help="Evaluate every PolSESS mixture in each of its variants and print a table by task and variant.",
-        rich_help_panel="Data",
-    ),
-]
-_Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        min=0,
-        help="Number of processes for the metrics; one per core if left out.",
-        rich_help_panel="Scores",
-    ),
-]
-_Device = Annotated[
-    str,
-    typer.Option("--device", help="Device for the model: auto, cpu, cuda or mps.", rich_help_panel="Systems"),
-]
-_Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        min=1,
-        help="Number of utterances to evaluate, from the first; all if left out.",
-        rich_help_panel="Data",
-    ),
-]
-_Seed = Annotated[
-    int | None,
-    typer.Option("--seed", min=0, help="Seed of data that is drawn at random.", rich_help_panel="Data"),
-]
-_Format = Annotated[
-    Literal["csv", "parquet"],
-    typer.Option("--format", help="Format of the table of scores.", rich_help_panel="Results"),
-]
-_Save = Annotated[
-    bool,
-    typer.Option(
-        "--save-estimates",
-        help="Save the estimates too, as 32-bit WAV files beside the table.",
-        rich_help_panel="Results",
-    ),
-]
-_Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Replace earlier results instead of continuing them.", rich_help_panel="Results"
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -176,26 +42,26 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    overrides: _Overrides = None,
-    data: _Data = None,
-    model: _Model = None,
-    estimates: _Estimates = None,
-    system: _System = None,
-    out: _Out = Path("evaluation"),
-    task: _Task = None,
-    split: _Split = "test",
-    metrics: _Metrics = None,
-    predictor: _Predictor = None,
-    by: _By = None,
-    variants: _Variants = False,
-    jobs: _Jobs = None,
-    device: _Device = "auto",
-    limit: _Limit = None,
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    model: options.Model = None,
+    estimates: options.Estimates = None,
+    system: options.System = None,
+    out: options.Out = Path("evaluation"),
+    task: options.Task = None,
+    split: options.Split = "test",
+    metrics: options.Metrics = None,
+    predictor: options.Predictor = None,
+    by: options.By = None,
+    variants: options.Variants = False,
+    jobs: options.Jobs = None,
+    device: options.Device = "auto",
+    limit: options.Limit = None,
     max_bad: MaxBad = None,
-    seed: _Seed = None,
-    table_format: _Format = "csv",
-    save_estimates: _Save = False,
-    overwrite: _Overwrite = False,
+    seed: options.Seed = None,
+    table_format: options.Format = "csv",
+    save_estimates: options.Save = False,
+    overwrite: options.Overwrite = False,
     baselines: Baselines = False,
     collar: Collar = 0.0,
     one_pass: OnePass = False,

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from polsess.timelines import read_seconds
+
 _FIELDS = 6
 _ROUNDING_SECONDS = 0.1
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -80,19 +82,9 @@ def _read_line(line: str, recordings: Collection[str], seconds: float) -> Segmen
     if name not in recordings:
         expected = "' or '".join(sorted(recordings))
         raise ValueError(f"is of the recording '{name}', expected '{expected}'.")
-    start, end = (_seconds(each) for each in times)
+    start, end = map(read_seconds, times)
     if not start < end <= seconds + _ROUNDING_SECONDS:
         raise ValueError(f"expected times that rise up to {seconds:.2f} s, got {start:g} and {end:g}.")
     text = fields[_FIELDS - 1] if len(fields) == _FIELDS else ""
     label, _, rest = text.partition(" ")
     return Segment(speaker, start, end, rest if label.startswith("<") and label.endswith(">") else text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise ValueError(f"expected seconds from 0 up, got '{text}'.")
-    return value

@@ -143,31 +143,19 @@ class ModelSystem:
         Args:
             **options: Options of ``Separator``.
         """
-        return SeparatorSystem(self.model, self.name, self.device, self.source, self.task, **options)
+        return SeparatorSystem(self, **options)
 
 
 class SeparatorSystem(ModelSystem):
     """A model as ``polsess separate`` runs it: in pieces, and with the options of ``Separator``.
 
     Args:
-        model: Any.
-        name: Names the result.
-        device: Device that it runs on.
-        source: The path or id that the model was loaded by, for the record.
-        task: Task that it was trained for, where that is known.
+        system: The model as such.
         **options: Options of ``Separator``.
     """
 
-    def __init__(
-        self,
-        model: SeparationModel,
-        name: str,
-        device: str | torch.device = "cpu",
-        source: str = "",
-        task: Task | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(model, name, device, source, task)
+    def __init__(self, system: ModelSystem, **options: Any) -> None:
+        super().__init__(system.model, system.name, system.device, system.source, system.task)
         self.options = options
         self._separator = Separator(self.model, device=str(self.device), **options)
 

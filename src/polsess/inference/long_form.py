@@ -13,7 +13,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, get_args, overload
@@ -24,7 +24,7 @@ from polsess.audio import AnySamples, AudioFormat, ClipMode, Samples, resampled_
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.regions import Regions
 from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
-from polsess.inference.gated import hear, separate_gated
+from polsess.inference.gated import separate_gated
 from polsess.inference.hearing import Detector, Embedder, Hearing
 from polsess.inference.network import Estimator, Network
 from polsess.inference.outputs import (
@@ -39,6 +39,7 @@ from polsess.inference.recordings import Audio, Channels, FileRecording, Recordi
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spools
 from polsess.inference.timeline_files import TimelineFiles
+from polsess.inference.voices import hear
 from polsess.inference.whole import separate_whole
 from polsess.system_errors import check_space
 
@@ -53,6 +54,27 @@ Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
 _SPOOL_BYTES = 2**26
 HEARING_SHARE = 0.3
 """Of the work, in which it is found who speaks when, for the progress."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the files of a separation go."""
+
+    targets: Targets
+    beside: Sequence[Path]
+    """Other files that are written."""
+    source: Path
+    together: bool
+    overwrite: bool
+
+    def of(self, names: Sequence[str]) -> Sequence[Path]:
+        """The paths of sources, after a check that they may be written."""
+        given, expected = self.targets, 1 if self.together else len(names)
+        paths = given(names[:expected]) if callable(given) else given
+        if len(paths) != expected:
+            raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
+        check_targets((*paths, *self.beside), self.source, self.overwrite)
+        return paths
 
 
 class LongFormSeparator(ABC, Generic[AnySamples]):
@@ -219,29 +241,21 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         begin = time.perf_counter()
         most = None if callable(targets) or together else len(targets)
         beside = tuple(timeline_files.paths.values()) if timeline_files and self.gate != "never" else ()
-
-        def paths_for(names: Sequence[str]) -> Sequence[Path]:
-            paths = targets(names[:1] if together else names) if callable(targets) else targets
-            if len(paths) != (expected := 1 if together else len(names)):
-                raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
-            check_targets((*paths, *beside), Path(source), overwrite)
-            return paths
-
-        paths = paths_for(self.names)
+        places = _Places(targets, beside, Path(source), together, overwrite)
+        paths = places.of(self.names)
         folder, audio_format = paths[0].parent, audio_format or AudioFormat()
         estimator = self._estimator()
         with FileRecording(source) as recording, contextlib.ExitStack() as stack:
             audio_format.check_rate(recording.sample_rate, paths[0])
             check_space(folder, self._bytes_on_disk(recording, audio_format, estimator.sample_rate))
             folder.mkdir(parents=True, exist_ok=True)
-            rendering = self._render(
-                estimator, recording, Spools(stack, _SPOOL_BYTES, folder), progress, most
-            )
+            spools = Spools(stack, _SPOOL_BYTES, folder)
+            rendering = self._render(estimator, recording, spools, progress, most)
             names, timeline = rendering.names, self._described(estimator, rendering.timeline())
-            paths = paths_for(names)
-            writers = (
-                timeline_files.of(timeline, names, paths, recording) if timeline_files and timeline else {}
-            )
+            paths = places.of(names)
+            writers = {}
+            if timeline_files and timeline:
+                writers = timeline_files.of(timeline, names, paths, recording)
             gain = write_sources(
                 paths,
                 partial(as_one_source, rendering.blocks) if together else rendering.blocks,
@@ -252,13 +266,12 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 overwrite,
                 writers,
             )
-        elapsed = time.perf_counter() - begin
         return SeparatedFile(
             tuple(paths),
             recording.sample_rate,
             recording.num_samples,
             gain,
-            elapsed,
+            time.perf_counter() - begin,
             names,
             timeline,
             estimator.sample_rate,

@@ -8,7 +8,7 @@ import os
 import re
 import string
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from polsess.diarization import SpeakerTimeline
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat, Tracks, Writer
 from polsess.pictures import draw_spectrograms
 from polsess.publication import atomic_files, sweep_once
+from polsess.timelines import Turn
 
 EXISTS = "exists already; choose another place, or overwrite it (--overwrite)."
 DEFAULT_PATTERN = "{track}_{speaker}.{ext}"
@@ -204,8 +205,16 @@ class SeparatedFile:
 
 
 def _bandwidth(sample_rate: int, model_rate: int | None, timeline: SpeakerTimeline | None) -> float:
-    passes = timeline is not None and not timeline.whole
+    passes = False
+    if timeline is not None and not timeline.whole:
+        passes = not all(_covered(turn, timeline.separated) for turn in timeline.turns)
     return min(sample_rate, sample_rate if passes else model_rate or sample_rate) / 2
+
+
+def _covered(turn: Turn, spans: Iterable[tuple[float, float]]) -> bool:
+    """Whether a turn lies within spans of time, but for a hundredth of a second."""
+    within = sum(max(0.0, min(turn.end, last) - max(turn.start, first)) for first, last in spans)
+    return turn.end - turn.start - within < 0.01
 
 
 def source_names(num_sources: int) -> tuple[str, ...]:

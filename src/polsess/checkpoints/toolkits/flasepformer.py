@@ -31,7 +31,7 @@ def convert_flatflocoformer(arguments: Mapping[str, Any], state: Mapping[str, Te
     where = "FLA TF-Locoformer"
     outer = Arguments(arguments, where)
     separator = outer.take_section("separator_conf")
-    axes = [separator_axis(axis, where) for axis in _list(separator, "layers_type", where)]
+    axes = [_axis_of(axis, where) for axis in _list(separator, "layers_type", where)]
     attentions = _attentions(separator, where)
     norm_type = separator.choose("norm_type", {name: name for name in ("rmsgroupnorm", "layernorm")})
     num_groups = separator.take("num_groups", default=4)
@@ -126,12 +126,7 @@ def _sepreformer_names(state: Mapping[str, Tensor], where: str) -> Iterator[tupl
         yield inner, value
 
 
-def separator_axis(name: Any, where: str) -> str:
-    """Our word for the axis of a layer.
-
-    Raises:
-        CheckpointError: If there is no such axis.
-    """
+def _axis_of(name: Any, where: str) -> str:
     if name not in _AXES:
         raise CheckpointError(f"{where}: layers_type: expected f or t, got {name!r:.40}.")
     return _AXES[name]

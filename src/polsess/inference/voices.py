@@ -1,0 +1,175 @@
+"""What is heard in a recording: how many talk, and whose every stretch of one voice is.
+
+A detector says how many talk. Pieces of one voice are embedded, clustered and decoded, so that every voice is
+followed over the whole recording.
+
+Shapes: S voices, K channels, T samples, L frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polsess.audio import Samples
+from polsess.diarization.assignment import decode_voices
+from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
+from polsess.diarization.regions import Regions, cut_pieces, cut_steps, find_regions
+from polsess.diarization.settings import GateConfig
+from polsess.diarization.stretches import label_frames
+from polsess.inference.hearing import Hearing
+from polsess.inference.recordings import Channels, Recording
+from polsess.inference.stitching import Spool
+
+Progress = Callable[[float], None]
+_ROUNDS = 4
+"""Of decoding and finding the centroids again, so that short pieces count as well."""
+_VOICE_SPREAD = 0.1
+"""Difference of cosines that makes one voice e times as likely as another."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The recording at the network's rate, to be read anywhere."""
+
+    spool: Spool
+    """K rows."""
+    recording: Recording
+
+    def read(self, first: int, last: int) -> Samples:
+        """The channels, ``[K, n]``, up to their end: the last frame may reach beyond it."""
+        self.spool.seek(first)
+        return self.spool.read(min(last, self.spool.num_samples) - first)
+
+    def read_mix(self, first: int, last: int) -> Samples:
+        """The channels mixed, ``[n]``."""
+        block = self.read(first, last)
+        return block[0] if len(block) == 1 else self.recording.mix(block)[0]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How many talk in a recording."""
+
+    store: Store
+    num_samples: int
+    """At the network's rate."""
+    probabilities: NDArray[np.float32]
+    """Of nobody, one and several, ``[L, 3]``."""
+    regions: Regions
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return self.store.recording.num_samples / self.store.recording.sample_rate
+
+
+def hear(
+    hearing: Hearing,
+    recording: Recording,
+    channels: Channels,
+    rate: int,
+    gain: float,
+    spool: Spool,
+    config: GateConfig,
+    progress: Progress,
+) -> Heard:
+    """Put the recording aside at the network's rate and find how many talk.
+
+    Args:
+        hearing: The networks.
+        recording: After its ``working_gain``.
+        channels: Which channels are separated, K of them.
+        rate: The network's, in Hz.
+        gain: The working gain.
+        spool: For K rows.
+        config: Thresholds.
+        progress: Called with the share that is done.
+    """
+    for block in recording.resampled(channels, rate, gain):
+        spool.append(block)
+    store = Store(spool, recording)
+    probabilities = hearing.activity(store.read_mix, spool.num_samples, progress)
+    regions = find_regions(probabilities, hearing.hop_seconds, config.regions)
+    return Heard(store, spool.num_samples, probabilities, regions)
+
+
+@dataclass(frozen=True)
+class Voices:
+    """Who says what was said alone."""
+
+    who: Labels
+    """The voice of each frame ``[L]``, -1 where nobody or several talk."""
+    centroids: Embeddings
+    """``[S, D]``."""
+    certainty: NDArray[np.float32]
+    """How sure the voice of each frame is ``[L]``."""
+
+
+def list_voices(
+    hearing: Hearing, heard: Heard, num_speakers: tuple[int, int], config: GateConfig, progress: Progress
+) -> Voices:
+    """The voices of a recording; enough overlap is evidence of two, of which one may never talk alone."""
+    share, (fewest, most) = heard.regions.overlap_share, num_speakers
+    if share >= config.least_overlap:
+        fewest = min(max(fewest, 2), most)
+    voices = _find_voices(
+        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress
+    )
+    if len(voices.centroids) == 1 and most > 1 and share >= config.unheard_voice_overlap:
+        return replace(voices, centroids=np.pad(voices.centroids, ((0, 1), (0, 0))))
+    return voices
+
+
+def _find_voices(
+    hearing: Hearing,
+    store: Store,
+    regions: Regions,
+    probabilities: NDArray[np.float32],
+    num_speakers: tuple[int, int],
+    config: GateConfig,
+    progress: Progress,
+) -> Voices:
+    """Say whose each solo stretch is.
+
+    Args:
+        hearing: The networks.
+        store: The recording.
+        regions: How many talk.
+        probabilities: Of nobody, one and several ``[L, 3]``.
+        num_speakers: The fewest and the most voices.
+        config: Thresholds.
+        progress: Called with the share that is done.
+    """
+    num_frames = len(probabilities)
+    pieces = cut_pieces(regions, probabilities, config.regions)
+    if not pieces:
+        none = np.full(num_frames, -1, np.int64)
+        return Voices(none, np.zeros((0, 1), np.float32), np.zeros(num_frames, np.float32))
+    hop = regions.hop_seconds
+    embeddings = hearing.embed_pieces(store.read_mix, pieces, lambda share: progress(0.4 * share))
+    seconds = np.array([last - first for first, last in pieces]) * hop
+    _, centroids = cluster(
+        embeddings,
+        seconds,
+        num_speakers=num_speakers,
+        threshold=config.same_voice,
+        eager_threshold=config.same_voice_asked,
+    )
+    for _ in range(_ROUNDS):
+        labels = decode_voices((embeddings @ centroids.T).astype(np.float64), pieces, hop)
+        if len(np.unique(labels)) == len(centroids):  # all voices talk
+            centroids = find_centroids(embeddings, seconds, labels)
+    pieces, windows = cut_steps(regions, pieces, config.regions)
+    embeddings = hearing.embed_pieces(store.read_mix, windows, lambda share: progress(0.4 + 0.6 * share))
+    similarities = (embeddings @ centroids.T).astype(np.float64)
+    labels = decode_voices(similarities, pieces, hop)
+    likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)
+    sure = likely[np.arange(len(pieces)), labels] / likely.sum(1)
+    certainty = np.ones(num_frames, np.float32)
+    for (first, last), value in zip(pieces, sure, strict=True):
+        certainty[first:last] = value
+    return Voices(label_frames(pieces, labels, num_frames), centroids, certainty)
