@@ -18,7 +18,7 @@ from torch import Tensor
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
 from polsess.models import NetworkConfig
-from polsess.schema import suggest
+from polsess.schema import ConfigError, suggest
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Reader(ABC):
     """Its name, for messages and provenance."""
     rank: ClassVar[int] = 1
     """Readers of a lower rank are asked first; ours is 0, so that no pickle is opened beside safetensors."""
+    tensors: ClassVar[Mapping[str, str]] = {}
+    """Patterns of names that only the tensors of one network have, and what messages say of them where they
+    are found in files of another format."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """As ``tensors``, of networks that look like those of this format and are none of ours."""
 
     @abstractmethod
     def recognises(self, files: WeightFiles) -> bool:
@@ -128,7 +133,7 @@ def naming(where: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise CheckpointError(f"{where}: {error.args[0]} is missing.") from None
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{where}: {error}") from None
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{where}: a value is of a wrong kind: {error}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, overload
 import torch
 
 from polsess.checkpoints.building import build_model
-from polsess.checkpoints.formats import Checkpoint, Reader
+from polsess.checkpoints.formats import Checkpoint, Converted, Reader
 from polsess.checkpoints.hub import fetch, is_hub_id
 from polsess.checkpoints.toolkits import READERS
 from polsess.checkpoints.unpickling import CheckpointError
@@ -50,7 +51,7 @@ def read_checkpoint(
     files = WeightFiles(place)
     reader = _recognise(files)
     try:
-        converted = reader.read(files, config)
+        converted = _read(reader, files, config)
         parsed = parse_model_config(converted.model, kind=Network)
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from None
@@ -137,7 +138,28 @@ def _recognise(files: WeightFiles) -> Reader:
     for reader in READERS:
         if reader.recognises(files):
             return reader
-    hints = [hint for reader in READERS if (hint := reader.near_miss(files))]
+    hints = [hint for reader in READERS if (hint := reader.near_miss(files))] or _networks_in(files)
     formats = ", ".join(dict.fromkeys(reader.format for reader in READERS))
     known = f"not a checkpoint of a known format. Known: {formats}."
     raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
+
+
+def _read(reader: Reader, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:
+    """What a reader reads; where it cannot, and the tensors are another network's, that is said."""
+    try:
+        return reader.read(files, config)
+    except CheckpointError as error:
+        others = _networks_in(files, other_than=reader)
+        raise CheckpointError(" ".join([str(error), *others[:1]])) from None
+
+
+def _networks_in(files: WeightFiles, other_than: Reader | None = None) -> list[str]:
+    """What networks the tensors of each file are of, where that shows in their names."""
+    patterns = [pair for reader in READERS for pair in reader.refused.items()]
+    patterns += [pair for reader in READERS if reader is not other_than for pair in reader.tensors.items()]
+    return [
+        f"{name} holds the tensors of {network}."
+        for name, keys in files.tensor_names().items()
+        for pattern, network in patterns
+        if any(re.search(pattern, key) for key in keys)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from polsess.yaml_files import read_tagged_yaml
 
 T = TypeVar("T")
 MAX_HEADER_BYTES = 16 << 20
+_WEIGHT_NAMES = ("*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin", "*.tar")
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
 """Prefixes that compiled and data-parallel networks put before every name, in either order."""
 
@@ -103,6 +105,15 @@ class WeightFiles:
         """
         return self._once(name, _read_yaml)
 
+    def tensor_names(self) -> dict[str, set[str]]:
+        """The names of the tensors in each file that can be read, without the prefixes of wrappers."""
+        found: dict[str, set[str]] = {}
+        for name in self.candidates(*_WEIGHT_NAMES):
+            with contextlib.suppress(CheckpointError):
+                safe = name.endswith(".safetensors")
+                found[name] = _names_within(self.safetensors(name) if safe else self.torch_file(name))
+        return found
+
     @property
     def opened(self) -> tuple[Path, ...]:
         """The files that were read so far."""
@@ -112,6 +123,15 @@ class WeightFiles:
         if name not in self._cache:
             self._cache[name] = read(self.folder / name)
         return self._cache[name]
+
+
+def _names_within(content: Any) -> set[str]:
+    """Names of tensors in an unpickled file, of whichever of its dictionaries has any."""
+    if not isinstance(content, Mapping):
+        return set()
+    inner = [content, *(value for value in content.values() if isinstance(value, Mapping))]
+    tensors = ({str(key): None for key, value in each.items() if isinstance(value, Tensor)} for each in inner)
+    return {key for names in tensors for key in unwrapped(names)}
 
 
 def state_of(content: Mapping[str, Any], where: str) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -81,6 +82,9 @@ class GTCRNReader(Reader):
     """``model_trained_on_*.tar``."""
 
     format = "gtcrn"
+    tensors: ClassVar = {
+        rf"^{re.escape(_SIGNATURE)}$": "GTCRN, which is read from a .tar with them under 'model'"
+    }
 
     def recognises(self, files: WeightFiles) -> bool:
         return len(_names(files)) > 0

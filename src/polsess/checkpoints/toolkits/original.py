@@ -6,7 +6,7 @@ Its networks are SpeechBrain's modules under the names of a wrapper, always at 8
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,6 +28,11 @@ class OriginalReader(Reader):
     """``model_state_dict`` with a ``config`` of that time: flat or nested, with or without ``model_type``."""
 
     format = "original"
+    tensors: ClassVar = {
+        r"^separator\.blocks\.0\.freq_path\.attn\.local_attn\.": (
+            "TF-MossFormer, which is read from the trainer's .pt or a bundle with separator.json"
+        )
+    }
 
     def recognises(self, files: WeightFiles) -> bool:
         return len(_names(files)) > 0

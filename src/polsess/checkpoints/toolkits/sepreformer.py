@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -152,6 +152,9 @@ class SepReformerReader(Reader):
     """``model_state_dict`` beside the losses of an epoch; of several epochs in a folder the last."""
 
     format = "sepreformer"
+    tensors: ClassVar = {
+        r"^(separator\.)+bottleneck_G\.": "a SepReformer, which is read from its trainer's epoch.NNNN.pth"
+    }
 
     def recognises(self, files: WeightFiles) -> bool:
         return _weights(files) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -181,6 +181,9 @@ class SRCorrNetReader(Reader):
     """The hub's folder."""
 
     format = "sr_corrnet"
+    tensors: ClassVar = {
+        r"^(encoder|input_layer)\.embed\.0\.": "SR-CorrNet, which is read from model.pt beside config.yaml"
+    }
 
     def recognises(self, files: WeightFiles) -> bool:
         return _weights(files) is not None

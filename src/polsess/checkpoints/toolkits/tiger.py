@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -158,6 +158,16 @@ class TIGERReader(Reader):
     """The hub's folder."""
 
     format = "tiger"
+    tensors: ClassVar = {
+        r"^(audio_model\.)?separator\.freq_path\.0\.proj_1x1\.": (
+            "TIGER, which is read from model.safetensors beside a config.json with its arguments"
+        )
+    }
+    refused: ClassVar = {
+        r"\.Queries_noise\.": (
+            "UNMIXX, which is TIGER with a reverse attention for singers and none of the networks here"
+        )
+    }
 
     def recognises(self, files: WeightFiles) -> bool:
         named = files.main in (None, _CONFIG, *_WEIGHTS)
