@@ -23,10 +23,13 @@ def export(
             metavar="MODEL", help="Network to export: a folder, a file, a hub id or a name such as default."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; a folder for --to web.")],
     to: Annotated[
-        Literal["onnx", "torch-export"],
-        typer.Option(help="Kind of file: ONNX, or a program that torch.export.load reads."),
+        Literal["onnx", "torch-export", "web"],
+        typer.Option(
+            help="What is written: an ONNX file, a program that torch.export.load reads, or a folder with a "
+            "page that separates in the browser."
+        ),
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "int8"], typer.Option(help="Precision of the weights in ONNX files.")
@@ -34,6 +37,12 @@ def export(
     accept: Annotated[
         bool, typer.Option("--accept", help="Write an export that loses more than 0.3 dB of SI-SNR as well.")
     ] = False,
+    web_runtime: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --to web: folder or .tgz of the npm package onnxruntime-web; npm fetches it otherwise."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a network for another runtime, if its outputs there are those of the network.
@@ -42,15 +51,22 @@ def export(
       polsess export default -o default.onnx
       polsess export runs/dprnn/best --precision int8 -o dprnn.onnx
       polsess export default --to torch-export -o default.pt2
+      polsess export default --to web -o site
     """
-    if out.exists() and not overwrite:
+    if web_runtime is not None and to != "web":
+        raise Failure("--web-runtime: is for --to web.", ExitCode.USAGE)
+    if out.exists() and not overwrite and to != "web":
         raise Failure(f"{out}: exists already; choose another place, or --overwrite.", ExitCode.USAGE)
-    from polsess.export import export_model
+    from polsess.export import export_model, export_site
 
     terminal: Terminal = context.obj
-    checks = export_model(model, out, to=to, precision=precision, accept=accept)
+    if to == "web":
+        checks = export_site(model, out, precision=precision, accept=accept, runtime=web_runtime)
+    else:
+        checks = export_model(model, out, to=to, precision=precision, accept=accept)
     loss = "" if checks.si_snr_loss_db is None else f", {checks.si_snr_loss_db:.2f} dB of SI-SNR lost"
+    size = sum(each.stat().st_size for each in (out.rglob("*.*") if out.is_dir() else [out]))
     terminal.note(
-        f"Saved: {out} ({out.stat().st_size / 1e6:.1f} MB; largest error {checks.largest_error:.1e}, "
+        f"Saved: {out} ({size / 1e6:.1f} MB; largest error {checks.largest_error:.1e}, "
         f"fidelity {checks.fidelity_db:.0f} dB{loss})"
     )

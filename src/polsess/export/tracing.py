@@ -93,7 +93,10 @@ def trace_program(network: Network) -> torch.export.ExportedProgram:
     dynamic: Any = torch.export.Dim.DYNAMIC
     with _silence(), torch.no_grad():
         return torch.export.export(
-            Exported(network).eval(), (example(network),), dynamic_shapes=({0: dynamic, 1: dynamic},)
+            Exported(network).eval(),
+            (example(network),),
+            dynamic_shapes=({0: dynamic, 1: dynamic},),
+            prefer_deferred_runtime_asserts_over_guards=True,  # else some paddings fix the length
         )
 
 

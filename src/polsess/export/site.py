@@ -1,0 +1,147 @@
+"""A folder of static files with which a browser separates recordings by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from polsess.checkpoints import load_model
+from polsess.export.checks import Checks
+from polsess.export.exporting import ExportError, Precision, export_model
+from polsess.models import SeparationModel
+from polsess.publication import atomic_folder
+
+RUNTIME_VERSION = "1.30.0"
+"""Of onnxruntime-web, for which the page was tried."""
+_RUNTIME = "onnxruntime-web"
+_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+_PAGE = ("index.html", "page.css", "page.js", "worker.js")
+_SEGMENT_SECONDS = 24.0
+_MOST_BYTES = 1 << 28
+_LICENCE = """onnxruntime-web {version}, from npm (https://www.npmjs.com/package/onnxruntime-web)
+
+MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+associated documentation files (the "Software"), to deal in the Software without restriction,
+including without limitation the rights to use, copy, modify, merge, publish, distribute,
+sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial
+portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
+OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+
+def export_site(
+    source: str | Path,
+    folder: Path,
+    *,
+    precision: Precision = "float32",
+    accept: bool = False,
+    runtime: Path | None = None,
+) -> Checks:
+    """Write the page with a separation model; it appears whole or not at all.
+
+    Args:
+        source: A model, as for ``export_model``.
+        folder: The folder to write, new or empty.
+        precision: Of the weights.
+        accept: As for ``export_model``.
+        runtime: The npm package onnxruntime-web: its folder or its ``.tgz``; None to fetch it by npm.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        ExportError: As ``export_model``, or if onnxruntime-web is not there or not complete.
+        FileExistsError: If the folder holds files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder}: exists already; choose a new or an empty folder.")
+    content = _read_runtime(runtime)
+    model = load_model(source, kind=SeparationModel)
+    names = ["speech"] if model.output_sources == 1 else []
+    names = names or [f"speaker{number + 1}" for number in range(model.output_sources)]
+    facts = {
+        "model": model.model_type,
+        "sample_rate": model.sample_rate,
+        "names": names,
+        "minimum_samples": model.minimum_samples,
+        "segment_seconds": _SEGMENT_SECONDS,
+    }
+    with atomic_folder(folder) as place:
+        checks = export_model(source, place / "model.onnx", precision=precision, accept=accept)
+        for name in _PAGE:
+            (place / name).write_bytes(files("polsess.export").joinpath("web", name).read_bytes())
+        (place / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+        for name, data in content.items():
+            (place / name).write_bytes(data)
+    return checks
+
+
+def _read_runtime(place: Path | None) -> dict[str, bytes]:
+    """The files of onnxruntime-web that a page needs, with its licence."""
+    if place is not None and place.is_dir():
+        found = {name: path.read_bytes() for name in _FILES if (path := place / "dist" / name).is_file()}
+        package = place / "package.json"
+        version = str(json.loads(package.read_text())["version"]) if package.is_file() else ""
+    elif place is not None:
+        found, version = _unpack(place.read_bytes(), place)
+    else:
+        found, version = _fetch()
+    if missing := [name for name in _FILES if name not in found]:
+        raise ExportError(f"{place or _RUNTIME}: is not the npm package {_RUNTIME}; {missing[0]} is missing.")
+    return {**found, f"{_RUNTIME}-LICENSE.txt": _LICENCE.format(version=version).encode()}
+
+
+def _fetch() -> tuple[dict[str, bytes], str]:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ExportError(
+            f"npm is not installed; get {_RUNTIME} {RUNTIME_VERSION} elsewhere and name its folder or .tgz "
+            "(--web-runtime)."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", f"{_RUNTIME}@{RUNTIME_VERSION}", "--silent"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603 - fixed words
+        packed = sorted(Path(folder).glob("*.tgz"))
+        if done.returncode or not packed:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise ExportError(f"npm could not fetch {_RUNTIME} {RUNTIME_VERSION}: {reason}")
+        return _unpack(packed[0].read_bytes(), packed[0])
+
+
+def _unpack(content: bytes, path: Path) -> tuple[dict[str, bytes], str]:
+    """The wanted members of an npm archive; nothing is written by a name from the archive."""
+    found: dict[str, bytes] = {}
+    version = ""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            for member in archive:
+                name = member.name.removeprefix("package/")
+                if not member.isfile() or member.size > _MOST_BYTES:
+                    continue
+                if name.removeprefix("dist/") in _FILES and name.startswith("dist/"):
+                    file = archive.extractfile(member)
+                    found[name.removeprefix("dist/")] = file.read() if file else b""
+                elif name == "package.json":
+                    file = archive.extractfile(member)
+                    version = str(json.loads(file.read() if file else b"{}").get("version", ""))
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise ExportError(f"{path}: is not the npm package {_RUNTIME} ({error}).") from None
+    return found, version
