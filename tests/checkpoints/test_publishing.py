@@ -60,6 +60,7 @@ def test_the_card_states_what_was_measured_and_its_code_runs(evaluated: Path) ->
     assert (
         f"folder my_set, split test, task SB: 3 utterances at 8000 Hz, list `{summary['list_hash']}`" in card
     )
+    assert f"Caution: {score['caution']}." in card
     assert str(evaluated) not in card
     result = ModelCard(card).data.eval_results
     assert result is not None

@@ -29,6 +29,8 @@ class MeasuredScore(Schema):
     median: float
     count: int = Field(ge=0)
     """Number of utterances with a value."""
+    caution: str = ""
+    """Why the interval is rough or missing; empty where it is neither."""
 
 
 class MeasuredResult(Schema):
@@ -121,7 +123,9 @@ def _table(result: MeasuredResult) -> str:
         ]
         for each in result.scores
     ]
-    return markdown(["score", "mean", "95 % interval", "median", "n"], rows)
+    table = markdown(["score", "mean", "95 % interval", "median", "n"], rows)
+    cautions = dict.fromkeys(one_cell(each.caution) for each in result.scores if each.caution)
+    return "\n\n".join([table, *(f"Caution: {caution}." for caution in cautions)])
 
 
 def _again(result: MeasuredResult, file: str, name: str) -> str:

@@ -68,6 +68,7 @@ def _scores(evaluation: Evaluation) -> tuple[MeasuredScore, ...]:
                     interval_95=interval,
                     median=summary.median,
                     count=summary.count,
+                    caution=summary.caution,
                 )
             )
     return tuple(found)
