@@ -116,12 +116,15 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *options: str, key: str | None = None, **settings: Any) -> Iterator[Running]:
+def running(
+    folder: Path, *options: str, key: str | None = None, port: int | None = None, **settings: Any
+) -> Iterator[Running]:
     """A service whose workers are ready, with settings as in its YAML file."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     configuration, log = folder / "service.yaml", folder / "service.log"
     configuration.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "polsess", "serve", "-o", str(folder / "data"), "--port", str(port)]

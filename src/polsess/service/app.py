@@ -25,6 +25,7 @@ from polsess.service.logs import log
 from polsess.service.routes import explain_invalid, router
 from polsess.service.service import Service
 from polsess.service.settings import ServiceConfig
+from polsess.service.streams import router as streams
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _UPLOADS = ("/v1/jobs", "/v1/separate")
@@ -66,11 +67,17 @@ class Border:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 0
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["type"] == "websocket":
+            if self._foreign(scope, headers):
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await self._app(scope, receive, send)
+            return
+        begin, status = time.perf_counter(), 0
         limit = _SMALL_BYTES
         if scope["path"] in _UPLOADS:
             limit = self._service.config.limits.max_bytes + _FORM_BYTES
@@ -107,7 +114,8 @@ class Border:
         if self._local and urlsplit(f"//{host}").hostname not in LOOPBACK:
             return f"this service answers to {LOOPBACK[0]} and localhost only."
         origin = headers.get("origin")
-        if origin and scope["method"] not in ("GET", "HEAD") and urlsplit(origin).netloc != host:
+        reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if origin and not reads and urlsplit(origin).netloc != host:
             return "requests from pages of other sites are refused."
         return None
 
@@ -168,6 +176,7 @@ def create_app(service: Service, *, local: bool = True) -> ASGIApp:
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(streams)
 
     @app.get("/{name:path}", include_in_schema=False)
     async def show_page(name: str) -> Response:
@@ -224,6 +233,7 @@ def run(config: ServiceConfig, host: str, port: int) -> None:
                 host=host,
                 port=port,
                 access_log=False,
+                ws_max_size=_SMALL_BYTES * 16,
                 log_level="warning",
                 server_header=False,
                 timeout_graceful_shutdown=round(config.grace_seconds) + 10,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any
+
+_lock = threading.Lock()
 
 
 def log(event: str, *, level: str = "info", **fields: Any) -> None:
@@ -18,4 +21,7 @@ def log(event: str, *, level: str = "info", **fields: Any) -> None:
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     known = {name: value for name, value in fields.items() if value is not None}
-    print(json.dumps({"time": now, "level": level, "event": event, **known}), file=sys.stderr, flush=True)
+    line = json.dumps({"time": now, "level": level, "event": event, **known}) + "\n"
+    with _lock:  # several threads write
+        sys.stderr.write(line)
+        sys.stderr.flush()

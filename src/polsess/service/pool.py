@@ -123,7 +123,7 @@ class WorkerPool:
         self._send("wake")
 
     def _run(self, place: int, worker: str) -> int:
-        given = {"config": self._config.model_dump(mode="json"), "worker": worker, "threads": None}
+        given = {"config": self._config.model_dump(mode="json"), "worker": worker}
         process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             [sys.executable, "-m", "polsess.service.worker", json.dumps(given)],
             stdin=subprocess.PIPE,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from polsess.service.archives import zip_blocks
 from polsess.service.errors import refusal
@@ -49,7 +50,7 @@ def _form(*, several: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def service_of(request: Request) -> Service:
+def service_of(request: HTTPConnection) -> Service:
     """The service that this application belongs to."""
     service: Service = request.app.state.service
     return service
@@ -58,7 +59,7 @@ def service_of(request: Request) -> Service:
 TheService = Annotated[Service, Depends(service_of)]
 
 
-def client_of(request: Request, service: TheService) -> str:
+def client_of(request: HTTPConnection, service: TheService) -> str:
     """The client: by its key, or where none is needed by its address."""
     if not service.keys.required:
         return f"address {request.client.host if request.client else 'unknown'}"

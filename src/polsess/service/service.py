@@ -26,6 +26,7 @@ from polsess.service.places import Places, new_id
 from polsess.service.pool import Probe, WorkerPool
 from polsess.service.settings import JobOptions, ServiceConfig
 from polsess.service.store import FullError, Job, NewFile, Store
+from polsess.service.streaming_models import StreamingModels
 from polsess.service.uploads import Received, receive_form
 
 _CLEANED_SECONDS = 60.0
@@ -55,6 +56,7 @@ class Service:
         self.metrics = Metrics()
         self.probe = Probe()
         self.pool = WorkerPool(config, self.store, self._hear)
+        self.streams = StreamingModels(config.streams, config.device)
         self.stopping = threading.Event()
         self._uploads = 0
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)

@@ -32,6 +32,8 @@ class Limits(Schema):
     """Most unfinished jobs of one client; more are refused with 429."""
     max_uploads: int = Field(default=64, ge=1)
     """Most uploads at once."""
+    max_streams: int = Field(default=4, ge=1)
+    """Most connections to ``/v1/stream``; the server itself runs their networks."""
     direct_seconds: float = Field(default=60.0, gt=0)
     """Longest recording for ``POST /v1/separate``."""
     patience_seconds: float = Field(default=60.0, gt=0)
@@ -47,6 +49,8 @@ class ServiceConfig(Schema):
     """Jobs and their files."""
     models: dict[str, str] = Field(default={"default": "default"})
     """Weights by the names that clients use; the first is taken where none is named."""
+    streams: dict[str, str] = Field(default={})
+    """Weights of causal networks by the names that ``/v1/stream`` knows; none for no streams."""
     device: str = "auto"
     """Device of the networks: auto, cpu, cuda or mps."""
     workers: int = Field(default=1, ge=1, le=64)
@@ -67,9 +71,14 @@ class ServiceConfig(Schema):
 
     @field_validator("models")
     @classmethod
-    def _named(cls, models: dict[str, str]) -> dict[str, str]:
+    def _some(cls, models: dict[str, str]) -> dict[str, str]:
         if not models:
             raise ValueError("expected at least one model")
+        return models
+
+    @field_validator("models", "streams")
+    @classmethod
+    def _named(cls, models: dict[str, str]) -> dict[str, str]:
         for name in models:
             if not _MODEL_NAME.fullmatch(name):
                 raise ValueError(f"expected a name of letters, digits, '.', '_' and '-', got {name!r}")

@@ -31,7 +31,6 @@ from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.inference.timeline_files import TimelineFiles, parse_formats
 from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator
 from polsess.models import ActivityDetector, SpeakerEmbedder
-from polsess.processes import num_processors
 from polsess.schema import parse
 from polsess.service.batching import SharedEstimator
 from polsess.service.pictures import draw_pictures
@@ -264,7 +263,7 @@ def main() -> None:
             answers.flush()
 
     tune_allocator()
-    torch.set_num_threads(given["threads"] or max(1, num_processors() // config.workers))
+    torch.set_num_threads(max(1, torch.get_num_threads() // config.workers))
     places = Places(config.folder)
     store, models = Store(places.database), Models(config)
     lanes = [
