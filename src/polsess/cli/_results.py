@@ -81,6 +81,14 @@ class Results:
                 "bandwidth_hz": result.bandwidth_hz,
                 "seconds": result.duration_seconds,
                 "gain": result.peak_gain,
+                **(
+                    {
+                        "num_speakers": result.count.number,
+                        "num_speakers_probability": round(result.count.probability, 6),
+                    }
+                    if result.count
+                    else {}
+                ),
                 "elapsed_seconds": round(result.elapsed_seconds, 3),
             }
         )
@@ -88,6 +96,8 @@ class Results:
             self.terminal.note(
                 f"{name}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping."
             )
+        if note := result.note_on_count():
+            self.terminal.note(f"{name}: {note}")
         if result.timeline is not None and (note := result.timeline.note()):
             self.terminal.note(f"{name}: {note}")
         rate = result.model_rate or result.sample_rate

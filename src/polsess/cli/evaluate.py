@@ -88,7 +88,9 @@ def evaluate(
         raise Failure("Say what to evaluate: -d DATA and -m MODEL or --estimates FOLDER.", ExitCode.USAGE)
     tune_allocator()
     names = metrics.split(",") if metrics else None
-    resolve_metrics(names, conversations=True)  # a misspelt one is found out before the models are read
+    resolve_metrics(
+        names, conversations=True, counts=True
+    )  # a misspelt one is found out before the models are read
     if metrics is None:
         _note_missing_metrics(terminal)
     changes = [*max_bad_override(max_bad, "corpus"), *(overrides or [])]

@@ -22,7 +22,7 @@ from polsess.evaluation.estimate_files import FolderSystem, write_estimates
 from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
-from polsess.evaluation.systems import Estimate, System
+from polsess.evaluation.systems import Estimate, System, counts_speakers
 from polsess.evaluation.transcriber import Transcriber
 from polsess.evaluation.word_errors import COLLAR_SECONDS, with_word_errors
 from polsess.folder_lock import locked
@@ -90,7 +90,7 @@ def evaluate(
     if transcriber is not None:
         require("meeteval", "Counting word errors")
     check_fit(system, corpus)
-    chosen = resolve_metrics(metrics, conversations=has_conversations(corpus))
+    chosen = resolve_metrics(metrics, conversations=has_conversations(corpus), counts=counts_speakers(system))
     _check_predictors(predictors)
     total = min(len(corpus), limit or len(corpus))
     if num_workers is None:
@@ -263,7 +263,7 @@ class _Run:
         recording = scored_recording(example, estimate, rate, self.collar_seconds)
         signals = (recording.estimates, recording.references, example.mixture.numpy())
         waiting = _Waiting(row, estimate, recording, example.transcript)
-        return Job(waiting, signals, recording.conversation)
+        return Job(waiting, signals, (recording.conversation, estimate.num_speakers))
 
     def _finish(self, waiting: _Waiting, scores: Scores) -> Row:
         """The row with its scores; the estimates are written where they are kept."""

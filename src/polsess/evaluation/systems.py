@@ -40,6 +40,8 @@ class Estimate:
     """Who talks when; None where the system does not look for that."""
     saved_share: float = math.nan
     """Share of the mixture that no network had to process; not a number where that is not known."""
+    num_speakers: int | None = None
+    """How many speakers it counted; None from a system that does not count."""
 
 
 class System(Protocol):
@@ -133,9 +135,10 @@ class ModelSystem:
     @torch.inference_mode()
     def estimate(self, example: Example) -> Estimate:
         """Separate the mixture of one example in one pass through the network."""
-        estimates = self.model(example.mixture.to(self.device).unsqueeze(0))
-        estimates = estimates.float().cpu().numpy()
-        return Estimate(estimates if self.num_sources == 1 else estimates[0], saved_share=0.0)
+        estimates, counts = self.model.separate_counted(example.mixture.to(self.device).unsqueeze(0))
+        tracks = estimates[0].float().cpu().numpy()
+        counted = None if counts is None else int(counts.numbers)
+        return Estimate(tracks[0] if len(tracks) == 1 else tracks, saved_share=0.0, num_speakers=counted)
 
     def as_separate(self, **options: Any) -> SeparatorSystem:
         """The same model as ``polsess separate`` runs it.
@@ -176,7 +179,15 @@ class SeparatorSystem(ModelSystem):
         """Separate the mixture of one example."""
         separation = self._separator.separate(example.mixture, self.sample_rate)
         saved = 0.0 if separation.timeline is None else separation.timeline.saved_share
-        return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved)
+        counted = None if separation.count is None else separation.count.number
+        if counted is None and counts_speakers(self) and separation.timeline is not None:
+            counted = len(separation.timeline.speakers)  # by the gate
+        return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved, counted)
+
+
+def counts_speakers(system: System) -> bool:
+    """Whether a system says how many speakers there are."""
+    return isinstance(system, ModelSystem) and system.model.counts_speakers
 
 
 def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:

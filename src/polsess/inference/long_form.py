@@ -82,6 +82,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     Args:
         num_sources: C, the outputs of the network.
+        counts_speakers: Whether the network says how many speakers there are; C is then the most.
         segment_seconds: Longest piece per pass through the network; None for the whole recording.
         overlap: Share of a segment, 0 to 0.5, in common with the next one.
         channels: ``"mix"`` separates the mean of the channels, ``"each"`` each by itself.
@@ -89,8 +90,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         gate: ``"always"`` passes through what one voice says alone and separates only where several talk,
             ``"never"`` separates everything, ``"auto"`` is ``"never"`` for recordings in which several talk
             throughout, and for networks with one output.
-        num_speakers: How many voices there are, for the gate: a number, the fewest and the most, or None.
-            A voice that is not there gets no part of another's talk: its track is silent.
+        num_speakers: How many voices there are: a number, the fewest and the most, or None to let the gate
+            find it, and the network if it counts them. Tracks of voices that are not there are silent.
         gate_config: Thresholds of the gate.
 
     Raises:
@@ -101,6 +102,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         self,
         num_sources: int,
         *,
+        counts_speakers: bool = False,
         segment_seconds: float | None = 24.0,
         overlap: float = 0.25,
         channels: Channels = "mix",
@@ -126,12 +128,9 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 )
             gate = "never"
         self._num_speakers = speaker_range(num_speakers)
-        if gate == "never" and num_speakers is not None and num_sources > 1:
-            raise ValueError(
-                "num_speakers: only the gate counts voices; without it there is one track per output of the "
-                "model. Leave one of both out."
-            )
-        self._num_sources = num_sources
+        if (asked := num_speakers is not None) and gate == "never":
+            _check_number(self._num_speakers[0], num_sources, counts_speakers)
+        self._num_sources, self._asked = num_sources, asked
         self.channels: Channels = channels
         self._segment_seconds, self._overlap, self._batch_size = segment_seconds, overlap, batch_size
         self.gate: Gate = gate
@@ -147,7 +146,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     @abstractmethod
     def _given_back(self, sources: Samples) -> AnySamples:
-        """Sources in the kind of array that a caller gets."""
+        """Sources in the caller's kind of array."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -203,6 +202,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             track,
             timeline,
             estimator.sample_rate,
+            rendering.count,
         )
 
     __call__ = separate
@@ -276,6 +276,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             timeline,
             estimator.sample_rate,
             tuple(writers),
+            rendering.count,
         )
 
     def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat, rate: int) -> int:
@@ -351,6 +352,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                     config=config,
                     progress=lambda share: report(done + (1 - done) * share),
                 )
+        if self._asked:
+            network.num_speakers = self._num_speakers
         return separate_whole(
             network,
             recording,
@@ -385,3 +388,13 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
         least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
         return self.gate == "auto" and not more and regions.expected_overlap >= least
+
+
+def _check_number(fewest: int, num_sources: int, counts_speakers: bool) -> None:
+    if counts_speakers and fewest > num_sources:
+        raise ValueError(f"num_speakers: this network separates 1 to {num_sources}, got {fewest}.")
+    if not counts_speakers and num_sources > 1:
+        raise ValueError(
+            "num_speakers: only the gate counts voices, and models made for it, which this one is not; "
+            "leave it or gate='never' out."
+        )

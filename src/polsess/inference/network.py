@@ -7,9 +7,11 @@ Shapes: B batch, C sources, n samples.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.system_errors import shortage_of_memory
@@ -42,6 +44,40 @@ class Estimator(Protocol):
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
 
 
+@dataclass(frozen=True)
+class SpeakerCounts:
+    """How many speakers a network hears in each of B mixtures."""
+
+    numbers: NDArray[np.int64]
+    """``[B]``, whole numbers from 0 to C."""
+    probabilities: NDArray[np.float64]
+    """``[B, C + 1]``: of each number from 0 to C."""
+
+
+@runtime_checkable
+class CountingEstimator(Estimator, Protocol):
+    """A separation network that says how many speakers there are; ``output_sources`` is the most."""
+
+    def estimate_counted(
+        self, mixtures: Samples, num_speakers: NDArray[np.int64] | None
+    ) -> tuple[Samples, SpeakerCounts]:
+        """Estimates ``[B, C, n]`` of mixtures ``[B, n]``, silent behind those of the speakers.
+
+        Args:
+            mixtures: ``[B, n]``.
+            num_speakers: How many are separated, ``[B]``; None for as many as are counted.
+        """
+
+
+@dataclass(frozen=True)
+class SpeakerCount:
+    """How many speakers a network hears in a recording."""
+
+    number: int
+    probability: float
+    """0 to 1. Of several segments: that none has more and one has as many, each counted by itself."""
+
+
 class Network:
     """A network that is ready for one recording.
 
@@ -54,6 +90,9 @@ class Network:
     def __init__(self, estimator: Estimator, batch_size: int, recording: str) -> None:
         self._estimator, self.batch_size, self._recording = estimator, batch_size, recording
         self.num_sources, self.sample_rate = estimator.output_sources, estimator.sample_rate
+        self.num_speakers = 0, estimator.output_sources
+        """The fewest and the most speakers that are separated, where the network counts them."""
+        self._most, self._at_most = 0, np.ones(estimator.output_sources + 1)
 
     def estimate(self, rows: Samples, starts: list[int]) -> Samples:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``; digital silence needs no network.
@@ -81,6 +120,8 @@ class Network:
 
     def _run(self, batch: Samples) -> Samples:
         try:
+            if isinstance(self._estimator, CountingEstimator):
+                return self._count(self._estimator, batch)
             return self._estimator.estimate(batch)
         except (RuntimeError, MemoryError) as error:
             if (shortage := shortage_of_memory(error)) is None:
@@ -91,3 +132,22 @@ class Network:
                 f"{pieces} of {seconds:.1f} s does not fit in the memory of {self._estimator.place}: "
                 f"{shortage}; choose shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
             ) from None
+
+    def _count(self, estimator: CountingEstimator, batch: Samples) -> Samples:
+        fewest, most = (min(each, self.num_sources) for each in self.num_speakers)
+        known = np.full(len(batch), most) if fewest == most else None
+        estimates, counts = estimator.estimate_counted(batch, known)
+        wanted = counts.numbers.clip(fewest, most)
+        if known is None and (wanted != counts.numbers).any():
+            estimates, _ = estimator.estimate_counted(batch, wanted)
+        self._most = max(self._most, int(wanted.max()))
+        self._at_most *= counts.probabilities.cumsum(-1).prod(0)
+        return estimates
+
+    @property
+    def count(self) -> SpeakerCount | None:
+        """Speakers of the segments up to now; None where the network does not count them."""
+        if not isinstance(self._estimator, CountingEstimator):
+            return None
+        below = float(self._at_most[self._most - 1]) if self._most else 0.0
+        return SpeakerCount(self._most, float(self._at_most[self._most]) - below)

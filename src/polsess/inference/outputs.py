@@ -31,6 +31,7 @@ from polsess.audio import (
 )
 from polsess.dependencies import is_installed
 from polsess.diarization import SpeakerTimeline
+from polsess.inference.network import SpeakerCount
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat, Tracks, Writer
 from polsess.pictures import draw_spectrograms
 from polsess.publication import atomic_files, sweep_once
@@ -61,6 +62,9 @@ class Separation(Generic[AnySamples]):
     """Who speaks when; None where the recording was separated without looking for that."""
     model_rate: int | None = None
     """The model's rate in Hz; None if it is the input's."""
+    count: SpeakerCount | None = None
+    """How many speakers the network heard, with the probability; sources beyond them are silent. None from a
+    network that does not count, and where voices were found by the gate (``timeline.speakers``)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -184,6 +188,8 @@ class SeparatedFile:
     """The model's rate in Hz; None if it is the input's."""
     timeline_paths: tuple[Path, ...] = ()
     """Files that say who speaks when."""
+    count: SpeakerCount | None = None
+    """As in ``Separation``."""
 
     @property
     def bandwidth_hz(self) -> float:
@@ -197,6 +203,15 @@ class SeparatedFile:
     def duration_seconds(self) -> float:
         """Length of the recording in seconds."""
         return self.num_samples / self.sample_rate
+
+    def note_on_count(self) -> str:
+        """What a user should know of the number of speakers, in one line; empty where none was counted."""
+        if self.count is None:
+            return ""
+        number, silent = self.count.number, self.names[self.count.number :]
+        heard = "1 speaker was" if number == 1 else f"{number} speakers were"
+        rest = f"; {', '.join(silent)} {'is' if len(silent) == 1 else 'are'} silent" if silent else ""
+        return f"{heard} counted (probability {self.count.probability:.2f}){rest}."
 
     @property
     def realtime_factor(self) -> float:

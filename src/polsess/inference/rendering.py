@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from polsess.audio import Samples
 from polsess.diarization import SpeakerTimeline
+from polsess.inference.network import SpeakerCount
 from polsess.inference.outputs import source_names
 
 
@@ -18,6 +19,8 @@ class Rendering(ABC):
 
     num_tracks: int
     """S."""
+    count: SpeakerCount | None = None
+    """What the network counted; None from one that does not count, or of a gated separation."""
 
     @property
     def names(self) -> tuple[str, ...]:

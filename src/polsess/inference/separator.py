@@ -13,7 +13,13 @@ from polsess.devices import pick_device
 from polsess.inference.hearing import Detector, Embedder
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
-from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator, torch_defaults
+from polsess.inference.torch_networks import (
+    TorchCountingEstimator,
+    TorchDetector,
+    TorchEmbedder,
+    TorchEstimator,
+    torch_defaults,
+)
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 
 DETECTOR, EMBEDDER = "activity-detector", "speaker-embedder"
@@ -53,7 +59,10 @@ class Separator(LongFormSeparator[Tensor]):
         self.device = pick_device(device)
         fitting = 8 if self.device.type == "cuda" else 1
         super().__init__(
-            model.output_sources, batch_size=fitting if batch_size is None else batch_size, **options
+            model.output_sources,
+            counts_speakers=model.counts_speakers,
+            batch_size=fitting if batch_size is None else batch_size,
+            **options,
         )
         self.model = model.to(self.device).eval()
         self._detector, self._embedder = detector, embedder
@@ -80,7 +89,8 @@ class Separator(LongFormSeparator[Tensor]):
         return f"{type(self).__name__}({model.config.model_type}, {model.sample_rate} Hz, {self.device})"
 
     def _estimator(self) -> Estimator:
-        return TorchEstimator(self.model, self.device)
+        kind = TorchCountingEstimator if self.model.counts_speakers else TorchEstimator
+        return kind(self.model, self.device)
 
     def _listeners(self) -> tuple[Detector, Embedder]:
         with torch_defaults():

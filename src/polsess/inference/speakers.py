@@ -130,11 +130,15 @@ Order = tuple[int, ...]
 
 
 def two_best_orders(scores: NDArray[np.float64]) -> list[tuple[float, Order]]:
-    """The two orders with the largest sums of ``scores[i, order[i]]``, the best first."""
+    """The two orders with the largest sums of ``scores[i, order[i]]``, the best first; one if there is one.
+
+    Args:
+        scores: ``[R, C]`` with R at most C; of more columns, each row takes its own.
+    """
     rows = scores.tolist()
     totals = [
         (sum(row[j] for row, j in zip(rows, order, strict=True)), order)
-        for order in itertools.permutations(range(len(rows)))
+        for order in itertools.permutations(range(scores.shape[1]), len(rows))
     ]
     return sorted(totals, key=lambda total: -total[0])[:2]
 

@@ -231,8 +231,16 @@ class Stitcher:
         loudness = np.float32(0.5) * (np.square(tail).sum(0) + np.square(head).sum(0))
         if not self._somebody_speaks(loudness):
             return None
-        best, second = two_best_orders((tail @ head.T).astype(np.float64) / float(loudness.sum()))
-        return best[1] if best[0] - second[0] >= _MIN_MARGIN else None
+        before, now = (np.flatnonzero(each.any(-1)).tolist() for each in (tail, head))
+        scores = (tail[before] @ head[now].T).astype(np.float64) / float(loudness.sum())
+        fewer_now = len(now) < len(before)
+        best, *others = two_best_orders(scores.T if fewer_now else scores)
+        if best[0] - (others[0][0] if others else 0.0) < _MIN_MARGIN:
+            return None
+        pairs = [(j, i) if fewer_now else (i, j) for i, j in enumerate(best[1])]
+        place = {before[i]: now[j] for i, j in pairs}
+        rest = iter(sorted(set(range(len(head))) - set(place.values())))  # silent here or there
+        return tuple(place[i] if i in place else next(rest) for i in range(len(head)))
 
     def _somebody_speaks(self, loudness: Samples) -> bool:
         frame = max(1, self._sample_rate // 50)

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.diarization.clustering import Embeddings
+from polsess.inference.network import SpeakerCounts
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 
 
@@ -33,11 +35,29 @@ class TorchEstimator:
     def estimate(self, mixtures: Samples) -> Samples:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
         with torch_defaults(), torch.inference_mode():
-            parameter = next(self._model.parameters(), None)
-            dtype = torch.float32 if parameter is None else parameter.dtype
-            batch = torch.from_numpy(np.ascontiguousarray(mixtures)).to(self._device, dtype)
-            estimates: Samples = self._model(batch).float().cpu().numpy()
+            estimates: Samples = self._model(self._batch(mixtures)).float().cpu().numpy()
         return estimates.reshape(len(mixtures), self.output_sources, -1)
+
+    def _batch(self, mixtures: Samples) -> torch.Tensor:
+        parameter = next(self._model.parameters(), None)
+        dtype = torch.float32 if parameter is None else parameter.dtype
+        return torch.from_numpy(np.ascontiguousarray(mixtures)).to(self._device, dtype)
+
+
+class TorchCountingEstimator(TorchEstimator):
+    """A separation model that counts speakers."""
+
+    def estimate_counted(
+        self, mixtures: Samples, num_speakers: NDArray[np.int64] | None
+    ) -> tuple[Samples, SpeakerCounts]:
+        """Estimates ``[B, C, n]`` of mixtures ``[B, n]`` and the counts; see ``CountingEstimator``."""
+        numbers = None if num_speakers is None else torch.from_numpy(num_speakers)
+        with torch_defaults(), torch.inference_mode():
+            estimates, counts = self._model.separate_counted(self._batch(mixtures), numbers)
+        assert counts is not None  # such models alone come here
+        return estimates.float().cpu().numpy(), SpeakerCounts(
+            counts.numbers.cpu().numpy(), counts.probabilities.double().cpu().numpy()
+        )
 
 
 class TorchDetector:

@@ -13,7 +13,7 @@ from polsess.audio import Samples, StreamResampler, resampled_length
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.stretches import JOIN_SECONDS
 from polsess.inference.levels import active_frames
-from polsess.inference.network import Network
+from polsess.inference.network import Network, SpeakerCount
 from polsess.inference.outputs import source_names
 from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
@@ -71,7 +71,7 @@ def separate_whole(
         heard += (segment.stop - segment.start) * bool(mixture.any())
         stitcher.push(estimates[..., skip:].swapaxes(0, 1), mixture[:, skip:], segment.last, segment.silent)
         progress(segment.stop / num_samples)
-    return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate)
+    return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate, network.count)
 
 
 def _batches(
@@ -106,11 +106,17 @@ class _Whole(Rendering):
     """The estimates of a recording, made as loud as the recording and brought to its rate."""
 
     def __init__(
-        self, joined: JoinedEstimates, recording: Recording, rate: int, gain: float, network_seconds: float
+        self,
+        joined: JoinedEstimates,
+        recording: Recording,
+        rate: int,
+        gain: float,
+        network_seconds: float,
+        count: SpeakerCount | None,
     ) -> None:
         self._joined, self._recording, self._rate, self._gain = joined, recording, rate, gain
         self._network_seconds = network_seconds
-        self.num_tracks = joined.shape[0]
+        self.num_tracks, self.count = joined.shape[0], count
 
     def blocks(self) -> Iterator[Samples]:
         recording, shape = self._recording, self._joined.shape

@@ -7,7 +7,7 @@ from polsess.losses.mixture_invariant import (
     mixture_invariant,
 )
 from polsess.losses.separation import LossConfig, SeparationLoss, SignalRatio, permutation_invariant
-from polsess.losses.silent_references import SilenceAwareSnr, SilentReferencesConfig
+from polsess.losses.silent_references import SilenceAwareSnr, SilentReferencesConfig, active_first
 from polsess.losses.spectral import SpectralLoss, SpectralLossConfig
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SpectralLoss",
     "SpectralLossConfig",
     "VerificationConfig",
+    "active_first",
     "angular_margin_loss",
     "mixture_invariant",
     "permutation_invariant",

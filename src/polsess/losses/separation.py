@@ -52,6 +52,8 @@ class LossConfig(Schema):
     """The ratio of an utterance counts at most this many dB."""
     auxiliary_weight: float = Field(default=0.4, ge=0.0, le=1.0)
     """Share of the auxiliary estimates, for models that have them."""
+    presence_weight: float | None = Field(default=None, ge=0.0)
+    """Weight of the cross-entropy of which speakers are there, for models that count them; null for 1."""
     spectral: SpectralLossConfig | None = None
     """Adds the distance of magnitude spectra at several resolutions, in the best order for the ratio."""
 

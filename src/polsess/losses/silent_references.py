@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from polsess.permutation import apply_permutation
 from polsess.schema import Schema
 
 _SILENT_SHARE = 1e-6  # of the mixture's energy: 60 dB below it
@@ -41,6 +42,21 @@ def is_silent(references: Tensor, mixture: Tensor) -> Tensor:
     """
     energy = references.square().sum(-1)
     return (energy <= _SILENT_SHARE * mixture.square().sum(-1)) | (energy == 0)
+
+
+def active_first(references: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
+    """References with the silent ones last, and how many are active.
+
+    Args:
+        references: ``[B, C, T]``.
+        mixture: ``[B, T]``.
+
+    Returns:
+        ``[B, C, T]``, the active ones in their order, and their numbers ``[B]``.
+    """
+    silent = is_silent(references, mixture.unsqueeze(1))
+    order = silent.int().argsort(dim=-1, stable=True)
+    return apply_permutation(references, order), (~silent).sum(-1)
 
 
 class SilenceAwareSnr:

@@ -29,6 +29,10 @@ _MIN_UTTERANCES = 16
 _PRELOADED = sorted(set(PACKAGES.values()))
 
 
+Known = tuple[Conversation | None, int | None]
+"""Who talks when, where that is known, and how many speakers the system counted, where it does."""
+
+
 @dataclass(frozen=True)
 class Job(Generic[TagT]):
     """One utterance to score; ``tag`` is returned with the scores."""
@@ -36,8 +40,7 @@ class Job(Generic[TagT]):
     tag: TagT
     signals: tuple[Samples, Samples, Samples] | None
     """Estimates ``[C, T]``, references ``[C, T]`` and mixture ``[T]``; None if there is nothing to score."""
-    conversation: Conversation | None = None
-    """Who talks when, where that is known."""
+    known: Known = (None, None)
 
 
 class ScorePool:
@@ -84,29 +87,29 @@ class ScorePool:
         if self._executor is None or job.signals is None:
             return None
         try:
-            return self._executor.submit(score_utterance, *job.signals, *self._options, job.conversation)
+            return self._executor.submit(score_utterance, *job.signals, *self._options, *job.known)
         except BrokenProcessPool:
             self._executor = _create_executor(self.num_workers)
-            return self._executor.submit(score_utterance, *job.signals, *self._options, job.conversation)
+            return self._executor.submit(score_utterance, *job.signals, *self._options, *job.known)
 
     def _collect(self, job: Job[TagT], future: Future[Scores] | None) -> tuple[TagT, Scores]:
         if job.signals is None:
             return job.tag, Scores({})
         if future is None:
-            return job.tag, score_utterance(*job.signals, *self._options, job.conversation)
+            return job.tag, score_utterance(*job.signals, *self._options, *job.known)
         try:
             return job.tag, future.result()
         except BrokenProcessPool:
-            return job.tag, self._score_apart(*job.signals, conversation=job.conversation)
+            return job.tag, self._score_apart(*job.signals, known=job.known)
 
-    def _score_apart(self, *signals: Samples, conversation: Conversation | None) -> Scores:
+    def _score_apart(self, *signals: Samples, known: Known) -> Scores:
         """Score every metric in its own process; a metric that crashes gets a reason instead of values."""
         _check_that_processes_start()
         scores = Scores({})
         rate, metrics, predictors = self._options
         parts = [
-            *(_score_alone(signals, rate, (metric,), (), conversation) for metric in metrics),
-            *(_score_alone(signals, rate, (), (each,), conversation) for each in predictors),
+            *(_score_alone(signals, rate, (metric,), (), known) for metric in metrics),
+            *(_score_alone(signals, rate, (), (each,), known) for each in predictors),
         ]
         for part in parts:
             scores = replace(
@@ -125,7 +128,7 @@ def _score_alone(
     sample_rate: int,
     metrics: tuple[str, ...],
     predictors: tuple[PredictorConfig, ...],
-    conversation: Conversation | None,
+    known: Known,
 ) -> Scores:
     """One metric or one predictor."""
     estimates, references, mixture = signals
@@ -139,7 +142,7 @@ def _score_alone(
                 sample_rate,
                 metrics,
                 predictors,
-                conversation,
+                *known,
             ).result()
         except BrokenProcessPool:
             (name,) = (*metrics, *(each.name for each in predictors))

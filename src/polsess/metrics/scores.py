@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polsess.dependencies import is_installed, require
-from polsess.metrics import conversation_scores, perceptual
+from polsess.metrics import conversation_scores, perceptual, speaker_counting
 from polsess.metrics.conversations import Conversation
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, predict
@@ -70,6 +70,7 @@ def score_utterance(
     metrics: Iterable[str] | None = None,
     predictors: Sequence[PredictorConfig] = (),
     conversation: Conversation | None = None,
+    num_speakers: int | None = None,
 ) -> Scores:
     """Score the estimates of one utterance.
 
@@ -84,6 +85,7 @@ def score_utterance(
         predictors: Networks that score without a reference.
         conversation: Who talks when, for the metric ``conversation``; references are then those of speakers
             who talk, and there may be none.
+        num_speakers: How many speakers the system counted, for the metric ``count``.
 
     Raises:
         ValueError: If the shapes do not match. Silent, short or non-finite signals are no error: their scores
@@ -91,11 +93,16 @@ def score_utterance(
         ConfigError: If a metric is unknown.
         ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
     """
-    utterance = Utterance.create(estimates, references, mixture, sample_rate, conversation)
+    utterance = Utterance.create(estimates, references, mixture, sample_rate, conversation, num_speakers)
     values: dict[str, tuple[float, ...]] = {}
     reasons: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for metric in resolve_metrics(metrics, conversations=metrics is not None or conversation is not None):
+    given = metrics is not None
+    for metric in resolve_metrics(
+        metrics,
+        conversations=given or conversation is not None,
+        counts=given or num_speakers is not None,
+    ):
         start = time.process_time()
         for column in METRICS[metric]:
             results = _values(SCORES[column], utterance)
@@ -112,20 +119,24 @@ def score_utterance(
     return Scores(values, reasons, tuple(utterance.permutation), seconds, utterance.unassigned_db)
 
 
-def resolve_metrics(names: Iterable[str] | None, *, conversations: bool = False) -> tuple[str, ...]:
+def resolve_metrics(
+    names: Iterable[str] | None, *, conversations: bool = False, counts: bool = False
+) -> tuple[str, ...]:
     """The metrics to compute, in the table's order.
 
     Args:
         names: Names from ``METRICS``; None for all that the installed packages can compute.
         conversations: Whether it is known who talks when, as the metric ``conversation`` needs.
+        counts: Whether the system counts speakers, as the metric ``count`` needs.
 
     Raises:
-        ConfigError: If a name is unknown, or is ``conversation`` and it is not known who talks when.
+        ConfigError: If a name is unknown, or needs what is not known.
         ModuleNotFoundError: If a metric that was asked for needs a package that is missing.
     """
     if names is None:
         possible = (name for name in METRICS if name not in missing_metrics())
-        return tuple(name for name in possible if conversations or name != CONVERSATION)
+        unfit = {CONVERSATION: not conversations, COUNT: not counts}
+        return tuple(name for name in possible if not unfit.get(name))
     wanted = set(names)
     for name in sorted(wanted):
         if name not in METRICS:
@@ -139,6 +150,8 @@ def resolve_metrics(names: Iterable[str] | None, *, conversations: bool = False)
             f"metrics: '{CONVERSATION}' needs data that says who talks when (RTTM files beside the mixtures, "
             "or the corpus 'conversations') and task SB."
         )
+    if COUNT in wanted and not counts:
+        raise ConfigError(f"metrics: '{COUNT}' needs a model that counts speakers.")
     return tuple(name for name in METRICS if name in wanted)
 
 
@@ -256,6 +269,10 @@ SCORES: Mapping[str, Score] = {
         for name, (title, unit, compute, lower) in conversation_scores.COLUMNS.items()
     },
     **{
+        name: Score(title, unit, compute, of_recording=True)
+        for name, (title, unit, compute) in speaker_counting.COLUMNS.items()
+    },
+    **{
         name: Score(title, "%", _by_transcriber, of_recording=True, lower_is_better=True)
         for name, title in {"cp_wer": "cpWER", "tcp_wer": "tcpWER"}.items()
     },
@@ -265,7 +282,7 @@ SCORES: Mapping[str, Score] = {
 WORD_ERRORS = ("cp_wer", "tcp_wer")
 """Columns that belong to no metric: a recogniser has to listen (``polsess.evaluation.word_errors``)."""
 
-CONVERSATION = "conversation"
+CONVERSATION, COUNT = "conversation", "count"
 METRICS: Mapping[str, tuple[str, ...]] = {
     "si_snr": ("si_snr", "si_snri", "si_snr_mixture"),
     "sdr": ("sdr", "sdri"),
@@ -274,6 +291,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "stoi": ("stoi",),
     "estoi": ("estoi",),
     CONVERSATION: tuple(conversation_scores.COLUMNS),
+    COUNT: tuple(speaker_counting.COLUMNS),
 }
 """Metrics by name, with the columns that each fills."""
 

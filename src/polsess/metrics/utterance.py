@@ -43,6 +43,8 @@ class Utterance:
     sample_rate: int
     conversation: Conversation | None = None
     """Who talks when, where that is known; the speaker of every reference then talks somewhere."""
+    num_speakers: int | None = None
+    """How many speakers the system counted; None from one that does not count."""
 
     @classmethod
     def create(
@@ -52,6 +54,7 @@ class Utterance:
         mixture: ArrayLike,
         sample_rate: int,
         conversation: Conversation | None = None,
+        num_speakers: int | None = None,
     ) -> Utterance:
         """Take arrays or tensors, ``[K, T]`` and ``[C, T]``, or ``[T]`` for one source.
 
@@ -67,7 +70,7 @@ class Utterance:
                 "score_utterance: expected at least C estimates [C, T], references [C, T] and a mixture "
                 f"[T], got {list(signals[0].shape)}, {list(signals[1].shape)} and {list(signals[2].shape)}."
             )
-        return cls(estimated, referred, mixed, sample_rate, conversation)
+        return cls(estimated, referred, mixed, sample_rate, conversation, num_speakers)
 
     @property
     def num_sources(self) -> int:
@@ -165,12 +168,13 @@ class Utterance:
         return table.masked_fill(rows.unsqueeze(1) | columns, math.nan)
 
     @cached_property
-    def _audible_references(self) -> list[int]:
+    def audible_references(self) -> list[int]:
+        """The references of which scores are defined."""
         return [index for index, fault in enumerate(self._reference_faults) if not fault]
 
     @cached_property
     def _filtered_references(self) -> bss_eval.FilteredReferences:
-        return bss_eval.FilteredReferences(torch.from_numpy(self.references[self._audible_references]))
+        return bss_eval.FilteredReferences(torch.from_numpy(self.references[self.audible_references]))
 
     @cached_property
     def _sdr_table(self) -> Tensor:
@@ -178,13 +182,13 @@ class Utterance:
         self._require_filter_length()
         signals = torch.from_numpy(_finite(np.stack([*self.estimates, self.mixture])))
         table = torch.full((self.num_sources, len(signals)), math.nan, dtype=torch.float64)
-        table[self._audible_references] = _clip(bss_eval.sdr_table(self._filtered_references, signals))
+        table[self.audible_references] = _clip(bss_eval.sdr_table(self._filtered_references, signals))
         return table
 
     @cached_property
     def _sir_and_sar(self) -> tuple[Tensor, Tensor]:
         self._require_filter_length()
-        if len(self._audible_references) < self.num_sources:
+        if len(self.audible_references) < self.num_sources:
             raise UndefinedScoreError("silent reference among the sources")
         estimates = torch.from_numpy(_finite(self.estimates[self.permutation]))
         sir, sar = bss_eval.interference_and_artefacts(self._filtered_references, estimates)

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 from polsess.models import speakers
-from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.base import ModelConfig, SeparationModel, SpeakerCounts
 from polsess.models.network import Network, NetworkConfig
 from polsess.models.registry import (
     MODEL_REGISTRY,
@@ -32,6 +32,7 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "SeparationModel",
+    "SpeakerCounts",
     "SpeakerEmbedder",
     "create_model",
     "get_model_class",

@@ -165,6 +165,20 @@ class SeparationModel(Network):
             )
         return self.estimate_sources(mixture), None
 
+    def estimate_present(self, mixture: Tensor, num_speakers: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """What training looks at in a network that counts, which writes this method too.
+
+        Args:
+            mixture: ``[B, T]``.
+            num_speakers: How many there are, ``[B]``.
+
+        Returns:
+            Estimates and auxiliary estimates as ``estimate_with_auxiliary``, silent behind those of the
+            speakers, and logits that the first, the second, ... speaker is there, ``[B, C + 1]``.
+        """
+        del mixture, num_speakers
+        raise TypeError(f"{type(self).__name__} does not count speakers.")
+
     def estimate_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Estimates and further estimates that only training looks at (per stage, per layer).
 
@@ -176,22 +190,32 @@ class SeparationModel(Network):
         """
         return self.estimate_sources(mixture), []
 
-    def forward(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        mixture: Tensor,
+        lengths: Tensor | None = None,
+        num_speakers: int | Tensor | None = None,
+    ) -> Tensor:
         """Separate a batch of mixtures.
 
         Args:
             mixture: Waveforms, ``[B, T]`` or ``[B, 1, T]``.
             lengths: Samples of each item before padding, ``[B]``. Each item is then estimated as if it were
                 alone and unpadded, and zero after its end. None when all are T long.
+            num_speakers: How many there are, for a network that counts them otherwise: one number for all, or
+                ``[B]``. Estimates behind them are silent.
 
         Returns:
             Estimates as long as the mixture: ``[B, T]`` when ``output_sources == 1``, else ``[B, C, T]``.
 
         Raises:
-            ValueError: If the shape is not one of the two, or the network broke the length contract.
+            ValueError: If the shape is not one of the two, the number is out of the network's range, or the
+                network broke the length contract.
         """
         mixture = as_batch(mixture)
-        if lengths is None:
+        if num_speakers is not None:
+            estimates = self._estimate_given(mixture, lengths, num_speakers)
+        elif lengths is None:
             estimates = self._estimate_fitted(mixture)
         else:
             estimates = self.estimate_padded(mixture, lengths)
@@ -213,12 +237,21 @@ class SeparationModel(Network):
         numbers = None
         if num_speakers is not None:
             numbers = torch.as_tensor(num_speakers, device=mixture.device).expand(len(mixture))
+            if numbers.is_floating_point():
+                raise ValueError(f"num_speakers: expected whole numbers, got {numbers.tolist()}.")
             if not 0 <= int(numbers.min()) <= int(numbers.max()) <= self.output_sources:
                 raise ValueError(
                     f"num_speakers: expected 0 to {self.output_sources}, got {numbers.tolist()}."
                 )
         estimates, counts = self.estimate_counted(self._pad_length(mixture), numbers)
         return self._fit_length(estimates, mixture.shape[-1]), counts
+
+    def forward_present(self, mixture: Tensor, num_speakers: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """``estimate_present`` for any length, the estimates as long as the mixture."""
+        mixture = as_batch(mixture)
+        estimates, auxiliary, presence = self.estimate_present(self._pad_length(mixture), num_speakers)
+        fitted = [self._fit_length(each, mixture.shape[-1]) for each in (estimates, *auxiliary)]
+        return fitted[0], fitted[1:], presence
 
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, always ``[B, C, T]``, with the auxiliary estimates that training may use."""
@@ -243,6 +276,16 @@ class SeparationModel(Network):
             rows = (lengths == length).nonzero().squeeze(1)
             estimates[rows, :, :length] = self._estimate_fitted(mixture[rows, :length])
         return estimates
+
+    def _estimate_given(self, mixture: Tensor, lengths: Tensor | None, num_speakers: int | Tensor) -> Tensor:
+        if lengths is None:
+            return self.separate_counted(mixture, num_speakers)[0]
+        numbers = torch.as_tensor(num_speakers).expand(len(mixture))
+        rows = [
+            self.separate_counted(mixture[row : row + 1, :length], numbers[row : row + 1])[0]
+            for row, length in enumerate(lengths.tolist())
+        ]
+        return torch.cat([F.pad(each, (0, mixture.shape[-1] - each.shape[-1])) for each in rows])
 
     def _estimate_fitted(self, mixture: Tensor) -> Tensor:
         return self._fit_length(self.estimate_sources(self._pad_length(mixture)), mixture.shape[-1])

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel, SpeakerCounts
 from polsess.models.layers.gated_attention import AttractorLayer, GridBlock, RMSNorm, Sizes, SpeakerBlock
-from polsess.models.layers.positions import RotaryRates
+from polsess.models.layers.positions import RotaryRates, sinusoids
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32, without_autocast
 from polsess.models.registry import register_model
@@ -178,42 +178,57 @@ class SRCorrNet(SeparationModel):
     def estimate_counted(
         self, mixture: Tensor, num_speakers: Tensor | None
     ) -> tuple[Tensor, SpeakerCounts | None]:
-        if not isinstance(self.split, AttractorSplit):
+        if not self.counts_speakers:
             return super().estimate_counted(mixture, num_speakers)
-        spectrum, level = self._analyse(mixture)
-        grid = self._encode(spectrum)
-        attractors, presence = self.split.attract(grid)
-        counts = SpeakerCounts.from_presence(presence[:, 1:], self.output_sources)
-        wanted = counts.numbers if num_speakers is None else num_speakers
-        parts = []
-        for row, number in enumerate(wanted.tolist()):  # each item has grids of its own
-            if number == 0:
-                silence = torch.zeros_like(spectrum[row : row + 1, None]).expand(
-                    -1, self.output_sources, -1, -1
-                )
-                parts.append(self._synthesise(silence))
-                continue
-            one = slice(row, row + 1)
-            grids = self.split.part(grid[one], attractors[one, 1 : number + 1])
-            grids, _ = self._decode(grids, keep_inputs=False)
-            waves = self._synthesise(self._filter(grids, spectrum[one], self.filters))
-            parts.append(F.pad(waves, (0, 0, 0, self.output_sources - number)))
-        return torch.cat(parts) * level.unsqueeze(-1), counts
+        waves, presence = self._estimate_each(mixture, num_speakers)
+        return waves[0], SpeakerCounts.from_presence(presence.sigmoid(), self.output_sources)
+
+    def estimate_present(self, mixture: Tensor, num_speakers: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        if not self.counts_speakers:
+            return super().estimate_present(mixture, num_speakers)
+        waves, presence = self._estimate_each(mixture, num_speakers, with_auxiliary=True)
+        return waves[0], waves[1:], presence
 
     def estimate_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self._estimate(mixture, with_auxiliary=True)
+
+    def _estimate_each(
+        self, mixture: Tensor, num_speakers: Tensor | None, *, with_auxiliary: bool = False
+    ) -> tuple[list[Tensor], Tensor]:
+        """Estimates as ``_estimate`` of the speakers of each item, and the logits that they are there."""
+        assert isinstance(self.split, AttractorSplit)
+        spectrum, level = self._analyse(mixture)
+        grid = self._encode(spectrum)
+        attractors, presence = self.split.attract(grid)
+        counts = SpeakerCounts.from_presence(presence[:, 1:].sigmoid(), self.output_sources)
+        items = []
+        for row, number in enumerate((counts.numbers if num_speakers is None else num_speakers).tolist()):
+            one = slice(row, row + 1)  # each item has grids of its own
+            if number == 0:
+                silence = torch.zeros_like(spectrum[one, None])
+                waves = [self._synthesise(silence)] * (1 + with_auxiliary * len(self.decoder_blocks))
+            else:
+                grids = self.split.part(grid[one], attractors[one, 1 : number + 1])
+                waves = self._render(grids, spectrum[one], with_auxiliary=with_auxiliary)
+            missing = self.output_sources - waves[0].shape[1]
+            items.append([F.pad(each, (0, 0, 0, missing)) * level[one].unsqueeze(-1) for each in waves])
+        return [torch.cat(each) for each in zip(*items, strict=True)], presence[:, 1:]
 
     def _estimate(self, mixture: Tensor, *, with_auxiliary: bool = False) -> tuple[Tensor, list[Tensor]]:
         """All C sources, and one estimate more for the input of every block of the decoder."""
         spectrum, level = self._analyse(mixture)
         grids = self.split(self._encode(spectrum))
+        waves = self._render(grids, spectrum, with_auxiliary=with_auxiliary)
+        return waves[0] * level.unsqueeze(-1), [each * level.unsqueeze(-1) for each in waves[1:]]
+
+    def _render(self, grids: Tensor, spectrum: Tensor, *, with_auxiliary: bool) -> list[Tensor]:
+        """Waves of the grids ``[B, C, L, F, D]`` at unit level, then those of the decoder's inputs."""
         grids, inputs = self._decode(grids, keep_inputs=with_auxiliary)
         heads = [self.filters, *self.auxiliary_filters][: 1 + len(inputs)]
-        waves = [
-            self._synthesise(self._filter(each, spectrum, head)) * level.unsqueeze(-1)
+        return [
+            self._synthesise(self._filter(each, spectrum, head))
             for each, head in zip((grids, *inputs), heads, strict=True)
         ]
-        return waves[0], waves[1:]
 
     def _encode(self, spectrum: Tensor) -> Tensor:
         """Spectrum ``[B, L, F]`` to the grid ``[B, L, F, D]`` that all speakers share."""
@@ -290,7 +305,7 @@ class CorrelationEncoder(nn.Module):
         features = features.to(self.expand.weight.dtype).permute(0, 3, 1, 2)
         grid = self.norm(self.reduce(F.silu(self.expand(features))).permute(0, 2, 3, 1))
         if self.config.frequency_positions:
-            grid = grid + _sinusoids(grid.shape[2], grid.shape[3], grid)
+            grid = grid + sinusoids(grid.shape[2], grid.shape[3], grid)
         return grid
 
     def _features(self, spectrum: Tensor) -> Iterator[Tensor]:
@@ -348,16 +363,16 @@ class AttractorSplit(nn.Module):
         return self.part(grid, attractors[:, 1 : self.num_sources + 1])
 
     def attract(self, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """Attractors of unit length ``[B, Q, D]``, and the probability that each is a speaker, ``[B, Q]``."""
+        """Attractors of unit length ``[B, Q, D]``, and logits that each is a speaker, ``[B, Q]``."""
         features = grid.shape[-1] // 2
-        rows = _sinusoids(grid.shape[1], features, grid)[:, None].expand(-1, grid.shape[2], -1)
-        columns = _sinusoids(grid.shape[2], features, grid).expand(grid.shape[1], -1, -1)
+        rows = sinusoids(grid.shape[1], features, grid)[:, None].expand(-1, grid.shape[2], -1)
+        columns = sinusoids(grid.shape[2], features, grid).expand(grid.shape[1], -1, -1)
         keys = (self.norm(grid) + torch.cat([rows, columns], -1)).flatten(1, 2)
         queries = self.queries.expand(len(grid), -1, -1)
         for layer in self.layers:
             queries = layer(queries, keys)
         attractors = F.normalize(queries, dim=-1)
-        return attractors, at_least_float32(self.presence(attractors)).squeeze(-1).sigmoid()
+        return attractors, at_least_float32(self.presence(attractors)).squeeze(-1)
 
     def part(self, grid: Tensor, attractors: Tensor) -> Tensor:
         """The grid ``[B, L, F, D]`` of each of the attractors ``[B, C, D]``: ``[B, C, L, F, D]``."""
@@ -382,12 +397,3 @@ def _window(config: SRCorrNetConfig, like: Tensor) -> Tensor:
     if size == 2 * hop:
         return window.sqrt() * (2 * math.sqrt(hop) / size)
     return window * (math.sqrt(2 / 3) * 2 * math.sqrt(2) * math.sqrt(hop) / size)
-
-
-def _sinusoids(num_positions: int, num_features: int, like: Tensor) -> Tensor:
-    """Sines in the first half of the features, cosines in the second, ``[num_positions, num_features]``."""
-    half = num_features // 2
-    exponents = torch.arange(half, device=like.device, dtype=torch.float32) / max(1, half - 1)
-    positions = torch.arange(num_positions, device=like.device, dtype=torch.float32)
-    angles = positions[:, None] * 10000.0**-exponents
-    return torch.cat([angles.sin(), angles.cos()], -1).to(like.dtype)

@@ -101,3 +101,12 @@ def sinusoidal_positions(
     positions = torch.arange(num_positions, device=device, dtype=torch.float32)
     angles = positions.unsqueeze(1) * frequencies  # [L, D / 2]
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(dtype)
+
+
+def sinusoids(num_positions: int, num_features: int, like: Tensor) -> Tensor:
+    """Sines in the first half of the features, cosines in the second, ``[num_positions, num_features]``."""
+    half = num_features // 2
+    exponents = torch.arange(half, device=like.device, dtype=torch.float32) / max(1, half - 1)
+    positions = torch.arange(num_positions, device=like.device, dtype=torch.float32)
+    angles = positions[:, None] * 10000.0**-exponents
+    return torch.cat([angles.sin(), angles.cos()], -1).to(like.dtype)

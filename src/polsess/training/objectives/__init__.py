@@ -7,7 +7,7 @@ from typing import Any
 from polsess.config import Config
 from polsess.data import Corpus
 from polsess.losses import VerificationConfig
-from polsess.models import Network, SpeakerEmbedder
+from polsess.models import Network, SeparationModel, SpeakerEmbedder
 from polsess.tasks import Task
 from polsess.training.objectives.activity import ActivityObjective
 from polsess.training.objectives.base import Objective
@@ -31,4 +31,5 @@ def create_objective(config: Config, model: Network, corpus: Corpus) -> Objectiv
         assert isinstance(model, SpeakerEmbedder)  # as the configuration has checked
         settings = config.training.verification or VerificationConfig()
         return SpeakerObjective(settings, corpus.classes, model.dimensions)
-    return SeparationObjective(config.training.loss)
+    assert isinstance(model, SeparationModel)
+    return SeparationObjective(config.training.loss, counts_speakers=model.counts_speakers)
