@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from polsess.audio.containers import AudioError
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES
+from polsess.audio.samples import Samples, as_samples, as_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PipeFormat = Literal["wav", "s16", "f32"]
 """A WAV file, or samples alone, little-endian: 16-bit integers or 32-bit floating point."""
@@ -96,7 +98,7 @@ class PipeReader:
     def _decoded(self, content: bytes) -> Tensor:
         values = np.frombuffer(content, self._type).reshape(-1, self.num_channels).T.astype(np.float32)
         self.num_samples += values.shape[1]
-        return torch.from_numpy(values / 2**15 if self._type.kind == "i" else values)
+        return as_tensor(values / 2**15 if self._type.kind == "i" else values)
 
     def _read(self, most: int) -> bytes:
         """Bytes of the sound, as many as are there; none at its end."""
@@ -174,9 +176,9 @@ class PipeWriter:
             self._file.write(head + b"data" + struct.pack("<I", _UNKNOWN))
             self._file.flush()
 
-    def write(self, block: Tensor) -> None:
+    def write(self, block: Samples | Tensor) -> None:
         """Write samples ``[K, n]``; 16-bit ones beyond full scale are cut."""
-        values = block.detach().cpu().numpy().T
+        values = as_samples(block).T
         if self._type.kind == "i":
             values = np.rint(values * 2**15).clip(-(2**15), 2**15 - 1)
         self._file.write(np.ascontiguousarray(values, self._type).tobytes())
