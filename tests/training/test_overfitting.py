@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dpmamba": {"num_filters": 64, "d_model": 32},
     "dprnn": {"num_filters": 64, "bottleneck_channels": 32, "hidden_size": 32},
     "dptnet": {"num_filters": 32, "hidden_size": 32},
+    "gtcrn": {"num_sources": 1},
     "lstmtasnet": {"num_filters": 64, "hidden_size": 64},
     "mambatasnet": {"num_filters": 64},
     "mossformer2": {"num_filters": 64},
@@ -30,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sepreformer": {"num_filters": 64, "num_features": 32},
     "skim": {"num_filters": 64, "hidden_size": 64},
     "spmamba": {"num_channels": 16},
+    "srcorrnet": {"num_channels": 32, "hidden_size": 64},
     "sudormrf": {"num_filters": 64, "bottleneck_channels": 32, "block_channels": 64},
 }
 """Fields beyond the tiny preset, whose few thousand weights do not hold a quarter of a second."""
@@ -51,10 +53,12 @@ def target(name: str) -> float:
 def learn(name: str) -> float:
     """Train until the batch is known; returns the SI-SNR in dB."""
     torch.manual_seed(0)
-    model = create_model(name, preset="tiny", num_sources=2, **SETTINGS.get(name, {}))
+    settings = {"num_sources": 2, **SETTINGS.get(name, {})}
+    model = create_model(name, preset="tiny", **settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     loss_function, best = SeparationLoss(LossConfig()), -float("inf")
     mixture, references = batch()
+    references = references[:, : model.output_sources]
     for _ in range(1500):
         estimates, auxiliary = model.forward_with_auxiliary(mixture)
         loss = loss_function(estimates, references, auxiliary)
