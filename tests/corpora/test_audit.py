@@ -141,8 +141,9 @@ def test_what_a_limiter_did_is_named_and_excused(root: Path) -> None:
     add(root / "train/clean/B1.wav", 0.2, slice(10, 20))
     add(root / "train/clean/A1.wav", 1.2, slice(10, 20))  # the mixture was made of the limited sum
     result = audit_polsess(root)
-    assert kinds(result) == {Kind.CLIPPED: 1}
+    assert kinds(result) == {Kind.CLIPPED: 1, Kind.UNEQUAL_VARIANTS: 1}
     assert "limited in 10 samples" in result.findings[0].detail
+    assert "RMS, more than 0.001" in result.findings[1].detail
     assert not result.broken
 
 
@@ -200,6 +201,14 @@ def test_one_file_or_one_voice_in_both_slots(root: Path) -> None:
 def test_sources_in_two_splits(root: Path) -> None:
     edit(root, "val", lambda rows: rows[0].update(speech1OryginalPath="mls/1_7_000.flac"))
     assert kinds(audit_polsess(root)) == {Kind.LEAKED_SOURCE: 1, Kind.LEAKED_SPEAKER: 1}
+
+
+def test_sources_that_only_validation_and_test_share_are_no_leak(root: Path) -> None:
+    shutil.copytree(root / "val", root / "test")
+    (root / "test" / table(root, "val").name).rename(table(root, "test"))
+    result = audit_polsess(root, headers_only=True)
+    assert Kind.SHARED_BY_TESTS in kinds(result)
+    assert Kind.LEAKED_SOURCE not in kinds(result)
 
 
 def test_a_table_that_cannot_be_read(root: Path) -> None:

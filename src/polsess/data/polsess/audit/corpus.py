@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,10 @@ def _slots(entries: Sequence[_Entry]) -> Iterable[Finding]:
 
 
 def _leaks(entries: Sequence[_Entry]) -> Iterable[Finding]:
-    """Source files and speakers in more than one split, each once per further split."""
+    """Source files and speakers in more than one split, each once per further split.
+
+    A file of both validation and test is no leak into training; the published corpora share scenes there.
+    """
     seen: dict[tuple[Kind, str], dict[str, _Entry]] = {}
     for entry in entries:
         used = [(Kind.LEAKED_SOURCE, source) for source, _ in entry.row.sources.values()]
@@ -150,8 +153,15 @@ def _leaks(entries: Sequence[_Entry]) -> Iterable[Finding]:
             if entry.split in places:
                 continue
             if places:
-                yield entry.finding(*key, f"is also in {next(iter(places.values())).place}")
+                is_file = key[0] is Kind.LEAKED_SOURCE
+                kind = _leak(key[0], {entry.split, *places}) if is_file else key[0]
+                yield entry.finding(kind, key[1], f"is also in {next(iter(places.values())).place}")
             places[entry.split] = entry
+
+
+def _leak(kind: Kind, splits: Set[str]) -> Kind:
+    """The kind of what is in several splits: a fault if training is one of them."""
+    return kind if Split.TRAIN in splits else Kind.SHARED_BY_TESTS
 
 
 def _repeated_audio(entries: Sequence[_Entry], reports: Sequence[RowReport]) -> Iterable[Finding]:
@@ -173,5 +183,6 @@ def _repeated_audio(entries: Sequence[_Entry], reports: Sequence[RowReport]) -> 
             if column == "mixFile":
                 kind = Kind.DUPLICATE_AUDIO
             else:
-                kind = Kind.LEAKED_AUDIO if first.split != entry.split else Kind.REPEATED_LAYER
+                within = first.split == entry.split
+                kind = Kind.REPEATED_LAYER if within else _leak(Kind.LEAKED_AUDIO, {first.split, entry.split})
             yield entry.finding(kind, entry.file(column), f"has the samples of {first.place}")

@@ -32,8 +32,10 @@ class Kind(StrEnum):
     LEAKED_AUDIO = "audio_in_two_splits"
     SAME_SPEAKER = "same_speaker_twice"
     LEAKED_SPEAKER = "speaker_in_two_splits"
+    SHARED_BY_TESTS = "in_val_and_test"
     REPEATED_LAYER = "repeated_layer"
     CLIPPED = "clipped"
+    UNEQUAL_VARIANTS = "layers_do_not_come_out"
     SILENT_REVERB = "silent_reverb"
 
     @property
@@ -42,7 +44,15 @@ class Kind(StrEnum):
         return self not in _WARNINGS
 
 
-_WARNINGS = {Kind.SAME_SPEAKER, Kind.LEAKED_SPEAKER, Kind.REPEATED_LAYER, Kind.CLIPPED, Kind.SILENT_REVERB}
+_WARNINGS = {
+    Kind.SAME_SPEAKER,
+    Kind.LEAKED_SPEAKER,
+    Kind.SHARED_BY_TESTS,
+    Kind.REPEATED_LAYER,
+    Kind.CLIPPED,
+    Kind.UNEQUAL_VARIANTS,
+    Kind.SILENT_REVERB,
+}
 _COLUMNS = ("severity", "kind", "split", "row", "file", "detail")
 
 

@@ -21,6 +21,8 @@ MAX_RESIDUAL = 4
 _FULL = 2**15 - 1
 _LIMITER = 0.998 * 2**15
 """The original generator limits the sum of the speakers to 0.999 after the speakers were saved."""
+_MAX_RMS = 1e-3
+"""Of full scale: what a limiter may leave in a mixture of which layers are taken away (MM-IPC)."""
 _CLIPPED_MIX = 0.9999 * 2**15
 
 PcmSamples = NDArray[np.int32]
@@ -156,6 +158,12 @@ def _check_sum(task: RowTask, report: RowReport, layers: dict[str, PcmSamples]) 
             else "a layer was cut at full scale"
         )
         _add(report, task, Kind.CLIPPED, "mixFile", f"{cause} in {int(wrong.sum())} samples")
+        rms = float(np.sqrt(np.mean(np.square(residual / 2.0**15))))
+        if rms > _MAX_RMS:
+            detail = (
+                f"without some layers differs from the others' sum by {rms:.2g} RMS, more than {_MAX_RMS:g}"
+            )
+            _add(report, task, Kind.UNEQUAL_VARIANTS, "mixFile", detail)
     elif np.any(np.abs(mixture) >= _CLIPPED_MIX):
         _add(report, task, Kind.CLIPPED, "mixFile", "reaches full scale")
 
