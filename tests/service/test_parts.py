@@ -153,10 +153,11 @@ def test_a_service_that_stops_or_has_no_room_says_when_to_come_again(
 def test_old_jobs_and_files_of_none_are_deleted(tmp_path: Path) -> None:
     service = Service(ServiceConfig(folder=tmp_path, retention_hours=1.0))
     places = Places(tmp_path)
-    for job in ("old", "new", "orphan"):
+    for job in ("old", "new", "orphan", "waited"):
         places.input(job, 0, "a").parent.mkdir(parents=True)
     for job in ("old", "new"):
         service.store.add(job, "client", {}, [FILE], **ROOM)
+    service.store.add("waited", "client", {}, [FILE], **ROOM, direct=True)
     claimed = service.store.claim("worker")
     assert claimed is not None
     with pytest.MonkeyPatch.context() as patch:

@@ -134,6 +134,7 @@ class Service:
                     files,
                     max_queued=limits.max_queued,
                     max_jobs=limits.max_jobs_per_client,
+                    direct=direct,
                 )
         except BaseException:
             self.places.remove(job)
@@ -263,6 +264,8 @@ class Service:
         for job in self.store.expired(time.time() - 3600 * self.config.retention_hours):
             self.delete(job)
             log("expired", job=job)
+        for job in self.store.unattended() if everything else ():
+            self.delete(job)
         known = self.store.known()
         for folder in self.places.jobs.iterdir():
             if folder.name not in known and (everything or _age(folder) > _ORPHAN_SECONDS):

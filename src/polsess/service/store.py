@@ -23,7 +23,8 @@ _USUAL_FACTOR = 0.5
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, client TEXT NOT NULL, options TEXT NOT NULL, created REAL NOT NULL, finished REAL
+    id TEXT PRIMARY KEY, client TEXT NOT NULL, options TEXT NOT NULL, created REAL NOT NULL, finished REAL,
+    direct INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS files (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -103,6 +104,8 @@ class Job:
     options: Mapping[str, Any]
     created: float
     finished: float | None
+    direct: bool
+    """Whether a client waited for it, and keeps no id."""
     files: Sequence[File] = field(default=())
 
     @property
@@ -155,8 +158,9 @@ class Store:
         *,
         max_queued: int,
         max_jobs: int,
+        direct: bool = False,
     ) -> None:
-        """Accept a job, whose recordings are on disk.
+        """Accept a job, whose recordings are on disk; ``direct`` if a client waits for it and keeps no id.
 
         Raises:
             FullError: If the queue is full, or the client has too many unfinished jobs.
@@ -164,8 +168,8 @@ class Store:
         with self._transaction() as connection:
             self.check_room(client, len(files), max_queued=max_queued, max_jobs=max_jobs)
             connection.execute(
-                "INSERT INTO jobs (id, client, options, created) VALUES (?, ?, ?, ?)",
-                (job, client, json.dumps(dict(options)), time.time()),
+                "INSERT INTO jobs (id, client, options, created, direct) VALUES (?, ?, ?, ?, ?)",
+                (job, client, json.dumps(dict(options)), time.time(), direct),
             )
             connection.executemany(
                 "INSERT INTO files (job, place, name, stored, sample_rate, channels, seconds)"
@@ -289,6 +293,11 @@ class Store:
                 row["id"]
                 for row in self._connection.execute("SELECT id FROM jobs WHERE finished < ?", (before,))
             ]
+
+    def unattended(self) -> list[str]:
+        """Jobs that clients waited for, who are gone when a service starts."""
+        with self._lock:
+            return [row["id"] for row in self._connection.execute("SELECT id FROM jobs WHERE direct")]
 
     def known(self) -> set[str]:
         """The ids of all jobs."""
