@@ -86,6 +86,9 @@ def _origin(provenance: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(converted, Mapping):
         revision = f" at {converted['revision']}" if converted.get("revision") else ""
         found["converted from"] = one_cell(f"{converted.get('source')}{revision} ({converted.get('format')})")
+    averaged = provenance.get("averaged_from")
+    if isinstance(averaged, list | tuple):
+        found["averaged"] = one_cell(f"mean of the weights of {', '.join(map(str, averaged))}")
     published = provenance.get("published")
     if isinstance(published, Mapping):
         found |= {f"{key}, as its authors state": one_cell(str(value)) for key, value in published.items()}

@@ -33,6 +33,14 @@ Model = Annotated[
         rich_help_panel="Systems",
     ),
 ]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="Take all models as one: their estimates are averaged, as polsess separate does.",
+        rich_help_panel="Systems",
+    ),
+]
 Estimates = Annotated[
     Path | None,
     typer.Option(

@@ -36,6 +36,32 @@ Model = Annotated[
         rich_help_panel="Separation",
     ),
 ]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "-m",
+        "--model",
+        help="Weights: folder, file, hub id, or a bundled model (default, enhance-one, enhance-both). Given "
+        "several times, the models are averaged.",
+        show_default="default",
+        rich_help_panel="Separation",
+    ),
+]
+Shifts = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Average over as many places of a model's frames within a hop, at as many times the cost.",
+        rich_help_panel="Separation",
+    ),
+]
+Then = Annotated[
+    str | None,
+    typer.Option(
+        help="Another model, which takes what the first gives: one of both is an enhancer.",
+        rich_help_panel="Separation",
+    ),
+]
 ChannelChoice = Annotated[
     Literal["mix", "each"],
     typer.Option(

@@ -24,6 +24,7 @@ from polsess.cli._conversation_options import (
 )
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli._gate_options import Gate, Speakers
+from polsess.cli._sound_options import Shifts, Then
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def evaluate(
     overrides: options.Overrides = None,
     data: options.Data = None,
     model: options.Model = None,
+    ensemble: options.Ensemble = False,
+    shifts: Shifts = 1,
+    then: Then = None,
     estimates: options.Estimates = None,
     system: options.System = None,
     out: options.Out = Path("evaluation"),
@@ -100,7 +104,7 @@ def evaluate(
     folders = names_of_data(data)
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     for each, path, corpus in _pairs(
-        _open_systems(model, device, estimates, system),
+        _open_systems(model, device, estimates, system, ensemble, shifts, then),
         data,
         lambda path, system: _open_data(path, changes, task, split, seed, system),
         with_baselines=baselines or listener is not None,
@@ -135,17 +139,27 @@ def evaluate(
 
 
 def _open_systems(
-    models: list[str] | None, device: str, estimates: Path | None, names: list[str] | None
+    models: list[str] | None,
+    device: str,
+    estimates: Path | None,
+    names: list[str] | None,
+    ensemble: bool,
+    num_shifts: int,
+    then: str | None,
 ) -> list[System]:
     from polsess.checkpoints import CheckpointError
-    from polsess.evaluation import open_estimates, open_models
+    from polsess.evaluation import open_combined, open_estimates
 
     if estimates is not None:
+        if ensemble or num_shifts != 1 or then:
+            raise Failure("--ensemble, --shifts, --then: are for models, not for estimates.", ExitCode.USAGE)
         return open_estimates(estimates, names)
     try:
-        return open_models(models or [], device)
+        return open_combined(models or [], device, ensemble=ensemble, num_shifts=num_shifts, then=then)
     except (CheckpointError, OSError) as error:
         raise Failure(explain(error), ExitCode.MODEL) from None
+    except ValueError as error:
+        raise Failure(explain(error), ExitCode.USAGE) from None
 
 
 def _pairs(

@@ -20,13 +20,15 @@ from polsess.cli._sound_options import (
     FileFormat,
     Filename,
     Inputs,
-    Model,
+    Models,
     Out,
     Overlap,
     Overwrite,
     Segment,
+    Shifts,
     SkipExisting,
     Spectrograms,
+    Then,
     TimelineFormats,
 )
 from polsess.cli.terminal import ExitCode, Failure, Terminal
@@ -48,7 +50,9 @@ def separate(
     context: typer.Context,
     inputs: Inputs,
     out: Out = Path("separated"),
-    model: Model = "default",
+    model: Models = ["default"],  # noqa: B006 - typer does not change it
+    shifts: Shifts = 1,
+    then: Then = None,
     channels: ChannelChoice = "mix",
     segment: Segment = 24.0,
     overlap: Overlap = 0.25,
@@ -74,6 +78,7 @@ def separate(
       polsess separate recordings/ -o speakers --format flac
       polsess separate interview.mp3 -m runs/dprnn/best --segment 8
       polsess separate interview.mp3 -m default.onnx
+      polsess separate noisy.wav -m enhance-both --then default --shifts 2
       polsess separate meeting.wav --speakers 2-4 --timeline elan,picture
     """
     from polsess.allocator import tune_allocator
@@ -106,7 +111,14 @@ def separate(
                 timeline=parse_formats(timeline),
             )
         separator = _open_separator(
-            options, model, device, segment, overlap, channels=channels, gate=gate, speakers=speakers
+            options,
+            (model, shifts, then),
+            device,
+            segment,
+            overlap,
+            channels=channels,
+            gate=gate,
+            speakers=speakers,
         )
         jobs, problems = find_jobs(piped.inputs, options.folder, terminal.note, pattern)
         if piped.out and len(jobs) > 1:
@@ -126,7 +138,7 @@ def _check_flags(out: Path, flags: Mapping[str, bool]) -> None:
 
 def _open_separator(
     options: OutputOptions,
-    model: str,
+    models: tuple[list[str], int, str | None],
     device: str,
     segment: float,
     overlap: float,
@@ -150,15 +162,20 @@ def _open_separator(
         "channels": channels,
         "num_speakers": voices,
     }
-    if model.lower().endswith(".onnx"):
-        return _open_onnx(options, model, device, gate, settings)
+    sources, num_shifts, then = models
+    if in_onnx := [each for each in (*sources, then or "") if each.lower().endswith(".onnx")]:
+        if len(sources) > 1 or num_shifts != 1 or then:
+            raise Failure(f"{in_onnx[0]}: ONNX files run alone, without --shifts and --then.", ExitCode.USAGE)
+        return _open_onnx(options, in_onnx[0], device, gate, settings)
     from polsess.checkpoints import load_model
     from polsess.inference import Separator, pick_device
+    from polsess.models.combination import combine
 
     with usage_errors():
         pick_device(device)
-    loaded = load_model(model)
+    members, last = [load_model(each) for each in sources], None if then is None else load_model(then)
     with usage_errors():
+        loaded = combine(members, num_shifts=num_shifts, then=last)
         check_pattern(options.pattern, 1 if options.together else loaded.output_sources)
         return Separator(loaded, device=device, gate=gate, **settings)
 

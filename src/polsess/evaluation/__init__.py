@@ -6,7 +6,7 @@ from polsess.evaluation.estimate_files import FolderSystem, open_estimates
 from polsess.evaluation.results import Evaluation, Row
 from polsess.evaluation.runner import evaluate, has_conversations
 from polsess.evaluation.storage import SavedEvaluation, UtteranceSounds, read_evaluation
-from polsess.evaluation.systems import ModelSystem, System, open_models
+from polsess.evaluation.systems import ModelSystem, System, open_combined, open_models
 
 __all__ = [
     "Evaluation",
@@ -21,6 +21,7 @@ __all__ = [
     "measured_result",
     "name_of_data",
     "names_of_data",
+    "open_combined",
     "open_corpus",
     "open_estimates",
     "open_models",

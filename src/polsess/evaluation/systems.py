@@ -24,6 +24,7 @@ from polsess.diarization import SpeakerTimeline
 from polsess.inference import Separator, pick_device, source_names
 from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.models import SeparationModel
+from polsess.models.combination import combine
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -207,6 +208,41 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     chosen = pick_device(device)
     names = distinct_names(sources)
     return [_open_model(source, name, chosen) for source, name in zip(sources, names, strict=True)]
+
+
+def open_combined(
+    sources: Sequence[str],
+    device: str = "auto",
+    *,
+    ensemble: bool = False,
+    num_shifts: int = 1,
+    then: str | None = None,
+) -> list[System]:
+    """As ``open_models``, each model averaged over shifts and followed by another, or all as one ensemble.
+
+    Raises:
+        CheckpointError: If weights cannot be used.
+        ValueError: If they do not fit together.
+    """
+    if not ensemble and num_shifts == 1 and then is None:
+        return open_models(sources, device)
+    chosen = pick_device(device)
+    groups = [list(sources)] if ensemble else [[source] for source in sources]
+    names = distinct_names(sources)
+    last = None if then is None else _open_model(then, distinct_names([then])[0], chosen)
+    systems: list[System] = []
+    for group in groups:
+        members = [_open_model(each, names[sources.index(each)], chosen) for each in group]
+        name = "+".join(each.name for each in members)
+        name += f"-shifts{num_shifts}" if num_shifts != 1 else ""
+        name += f"-then-{last.name}" if last else ""
+        model = combine(
+            [each.model for each in members], num_shifts=num_shifts, then=last.model if last else None
+        )
+        separates = last is None or members[0].num_sources > 1
+        task = members[0].task if separates or last is None else last.task
+        systems.append(ModelSystem(model, name, chosen, task=task))
+    return systems
 
 
 def _open_model(source: str, name: str, device: torch.device) -> ModelSystem:

@@ -14,13 +14,12 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.combination import average_shifts
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
 from polsess.models.registry import register_model
-from polsess.permutation import apply_permutation, best_permutation
 
 
 class BLSTMConfig(ModelConfig):
@@ -81,14 +80,8 @@ class BLSTM(SeparationModel):
         return self.config.hop_length
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        first = estimates = self._separate(mixture)
         num_shifts = 1 if self.training else self.config.num_shifts
-        for number in range(1, num_shifts):
-            shift = number * self.config.hop_length // num_shifts
-            shifted = self._separate(F.pad(mixture, (shift, 0)))[..., shift:]
-            order = best_permutation(first @ shifted.mT)  # correlations [B, C, C]
-            estimates = estimates + apply_permutation(shifted, order)
-        return estimates if num_shifts == 1 else estimates / num_shifts
+        return average_shifts(self._separate, mixture, self.config.hop_length, num_shifts)
 
     def _separate(self, mixture: Tensor) -> Tensor:
         """One pass, ``[B, T]`` -> ``[B, C, T]``."""
