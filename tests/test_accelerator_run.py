@@ -25,9 +25,9 @@ def test_everything_is_measured_and_the_training_goes_on(tmp_path: Path) -> None
         "data.num_workers=0",
     ]
     command = [sys.executable, str(SCRIPT), str(tmp_path / "out"), "--device", "cpu", "--preset", "tiny"]
-    command += ["--minutes", "2", "-c", "convtasnet_sb_polsess", *options, "training.max_epochs=100000"]
+    command += ["--minutes", "4", "-c", "convtasnet_sb_polsess", *options, "training.max_epochs=100000"]
     for _ in range(2):
-        subprocess.run(command, check=True, timeout=400, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        subprocess.run(command, check=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["parity"]) == set(list_models(SeparationModel))
     for name, line in results["parity"].items():

@@ -129,7 +129,7 @@ class ModelSystem:
         return self.model.sample_rate
 
     @property
-    def num_sources(self) -> int:
+    def num_sources(self) -> int | None:
         """C."""
         return self.model.output_sources
 
@@ -175,6 +175,11 @@ class SeparatorSystem(ModelSystem):
     def origin(self) -> Mapping[str, Any]:
         """As that of the model, and the options under ``separator``."""
         return {**super().origin, "separator": self.options}
+
+    @property
+    def num_sources(self) -> int | None:
+        """C; None where a gate finds as many voices as there are."""
+        return None if self._separator.gate != "never" else super().num_sources
 
     def estimate(self, example: Example) -> Estimate:
         """Separate the mixture of one example."""
