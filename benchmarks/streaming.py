@@ -5,7 +5,7 @@ Run: python benchmarks/streaming.py [MODEL[:PRESET]]... ; fresh weights, one thr
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import torch
@@ -53,8 +53,11 @@ def measure(name: str, config: dict[str, object]) -> list[str]:
     ]
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="MODEL[:PRESET]", help="causal ones; five if left out")
+    names = parser.parse_args().networks
     torch.set_num_threads(1)
     chosen: dict[str, dict[str, object]] = {
         name: dict(zip(("model_type", "preset"), name.split(":"), strict=False)) for name in names
@@ -65,4 +68,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
