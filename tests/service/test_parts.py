@@ -31,7 +31,7 @@ from polsess.service.uploads import receive_form
 from tests.service.running import form
 
 FILE = NewFile("talk.wav", "talk.wav", 8000, 1, 4.0)
-ROOM = {"max_queued": 10, "max_jobs": 10}
+ROOM: dict[str, Any] = {"max_queued": 10, "max_jobs": 10}
 
 
 @pytest.fixture
