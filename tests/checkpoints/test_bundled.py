@@ -20,9 +20,10 @@ MODELS = Path(polsess.__file__).parent / "assets" / "models"
 MINI = Path(__file__).parents[1] / "data" / "polsess_mini" / "test"
 
 
-@pytest.mark.parametrize(
-    ("name", "task"), list(zip(BUNDLED_MODELS, (Task.SB, Task.SB, Task.ES, Task.EB, Task.OSD, Task.SV), strict=True))
-)
+TASKS = (Task.SB, Task.SB, Task.ES, Task.EB, Task.OSD, Task.SV)
+
+
+@pytest.mark.parametrize(("name", "task"), list(zip(BUNDLED_MODELS, TASKS, strict=True)))
 def test_they_are_small_and_say_what_they_are(name: str, task: Task) -> None:
     checkpoint = read_checkpoint(name)
     assert checkpoint.task == task

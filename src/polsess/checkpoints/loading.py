@@ -21,7 +21,14 @@ from polsess.models.registry import NetworkT
 from polsess.schema import ConfigError, suggest
 
 DEFAULT_MODEL = "default"
-BUNDLED_MODELS = (DEFAULT_MODEL, "default-16k", "enhance-one", "enhance-both", "activity-detector", "speaker-embedder")
+BUNDLED_MODELS = (
+    DEFAULT_MODEL,
+    "default-16k",
+    "enhance-one",
+    "enhance-both",
+    "activity-detector",
+    "speaker-embedder",
+)
 """The small networks that come with the package, for SB, ES, EB, OSD and SV; a folder of that name:
 ``./default``."""
 

@@ -31,8 +31,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Weights: folder, file, hub id, a bundled model (default, default-16k, enhance-one, enhance-both), or an "
-        "ONNX file of polsess export, which needs no torch.",
+        help="Weights: folder, file, hub id, a bundled model (default, default-16k, enhance-one, "
+        "enhance-both), or an ONNX file of polsess export, which needs no torch.",
         rich_help_panel="Separation",
     ),
 ]
