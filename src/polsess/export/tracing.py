@@ -65,8 +65,7 @@ def example(network: Network) -> Tensor:
 def trace_onnx(network: Network) -> bytes:
     """A network as the content of an ONNX file, for any batch and any length.
 
-    The exporter is the one that traces: the one on ``torch.export`` takes minutes where this takes seconds,
-    and both make one LSTM operator of an LSTM.
+    The exporter is the one that traces; it makes one LSTM operator of an LSTM, for any length.
     """
     output_axes = {0: "batch"}
     if isinstance(network, SeparationModel):
