@@ -8,8 +8,8 @@ measured anew; the others keep their rows.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -83,4 +83,8 @@ def _reason(failure: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("architecture", nargs="*", help="networks to measure; all if none is named")
+    main(parser.parse_args().architecture)

@@ -62,7 +62,7 @@ def test_the_card_states_what_was_measured_and_its_code_runs(evaluated: Path) ->
     )
     assert f"Caution: {score['caution']}." in card
     assert str(evaluated) not in card
-    result = ModelCard(card).data.eval_results
+    result = ModelCard(card).data.eval_results  # type: ignore[attr-defined]
     assert result is not None
     values = {each.metric_type: each.metric_value for each in result}
     assert values["si_snri"] == pytest.approx(score["mean"], abs=1e-4)

@@ -98,7 +98,7 @@ class PipeReader:
     def _decoded(self, content: bytes) -> Tensor:
         values = np.frombuffer(content, self._type).reshape(-1, self.num_channels).T.astype(np.float32)
         self.num_samples += values.shape[1]
-        return as_tensor(values / 2**15 if self._type.kind == "i" else values)
+        return as_tensor(values / np.float32(2**15) if self._type.kind == "i" else values)
 
     def _read(self, most: int) -> bytes:
         """Bytes of the sound, as many as are there; none at its end."""

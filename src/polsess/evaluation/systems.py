@@ -244,7 +244,7 @@ def open_combined(
         model = combine(
             [each.model for each in members], num_shifts=num_shifts, then=last.model if last else None
         )
-        separates = last is None or members[0].num_sources > 1
+        separates = last is None or members[0].model.output_sources > 1
         task = members[0].task if separates or last is None else last.task
         systems.append(ModelSystem(model, name, chosen, task=task))
     return systems

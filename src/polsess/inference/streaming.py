@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polsess.audio import StreamResampler
+from polsess.audio.samples import as_tensor
 from polsess.checkpoints import load_model
 from polsess.devices import pick_device
 from polsess.inference.network import SeparationError
@@ -115,7 +116,8 @@ class StreamingSeparator:
         if not len(piece):
             return torch.zeros(self.num_sources, 0)
         self._heard += len(piece)
-        return self._tell(self._back.push(self._push(self._into.push(piece.unsqueeze(0)).squeeze(0))))
+        heard = _convert(self._into, piece.unsqueeze(0)).squeeze(0)
+        return self._tell(_convert(self._back, self._push(heard)))
 
     __call__ = push
 
@@ -139,9 +141,9 @@ class StreamingSeparator:
         """
         estimates = torch.zeros(self.num_sources, 0)
         if self._heard:
-            last = self._push(self._into.push(torch.zeros(1, 0), last=True).squeeze(0))
+            last = self._push(_convert(self._into, torch.zeros(1, 0), last=True).squeeze(0))
             rest = torch.cat([last, self._flush()], -1)
-            estimates = self._back.push(rest, last=True)[:, : self._heard - self._told]
+            estimates = _convert(self._back, rest, last=True)[:, : self._heard - self._told]
         self.reset()
         return estimates
 
@@ -215,3 +217,7 @@ class StreamingSeparator:
         late = min(max(0, self.model.stream_delay - before), estimates.shape[-1])
         self._given += estimates.shape[-1] - late
         return estimates[:, late:]
+
+
+def _convert(resampler: StreamResampler, block: Tensor, last: bool = False) -> Tensor:
+    return as_tensor(resampler.push(block.numpy(), last))
