@@ -219,8 +219,10 @@ def _scores(literature: Literature) -> str:
 def _checkpoints(published: list[Published]) -> str:
     head = """## Published checkpoints
 
-`load_model("OWNER/NAME")` fetches and reads these. Scores are SI-SDR improvements in dB as the card states
-them; licences are the cards' too. Asteroid's cards state CC BY-SA 4.0 in their data and 3.0 in their text.
+`load_model("OWNER/NAME")` fetches and reads these from the Hugging Face hub; those of ModelScope and GitHub
+are downloaded by the command that `polsess models OWNER/NAME` prints, and read from their folder. Scores are
+SI-SDR improvements in dB as the card states them; licences are the cards' too. Asteroid's cards state
+CC BY-SA 4.0 in their data and 3.0 in their text.
 """
     header = ("id", "architecture", "task", "Hz", "sources", "trained on", "dB", "conditions", "licence")
     rows = [

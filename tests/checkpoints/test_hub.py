@@ -129,6 +129,26 @@ def test_safetensors_are_taken_before_a_pickle(cache: Path, tmp_path: Path) -> N
         load_model("somebody/nothing")
 
 
+@pytest.mark.parametrize(
+    ("hub_id", "said"),
+    [
+        (
+            "iic/speech_flatsepreformer_separation_temporal_8k_base_libri2mix100",
+            r"at https://modelscope\.cn/models/iic/\S+; run: modelscope download --model iic/\S+ "
+            r"--local_dir FOLDER and give FOLDER\.$",
+        ),
+        (
+            "Xiaobin-Rong/gtcrn",
+            r"git clone https://github\.com/\S+ FOLDER and give FOLDER/checkpoints/\S+dns3",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("cache")
+def test_ids_of_other_hubs_say_how_their_files_are_had(hub_id: str, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        load_model(hub_id)
+
+
 def test_a_path_that_exists_is_a_path(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(cache, "my/model", GOLDEN / "ast_convtasnet")
     save_model(create_model("blstm", preset="tiny"), tmp_path / "here" / "my" / "model")

@@ -62,6 +62,13 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def tiny(settings: dict[str, Any]) -> dict[str, Any]:
+    """The smallest network of a recipe's architecture, one that counts speakers where the recipe's does."""
+    counts = str(settings["model"].get("preset")).startswith("variable")
+    counting = {"variable_sources": True} if counts else {}
+    return {"model_type": settings["model"]["model_type"], "preset": "tiny", **counting}
+
+
 @every_config
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_experiment_passes_a_dry_run_on_the_mini_sets(
@@ -71,7 +78,7 @@ def test_every_experiment_passes_a_dry_run_on_the_mini_sets(
     monkeypatch.setattr(dry_run, "_STEPS", 1)
     monkeypatch.setattr(dry_run, "_VALIDATED", 1)
     settings = read_settings(path)
-    settings["model"] = {"model_type": settings["model"]["model_type"], "preset": "tiny"}
+    settings["model"] = tiny(settings)
     separates = Task(settings["task"]) in SEPARATION_TASKS
     settings["data"]["batch_size"] = 1 if separates else 2  # embeddings are normalised over the batch
     settings["data"]["corpus"]["segment_seconds"] = 0.25 if separates else 3.0
@@ -108,18 +115,17 @@ def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_one_step_of_every_experiment(path: Path, corpus: dict[str, Any], tmp_path: Path) -> None:
     settings = read_settings(path)
-    settings["model"] = {"model_type": settings["model"]["model_type"], "preset": "tiny"}
+    settings["model"] = tiny(settings)
     task = Task(settings["task"])
     if task is not Task.SB and task in SEPARATION_TASKS:  # without noise there is nothing to enhance
         for split in ("train", "val"):
             write_audio(tmp_path / f"noise/{split}/hiss.wav", 0.05 * torch.randn(4000), 8000)
         corpus = {**corpus, "noise": [{"source": str(tmp_path / "noise")}]}
-    if task not in SEPARATION_TASKS:  # other corpora, of the same clips
-        small = {"segment_seconds": 1.0} if task is Task.OSD else {"segment_seconds": 3.0}
-        kind = settings["data"]["corpus"]["corpus_type"]
-        corpus = {**corpus, **small, "corpus_type": kind}
-        own = {"num_speakers": 2, "conversation_seconds": 2.0}
-        corpus |= own if task is Task.OSD else {"evaluation_examples": 4}
+    kind = settings["data"]["corpus"]["corpus_type"]
+    if kind == "conversations":  # of the same clips
+        corpus = {**corpus, "corpus_type": kind, "segment_seconds": 1.0, "conversation_seconds": 2.0}
+    elif kind == "single_speakers":
+        corpus = {**corpus, "corpus_type": kind, "segment_seconds": 3.0, "evaluation_examples": 4}
     rate = {"sample_rate": 16000} if settings["data"]["corpus"].get("sample_rate") == 16000 else {}
     settings["data"] = {"corpus": {**corpus, **rate}, "batch_size": 2}
     config = parse_config(settings)

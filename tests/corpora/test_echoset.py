@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     for split, utterances in (("train", 2), ("val", 1), ("test", 3)):
         for number in range(utterances):
-            folder = tmp_path / f"gpfs/home/EchoSet/{split}/17DRP5sb8fy/room{number % 2}/utt{number}"
+            folder = tmp_path / f"gpfs/home/EchoSet/{split}/17DRP5sb8fy/room{number % 2}/1089_{number}"
             folder.mkdir(parents=True)
             for place, name in enumerate(NAMES):
                 samples = torch.from_numpy(0.1 * random.standard_normal((1, 16000 + 10 * place)))
@@ -34,11 +34,11 @@ def root(tmp_path: Path) -> Path:
 def test_every_mixture_is_found_with_its_scene_and_room(root: Path, below: str) -> None:
     corpus = EchoSet(EchoSetConfig(root=root / below), Split.TEST, Task.SB)
     assert [each.identifier for each in corpus.mixtures] == [
-        "17DRP5sb8fy-room0-utt0",
-        "17DRP5sb8fy-room0-utt2",
-        "17DRP5sb8fy-room1-utt1",
+        "17DRP5sb8fy-room0-1089_0",
+        "17DRP5sb8fy-room0-1089_2",
+        "17DRP5sb8fy-room1-1089_1",
     ]
-    assert corpus.mixtures[2].metadata == {"scene": "17DRP5sb8fy", "room": "room1"}
+    assert corpus.mixtures[2].metadata == {"scene": "17DRP5sb8fy", "room": "room1", "speakers": "1089-1"}
 
 
 def test_files_end_with_the_shortest(root: Path) -> None:

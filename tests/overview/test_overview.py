@@ -116,7 +116,9 @@ def test_every_publication_is_described_plausibly() -> None:
         assert entry.model_type in list_models(), entry
         assert entry.num_sources in {1, 2, 3, 5}, entry
         assert entry.sample_rate in {8000, 16000}, entry
-        assert entry.license in {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", None}, entry
+        assert entry.license in {*("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", None)}, (
+            entry
+        )
         assert entry.score is None or 5 < entry.score < 26, entry
         assert entry.corpus, entry
         assert bool(entry.license_notes) == (

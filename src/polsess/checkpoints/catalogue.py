@@ -1,4 +1,4 @@
-"""Published weights by their ids on the Hugging Face hub: the reader of ``catalogue.yaml``.
+"""Published weights by their ids: the reader of ``catalogue.yaml``.
 
 Licences are of the weights as their authors state them: corpora such as WSJ0 and WHAM! add conditions of
 their own, which ``license_notes`` names.
@@ -16,12 +16,21 @@ from pydantic import Field
 from polsess.schema import Schema, parse
 from polsess.yaml_files import read_yaml
 
+Hub = Literal["huggingface", "modelscope", "github"]
+_HUBS: dict[Hub, tuple[str, str]] = {  # page of an id, and the command that fetches its files
+    "huggingface": ("https://huggingface.co/{}", "hf download {}"),
+    "modelscope": ("https://modelscope.cn/models/{}", "modelscope download --model {} --local_dir FOLDER"),
+    "github": ("https://github.com/{}", "git clone https://github.com/{} FOLDER"),
+}
+
 
 class Published(Schema):
     """One set of weights that somebody published."""
 
     hub_id: str
     """Owner and name on the hub."""
+    hub: Hub = "huggingface"
+    """Where the id is. Only the Hugging Face hub's files are fetched; ``download`` says how others are."""
     format: str
     """The reader of its files."""
     files: tuple[str, ...]
@@ -80,7 +89,12 @@ class Published(Schema):
     @property
     def page(self) -> str:
         """The model card, which states licence and score."""
-        return f"https://huggingface.co/{self.hub_id}"
+        return _HUBS[self.hub][0].format(self.hub_id)
+
+    @property
+    def download(self) -> str:
+        """The command that downloads the files."""
+        return _HUBS[self.hub][1].format(self.hub_id)
 
 
 class _Note(Schema):
@@ -92,6 +106,7 @@ class _Toolkit(Schema):
     """Publications of one format; its other keys are theirs where they state none."""
 
     format: str
+    hub: Hub = "huggingface"
     files: tuple[str, ...] = ()
     license: str | None = None
     conditions: str = ""
@@ -126,5 +141,5 @@ def catalogue() -> dict[str, Published]:
 
 
 def list_published() -> list[Published]:
-    """The published weights that ``load_model`` knows how to fetch, in the order of their ids."""
+    """The published weights that ``load_model`` reads, in the order of their ids."""
     return [each for _, each in sorted(catalogue().items())]

@@ -39,9 +39,15 @@ def fetch(hub_id: str, revision: str | None = None) -> tuple[Path, str]:
     Raises:
         CheckpointError: If a file cannot be had; the message says what to do.
     """
+    entry = catalogue().get(hub_id)
+    if entry is not None and entry.hub != "huggingface":
+        place = " or ".join(f"FOLDER/{name}" for name in entry.files) if entry.experiment else "FOLDER"
+        raise CheckpointError(
+            f"{hub_id} is not on the Hugging Face hub but at {entry.page}; run: {entry.download} "
+            f"and give {place}."
+        )
     from huggingface_hub import hf_hub_download  # slow to import
 
-    entry = catalogue().get(hub_id)
     wanted = revision or (entry.revision if entry else None) or "main"
     files = entry.files if entry else _layout(hf_hub_download, hub_id, wanted)
     first = _download(hf_hub_download, hub_id, files[0], wanted)
@@ -58,7 +64,9 @@ def fetch(hub_id: str, revision: str | None = None) -> tuple[Path, str]:
 
 def _layout(download: Callable[..., str], hub_id: str, revision: str) -> tuple[str, ...]:
     """The files of the first layout whose first file the hub holds, ours first."""
-    layouts = dict.fromkeys(entry.files for entry in catalogue().values() if not entry.experiment)
+    layouts = dict.fromkeys(
+        each.files for each in catalogue().values() if each.hub == "huggingface" and not each.experiment
+    )
     known = [(WEIGHTS, CONFIG), *layouts]
     absent: CheckpointError | None = None
     for files in known:

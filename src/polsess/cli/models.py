@@ -104,7 +104,8 @@ def _published(entry: Published) -> str:
     """The id on a line of its own, so that it can be copied whole, and the facts below it."""
     licence = "; ".join([entry.license or "licence not stated", *entry.license_notes])
     facts = [entry.model_type, entry.task, f"{entry.sample_rate} Hz", f"{entry.num_sources} source(s)"]
-    parts = [", ".join(facts), f"trained on {entry.corpus}", entry.stated_score, licence]
+    elsewhere = "" if entry.hub == "huggingface" else f"get it by: {entry.download}"
+    parts = [", ".join(facts), f"trained on {entry.corpus}", entry.stated_score, licence, elsewhere]
     return f"{entry.hub_id}\n{_wrapped('; '.join(part for part in parts if part), '    ')}"
 
 

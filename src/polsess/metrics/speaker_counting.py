@@ -1,9 +1,10 @@
 """The columns of a system that says how many speakers there are: one value per recording.
 
-A wrong number is penalised as by Chetupalli and Habets (2023), "Speaker counting and separation from
-single-channel noisy mixtures", IEEE/ACM TASLP 31: with N speakers and N' counted ones, P-SI-SNR is the sum of
-SI-SNR over the pairs of speaker and estimate plus -30 dB for everyone left over, over max(N, N'). The
-improvement is that less the mean SI-SNR of the mixture. With the right number it is SI-SNRi.
+A wrong number is penalised as by Zhu, Yeh and Hasegawa-Johnson (2020), "Multi-decoder DPRNN: high accuracy
+source counting and separation", https://arxiv.org/abs/2011.12022: with N speakers and N' counted ones,
+P-SI-SNR is the sum of SI-SNR over the pairs of speaker and estimate plus -30 dB for everyone left over, over
+max(N, N'). A silent estimate counts as left over, and so does its speaker. The improvement is that less the
+mean SI-SNR of the mixture. With the right number it is SI-SNRi.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ def checkpoint_record(entry: Published) -> dict[str, Any]:
     return {
         "id": entry.hub_id,
         "page": entry.page,
+        "download": entry.download,
         "format": entry.format,
         "files": list(entry.files),
         "architecture": entry.model_type,

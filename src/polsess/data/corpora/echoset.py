@@ -1,12 +1,13 @@
 """EchoSet: two speakers and noise in rooms of Matterport3D; the references keep their reverberation.
 
-Folders ``<split>/<scene>/<room>/<utterance>`` hold ``mix.wav``, ``spk1_reverb.wav`` and ``spk2_reverb.wav``,
-at 16 kHz and 6 s long, also below the folders that the published archive wraps around them. Source: Xu, Li,
-Chen, Hu (2025), "TIGER", https://arxiv.org/abs/2410.01469.
+Folders ``<split>/<scene>/<room>/<speaker>_<speaker>`` hold ``mix.wav``, ``spk1_reverb.wav`` and
+``spk2_reverb.wav``, at 16 kHz and 6 s long, also below the folders that the published archive wraps around
+them. Source: Xu, Li, Chen, Hu (2025), "TIGER", https://arxiv.org/abs/2410.01469.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -68,4 +69,7 @@ class EchoSet(StoredCorpus):
 def _mixture(path: Path) -> StoredMixture:
     scene, room, utterance = path.parts[-4:-1]
     sources = tuple(path.with_stem(name) for name in _SOURCES)
-    return StoredMixture(f"{scene}-{room}-{utterance}", path, sources, {"scene": scene, "room": room})
+    metadata: dict[str, str | float] = {"scene": scene, "room": room}
+    if re.fullmatch(r"\d+_\d+", utterance):  # the speakers of LibriSpeech
+        metadata["speakers"] = utterance.replace("_", "-")
+    return StoredMixture(f"{scene}-{room}-{utterance}", path, sources, metadata)
