@@ -29,14 +29,14 @@ FLOORS = [
         "onnx_files",
     }
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
-    | {"processes", "measurement", "workers", "client"},
+    | {"processes", "measurement", "workers", "client", "object_storage"},
     {"data", "models", "losses", "metrics", "diarization"},
     {"checkpoints", "costs"},
     {"config"},
     {"training", "inference", "overview", "export"},
     {"evaluation", "benchmark", "demo", "doctor", "runtime"},
     {"report", "listening"},
-    {"service"},
+    {"service", "cluster"},
     {"cli"},
     {"__main__"},
 ]

@@ -26,6 +26,8 @@ _EXTRAS = {
     "python_multipart": "serve",
     "prometheus_client": "serve",
     "websockets": "serve",
+    "ray": "ray",
+    "s3fs": "s3",
 }
 
 

@@ -62,6 +62,14 @@ def system_error(
     return OSError(number, advice.format(free=free_space(path)), str(path))
 
 
+def one_line(error: BaseException) -> str:
+    """The text of an error; for one of the operating system, the file first and no number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
+        # Of two names the second is the one that was asked for, the first a temporary one.
+        return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
+    return str(error) or type(error).__name__
+
+
 def shortage_of_memory(error: BaseException) -> str | None:
     """Say that memory ran out, and how much more was asked for where that is known.
 

@@ -7,7 +7,7 @@ arrays.
 from polsess.audio.channels import channel_weights, to_mono
 from polsess.audio.containers import AudioError, save_stream
 from polsess.audio.ffmpeg import find_ffmpeg
-from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds
+from polsess.audio.folders import FoundSounds, audio_suffixes, is_hidden, list_sounds, sort_sounds
 from polsess.audio.loudness import integrated_loudness
 from polsess.audio.pipes import PipeFormat, PipeReader, PipeWriter
 from polsess.audio.plain_wav import (
@@ -61,6 +61,7 @@ __all__ = [
     "resample",
     "resampled_length",
     "save_stream",
+    "sort_sounds",
     "to_mono",
     "write_audio",
     "write_plain_pcm",

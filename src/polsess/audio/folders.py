@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,8 +61,13 @@ def list_sounds(
     Raises:
         OSError: If a folder cannot be listed.
     """
+    return sort_sounds(_walk(folder, deep, os.path.realpath(leave_out) if leave_out else None, on_error))
+
+
+def sort_sounds(paths: Iterable[Path]) -> FoundSounds:
+    """Sort files by their names into sound files and others."""
     found, suffixes = FoundSounds(), audio_suffixes()
-    for path in _walk(folder, deep, os.path.realpath(leave_out) if leave_out else None, on_error):
+    for path in paths:
         suffix = path.suffix.lower()
         if suffix in suffixes:
             found.paths.append(path)

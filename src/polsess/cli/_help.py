@@ -9,6 +9,8 @@ from typing import Any
 from typer.core import TyperCommand
 
 _EXAMPLES = "\n\nExamples:\n"
+_RAY = "--ray"
+_ADDRESS = re.compile(r"local|auto|ray://[^/]+|[^/:]+:\d+")
 _TYPE = re.compile(r"<(?:list\[)?(\w+)(?: range)?\]?>")
 _WORDS = {"str": "text", "int": "number", "float": "number"}
 
@@ -18,6 +20,16 @@ class HelpfulCommand(TyperCommand):
 
     Options stand under the title of their ``rich_help_panel``, those without one last.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take ``--ray`` alone as ``--ray local``: what follows is its address only if it looks like one."""
+        given: list[str] = []
+        for number, word in enumerate(args):
+            given.append(word)
+            following = args[number + 1] if number + 1 < len(args) else ""
+            if word == _RAY and not _ADDRESS.fullmatch(following):
+                given.append("local")
+        return super().parse_args(ctx, given)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Write the description."""

@@ -14,6 +14,7 @@ import typer
 from polsess.cli._pipes import Pipes, send
 from polsess.cli._sound_options import PICTURE_SECONDS
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
+from polsess.object_storage import exists, shown
 
 if TYPE_CHECKING:
     from polsess.inference import SeparatedFile
@@ -49,33 +50,34 @@ class Results:
         """Take a result, or the error that ended it."""
         from polsess.inference.jobs import Skipped
 
-        name = self.piped.shown(str(job.source))
+        name = self.piped.shown(job.name)
         if isinstance(outcome, Exception):
             if self.terminal.debug:
                 raise outcome
             text = self.piped.shown(explain(outcome))
-            self.problems.append(text if name in text else f"{name}: {text}")
+            named = self.piped.shown(shown(job.source)) in text
+            self.problems.append(text if named else f"{name}: {text}")
             self._record({"input": name, "error": text})
         elif isinstance(outcome, Skipped):
             self.num_skipped += bool(outcome.paths)
             self._record({"input": name, "outputs": self._outputs(outcome.paths), "skipped": True})
         else:
             self.done.append(outcome)
-            self._show(job.source, name, outcome)
+            self._show(job, name, outcome)
 
-    def _show(self, source: Path, name: str, result: SeparatedFile) -> None:
-        picture = _draw(source, result) if self.pictures else None
+    def _show(self, job: Job, name: str, result: SeparatedFile) -> None:
+        picture = _draw(job, result) if self.pictures else None
         if self.piped.out:
             send(result.paths[0])
         elif not self.as_json:
             for path in (*result.paths, *result.timeline_paths[2:], *([picture] if picture else [])):
-                typer.echo(path)
+                typer.echo(shown(path))
         self._record(
             {
                 "input": name,
                 "outputs": self._outputs(result.paths, result.names),
                 **({"picture": str(picture)} if picture else {}),
-                **({"timeline": [str(path) for path in result.timeline_paths]} if result.timeline else {}),
+                **({"timeline": [shown(path) for path in result.timeline_paths]} if result.timeline else {}),
                 "sample_rate": result.sample_rate,
                 "model_rate": result.model_rate,
                 "bandwidth_hz": result.bandwidth_hz,
@@ -110,7 +112,7 @@ class Results:
             )
 
     def _outputs(self, paths: Sequence[Path], names: Sequence[str] = ()) -> dict[str, str]:
-        return {speaker: str(path) for speaker, path in zip(names or self.names, paths, strict=False)}
+        return {speaker: shown(path) for speaker, path in zip(names or self.names, paths, strict=False)}
 
     def _record(self, record: Mapping[str, object]) -> None:
         if self.as_json:
@@ -149,7 +151,7 @@ def separate_all(
             separator, jobs, options, lambda index, share: progress.update(bar, completed=index + share)
         ):
             results.add(job, outcome)
-    missing = not all(path.exists() for path in results.piped.inputs)
+    missing = not all(exists(path) for path in results.piped.inputs)
     results.finish(ExitCode.USAGE if missing else ExitCode.SOME_FAILED)
 
 
@@ -157,14 +159,18 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _draw(source: Path, result: SeparatedFile) -> Path:
+def _draw(job: Job, result: SeparatedFile) -> Path:
     """A picture of mixture and estimates beside the first output, up to where the outputs hold something."""
     from polsess.audio import read_audio, to_mono
+    from polsess.inference.excerpts import sound_of
     from polsess.pictures import draw_spectrograms
 
     length = min(result.num_samples, PICTURE_SECONDS * result.sample_rate)
-    paths = {"mixture": source, **dict(zip(result.names, result.paths, strict=True))}
-    signals = {name: to_mono(read_audio(path, num_samples=length)[0], path) for name, path in paths.items()}
+    with sound_of(job.source, job.excerpt) as source:
+        paths = {"mixture": source, **dict(zip(result.names, result.paths, strict=True))}
+        signals = {
+            name: to_mono(read_audio(path, num_samples=length)[0], path) for name, path in paths.items()
+        }
     picture = result.paths[0].with_suffix(".png")
-    draw_spectrograms(signals, result.sample_rate, picture, title=source.name, max_hz=result.bandwidth_hz)
+    draw_spectrograms(signals, result.sample_rate, picture, title=job.source.name, max_hz=result.bandwidth_hz)
     return picture

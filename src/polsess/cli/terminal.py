@@ -11,10 +11,9 @@ import os
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from polsess.system_errors import shortage_of_memory
+from polsess.system_errors import one_line, shortage_of_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,13 +52,10 @@ class Failure(Exception):
 
 def explain(error: BaseException) -> str:
     """An error in one line; for an operating-system error, the file first and no error number."""
-    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | Path):
-        # Of two names the second is the one that was asked for, the first a temporary one.
-        return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
     ours = type(error).__module__.startswith("polsess.")  # says itself what helps
     if not ours and (shortage := shortage_of_memory(error)):
         return f"{shortage[0].upper()}{shortage[1:]}: the program alone takes about 0.7 GB. {_LESS_MEMORY}"
-    return str(error) or type(error).__name__
+    return one_line(error)
 
 
 class _LastingStream:

@@ -1,18 +1,24 @@
-"""Many recordings at once: finding them in files and folders, naming their outputs, separating each."""
+"""Many recordings at once: finding them, naming their outputs, separating each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from polsess.audio import AudioError, AudioFormat, ClipMode, list_sounds
+from polsess.audio import AudioError, AudioFormat, ClipMode, is_hidden, list_sounds, sort_sounds
+from polsess.inference.excerpts import sound_of
 from polsess.inference.long_form import LongFormSeparator
-from polsess.inference.outputs import DEFAULT_PATTERN, SeparatedFile, output_paths, track_of_output
+from polsess.inference.manifests import Excerpt, Listed, is_manifest, read_manifest
+from polsess.inference.outputs import DEFAULT_PATTERN, EXISTS, SeparatedFile, output_paths, track_of_output
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
+from polsess.object_storage import exists, folder_for, is_folder, is_remote, list_objects, shown
 from polsess.publication import sweep_once
+
+USUAL_BYTES = 32_000
+"""Of a second of sound: 16 bits at 16 kHz."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,15 @@ class Job:
     """Unique name of its outputs, with the sub-folders below the folder that was given."""
     is_output: bool = False
     """Whether it is, by place and name, an output of another job, which is not separated again."""
+    excerpt: Excerpt | None = None
+    """The part of it that is separated; None for all."""
+    seconds: float = 0.0
+    """How long it is, as its list says, or guessed by its size; 0 if that is unknown."""
+
+    @property
+    def name(self) -> str:
+        """The recording and its part, as ``a.wav#t=5,20``."""
+        return f"{shown(self.source)}#{self.excerpt}" if self.excerpt else shown(self.source)
 
 
 def find_jobs(
@@ -31,41 +46,66 @@ def find_jobs(
     out: Path,
     on_note: Callable[[str], None] = lambda _: None,
     pattern: str = DEFAULT_PATTERN,
+    known: Mapping[str, str] | None = None,
 ) -> tuple[list[Job], list[str]]:
-    """Find the recordings in files and folders.
+    """Find the recordings in files, folders and lists.
 
     Folders are searched with their sub-folders; hidden files and the output folder are passed over. A file
     that is given twice is one job. Where two files would have outputs of one name, those of the later one get
     a number. Outputs of earlier runs in a folder that is searched are passed over.
 
     Args:
-        inputs: Files and folders.
+        inputs: Files, folders and lists (see ``manifests``), of this machine or of a store (``s3://``).
         out: The output folder.
         on_note: Called with a line on the files in a folder that are passed over.
         pattern: Names of the outputs.
+        known: Tracks of earlier jobs by their names, which they keep.
 
     Returns:
         The jobs, and a message for every input without a recording.
+
+    Raises:
+        ValueError: If a list is damaged.
+        OSError: If it cannot be read.
     """
     jobs: list[Job] = []
     problems: list[str] = []
-    sources: set[Path] = set()
-    tracks: set[str] = set()
-    for path in inputs:
-        found = [(path, Path(path.name))]
-        if path.is_dir():
-            sounds = list_sounds(path, leave_out=out, on_error=problems.append)
-            found = [(source, source.relative_to(path)) for source in sounds.paths]
-            if note := sounds.note():
-                on_note(f"{path}: {note}")
-            if not found:
-                problems.append(f"{path}: no sound files in this folder.")
-        for source, name in found:
-            identity = Path(os.path.realpath(source))
-            if identity not in sources:
-                sources.add(identity)
-                jobs.append(Job(source, _unused(name.with_suffix("").as_posix(), tracks)))
-    return _without_outputs(jobs, set(inputs), out, pattern, on_note), problems
+    given, known = list(inputs), known or {}
+    found: set[tuple[Path, Excerpt | None]] = set()
+    tracks = {track.casefold() for track in known.values()}
+    for path in given:
+        for each in _recordings_in(path, out, on_note, problems):
+            source = each.source if is_remote(each.source) else Path(os.path.realpath(each.source))
+            if (source, each.excerpt) not in found:
+                found.add((source, each.excerpt))
+                job = Job(each.source, each.name, excerpt=each.excerpt, seconds=each.seconds)
+                jobs.append(replace(job, track=known.get(job.name) or _unused(each.name, tracks)))
+    return _without_outputs(jobs, set(given), out, pattern, on_note), problems
+
+
+def _recordings_in(
+    path: Path, out: Path, on_note: Callable[[str], None], problems: list[str]
+) -> Iterator[Listed]:
+    """The recordings that an input names."""
+    if is_manifest(path) and not path.is_dir():
+        yield from read_manifest(path)
+        return
+    if not is_folder(path):
+        yield Listed(path, path.stem)
+        return
+    sizes: dict[Path, int] = {}
+    if is_remote(path):
+        sizes = {place: size for place, size in list_objects(path).items() if out not in place.parents}
+        sounds = sort_sounds(each for each in sizes if not any(map(is_hidden, each.relative_to(path).parts)))
+    else:
+        sounds = list_sounds(path, leave_out=out, on_error=problems.append)
+    if note := sounds.note():
+        on_note(f"{shown(path)}: {note}")
+    if not sounds.paths:
+        problems.append(f"{shown(path)}: no sound files in this folder.")
+    for source in sounds.paths:
+        name = source.relative_to(path).with_suffix("").as_posix()
+        yield Listed(source, name, seconds=sizes.get(source, 0) / USUAL_BYTES)
 
 
 def _without_outputs(
@@ -81,7 +121,7 @@ def _without_outputs(
     }
     if outputs:
         first = next(iter(outputs)).source
-        on_note(f"{out}: {len(outputs)} files passed over, outputs of other inputs, e.g. {first}.")
+        on_note(f"{shown(out)}: {len(outputs)} files passed over, outputs of other inputs, e.g. {first}.")
     return [outputs.get(job, job) for job in jobs if job not in outputs or job.source in named]
 
 
@@ -164,31 +204,42 @@ def _separate(
     if job.is_output:
         return Skipped(())
 
+    def paths_in(folder: Path, names: Sequence[str]) -> list[Path]:
+        ending = options.audio_format.container
+        return output_paths(folder, options.pattern, job.track, names, ending)
+
     def targets(names: Sequence[str]) -> list[Path]:
-        paths = paths_of(names)
-        for path in paths:
+        for path in paths_in(options.folder, names):
             if Path(os.path.realpath(path)) in sources:
                 raise AudioError(path, "is one of the inputs, which are never overwritten.")
-        return paths
+        return paths_in(folder, names)
 
-    def paths_of(names: Sequence[str]) -> list[Path]:
-        ending = options.audio_format.container
-        return output_paths(options.folder, options.pattern, job.track, names, ending)
-
-    paths = paths_of(separator.names[:1] if options.together else separator.names)
+    names = separator.names[:1] if options.together else separator.names
+    paths = paths_in(options.folder, names)
     if options.skip_existing:
-        sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
-        if all(path.exists() for path in paths):
+        if not is_remote(paths[0]):
+            sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
+        if all(exists(path) for path in paths):
             return Skipped(tuple(paths))
-    return separator.separate_file(
-        job.source,
-        targets,
-        audio_format=options.audio_format,
-        clip_mode=options.clip_mode,
-        overwrite=options.overwrite,
-        together=options.together,
-        timeline_files=None
-        if options.together
-        else TimelineFiles.beside(paths, Path(job.track).name, options.timeline),
-        progress=report,
-    )
+    if is_remote(options.folder) and not options.overwrite and any(exists(path) for path in paths):
+        raise AudioError(shown(paths[0]), EXISTS)
+    with sound_of(job.source, job.excerpt) as sound, folder_for(options.folder) as folder:
+        result = separator.separate_file(
+            sound,
+            targets,
+            audio_format=options.audio_format,
+            clip_mode=options.clip_mode,
+            overwrite=options.overwrite,
+            together=options.together,
+            timeline_files=None
+            if options.together
+            else TimelineFiles.beside(paths_in(folder, names), Path(job.track).name, options.timeline),
+            progress=report,
+        )
+    if folder == options.folder:
+        return result
+    places = [
+        tuple(options.folder / path.relative_to(folder) for path in each)
+        for each in (result.paths, result.timeline_paths)
+    ]
+    return replace(result, paths=places[0], timeline_paths=places[1])

@@ -1,0 +1,1 @@
+"""The work of `polsess separate` and `polsess evaluate` on many machines, by Ray."""
