@@ -38,6 +38,8 @@ from polsess.audio import list_sounds, read_audio_info
 from polsess.service.metrics import resident_bytes
 from tests.service.running import Running, running
 
+_SAMPLE_SECONDS = 60.0
+
 
 class Load:
     """Clients that work until a time, and what they saw."""
@@ -125,12 +127,15 @@ class Load:
         self.until = time.monotonic() + seconds
         threads = [threading.Thread(target=self.client, args=(seed,)) for seed in range(clients)]
         begin, kills = time.monotonic(), collections.Counter[str]()
+        grown: list[dict[str, int]] = []
         for thread in threads:
             thread.start()
         while time.monotonic() < self.until:
             time.sleep(min(kill_every or 5.0, max(0.1, self.until - time.monotonic())))
             if kill_every and time.monotonic() < self.until:
                 kills[self.kill()] += 1
+            elif time.monotonic() - begin > _SAMPLE_SECONDS * (len(grown) + 1):
+                grown.append(self.memory())
         for thread in threads:
             thread.join(600)
         took, after = time.monotonic() - begin, self.memory()
@@ -146,7 +151,7 @@ class Load:
             "p50_seconds": round(statistics.median(self.latencies), 2),
             "p95_seconds": round(sorted(self.latencies)[int(0.95 * (len(self.latencies) - 1))], 2),
             "sound_per_second": round(self.sound_seconds / took, 2),
-            "memory_mb": [before, after],
+            "memory_mb": [before, *grown, after],
             "files_left": left,
             "jobs": dict(collections.Counter(self.accepted.values())),
             "ended_twice": sum(count > 1 for count in ended.values()),

@@ -154,6 +154,20 @@ def test_a_folder_is_exchanged_in_one_step(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_folders_within_a_folder_can_be_entered(tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "page") as temporary:
+            (temporary / "sounds" / "inner").mkdir(parents=True)
+            (temporary / "sounds" / "inner" / "a.wav").write_text("a")
+            (temporary / "link").symlink_to("nowhere")
+    finally:
+        os.umask(mask)
+    modes = {path.name: path.lstat().st_mode & 0o777 for path in (tmp_path / "page").rglob("*")}
+    assert {**modes, "link": 0} == {"sounds": 0o750, "inner": 0o750, "a.wav": 0o640, "link": 0}
+    assert (tmp_path / "page").stat().st_mode & 0o777 == 0o750
+
+
 def test_files_of_living_processes_and_of_other_hosts_stay(tmp_path: Path) -> None:
     ours, parents = (
         f".polsess-{publication._HOST}-{number}-abc.wav" for number in (os.getpid(), os.getppid())

@@ -94,11 +94,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         with temporary_folder(target.parent) as temporary:
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            for path in temporary.iterdir():
-                path.chmod(0o666 & ~_umask())
-                flush(path)
-            flush(temporary)
+            for path in (*temporary.rglob("*"), temporary):
+                if not path.is_symlink():
+                    path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+                    flush(path)
             with uninterrupted():
                 _swap(temporary, target)
                 flush(target.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from polsess.audio import read_audio_info, write_audio
+from polsess.audio import read_audio, read_audio_info, write_audio
 from polsess.checkpoints import save_model
 from polsess.models import create_model
 
@@ -154,3 +155,52 @@ def test_killed_workers_and_a_killed_command_lose_and_double_nothing(tmp_path: P
     text = finish(separate(tmp_path, out, "--ray"), log, code=1)
     assert f"0 separated, {NUM} done before" in text
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.wav")} == written
+
+
+def sounds(folder: Path) -> dict[str, list[Any]]:
+    """Samples, as headers of floats hold the time."""
+    paths = sorted((folder / "estimates").rglob("*.wav"))
+    assert len(paths) == 2 * 40
+    return {path.relative_to(folder).as_posix(): read_audio(path)[0].tolist() for path in paths}
+
+
+def stable(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Scores and summary without the times."""
+    summary = json.loads((folder / "summary.json").read_text())
+    with (folder / "scores.csv").open(newline="") as file:
+        table = [
+            {key: text for key, text in row.items() if "seconds" not in key} for row in csv.DictReader(file)
+        ]
+    return json.dumps(table), {key: value for key, value in summary.items() if "seconds" not in key}
+
+
+def test_an_evaluation_whose_worker_and_command_are_killed_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    network(tmp_path / "net")
+    torch.manual_seed(1)
+    for number in range(40):
+        sources = 0.1 * torch.randn(2, 16_000)
+        for name, samples in zip(("mix", "s1", "s2"), (sources.sum(0), *sources), strict=True):
+            write_audio(tmp_path / "set" / f"item{number:02d}" / f"{name}.wav", samples, 8000)
+    words = ("-m", tmp_path / "net", "-d", tmp_path / "set", "--metrics", "si_snr,sdr", "--save-estimates")
+
+    def run(name: str, *more: object) -> subprocess.Popen[bytes]:
+        return start("evaluate", *words, "-o", tmp_path / name, *more, log=tmp_path / f"{name}.log")
+
+    finish(run("alone"), tmp_path / "alone.log")
+    log, folder = tmp_path / "out.log", tmp_path / "out" / "set" / "net"
+
+    def journal() -> int:
+        path = folder / "journal.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    process = run("out", "--ray")
+    wait_for(lambda: journal() >= 3, process, log)
+    for victim in workers_of(process.pid):
+        os.kill(victim, signal.SIGKILL)
+    before = journal()
+    wait_for(lambda: journal() > before, process, log)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    finish(run("out", "--ray"), log)
+    assert stable(folder) == stable(tmp_path / "alone" / "set" / "net")
+    assert sounds(folder) == sounds(tmp_path / "alone" / "set" / "net")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +167,12 @@ def test_old_jobs_and_files_of_none_are_deleted(tmp_path: Path) -> None:
     service._clean(everything=True)
     assert [folder.name for folder in places.jobs.iterdir()] == ["new"]
     assert service.store.known() == {"new"}
+    for job in ("left", "slow"):
+        places.input(job, 0, "a").parent.mkdir(parents=True)
+        os.utime(places.job(job), (1000.0, 1000.0))
+    service._receiving.add("slow")
+    service._clean()
+    assert {folder.name for folder in places.jobs.iterdir()} == {"new", "slow"}, "uploads may take long"
     service.store.close()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from polsess.cli.terminal import Failure, Terminal
 
 if TYPE_CHECKING:
     from polsess.cluster.separation import OpenSeparator
+    from polsess.cluster.workers import Cluster
     from polsess.inference.jobs import OutputOptions
 
 _SHOWN = 20
@@ -46,6 +47,17 @@ class Request:
     """What the outputs depend on."""
 
 
+@contextmanager
+def connected_to(address: str, device: str) -> Iterator[Cluster]:
+    """As ``polsess.cluster.workers.connected``; what cannot be met is a wrong command line."""
+    from polsess.cluster.workers import connected
+
+    with ExitStack() as stack:
+        with usage_errors():
+            cluster = stack.enter_context(connected(address, device))
+        yield cluster
+
+
 def separate_with_ray(
     terminal: Terminal, request: Request, inputs: Iterable[Path], options: OutputOptions, *, as_json: bool
 ) -> None:
@@ -60,7 +72,6 @@ def separate_with_ray(
     """
     from polsess.cluster.manifest import Manifest
     from polsess.cluster.separation import plan, separate_on_cluster
-    from polsess.cluster.workers import connected
     from polsess.dependencies import require
     from polsess.object_storage import is_remote, shown
 
@@ -75,8 +86,7 @@ def separate_with_ray(
         problems = todo.problems + [entry.error for entry in todo.others if entry.error]
         done = 0
         if todo.jobs:
-            with usage_errors():
-                cluster = stack.enter_context(connected(request.address, request.device))
+            cluster = stack.enter_context(connected_to(request.address, request.device))
             progress = stack.enter_context(terminal.progress())
             bar = progress.add_task("separating", total=len(todo.jobs))
             for entry in separate_on_cluster(cluster, request.open_separator, todo.jobs, options, manifest):

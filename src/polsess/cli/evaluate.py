@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from polsess.cli import _evaluate_options as options
+from polsess.cli._cluster_options import Ray, connected_to
 from polsess.cli._conversation_options import (
     Baselines,
     Collar,
@@ -30,6 +32,7 @@ from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 if TYPE_CHECKING:
     from polsess.data import Corpus
     from polsess.evaluation import Evaluation, System
+    from polsess.evaluation.runner import Elsewhere
     from polsess.metrics import PredictorConfig
 
 _BY_CONDITION = ("si_snri", "wrong_track", "der")
@@ -73,6 +76,7 @@ def evaluate(
     speakers: Speakers = "auto",
     transcriber: TranscriberCommand = None,
     transcriber_limit: TranscriberLimit = 600.0,
+    ray: Ray = None,
 ) -> None:
     """Score models, or estimates in files, on a test set; an interrupted evaluation continues.
 
@@ -81,6 +85,7 @@ def evaluate(
       polsess evaluate -m runs/a -m runs/b -d configs/convtasnet_sb_polsess.yaml --save-estimates
       polsess evaluate --estimates published -d data/my_set --metrics si_snr,pesq
       polsess evaluate -m default -d conversations.yaml --baselines --metrics si_snr,conversation
+      polsess evaluate -m default -d data/my_set --ray ray://head:10001
     """
     from polsess.allocator import tune_allocator
     from polsess.evaluation import evaluate as run
@@ -92,9 +97,7 @@ def evaluate(
         raise Failure("Say what to evaluate: -d DATA and -m MODEL or --estimates FOLDER.", ExitCode.USAGE)
     tune_allocator()
     names = metrics.split(",") if metrics else None
-    resolve_metrics(
-        names, conversations=True, counts=True
-    )  # a misspelt one is found out before the models are read
+    resolve_metrics(names, conversations=True, counts=True)  # before the models are read
     if metrics is None:
         _note_missing_metrics(terminal)
     changes = [*max_bad_override(max_bad, "corpus"), *(overrides or [])]
@@ -103,32 +106,34 @@ def evaluate(
     listener = open_transcriber(transcriber, transcriber_limit)
     folders = names_of_data(data)
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
-    for each, path, corpus in _pairs(
-        _open_systems(model, device, estimates, system, ensemble, shifts, then),
-        data,
-        lambda path, system: _open_data(path, changes, task, split, seed, system),
-        with_baselines=baselines or listener is not None,
-    ):
-        folder = out / folders[path] / each.name
-        with terminal.progress() as progress:
-            bar = progress.add_task(each.name, total=None)
-            evaluation = run(
-                fit_to_corpus(each, corpus, one_pass=one_pass, gate=gate, speakers=speakers),
-                corpus,
-                metrics=names,
-                predictors=predictors,
-                num_workers=jobs,
-                folder=folder,
-                limit=limit,
-                overwrite=overwrite,
-                table_format=table_format,
-                collar_seconds=collar,
-                transcriber=listener,
-                save_estimates=save_estimates,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
-            )
-        _print(terminal, evaluation, by or [], folder)
-        done[path].append(evaluation)
+    with _elsewhere(ray, device, jobs) as elsewhere:
+        for each, path, corpus in _pairs(
+            _open_systems(model, "cpu" if ray else device, estimates, system, ensemble, shifts, then),
+            data,
+            lambda path, system: _open_data(path, changes, task, split, seed, system),
+            with_baselines=baselines or listener is not None,
+        ):
+            folder = out / folders[path] / each.name
+            with terminal.progress() as progress:
+                bar = progress.add_task(each.name, total=None)
+                evaluation = run(
+                    fit_to_corpus(each, corpus, one_pass=one_pass, gate=gate, speakers=speakers),
+                    corpus,
+                    metrics=names,
+                    predictors=predictors,
+                    num_workers=jobs,
+                    folder=folder,
+                    limit=limit,
+                    overwrite=overwrite,
+                    table_format=table_format,
+                    collar_seconds=collar,
+                    transcriber=listener,
+                    save_estimates=save_estimates,
+                    elsewhere=elsewhere,
+                    progress=lambda done, total: progress.update(bar, completed=done, total=total),  # noqa: B023
+                )
+            _print(terminal, evaluation, by or [], folder)
+            done[path].append(evaluation)
     for evaluations in done.values() if listener is not None else ():
         typer.echo(compare_word_errors(evaluations))
     every = [evaluation for evaluations in done.values() for evaluation in evaluations]
@@ -136,6 +141,20 @@ def evaluate(
         _print_variants(terminal, every, out)
     if num_failed := sum(each.num_failed for each in every):
         raise Failure(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
+
+
+@contextmanager
+def _elsewhere(address: str | None, device: str, jobs: int | None) -> Iterator[Elsewhere | None]:
+    """The workers of a cluster; None without an address."""
+    if address is None:
+        yield None
+        return
+    if jobs is not None:
+        raise Failure("--jobs: on a cluster each worker computes its metrics; leave it out.", ExitCode.USAGE)
+    from polsess.cluster.evaluation import evaluate_on
+
+    with connected_to(address, device) as cluster:
+        yield evaluate_on(cluster)
 
 
 def _open_systems(

@@ -21,8 +21,6 @@ OpenSeparator = Callable[[str], LongFormSeparator[Any]]
 
 _GROUP_SECONDS = 60.0
 """Short recordings are handed out together, up to this much sound."""
-_ROUND_GROUPS = 10_000
-"""Groups that Ray is given at once; each takes some kilobytes of this process."""
 
 
 @dataclass(frozen=True)
@@ -141,15 +139,14 @@ def separate_on_cluster(
     work = _Separating(open_separator, replace(options, overwrite=True, skip_existing=False))
     by_name = {job.name: job for job in jobs}
     groups = group_by_length([_plain(job) for job in jobs], lambda item: item["seconds"], _GROUP_SECONDS)
-    for start in range(0, len(groups), _ROUND_GROUPS):
-        for item, result in cluster.map(work.prepare, groups[start : start + _ROUND_GROUPS]):
-            job = by_name[item["name"]]
-            if isinstance(result, Failed):
-                entry = Entry(job.name, job.track, "failed", error=f"{job.name}: {result.reason}.")
-            else:
-                entry = Entry.from_plain(result)
-            manifest.add(entry)
-            yield entry
+    for item, result in cluster.map(work.prepare, groups):
+        job = by_name[item["name"]]
+        if isinstance(result, Failed):
+            entry = Entry(job.name, job.track, "failed", error=f"{job.name}: {result.reason}.")
+        else:
+            entry = Entry.from_plain(result)
+        manifest.add(entry)
+        yield entry
 
 
 @dataclass(frozen=True)

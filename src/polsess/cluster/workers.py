@@ -36,6 +36,8 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _RETRIES = 2
+_ROUND_GROUPS = 10_000
+"""Groups that Ray is given at once; each takes some kilobytes of this process."""
 _STORE_BYTES = 256 * 2**20
 """Memory of a local cluster for what its processes hand each other."""
 
@@ -64,13 +66,14 @@ class Cluster:
             groups: The items; those of a group are done by one worker, one after the other.
             in_order: Whether results come in the order of the items; then every item is its own group.
         """
-        missing: list[Item] = []
-        for item, result in self._pass(prepare, groups, in_order):
-            if isinstance(result, Failed) and not in_order:
-                missing.append(item)
-            else:
-                yield item, result
-        yield from self._pass(prepare, [[item] for item in missing], in_order) if missing else ()
+        for start in range(0, len(groups), _ROUND_GROUPS):
+            missing: list[Item] = []
+            for item, result in self._pass(prepare, groups[start : start + _ROUND_GROUPS], in_order):
+                if isinstance(result, Failed) and not in_order:
+                    missing.append(item)
+                else:
+                    yield item, result
+            yield from self._pass(prepare, [[item] for item in missing], in_order) if missing else ()
 
     def _pass(
         self, prepare: Prepare, groups: Sequence[Sequence[Item]], in_order: bool

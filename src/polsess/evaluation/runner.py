@@ -22,7 +22,7 @@ from polsess.evaluation.estimate_files import FolderSystem, write_estimates
 from polsess.evaluation.results import Evaluation, Row, digest_of
 from polsess.evaluation.score_table import TableFormat
 from polsess.evaluation.storage import ESTIMATES, EvaluationFolder, read_evaluation
-from polsess.evaluation.systems import Estimate, System, counts_speakers
+from polsess.evaluation.systems import Estimate, ModelSystem, System, counts_speakers
 from polsess.evaluation.transcriber import Transcriber
 from polsess.evaluation.word_errors import COLLAR_SECONDS, with_word_errors
 from polsess.folder_lock import locked
@@ -42,6 +42,8 @@ from polsess.tasks import Task
 
 Progress = Callable[[int, int], None]
 """Called with the number of utterances done and the total number."""
+Elsewhere = Callable[["RowMaker", range], Iterator[Row]]
+"""Makes the rows of some utterances, in their order, on other machines."""
 
 
 def evaluate(
@@ -58,6 +60,7 @@ def evaluate(
     collar_seconds: float = 0.0,
     transcriber: Transcriber | None = None,
     save_estimates: bool = False,
+    elsewhere: Elsewhere | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a system on a corpus.
@@ -77,6 +80,7 @@ def evaluate(
         transcriber: Listens to the tracks, for word errors (needs meeteval).
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
             references and at the level of the system, as 32-bit floats.
+        elsewhere: Spreads the work over other machines, see ``polsess.cluster``; None works here.
         progress: Called after every utterance.
 
     Raises:
@@ -97,9 +101,9 @@ def evaluate(
         num_workers = default_workers(chosen, total)
     settings = describe(system, corpus, chosen, total, predictors, collar_seconds, transcriber)
     scoring = (num_workers, corpus.config.sample_rate, chosen, tuple(predictors))
-    run = _Run(system, corpus, scoring, collar_seconds, transcriber, progress)
+    run = RowMaker(system, corpus, scoring, collar_seconds, transcriber)
     if folder is None:
-        rows = list(run.rows(range(total)))
+        rows = list(_make_rows(run, range(total), elsewhere, progress))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     files = EvaluationFolder(folder, settings)
     keep = folder / ESTIMATES if save_estimates else None
@@ -111,7 +115,7 @@ def evaluate(
         if rows and keep is not None and not keep.is_dir():
             raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
         run = replace(run, keep=keep)
-        for row in run.rows(range(len(rows), total)):
+        for row in _make_rows(run, range(len(rows), total), elsewhere, progress):
             files.append(row)
             rows.append(row)
         if files.is_finished:
@@ -119,6 +123,17 @@ def evaluate(
         evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
         files.finish(evaluation, table_format)
     return evaluation
+
+
+def _make_rows(
+    run: RowMaker, indices: range, elsewhere: Elsewhere | None, progress: Progress | None
+) -> Iterator[Row]:
+    report = progress or (lambda _done, _total: None)
+    report(indices.start, indices.stop)
+    made = run.rows(indices) if elsewhere is None else elsewhere(run, indices)
+    for done, row in enumerate(made, start=indices.start + 1):
+        yield row
+        report(done, indices.stop)
 
 
 def has_conversations(corpus: Corpus) -> bool:
@@ -212,7 +227,7 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class _Run:
+class RowMaker:
     """One system on one corpus."""
 
     system: System
@@ -220,20 +235,24 @@ class _Run:
     scoring: tuple[int, int, tuple[str, ...], tuple[PredictorConfig, ...]]
     collar_seconds: float
     transcriber: Transcriber | None
-    progress: Progress | None
     keep: Path | None = None
     """Folder for the estimates."""
 
-    def rows(self, indices: range) -> Iterator[Row]:
+    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """Rows in the corpus's order; the network works on the next utterance while the last is scored."""
-        if self.progress is not None:
-            self.progress(indices.start, indices.stop)
         with ScorePool(*self.scoring) as pool:
             jobs = (self._prepare(index) for index in indices)
-            for done, (waiting, scores) in enumerate(pool.map(jobs), start=indices.start + 1):
+            for waiting, scores in pool.map(jobs):
                 yield self._finish(waiting, scores)
-                if self.progress is not None:
-                    self.progress(done, indices.stop)
+
+    def on(self, device: str) -> RowMaker:
+        """The same on another device, with the metrics computed in the calling process."""
+        system = self.system.on(device) if isinstance(self.system, ModelSystem) else self.system
+        return replace(self, system=system, scoring=(0, *self.scoring[1:]))
+
+    def failed(self, index: int, reason: str) -> Row:
+        """The row of an utterance that could not be read or separated."""
+        return Row(f"{self.corpus.split}-{index:05d}", Scores({}), failure=reason)
 
     def _prepare(self, index: int) -> Job[_Waiting]:
         """Read an utterance and separate it; a failure is noted in its row and the others go on."""
@@ -241,8 +260,7 @@ class _Run:
         try:
             example = corpus.example(0, index)
         except (ValueError, OSError) as error:
-            failed = Row(f"{corpus.split}-{index:05d}", Scores({}), failure=_one_line(error))
-            return Job(_Waiting(failed), None)
+            return Job(_Waiting(self.failed(index, _one_line(error))), None)
         row = Row(
             identifier=example.identifier,
             scores=Scores({}),

@@ -141,6 +141,10 @@ class ModelSystem:
         counted = None if counts is None else int(counts.numbers)
         return Estimate(tracks[0] if len(tracks) == 1 else tracks, saved_share=0.0, num_speakers=counted)
 
+    def on(self, device: str) -> ModelSystem:
+        """The same model on another device."""
+        return ModelSystem(self.model, self.name, device, self.source, self.task)
+
     def as_separate(self, **options: Any) -> SeparatorSystem:
         """The same model as ``polsess separate`` runs it.
 
@@ -162,6 +166,10 @@ class SeparatorSystem(ModelSystem):
         super().__init__(system.model, system.name, system.device, system.source, system.task)
         self.options = options
         self._separator = Separator(self.model, device=str(self.device), **options)
+
+    def on(self, device: str) -> ModelSystem:
+        """The same model and options on another device."""
+        return super().on(device).as_separate(**self.options)
 
     @cached_property
     def identity(self) -> str:

@@ -58,7 +58,8 @@ class Service:
         self.pool = WorkerPool(config, self.store, self._hear)
         self.streams = StreamingModels(config.streams, config.device)
         self.stopping = threading.Event()
-        self._uploads = 0
+        self._receiving: set[str] = set()
+        """Jobs whose recordings are on their way."""
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -116,7 +117,7 @@ class Service:
         job = new_id()
         with self._refused_when_full():
             await run_in_threadpool(self._check_room, client, request)
-        self._uploads += 1
+        self._receiving.add(job)
         try:
             with self._refused_when_full():
                 form = await receive_form(request, self.places.job(job) / "input", limits)
@@ -140,7 +141,7 @@ class Service:
             self.places.remove(job)
             raise
         finally:
-            self._uploads -= 1
+            self._receiving.discard(job)
         log("accepted", job=job, client=client, files=len(files), seconds=sum(file.seconds for file in files))
         self.pool.wake()
         return job
@@ -159,7 +160,7 @@ class Service:
         limits = self.config.limits
         if self.stopping.is_set():
             raise refusal(503, "the service is being stopped; try again soon.", again_seconds=10)
-        if self._uploads >= limits.max_uploads:
+        if len(self._receiving) >= limits.max_uploads:
             raise refusal(503, f"{limits.max_uploads} uploads are under way.", again_seconds=5)
         if not self._has_room(int(request.headers.get("content-length", 0))):
             raise refusal(503, "the disk of the service is full.", again_seconds=_FULL_SECONDS)
@@ -266,9 +267,10 @@ class Service:
             log("expired", job=job)
         for job in self.store.unattended() if everything else ():
             self.delete(job)
-        known = self.store.known()
+        kept = {*self._receiving}  # before the store is asked: one that is whole by then is in it
+        kept |= self.store.known()
         for folder in self.places.jobs.iterdir():
-            if folder.name not in known and (everything or _age(folder) > _ORPHAN_SECONDS):
+            if folder.name not in kept and (everything or _age(folder) > _ORPHAN_SECONDS):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
