@@ -63,7 +63,8 @@ def test_a_search_s_configuration(tmp_path: Path) -> None:
     config, said = read(DPRNN, tmp_path)
     assert (config.task, config.seed, config.data.batch_size) == ("SB", 43, 16)
     corpus: Any = config.data.corpus
-    assert corpus.root == tmp_path
+    assert (corpus.root, corpus.sample_rate) == (tmp_path, 8000)
+    assert corpus.max_examples == {"train": 16000}
     assert corpus.variants == ("SER", "SE")
     assert [stage.epoch for stage in corpus.curriculum] == [0, 3, 9]
     assert corpus.curriculum[0].variants == ("C_in", "C_out", "R")
@@ -86,6 +87,29 @@ def test_a_search_s_configuration(tmp_path: Path) -> None:
     assert "training.lr -> training.optimizer.learning_rate" in text
     assert "Without effect here: training.amp_eps, training.save_dir, training.use_wandb" in text
     assert "train_max_samples took the first rows" in text
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "mossformer2, mossformer2: {N: 512, kernel_size: 32, C: 2, num_blocks: 11, attn_dropout: 0.1}",
+        "sepformer, sepformer: {kernel_size: 32, stride: 16, C: 2}",
+        "tf_mossformer, tf_mossformer: {n_fft: 256, hop_length: 128, C: 2, D: 96, num_blocks: 4, n_heads: 4, "
+        "num_groups: 4, ffn_hidden_dim: 256, conv_kernel_size: 4, conv_stride: 1, window_t: 31, window_f: 7, "
+        "gate_kernel_size: 4}",
+    ],
+)
+def test_the_corpus_of_16_khz_sets_the_rate_of_the_model(model: str, tmp_path: Path) -> None:
+    text = f"""
+data: {{dataset_type: polsess, task: SB, sample_rate: 16000, val_max_samples: 1000, polsess: {{data_root: CORPUS}}}}
+model: {{model_type: {model}}}
+training: {{num_epochs: 100, per_variant_validation: true}}
+"""
+    config, said = read(text, tmp_path)
+    corpus: Any = config.data.corpus
+    assert (config.model.sample_rate, corpus.sample_rate) == (16000, 16000)
+    assert corpus.max_examples == {"val": 1000}
+    assert "data.val_max_samples took the first rows" in "\n".join(said)
 
 
 def test_absent_keys_stand_for_what_they_stood_for(tmp_path: Path) -> None:

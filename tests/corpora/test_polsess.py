@@ -182,6 +182,9 @@ def test_filters(root: Path) -> None:
     subsets = {tuple(row.number for row in corpus(root, max_examples=3, seed=seed).rows) for seed in range(3)}  # type: ignore[attr-defined]
     assert len(subsets) == 1
     assert subsets != {(2, 3, 4)}  # not the head of the table
+    limits = {"val": 1, "test": 3}
+    assert {tuple(row.number for row in corpus(root, max_examples=limits).rows)} == subsets  # type: ignore[attr-defined]
+    assert len(corpus(root, Split.TRAIN, max_examples=limits)) == 6
     with pytest.raises(ValueError, match="none of its 6 rows passes"):
         corpus(root, scene_classes=["moon"])
 
@@ -212,7 +215,8 @@ def test_segments_are_cut_alike_from_every_layer(root: Path) -> None:
 
 
 def test_a_lower_rate_is_resampled_after_mixing(root: Path) -> None:
-    example = corpus(root, sample_rate=4000, variants=["SER"]).example(0, 0)
+    with pytest.warns(UserWarning, match=r"its files have 8000 Hz and are resampled .* 4000 Hz"):
+        example = corpus(root, sample_rate=4000, variants=["SER"]).example(0, 0)
     assert example.mixture.shape == (LENGTH // 2,)
 
 

@@ -32,8 +32,11 @@ _DROPPED = {
     *("save_best_only", "use_wandb", "wandb_project", "wandb_entity", "wandb_run_name"),
 }
 """Keys of ``training`` without effect, or replaced by options of the command line."""
-_DATA = {"dataset_type", "batch_size", "num_workers", "prefetch_factor", "task", *_CORPORA}
-_SIZES = {"train_max_samples", "val_max_samples"}
+_DATA = {
+    *("dataset_type", "batch_size", "num_workers", "prefetch_factor", "task", "sample_rate"),
+    *_CORPORA,
+}
+_SIZES = {"train_max_samples": "train", "val_max_samples": "val"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def upgrade(settings: Mapping[str, Any], where: str = "configuration") -> Upgrad
     """
     model, data, training = (_section(settings, name) for name in ("model", "data", "training"))
     _refuse_unknown(settings.keys() - {"model", "data", "training"}, {"model", "data", "training"}, where, "")
-    _refuse_unknown(data.keys() - _DATA - _SIZES, _DATA | _SIZES, where, "data.")
+    _refuse_unknown(data.keys() - _DATA - _SIZES.keys(), _DATA | _SIZES.keys(), where, "data.")
     known = {*_TRAINING, *_ELSEWHERE, *_DROPPED, "accumulation_steps"}
     _refuse_unknown(training.keys() - known, known, where, "training.")
     dropped = [f"training.{key}" for key in training if key in _DROPPED]
@@ -120,7 +123,8 @@ def _corpus(data: Mapping[str, Any], training: Mapping[str, Any]) -> tuple[dict[
         raise ConfigError(
             f"data.dataset_type: '{kind}' is not known.{suggest(str(kind), list(_CORPORA), 'Known')}"
         )
-    corpus: dict[str, Any] = {"corpus_type": _CORPORA[kind], "segment_seconds": None, "sample_rate": 8000}
+    rate = data.get("sample_rate", 8000)
+    corpus: dict[str, Any] = {"corpus_type": _CORPORA[kind], "segment_seconds": None, "sample_rate": rate}
     if (root := _of(data.get(kind) or {}, "data_root")) is not None:
         corpus["root"] = root
     if kind != "polsess":
@@ -134,11 +138,10 @@ def _corpus(data: Mapping[str, Any], training: Mapping[str, Any]) -> tuple[dict[
     if stages:
         corpus["curriculum"] = stages
     remarks = []
-    if data.get("train_max_samples"):
-        corpus["max_examples"] = data["train_max_samples"]
-        remarks.append("data.train_max_samples took the first rows; data.corpus.max_examples draws them.")
-    if data.get("val_max_samples"):
-        remarks.append("data.val_max_samples has no equal here: validation takes all rows.")
+    if sizes := {split: data[key] for key, split in _SIZES.items() if data.get(key)}:
+        corpus["max_examples"] = sizes
+        keys = " and ".join(f"data.{key}" for key, split in _SIZES.items() if split in sizes)
+        remarks.append(f"{keys} took the first rows; data.corpus.max_examples draws them.")
     return corpus, remarks
 
 
@@ -177,7 +180,7 @@ _STATES = {"d_state": ("num_states", 16), "d_conv": ("conv_kernel_size", 4), "ex
 
 
 def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's settings as ``parse_model_config`` takes them, without the number of sources.
+    """A model's settings as ``parse_model_config`` takes them, without the number of sources and the rate.
 
     The four architectures whose original weights can be read go through the readers of those weights, so
     that an original configuration and an original checkpoint give the same network.
@@ -195,6 +198,7 @@ def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
     except CheckpointError as error:
         raise ConfigError(f"model: {error}") from None
     settings.pop("num_sources", None)  # the task decides
+    settings.pop("sample_rate", None)  # and the corpus
     return settings
 
 

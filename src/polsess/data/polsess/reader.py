@@ -8,6 +8,7 @@ Shapes: C sources, T samples.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from polsess.audio import Samples, resample
 from polsess.data.base import Corpus, CorpusConfig, Example, Split, register_corpus
@@ -75,8 +76,8 @@ class PolSESSConfig(CorpusConfig):
     """Training only: gain of the scene and the event, uniform in dB."""
     target: Literal["dry", "reverberant"] = "dry"
     """Whether references hold the speakers' own reverberation where the mixture does."""
-    max_examples: int | None = Field(default=None, ge=1)
-    """A random subset of the rows of a split, the same for every seed."""
+    max_examples: PositiveInt | dict[Split, PositiveInt] | None = None
+    """A random subset of the rows, the same for every seed: of every split, or by split, ``{val: 1000}``."""
     ssr_range_db: Range | None = None
     """Range of the level of speaker 1 over speaker 2; other rows are left out."""
     scene_classes: tuple[str, ...] | None = None
@@ -208,13 +209,19 @@ class PolSESS(Corpus):
         return row, allowed[random.integers(len(allowed))]
 
     def _check_rate(self) -> None:
-        """Refuse a first mixture of a lower rate than is asked for; a higher one is resampled."""
+        """Refuse a first mixture of a lower rate than is asked for; a higher one is resampled, and said."""
         rate = self.files.form(self.rows[0])[1] if self.rows else self.config.sample_rate
         if rate < self.config.sample_rate:
             raise ValueError(
                 f"{self.config.root}: its files have {rate} Hz, but data.corpus.sample_rate is "
                 f"{self.config.sample_rate}: there is nothing above {rate // 2} Hz in them. Set it to "
                 f"{rate}, or use the corpus of {self.config.sample_rate} Hz."
+            )
+        if rate > self.config.sample_rate:
+            warnings.warn(
+                f"{self.config.root}: its files have {rate} Hz and are resampled to data.corpus.sample_rate, "
+                f"{self.config.sample_rate} Hz. For all of their band, set it to {rate}.",
+                stacklevel=3,
             )
 
     def _check_task(self) -> None:
@@ -248,9 +255,11 @@ class PolSESS(Corpus):
         kept = [row for row in rows if allowed & set(variants_of(row.indoor)) and self._passes(row)]
         if not kept:
             raise ValueError(f"{self.table}: none of its {len(rows)} rows passes the filters and variants.")
-        if self.config.max_examples is not None and self.config.max_examples < len(kept):
+        limits = self.config.max_examples
+        limit = limits.get(self.split) if isinstance(limits, dict) else limits
+        if limit is not None and limit < len(kept):
             generator = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(len(kept), generator=generator)[: self.config.max_examples]
+            chosen = torch.randperm(len(kept), generator=generator)[:limit]
             kept = [kept[i] for i in sorted(chosen.tolist())]
         return kept
 
