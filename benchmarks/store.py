@@ -1,8 +1,9 @@
 """Put results into docs/benchmarks and generate the parts of documents that show them.
 
-    python benchmarks/store.py [--models FOLDER] [--peers FOLDER]
+    python benchmarks/store.py [--models FOLDER] [--add FOLDER] [--peers FOLDER]
 
-The folders are those that `polsess benchmark -o` and `python benchmarks/against.py -o` wrote. Without
+The folders are those that `polsess benchmark -o` and `python benchmarks/against.py -o` wrote. ``--models``
+replaces all models, ``--add`` those that it holds, which keep the conditions of their own run. Without
 options, the documents are generated anew from the stored results. A generated part begins with
 ``<!-- generated: NAME ... -->`` and ends with ``<!-- end of NAME -->``; all other text is written by hand.
 """
@@ -23,6 +24,7 @@ from benchmarks.peers.results import render as render_peers
 from polsess.benchmark import RESULT, Result, draw_pareto, read_result, render, write_result
 from polsess.benchmark.results import ModelResult
 from polsess.benchmark.summary import costs
+from polsess.config_error import ConfigError
 from polsess.files import write_text
 from polsess.overview import Architecture, Literature, list_architectures, read_literature
 from polsess.text_tables import markdown
@@ -58,6 +60,35 @@ def fill(document: str, parts: Mapping[str, str]) -> str:
     return document
 
 
+def add(stored: Result, later: Result) -> Result:
+    """Return a result with the models of a later run, each with the conditions of its own.
+
+    A peak of matrix products that the stored run lacks is that of the later one: the processor is the same.
+
+    Raises:
+        ConfigError: If the runs are of different processors, threads or lengths.
+    """
+    for name in ("processor", "device", "torch"):
+        if getattr(stored.conditions, name) != getattr(later.conditions, name):
+            raise ConfigError(
+                f"--add: expected results of {name} '{getattr(stored.conditions, name)}', got "
+                f"'{getattr(later.conditions, name)}'; run all models and pass them with --models."
+            )
+    free = {"budget_seconds": 0, "rounds": 0}
+    if stored.settings.model_copy(update=free) != later.settings.model_copy(update=free):
+        raise ConfigError("--add: expected the lengths, modes and threads of the stored results.")
+    apart = {"conditions": later.conditions, "settings": later.settings}
+    models = {each.name: each for each in stored.models}
+    models |= {each.name: each.model_copy(update=apart) for each in later.models}
+    peak = stored.conditions.matrix_gflops or later.conditions.matrix_gflops
+    return stored.model_copy(
+        update={
+            "conditions": stored.conditions.model_copy(update={"matrix_gflops": peak}),
+            "models": tuple(models[name] for name in sorted(models)),
+        }
+    )
+
+
 def _networks() -> str:
     rows = [(f"`{name}`", peer.about) for name, peer in PEERS.items()]
     return markdown(("network", "what it is"), rows) + "\n"
@@ -80,7 +111,7 @@ def _readme_row(architecture: Architecture, model: ModelResult | None) -> tuple[
         architecture.title.partition(":")[0],
         f"{architecture.default.parameters / 1e6:.2f} M",
         f"{model.facts.macs_per_second / 1e9:.2f}" if model and model.facts else "-",
-        f"{cost.realtime_factor:.2f}" if cost else "-",
+        f"{cost.cpu.median / README_SECONDS:.2f}" if cost else "-",
         f"{cost.grown_bytes / 1e6:.0f}" if cost and cost.grown_bytes is not None else "-",
         f"[{paper}]({architecture.papers[0]})" if architecture.papers else "",
     )
@@ -90,8 +121,8 @@ def _readme_legend(models: Result) -> str:
     conditions, settings = models.conditions, models.settings
     place = f"{conditions.processor}, {conditions.date}, load average {conditions.load_before} at the start"
     return (
-        "Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: time per second of "
-        f"audio; memory: above the process at rest; both of {README_SECONDS:g} s, "
+        "Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: processor time per "
+        f"second of audio; memory: above the process at rest; both of {README_SECONDS:g} s, "
         f"{settings.threads} thread(s) of {place}. Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
     )
 
@@ -100,10 +131,14 @@ def main() -> None:
     """Store, then generate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="Folder of polsess benchmark.")
+    parser.add_argument("--add", type=Path, metavar="FOLDER", help="Folder of a later run of some models.")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="Folder of benchmarks/against.py.")
     options = parser.parse_args()
     if options.models is not None:
         write_result(read_result(options.models / RESULT), STORE / "models.json")
+    if options.add is not None:
+        joined = add(read_result(STORE / "models.json"), read_result(options.add / RESULT))
+        write_result(joined, STORE / "models.json")
     if options.peers is not None:
         write_result(read_peers(options.peers / RESULT), STORE / "peers.json")
     models, peers = read_result(STORE / "models.json"), read_peers(STORE / "peers.json")

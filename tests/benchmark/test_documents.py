@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.peers.results import read_peers
-from benchmarks.store import benchmark_parts, fill, readme_parts
-from polsess.benchmark import draw_pareto, read_result
+from benchmarks.store import add, benchmark_parts, fill, readme_parts
+from polsess.benchmark import draw_pareto, read_result, render
 from polsess.benchmark.pareto import Point, pareto_front, points
 from polsess.cli.main import app
+from polsess.config_error import ConfigError
 from polsess.models import list_models
 from polsess.overview import published_scores
 from tests.benchmark.builders import model_result, result, timing
@@ -40,6 +41,26 @@ def test_parts_are_replaced_between_their_marks() -> None:
     assert fill(filled, {"x": "new \\1\n"}) == filled
     with pytest.raises(ValueError, match="one part 'z'"):
         fill(text, {"z": ""})
+
+
+def test_models_measured_later_keep_their_own_conditions() -> None:
+    stored = result(model_result("dprnn", timing(4.0, 1.0)), model_result("skim", timing(4.0, 1.0)))
+    one = result(model_result("gtcrn", timing(1.0, 1.0), timing(4.0, 2.0)))
+    at_night = one.conditions.model_copy(
+        update={"date": "at night", "matrix_gflops": 100.0, "load_after": 7.5}
+    )
+    later = one.model_copy(update={"conditions": at_night})
+    joined = add(stored, later)
+    assert [each.name for each in joined.models] == ["dprnn", "gtcrn", "skim"]
+    assert joined.models[1].conditions == at_night
+    text = render(joined)
+    assert "matrix peak 100 GFLOP/s" in text
+    assert "Measured apart: `gtcrn`, at night; load average 0.5 before, 7.5 after" in text
+    shares = [line.rpartition("%")[0].split()[-1] for line in text.splitlines() if "% |" in line]
+    assert shares == ["21", "11", "21"]  # 2 x 4 GMAC/s x 4 s in 1.5 s or 3 s of a processor
+    other = later.model_copy(update={"conditions": at_night.model_copy(update={"processor": "another"})})
+    with pytest.raises(ConfigError, match="processor 'a processor', got 'another'"):
+        add(stored, other)
 
 
 def test_scores_belong_to_the_configuration_that_was_measured() -> None:

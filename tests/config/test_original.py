@@ -101,7 +101,8 @@ def test_a_search_s_configuration(tmp_path: Path) -> None:
 )
 def test_the_corpus_of_16_khz_sets_the_rate_of_the_model(model: str, tmp_path: Path) -> None:
     text = f"""
-data: {{dataset_type: polsess, task: SB, sample_rate: 16000, val_max_samples: 1000, polsess: {{data_root: CORPUS}}}}
+data: {{dataset_type: polsess, task: SB, sample_rate: 16000, val_max_samples: 1000,
+        polsess: {{data_root: CORPUS}}}}
 model: {{model_type: {model}}}
 training: {{num_epochs: 100, per_variant_validation: true}}
 """

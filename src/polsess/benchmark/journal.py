@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import time
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,7 +14,7 @@ from polsess.benchmark.results import Conditions, Facts, Settings, Skip, Timing
 from polsess.journal import Journal as Lines
 from polsess.machine import installed_version, load_average, memory_gib, processor_details
 from polsess.models.layers.kernels import load_kernel
-from polsess.models.layers.products import choose_products
+from polsess.models.layers.products import choose_products, matmul
 from polsess.processes import num_processors
 from polsess.schema import ConfigError, Schema, parse
 
@@ -147,5 +148,18 @@ def current_conditions(device: str) -> Conditions:
         device=name,
         kernels=load_kernel("mamba") is not None,
         products=str(choose_products()),
+        matrix_gflops=_matrix_gflops() if kind == "cpu" else None,
         load_before=load_average(),
     )
+
+
+def _matrix_gflops(size: int = 1024, passes: int = 10) -> float:
+    """The fastest of a few products, by processor time, which other programs lengthen little."""
+    left, right = torch.randn(2, size, size).unbind()
+    seconds = []
+    with torch.no_grad():
+        for _ in range(passes):
+            start = time.process_time()
+            matmul(left, right)
+            seconds.append(time.process_time() - start)
+    return 2e-9 * size**3 / min(seconds)

@@ -55,6 +55,9 @@ class Conditions(Schema):
     kernels: bool
     products: str = ""
     """Library of large matrix products; empty in results from before it was recorded."""
+    matrix_gflops: float | None = None
+    """Float32 products of 1024 x 1024 matrices, in 10^9 operations per second of one processor; None on other
+    devices and in results from before it was recorded."""
     load_before: float | None
     load_after: float | None = None
 
@@ -102,6 +105,7 @@ class ModelResult(Schema):
     """One model; ``failure`` says why nothing could be measured.
 
     ``own_weights``: it was loaded from somewhere, not built fresh from the configuration of its name.
+    ``conditions`` are its own where it was measured apart from the others, ``settings`` likewise.
     """
 
     name: str
@@ -111,6 +115,8 @@ class ModelResult(Schema):
     load_seconds: tuple[float, ...] = ()
     timings: tuple[Timing, ...] = ()
     skips: tuple[Skip, ...] = ()
+    conditions: Conditions | None = None
+    settings: Settings | None = None
 
 
 class Result(Schema):

@@ -51,7 +51,9 @@ def save_outputs(result: Schema, table: Table, document: str, folder: Path) -> N
 
 def render(result: Result) -> str:
     """Return conditions and tables in Markdown, ending with a newline."""
-    return render_tables(result.conditions, result.settings, tables(result))
+    apart = [f"- {line}\n" for model in result.models if (line := _measured_apart(model))]
+    head, tail = render_tables(result.conditions, result.settings, tables(result)).split("\n\n", 1)
+    return f"{head}\n{''.join(apart)}\n{tail}"
 
 
 def render_tables(conditions: Conditions, settings: Settings, chosen: Sequence[Table]) -> str:
@@ -68,15 +70,28 @@ def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]
     memory = "" if conditions.memory_gib is None else f", {conditions.memory_gib:.0f} GiB"
     kernels = "in use where a model has one" if conditions.kernels else "not in use"
     products = conditions.products and f"; products by {conditions.products}"
+    gflops = conditions.matrix_gflops
+    peak = "" if gflops is None else f"; matrix peak {gflops:.0f} GFLOP/s of one processor"
     return [
         f"Machine: {conditions.processor}, {conditions.num_processors} processors{memory}, "
         f"{conditions.system}; device {conditions.device}.",
         f"Date: {conditions.date}; load average {load}.",
         f"Software: polsess {conditions.polsess}, PyTorch {conditions.torch}, Python {conditions.python}; "
-        f"C++ kernels {kernels}{products}.",
+        f"C++ kernels {kernels}{products}{peak}.",
         f"Settings: {settings.threads} thread(s), float32, batch 1, allocator {settings.allocator}, "
         f"{settings.rounds} round(s), at most {settings.budget_seconds:g} s per network.",
     ]
+
+
+def _measured_apart(model: ModelResult) -> str:
+    """When and under what load a model was measured that the other models did not share; empty without."""
+    if model.conditions is None or model.settings is None:
+        return ""
+    before, after = model.conditions.load_before, model.conditions.load_after
+    return (
+        f"Measured apart: `{model.name}`, {model.conditions.date}; load average {before} before, {after} "
+        f"after; at most {model.settings.budget_seconds:g} s. CPU seconds compare; latencies need equal load."
+    )
 
 
 def tables(result: Result) -> list[Table]:
@@ -113,7 +128,7 @@ def sizes_table(result: Result) -> Table:
 
 
 def time_table(result: Result) -> Table:
-    """Latency and real-time factor of every length, and how CPU time grows."""
+    """Latency and real-time factor of every length, how CPU time grows, and the share of the matrix peak."""
     header = ["model"]
     for seconds in result.settings.seconds:
         header += [f"{seconds:g} s: latency (p95) s", "quartiles", "RTF", "CPU s"]
@@ -121,8 +136,18 @@ def time_table(result: Result) -> Table:
     for model in result.models:
         found, exponent = costs(model, "inference"), time_exponent(model)
         cells = [cell for seconds in result.settings.seconds for cell in _time_cells(found.get(seconds))]
-        rows.append((f"`{model.name}`", *cells, optional_text(exponent)))
-    return Table("Inference: time", (*header, "growth of CPU time"), tuple(rows))
+        rows.append((f"`{model.name}`", *cells, optional_text(exponent), _share_of_peak(model, result)))
+    return Table("Inference: time", (*header, "growth of CPU time", "of matrix peak"), tuple(rows))
+
+
+def _share_of_peak(model: ModelResult, result: Result) -> str:
+    """Operations of the longest mixture per CPU second, as a share of those of large matrix products."""
+    found = costs(model, "inference")
+    peak = (model.conditions or result.conditions).matrix_gflops
+    if model.facts is None or not found or peak is None:
+        return MISSING
+    seconds, cost = max(found.items())
+    return f"{100 * 2e-9 * model.facts.macs_per_second * seconds / cost.cpu.median / peak:.0f} %"
 
 
 def memory_table(result: Result) -> Table:
