@@ -1,4 +1,4 @@
-"""`polsess demo`: separate the mixtures that come with the package."""
+"""`polsess demo`: separate the mixtures that come with the package, and a conversation."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder that receives sounds and pictures.")
+        Path, typer.Option("-o", "--out", help="Folder that receives sounds, pictures and a page.")
     ] = Path("demo"),
     model: Annotated[
         str, typer.Option("-m", "--model", help="Model, given as for `polsess separate`.")
-    ] = "default",
+    ] = "default-16k",
 ) -> None:
-    """Separate mixtures of two recorded voices; write sounds and pictures, print scores."""
+    """Separate mixtures and a conversation of two recorded voices; write sounds and a page, print scores."""
     from polsess.allocator import tune_allocator
 
     tune_allocator()
 
-    from polsess.demo import DemoItem, run_demo
+    from polsess.demo import PAGE, DemoItem, run_demo
     from polsess.inference import Separator
 
     def report(item: DemoItem) -> None:
@@ -34,9 +34,9 @@ def demo(
             f"{item.name:<14}{item.si_snri_db:>10.2f} dB{item.realtime_factor:>14.3f}    {item.folder}"
         )
 
-    separator = Separator.from_pretrained(model)
+    separator = Separator.from_pretrained(model, num_speakers=2)
     typer.echo(f"{'mixture':<14}{'SI-SNRi':>13}{'real time x':>14}    files")
     items = run_demo(out, separator, report)
     mean = sum(item.si_snri_db for item in items) / len(items)
     typer.echo(f"{'mean':<14}{mean:>10.2f} dB")
-    typer.echo(f"Listen to {out}/*/speaker1.wav and speaker2.wav; look at {out}/*/spectrograms.png.")
+    typer.echo(f"Listen and look: {out / PAGE}")
