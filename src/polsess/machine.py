@@ -41,7 +41,7 @@ def processor_details() -> str:
     if not _PROCESSORS.exists():
         return processor_name()
     facts = _processor_facts()
-    flags = facts.get("flags", "").split()
+    flags = processor_flags()
     wide = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
     numbers = f"family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
     return f"{processor_name()} ({numbers}, {wide})"
@@ -51,6 +51,11 @@ def processor_vendor() -> str:
     """``AMD``, ``Intel``, or the name that the system gives; empty if it gives none."""
     name = _processor_facts().get("vendor_id", "") or platform.processor().rpartition(", ")[2]
     return {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(name, name)
+
+
+def processor_flags() -> frozenset[str]:
+    """Names of the processor's instruction sets as Linux gives them; empty elsewhere."""
+    return frozenset(_processor_facts().get("flags", "").split())
 
 
 def load_average() -> float | None:

@@ -65,10 +65,14 @@ class Bench:
         network: Module that takes ``[B, T]``.
         sample_rate: Sample rate of the mixtures, in Hz.
         device: Device of the network.
+        dtype: Of the network's products; other than float32 by autocast.
     """
 
-    def __init__(self, network: nn.Module, sample_rate: int, device: str) -> None:
+    def __init__(
+        self, network: nn.Module, sample_rate: int, device: str, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.network, self.sample_rate, self.device = network, sample_rate, torch.device(device)
+        self._dtype = dtype
         self.loaded_bytes = peak_bytes(self.device, restart=True)
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -76,7 +80,7 @@ class Bench:
         """Measure ``passes`` inferences on a mixture of ``seconds``."""
         self.network.eval()
         mixture = self.mixture(request["seconds"], 1)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision():
             return asdict(measure(lambda: self.network(mixture), self.device, request["passes"]))
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +92,9 @@ class Bench:
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
-            self.network(mixture).square().mean().backward()
+            with self._precision():
+                estimate = self.network(mixture)
+            estimate.float().square().mean().backward()
             optimizer.step()
 
         return asdict(measure(step, self.device, request["passes"]))
@@ -97,10 +103,13 @@ class Bench:
         """Write ``seconds`` of noise and the network's estimate for it into ``file``."""
         self.network.eval()
         mixture = self.mixture(request["seconds"], 1)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision():
             estimate = self.network(mixture)
         torch.save({"mixture": mixture.cpu(), "estimate": estimate.cpu()}, request["file"])
         return {}
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
     def mixture(self, seconds: float, batch: int) -> Tensor:
         """Noise ``[B, T]``, always the same."""

@@ -166,7 +166,7 @@ def test_existing_outputs_are_skipped_when_told(model: Path) -> None:
 def test_a_line_of_json_per_recording(model: Path) -> None:
     sound("a.wav", rate=16000)
     Path("text.wav").write_text("Hello")
-    lines = run(model, "a.wav", "text.wav", "--json").stdout.splitlines()
+    lines = run(model, "a.wav", "text.wav", "--json", "--precision", "float32").stdout.splitlines()
     done, failed = map(json.loads, lines)
     assert done.pop("elapsed_seconds") > 0
     assert done == {
@@ -176,6 +176,7 @@ def test_a_line_of_json_per_recording(model: Path) -> None:
         "model_rate": 8000,
         "bandwidth_hz": 4000,
         "seconds": 0.2,
+        "precision": "float32",
         "gain": 1,
     }
     assert failed["input"] == "text.wav"

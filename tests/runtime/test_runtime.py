@@ -49,7 +49,9 @@ def test_it_separates_as_torch_does(files: Path, gate: str) -> None:
     names = ("different_sex", "same_sex")
     sound = torch.cat([read_audio(MIXTURES / "8k" / name / "mix.flac")[0] for name in names], 1)
     options: dict[str, Any] = {"gate": gate, "segment_seconds": 3.0}
-    expected = TorchSeparator.from_pretrained(device="cpu", **options).separate(sound[0], 8000)
+    expected = TorchSeparator.from_pretrained(device="cpu", precision="float32", **options).separate(
+        sound[0], 8000
+    )
     found = Separator.from_onnx(files / "default.onnx", **options).separate(sound[0].numpy(), 8000)
     assert isinstance(found.sources, np.ndarray)
     assert found.names == expected.names

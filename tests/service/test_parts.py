@@ -215,6 +215,7 @@ class Held:
     """A network that doubles and negates, once it is let go."""
 
     model_type, sample_rate, output_sources, place = "held", 8000, 2, "cpu"
+    precision = "float32"
 
     def __init__(self) -> None:
         self.gate, self.sizes = threading.Event(), list[int]()

@@ -58,6 +58,9 @@ def test_a_job_of_several_recordings_has_events_results_and_an_end(service: Runn
     assert told[-1]["status"] == "done"
     found = service.wait(job)
     assert [file["status"] for file in found["files"]] == ["done", "done"]
+    assert {each["precision"] for each in found["files"][1]["results"]} == {
+        Separator.from_pretrained().precision
+    }
     kinds = [(each["kind"], each["name"]) for each in found["files"][1]["results"]]
     assert ("track", "a_speaker2.flac") in kinds
     assert {("timeline", "a.rttm"), ("timeline", "a.json"), ("timeline", "a.eaf")} <= set(kinds)

@@ -33,6 +33,8 @@ class Settings(Schema):
     """Time limit for the passes of a model in all rounds; a case beyond it is recorded as left out."""
     threads: int = Field(default=1, ge=1)
     device: str = "cpu"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Of the products, as it was asked for; ``Timing.precision`` says what ran."""
     allocator: Literal["tuned", "default"] = "tuned"
     """See ``polsess.allocator``."""
 
@@ -77,6 +79,7 @@ class Timing(Schema):
     cpu: tuple[float, ...]
     peak_bytes: int | None
     rest_bytes: int | None
+    precision: str = "float32"
 
 
 class Skip(Schema):

@@ -78,7 +78,8 @@ def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]
         f"Date: {conditions.date}; load average {load}.",
         f"Software: polsess {conditions.polsess}, PyTorch {conditions.torch}, Python {conditions.python}; "
         f"C++ kernels {kernels}{products}{peak}.",
-        f"Settings: {settings.threads} thread(s), float32, batch 1, allocator {settings.allocator}, "
+        f"Settings: {settings.threads} thread(s), precision {settings.precision}, batch 1, "
+        f"allocator {settings.allocator}, "
         f"{settings.rounds} round(s), at most {settings.budget_seconds:g} s per network.",
     ]
 
@@ -136,7 +137,7 @@ def time_table(result: Result) -> Table:
     for model in result.models:
         found, exponent = costs(model, "inference"), time_exponent(model)
         cells = [cell for seconds in result.settings.seconds for cell in _time_cells(found.get(seconds))]
-        rows.append((f"`{model.name}`", *cells, optional_text(exponent), _share_of_peak(model, result)))
+        rows.append((_label(model), *cells, optional_text(exponent), _share_of_peak(model, result)))
     return Table("Inference: time", (*header, "growth of CPU time", "of matrix peak"), tuple(rows))
 
 
@@ -148,6 +149,12 @@ def _share_of_peak(model: ModelResult, result: Result) -> str:
         return MISSING
     seconds, cost = max(found.items())
     return f"{100 * 2e-9 * model.facts.macs_per_second * seconds / cost.cpu.median / peak:.0f} %"
+
+
+def _label(model: ModelResult) -> str:
+    """The name, with the precision where it is reduced."""
+    reduced = {timing.precision for timing in model.timings} - {"float32"}
+    return " ".join((f"`{model.name}`", *(f"({precision})" for precision in sorted(reduced))))
 
 
 def memory_table(result: Result) -> Table:

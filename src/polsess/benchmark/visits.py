@@ -102,6 +102,8 @@ class _Visitor:
     load_seconds: list[float] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
+    precision: str = "float32"
+    """What the model chose of what was asked for."""
 
     def measure(self, worker: Worker, mode: Mode, folder: Path, known: Sequence[Timing]) -> None:
         """Measure every case of a mode in one process; after a failure longer ones are not tried."""
@@ -125,9 +127,15 @@ class _Visitor:
 
     def _load(self, worker: Worker, folder: Path) -> int | None:
         """Load and run once on a very short mixture; return the memory of the process at rest."""
+        settings = self.settings
         loaded = worker.ask(
-            "load", folder=str(folder), threads=self.settings.threads, device=self.settings.device
+            "load",
+            folder=str(folder),
+            threads=settings.threads,
+            device=settings.device,
+            precision=settings.precision,
         )
+        self.precision = loaded["precision"]
         self.load_seconds.append(loaded["load_seconds"])
         rest: int | None = worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
         return rest
@@ -140,7 +148,8 @@ class _Visitor:
             passes = max(1, min(MAX_PASSES, int(min(TARGET_SECONDS, self.left) / first)))
             answer = self._ask(worker, case, passes, 10 * first * passes + _GRACE_SECONDS)
             peak = None if peak is None else max(peak, answer["peak_bytes"])
-        return case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
+        timing = case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
+        return timing.model_copy(update={"precision": self.precision})
 
     def _ask(self, worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
         start = time.monotonic()

@@ -91,6 +91,7 @@ class Results:
                     if result.count
                     else {}
                 ),
+                "precision": result.precision,
                 "elapsed_seconds": round(result.elapsed_seconds, 3),
             }
         )
@@ -125,7 +126,7 @@ class Results:
             spent = sum(result.elapsed_seconds for result in self.done)
             self.terminal.note(
                 f"{_count(len(self.done), 'recording')}, {sound:.1f} s of sound in {spent:.1f} s: "
-                f"real-time factor {spent / sound:.3f}."
+                f"real-time factor {spent / sound:.3f}, products in {self.done[-1].precision}."
             )
         if self.num_skipped:
             self.terminal.note(f"{_count(self.num_skipped, 'recording')} skipped, whose outputs exist.")

@@ -85,6 +85,13 @@ Overlap = Annotated[
 Device = Annotated[
     str, typer.Option(help="Device to run on: auto, cpu, cuda or mps.", rich_help_panel="Separation")
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(
+        help="Type of the network's products; auto is bfloat16 where device and model are made for it.",
+        rich_help_panel="Separation",
+    ),
+]
 FileFormat = Annotated[
     Literal["wav", "flac", "ogg", "mp3"],
     typer.Option("--format", help="File format of the outputs.", rich_help_panel="Outputs"),

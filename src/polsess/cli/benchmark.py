@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +35,13 @@ _Budget = Annotated[
 ]
 _Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads of torch.")]
 _Device = Annotated[str, typer.Option("--device", help="Device to run on: auto, cpu, cuda or mps.")]
+_Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(
+        "--precision",
+        help="Type of the model's products; auto is bfloat16 where device and model are made for it.",
+    ),
+]
 _Allocator = Annotated[
     str, typer.Option("--allocator", help="Memory allocator on a CPU: tuned (as all commands) or default.")
 ]
@@ -69,6 +76,7 @@ def benchmark(
     budget_seconds: _Budget = 120.0,
     threads: _Threads = 1,
     device: _Device = "auto",
+    precision: _Precision = "float32",
     allocator: _Allocator = "tuned",
     out: _Out = Path("benchmark"),
     quick: _Quick = False,
@@ -99,6 +107,7 @@ def benchmark(
             "budget_seconds": 20.0 if quick else budget_seconds,
             "threads": threads,
             "device": str(pick_device(device)),
+            "precision": precision,
             "allocator": allocator,
         },
         "benchmark",

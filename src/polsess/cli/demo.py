@@ -39,4 +39,5 @@ def demo(
     items = run_demo(out, separator, report)
     mean = sum(item.si_snri_db for item in items) / len(items)
     typer.echo(f"{'mean':<14}{mean:>10.2f} dB")
+    typer.echo(f"Products were computed in {separator.precision}.")
     typer.echo(f"Listen and look: {out / PAGE}")

@@ -26,7 +26,7 @@ from polsess.cli._conversation_options import (
 )
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli._gate_options import Gate, Speakers
-from polsess.cli._sound_options import Shifts, Then
+from polsess.cli._sound_options import Precision, Shifts, Then
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def evaluate(
     variants: options.Variants = False,
     jobs: options.Jobs = None,
     device: options.Device = "auto",
+    precision: Precision = "float32",
     limit: options.Limit = None,
     max_bad: MaxBad = None,
     seed: options.Seed = None,
@@ -108,7 +109,9 @@ def evaluate(
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     with _elsewhere(ray, device, jobs) as elsewhere:
         for each, path, corpus in _pairs(
-            _open_systems(model, "cpu" if ray else device, estimates, system, ensemble, shifts, then),
+            _open_systems(
+                model, "cpu" if ray else device, precision, estimates, system, ensemble, shifts, then
+            ),
             data,
             lambda path, system: _open_data(path, changes, task, split, seed, system),
             with_baselines=baselines or listener is not None,
@@ -160,6 +163,7 @@ def _elsewhere(address: str | None, device: str, jobs: int | None) -> Iterator[E
 def _open_systems(
     models: list[str] | None,
     device: str,
+    precision: Precision,
     estimates: Path | None,
     names: list[str] | None,
     ensemble: bool,
@@ -174,7 +178,9 @@ def _open_systems(
             raise Failure("--ensemble, --shifts, --then: are for models, not for estimates.", ExitCode.USAGE)
         return open_estimates(estimates, names)
     try:
-        return open_combined(models or [], device, ensemble=ensemble, num_shifts=num_shifts, then=then)
+        return open_combined(
+            models or [], device, precision, ensemble=ensemble, num_shifts=num_shifts, then=then
+        )
     except (CheckpointError, OSError) as error:
         raise Failure(explain(error), ExitCode.MODEL) from None
     except ValueError as error:

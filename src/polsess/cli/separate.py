@@ -26,6 +26,7 @@ from polsess.cli._sound_options import (
     Out,
     Overlap,
     Overwrite,
+    Precision,
     Segment,
     Shifts,
     SkipExisting,
@@ -61,6 +62,7 @@ def separate(
     segment: Segment = 24.0,
     overlap: Overlap = 0.25,
     device: Device = "auto",
+    precision: Precision = "auto",
     file_format: FileFormat = "wav",
     bits: BitDepth = None,
     clip_mode: Clipping = "rescale",
@@ -98,7 +100,8 @@ def separate(
     flags |= {"--timeline": bool(timeline), "--ray": ray is not None}
     _check_flags(inputs, out, flags, gate)
     models = model, shifts, then
-    sound = {"segment_seconds": segment or None, "overlap": overlap, "channels": channels}
+    sound: dict[str, Any] = {"segment_seconds": segment or None, "overlap": overlap, "channels": channels}
+    sound["precision"] = precision
     with pipes(inputs, out) as piped:
         options = _options(
             piped, out, filename, (file_format, bits), clip_mode, timeline, (overwrite, skip_existing)
@@ -190,6 +193,8 @@ def _load(
     if in_onnx := [each for each in (*sources, then or "") if each.lower().endswith(".onnx")]:
         if len(sources) > 1 or num_shifts != 1 or then:
             raise Failure(f"{in_onnx[0]}: ONNX files run alone, without --shifts and --then.", ExitCode.USAGE)
+        if (precision := settings.pop("precision")) not in ("auto", "float32"):
+            raise Failure(f"--precision {precision}: ONNX files run in float32.", ExitCode.USAGE)
         chosen = {} if gate == "auto" else {"gate": gate}
         return partial(_open_onnx, in_onnx[0], {**chosen, **settings})
     from polsess.checkpoints import load_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def serve(
     device: Annotated[
         str | None,
         typer.Option("--device", help="Device to run on: auto, cpu, cuda or mps.", show_default="auto"),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Type of the networks' products, as of `polsess separate`.", show_default="auto"),
     ] = None,
     workers: Annotated[
         int | None,
@@ -88,7 +92,13 @@ def serve(
             raise Failure("--new-key: name the file with --keys.", ExitCode.USAGE)
         typer.echo(create_key(keys, new_key))
         return
-    given: dict[str, Any] = {"folder": folder, "device": device, "workers": workers, "keys": keys}
+    given: dict[str, Any] = {
+        "folder": folder,
+        "device": device,
+        "precision": precision,
+        "workers": workers,
+        "keys": keys,
+    }
     given["models"] = dict(map(_named, model)) if model else None
     config = _configure(given, settings)
     _check_host(host, config, open_to_all=open_to_all)

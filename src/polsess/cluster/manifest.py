@@ -49,6 +49,8 @@ class Entry:
     """As many as were heard, or asked for."""
     work_seconds: float | None = None
     """That the separation took."""
+    precision: str = ""
+    """The type in which the network's products were computed there."""
     error: str = ""
     """Why it failed, in one line."""
 

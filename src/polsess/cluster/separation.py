@@ -183,6 +183,7 @@ def _separate(separator: LongFormSeparator[Any], job: Job, options: OutputOption
         outcome.duration_seconds,
         len(outcome.names) if outcome.count is None else outcome.count.number,
         round(outcome.elapsed_seconds, 3),
+        outcome.precision,
     )
 
 

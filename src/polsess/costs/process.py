@@ -11,6 +11,7 @@ import torch
 from polsess.allocator import release_free_memory, tune_allocator
 from polsess.measurement import Bench, free_bytes, peak_bytes
 from polsess.models import SeparationModel, create_model
+from polsess.precision import choose_precision, name_of
 from polsess.workers import Answer, serve
 
 
@@ -26,8 +27,14 @@ class Session:
         start = time.perf_counter()
         model = self.open_model(request)
         seconds = time.perf_counter() - start
-        self.bench = Bench(model, model.sample_rate, request["device"])
-        return {"load_seconds": seconds, "loaded_bytes": self.bench.loaded_bytes}
+        device, asked = torch.device(request["device"]), request.get("precision", "float32")
+        dtype = choose_precision(asked, model.inference_dtype, device)
+        self.bench = Bench(model, model.sample_rate, request["device"], dtype)
+        return {
+            "load_seconds": seconds,
+            "loaded_bytes": self.bench.loaded_bytes,
+            "precision": name_of(dtype),
+        }
 
     def open_model(self, request: Answer) -> SeparationModel:
         """Create a model of a configuration with fresh weights, on which time and memory do not depend."""

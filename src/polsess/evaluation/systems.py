@@ -25,6 +25,7 @@ from polsess.inference import Separator, pick_device, source_names
 from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.models import SeparationModel
 from polsess.models.combination import combine
+from polsess.precision import Precision, choose_precision, name_of, reduced
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -93,6 +94,7 @@ class ModelSystem:
         device: Device that it runs on.
         source: The path or id that the model was loaded by, for the record.
         task: Task that it was trained for, where that is known.
+        precision: Of its products, see ``polsess.precision``.
     """
 
     def __init__(
@@ -102,17 +104,20 @@ class ModelSystem:
         device: str | torch.device = "cpu",
         source: str = "",
         task: Task | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.model = model.to(device).eval()
         self.device = torch.device(device)
+        self._dtype = choose_precision(precision, model.inference_dtype, self.device)
         self.name = name
         self.source = source
         self.task = task
 
     @property
     def identity(self) -> str:
-        """A digest of configuration and weights."""
-        return _digest(self.model.config.model_dump_json(), self.model.state_dict())
+        """A digest of configuration and weights, and of a reduced precision."""
+        digest = _digest(self.model.config.model_dump_json(), self.model.state_dict())
+        return digest if self._dtype == torch.float32 else f"{digest}-{self.precision}"
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
@@ -121,7 +126,13 @@ class ModelSystem:
             "parameters": sum(each.numel() for each in self.model.parameters()),
             "macs_per_second": round(count_macs(self.model).per_second),
         }
-        return ({"model": self.source} if self.source else {}) | costs
+        precision = {"precision": self.precision} if self._dtype != torch.float32 else {}
+        return ({"model": self.source} if self.source else {}) | costs | precision
+
+    @property
+    def precision(self) -> Precision:
+        """The type in which its products are computed."""
+        return name_of(self._dtype)
 
     @property
     def sample_rate(self) -> int:
@@ -136,14 +147,15 @@ class ModelSystem:
     @torch.inference_mode()
     def estimate(self, example: Example) -> Estimate:
         """Separate the mixture of one example in one pass through the network."""
-        estimates, counts = self.model.separate_counted(example.mixture.to(self.device).unsqueeze(0))
+        with reduced(self.device, self._dtype):
+            estimates, counts = self.model.separate_counted(example.mixture.to(self.device).unsqueeze(0))
         tracks = estimates[0].float().cpu().numpy()
         counted = None if counts is None else int(counts.numbers)
         return Estimate(tracks[0] if len(tracks) == 1 else tracks, saved_share=0.0, num_speakers=counted)
 
     def on(self, device: str) -> ModelSystem:
         """The same model on another device."""
-        return ModelSystem(self.model, self.name, device, self.source, self.task)
+        return ModelSystem(self.model, self.name, device, self.source, self.task, self.precision)
 
     def as_separate(self, **options: Any) -> SeparatorSystem:
         """The same model as ``polsess separate`` runs it.
@@ -163,9 +175,11 @@ class SeparatorSystem(ModelSystem):
     """
 
     def __init__(self, system: ModelSystem, **options: Any) -> None:
-        super().__init__(system.model, system.name, system.device, system.source, system.task)
+        super().__init__(
+            system.model, system.name, system.device, system.source, system.task, system.precision
+        )
         self.options = options
-        self._separator = Separator(self.model, device=str(self.device), **options)
+        self._separator = Separator(self.model, device=str(self.device), precision=self.precision, **options)
 
     def on(self, device: str) -> ModelSystem:
         """The same model and options on another device."""
@@ -212,7 +226,9 @@ def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
+def open_models(
+    sources: Sequence[str], device: str = "auto", precision: Precision = "float32"
+) -> list[System]:
     """Load models by path or name, each under a unique name.
 
     Raises:
@@ -220,12 +236,13 @@ def open_models(sources: Sequence[str], device: str = "auto") -> list[System]:
     """
     chosen = pick_device(device)
     names = distinct_names(sources)
-    return [_open_model(source, name, chosen) for source, name in zip(sources, names, strict=True)]
+    return [_open_model(source, name, chosen, precision) for source, name in zip(sources, names, strict=True)]
 
 
 def open_combined(
     sources: Sequence[str],
     device: str = "auto",
+    precision: Precision = "float32",
     *,
     ensemble: bool = False,
     num_shifts: int = 1,
@@ -238,14 +255,14 @@ def open_combined(
         ValueError: If they do not fit together.
     """
     if not ensemble and num_shifts == 1 and then is None:
-        return open_models(sources, device)
+        return open_models(sources, device, precision)
     chosen = pick_device(device)
     groups = [list(sources)] if ensemble else [[source] for source in sources]
     names = distinct_names(sources)
-    last = None if then is None else _open_model(then, distinct_names([then])[0], chosen)
+    last = None if then is None else _open_model(then, distinct_names([then])[0], chosen, precision)
     systems: list[System] = []
     for group in groups:
-        members = [_open_model(each, names[sources.index(each)], chosen) for each in group]
+        members = [_open_model(each, names[sources.index(each)], chosen, precision) for each in group]
         name = "+".join(each.name for each in members)
         name += f"-shifts{num_shifts}" if num_shifts != 1 else ""
         name += f"-then-{last.name}" if last else ""
@@ -254,15 +271,15 @@ def open_combined(
         )
         separates = last is None or members[0].model.output_sources > 1
         task = members[0].task if separates or last is None else last.task
-        systems.append(ModelSystem(model, name, chosen, task=task))
+        systems.append(ModelSystem(model, name, chosen, task=task, precision=precision))
     return systems
 
 
-def _open_model(source: str, name: str, device: torch.device) -> ModelSystem:
+def _open_model(source: str, name: str, device: torch.device, precision: Precision) -> ModelSystem:
     checkpoint = read_checkpoint(source)
     model = build_model(checkpoint.config, checkpoint.state, source)
     task = Task(checkpoint.task) if checkpoint.task in set(Task) else None
-    return ModelSystem(model, name, device, _absolute(source), task)
+    return ModelSystem(model, name, device, _absolute(source), task, precision)
 
 
 def distinct_names(sources: Sequence[str]) -> list[str]:

@@ -203,6 +203,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             timeline,
             estimator.sample_rate,
             rendering.count,
+            estimator.precision,
         )
 
     __call__ = separate
@@ -277,6 +278,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             estimator.sample_rate,
             tuple(writers),
             rendering.count,
+            estimator.precision,
         )
 
     def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat, rate: int) -> int:
@@ -308,15 +310,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         progress: Progress | None,
         most: int | None = None,
     ) -> Rendering:
-        """Separate a recording, gated or whole.
-
-        Args:
-            estimator: The network.
-            recording: Any.
-            spools: Where its sound and its estimates are put aside.
-            progress: Called with the share that is done.
-            most: The most voices; None for as many as were asked for.
-        """
+        """Separate a recording, gated or whole, with ``most`` voices at most; None for as many as asked."""
         report = progress or (lambda _: None)
         gain = recording.working_gain(self.channels)
         network = Network(estimator, self._batch_size, recording.name)
@@ -372,6 +366,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         settings: dict[str, str | float | int] = {
             "model": estimator.model_type,
             "model_sample_rate": estimator.sample_rate,
+            "precision": estimator.precision,
             "gate": self.gate,
             "segment_seconds": self._segment_seconds or 0,
         }

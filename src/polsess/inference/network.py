@@ -40,6 +40,10 @@ class Estimator(Protocol):
     def place(self) -> str:
         """Where it runs, for messages: cpu, cuda ..."""
 
+    @property
+    def precision(self) -> str:
+        """The type in which its products are computed."""
+
     def estimate(self, mixtures: Samples) -> Samples:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
 

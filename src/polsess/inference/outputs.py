@@ -65,6 +65,8 @@ class Separation(Generic[AnySamples]):
     count: SpeakerCount | None = None
     """How many speakers the network heard, with the probability; sources beyond them are silent. None from a
     network that does not count, and where voices were found by the gate (``timeline.speakers``)."""
+    precision: str = "float32"
+    """The type in which the network's products were computed."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -190,6 +192,8 @@ class SeparatedFile:
     """Files that say who speaks when."""
     count: SpeakerCount | None = None
     """As in ``Separation``."""
+    precision: str = "float32"
+    """The type in which the network's products were computed."""
 
     @property
     def bandwidth_hz(self) -> float:

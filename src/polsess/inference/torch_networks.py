@@ -17,6 +17,7 @@ from polsess.audio import Samples
 from polsess.diarization.clustering import Embeddings
 from polsess.inference.network import SpeakerCounts
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
+from polsess.precision import name_of, reduced
 
 
 class TorchEstimator:
@@ -25,16 +26,20 @@ class TorchEstimator:
     Args:
         model: The model.
         device: Where it runs.
+        dtype: Of its products.
     """
 
-    def __init__(self, model: SeparationModel, device: torch.device) -> None:
-        self._model, self._device = ready(model, device), device
+    def __init__(
+        self, model: SeparationModel, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._model, self._device, self._dtype = ready(model, device), device, dtype
         self.model_type, self.place = model.config.model_type, str(device)
+        self.precision = name_of(dtype)
         self.sample_rate, self.output_sources = model.sample_rate, model.output_sources
 
     def estimate(self, mixtures: Samples) -> Samples:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]``."""
-        with torch_defaults(), torch.inference_mode():
+        with torch_defaults(), torch.inference_mode(), reduced(self._device, self._dtype):
             estimates: Samples = self._model(self._batch(mixtures)).float().cpu().numpy()
         return estimates.reshape(len(mixtures), self.output_sources, -1)
 
@@ -52,7 +57,7 @@ class TorchCountingEstimator(TorchEstimator):
     ) -> tuple[Samples, SpeakerCounts]:
         """Estimates ``[B, C, n]`` of mixtures ``[B, n]`` and the counts; see ``CountingEstimator``."""
         numbers = None if num_speakers is None else torch.from_numpy(num_speakers)
-        with torch_defaults(), torch.inference_mode():
+        with torch_defaults(), torch.inference_mode(), reduced(self._device, self._dtype):
             estimates, counts = self._model.separate_counted(self._batch(mixtures), numbers)
         assert counts is not None  # such models alone come here
         return estimates.float().cpu().numpy(), SpeakerCounts(

@@ -53,6 +53,7 @@ class BLSTM(SeparationModel):
     """One real mask per source on the mixture's complex spectrum; the phase is the mixture's."""
 
     config: BLSTMConfig
+    inference_dtype = torch.bfloat16
     window: Tensor
     presets = {
         "tiny": {"n_fft": 64, "hop_length": 32, "hidden_size": 12, "num_layers": 2},

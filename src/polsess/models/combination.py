@@ -73,6 +73,8 @@ class Combination(SeparationModel):
             )
         )
         self.parts = nn.ModuleList(parts)
+        dtypes = {part.inference_dtype for part in parts}
+        self.inference_dtype = dtypes.pop() if len(dtypes) == 1 else None
 
     @property
     def hop_length(self) -> int:

@@ -139,6 +139,7 @@ class DPRNN(StreamedMasking):
     """Encoder, blocks of one recurrent network within and one across chunks, masks, decoder."""
 
     config: DPRNNConfig
+    inference_dtype = torch.bfloat16
     causal_options = "inter_bidirectional: false with norm: cgLN"
     presets = {
         "tiny": {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -57,6 +58,7 @@ class LSTMTasNet(StreamedMasking):
     """
 
     config: LSTMTasNetConfig
+    inference_dtype = torch.bfloat16
     causal_options = "bidirectional: false"
     presets = {
         "tiny": {"num_filters": 12, "kernel_size": 8, "hidden_size": 8, "num_layers": 2},

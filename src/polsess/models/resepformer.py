@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -126,6 +127,7 @@ class RESepFormer(SegmentMaskingModel):
     """Masks from segments of frames that know each other by their means only."""
 
     config: RESepFormerConfig
+    inference_dtype = torch.bfloat16
     causal_options = "causal_attention: true with norm: cLN and memory: none"
     presets = {
         "tiny": {

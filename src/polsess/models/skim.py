@@ -188,6 +188,7 @@ class SkiM(SegmentMaskingModel):
     """Masks from segments of frames that know each other by the states of their LSTMs only."""
 
     config: SkiMConfig
+    inference_dtype = torch.bfloat16
     causal_options = "bidirectional: false with norm: cLN"
     presets = {
         "tiny": {"num_filters": 12, "segment_size": 20, "num_blocks": 2, "hidden_size": 8},

@@ -55,7 +55,7 @@ class OnnxNetwork:
 class OnnxEstimator(OnnxNetwork):
     """A separation network."""
 
-    place = "cpu"
+    place, precision = "cpu", "float32"
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path, "separation model")

@@ -36,6 +36,7 @@ class SharedEstimator:
     def __init__(self, estimator: Estimator, batch_size: int) -> None:
         self._estimator, self._batch_size = estimator, batch_size
         self.model_type, self.place = estimator.model_type, estimator.place
+        self.precision = estimator.precision
         self.sample_rate, self.output_sources = estimator.sample_rate, estimator.output_sources
         self._queue: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
         self.passes = self.rows = 0

@@ -53,6 +53,8 @@ class ServiceConfig(Schema):
     """Weights of causal networks by the names that ``/v1/stream`` knows; none for no streams."""
     device: str = "auto"
     """Device of the networks: auto, cpu, cuda or mps."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the products of ``models``, as of ``polsess separate``; ``streams`` run in float32."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes, each with all models loaded."""
     lanes: int | None = Field(default=None, ge=1, le=64)

@@ -20,6 +20,11 @@ class ResultView(BaseModel):
     kind: Literal["track", "timeline", "picture"]
     speaker: str = Field(description="Of a track or its picture; mixture for the recording's picture.")
     bytes: int = Field(examples=[1_920_044])
+    precision: str = Field(
+        "float32",
+        description="The type in which the network's products were computed.",
+        examples=["bfloat16"],
+    )
     url: str = Field(examples=["/v1/jobs/5d41402abc4b2a76b9719d911017c592/files/0/meeting_speaker1.wav"])
 
 

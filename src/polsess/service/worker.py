@@ -31,6 +31,7 @@ from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.inference.timeline_files import TimelineFiles, parse_formats
 from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator
 from polsess.models import ActivityDetector, SpeakerEmbedder
+from polsess.precision import Precision, choose_precision
 from polsess.schema import parse
 from polsess.service.batching import SharedEstimator
 from polsess.service.pictures import draw_pictures
@@ -83,14 +84,18 @@ class Models:
         self._batch_size = config.batch_size or (8 if cuda else 1)
         self._segment_seconds = config.segment_seconds
         self._estimators = {
-            name: SharedEstimator(
-                TorchEstimator(load_model(source).to(self.device).eval(), self.device), self._batch_size
-            )
+            name: SharedEstimator(self._open(source, config.precision), self._batch_size)
             for name, source in config.models.items()
         }
         self._listeners = (
             TorchDetector(load_model(DETECTOR, kind=ActivityDetector), self.device),
             TorchEmbedder(load_model(EMBEDDER, kind=SpeakerEmbedder), self.device),
+        )
+
+    def _open(self, source: str, precision: Precision) -> TorchEstimator:
+        model = load_model(source).to(self.device).eval()
+        return TorchEstimator(
+            model, self.device, choose_precision(precision, model.inference_dtype, self.device)
         )
 
     @property
@@ -218,7 +223,13 @@ def _describe(done: SeparatedFile, pictures: Sequence[Path]) -> list[dict[str, A
         ("picture", name, path) for name, path in zip(("mixture", *done.names), pictures, strict=True)
     ]
     return [
-        {"name": path.name, "kind": kind, "speaker": speaker, "bytes": path.stat().st_size}
+        {
+            "name": path.name,
+            "kind": kind,
+            "speaker": speaker,
+            "bytes": path.stat().st_size,
+            "precision": done.precision,
+        }
         for kind, speaker, path in entries
     ]
 
