@@ -20,6 +20,7 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -34,7 +35,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from polsess.audio import list_sounds, read_audio_info
+from polsess.audio import list_sounds, read_audio, read_audio_info, write_audio
 from polsess.service.metrics import resident_bytes
 from tests.service.running import Running, running
 
@@ -184,40 +185,69 @@ class Load:
 
 
 def compare(folder: Path, recordings: Sequence[Path], rounds: int) -> list[dict[str, float]]:
-    """Sound per second of the service and of the command on the same files, in turn."""
+    """Sound per second, and processor time per second of sound, of the service and of the command, in turn.
+
+    The command's time is that of its separations, without its start; its processor time is that of the whole
+    process less that of a process that separates one short recording.
+    """
     sound = sum(read_audio_info(path).duration_seconds for path in recordings)
+    short = folder / "short.wav"
+    samples, rate = read_audio(recordings[0])
+    write_audio(short, samples[:, :rate], rate)
     rows = []
     limits = {"max_files": len(recordings), "max_queued": len(recordings)}
-    with running(folder, limits=limits) as service:
+    with running(folder / "service", limits=limits) as service:
         contents = [(path.name, path.read_bytes()) for path in recordings]
         service.wait(service.submit(contents[0]))  # the first pass of a network is slow
-        for _ in range(rounds):
-            begin = time.monotonic()
-            job = service.submit(*contents)
-            assert service.wait(job, 3600)["status"] == "done"
-            served = time.monotonic() - begin
-            service.ask("DELETE", f"/v1/jobs/{job}")
-            with tempfile.TemporaryDirectory() as out:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "polsess",
-                    "separate",
-                    *map(str, recordings),
-                    "-o",
-                    out,
-                    "--json",
-                ]
-                begin = time.monotonic()
-                lines = subprocess.run(
-                    command, capture_output=True, check=True, text=True
-                ).stdout.splitlines()
-                whole = time.monotonic() - begin
-            alone = sum(json.loads(line)["elapsed_seconds"] for line in lines)
+        pids = [service.process.pid, *service.workers()]
+        for number in range(rounds):
+            turns = [lambda: _served(service, contents, pids), lambda: _commanded(recordings, short)]
+            (first, second) = [turn() for turn in (turns if number % 2 == 0 else turns[::-1])]
+            served, command = (first, second) if number % 2 == 0 else (second, first)
             rows.append(
-                {"service": sound / served, "command": sound / alone, "command_with_start": sound / whole}
+                {
+                    "service": sound / served[0],
+                    "command": sound / command[0],
+                    "ratio": command[0] / served[0],
+                    "service_cpu": served[1] / sound,
+                    "command_cpu": command[1] / sound,
+                }
             )
     return rows
+
+
+def _served(
+    service: Running, contents: Sequence[tuple[str, bytes]], pids: Sequence[int]
+) -> tuple[float, float]:
+    """Seconds that a job took, and seconds of processors in the service and its workers."""
+    begin, before = time.monotonic(), sum(map(_cpu_seconds, pids))
+    job = service.submit(*contents)
+    assert service.wait(job, 3600)["status"] == "done"
+    took, spent = time.monotonic() - begin, sum(map(_cpu_seconds, pids)) - before
+    service.ask("DELETE", f"/v1/jobs/{job}")
+    return took, spent
+
+
+def _commanded(recordings: Sequence[Path], short: Path) -> tuple[float, float]:
+    """The same of the command."""
+    seconds, spent = _run_command(recordings)
+    return seconds, spent - _run_command([short])[1]
+
+
+def _run_command(recordings: Sequence[Path]) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "polsess", "separate", *map(str, recordings), "-o", out, "--json"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return sum(json.loads(line)["elapsed_seconds"] for line in lines), spent
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -229,7 +259,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kill-every", type=float, help="seconds between kills")
-    parser.add_argument("--compare", action="store_true", help="against polsess separate, three times")
+    parser.add_argument("--compare", action="store_true", help="against polsess separate")
+    parser.add_argument("--rounds", type=int, default=3, help="of --compare")
     parser.add_argument("--most", type=int, default=40, help="recordings to take of the folder")
     arguments = parser.parse_args()
     recordings = list_sounds(arguments.folder).paths[: arguments.most]
@@ -239,7 +270,7 @@ def main() -> None:
             print(json.dumps(load.run(clients, arguments.seconds, arguments.kill_every)), flush=True)
     if arguments.compare:
         with tempfile.TemporaryDirectory() as folder:
-            for row in compare(Path(folder), recordings, 3):
+            for row in compare(Path(folder), recordings, arguments.rounds):
                 print(json.dumps({key: round(value, 3) for key, value in row.items()}), flush=True)
 
 

@@ -31,15 +31,16 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 
-def spectrogram_db(samples: AnySamples, sample_rate: int) -> Samples:
+def spectrogram_db(samples: AnySamples, sample_rate: int, hop_length: int = 1) -> Samples:
     """Power of short frames in dB re a full-scale sine, ``[F, L]``.
 
     Args:
         samples: ``[T]``.
         sample_rate: Sample rate in Hz.
+        hop_length: Fewest samples between frames, where so many are not needed.
     """
     n_fft = _window_samples(sample_rate)
-    hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES)
+    hop = max(n_fft // 4, samples.shape[-1] // _MAX_FRAMES, hop_length)
     padded = np.pad(as_samples(samples), n_fft // 2)
     return _decibels(magnitudes(padded, n_fft, hop), n_fft)
 

@@ -57,7 +57,7 @@ def _png(shades: NDArray[np.uint8]) -> bytes:
     parts = {
         b"IHDR": header,
         b"PLTE": palette.round().astype(np.uint8).tobytes(),
-        b"IDAT": zlib.compress(lines.tobytes(), 9),
+        b"IDAT": zlib.compress(lines.tobytes()),
         b"IEND": b"",
     }
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts.items())

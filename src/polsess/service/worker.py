@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import threading
 import time
@@ -236,6 +237,8 @@ def _describe(done: SeparatedFile, pictures: Sequence[Path]) -> list[dict[str, A
 
 def _explain(error: Exception, name: str, source: Path, folder: Path) -> str:
     """An error in one line, by the name that the client knows and without places of this machine."""
+    if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+        return f"{name}: no space is left on the disk of the service; send it again later."
     if isinstance(error, AudioError):
         return f"{name}: {error.cause}"[:500]
     text = " ".join((str(error) or type(error).__name__).split())
