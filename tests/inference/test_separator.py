@@ -364,6 +364,19 @@ def test_too_little_memory_says_what_helps() -> None:
         cpu(FunctionModel(exhaust)).separate(torch.randn(800), 8000)
 
 
+def test_pieces_that_do_not_fit_together_go_in_smaller_batches() -> None:
+    sizes: list[int] = []
+
+    def crowded(mixture: Tensor) -> Tensor:
+        sizes.append(len(mixture))
+        return torch.empty(2**50) if len(mixture) > 2 else mixture.unsqueeze(1)
+
+    sound = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+    separator = cpu(FunctionModel(crowded, 1), segment_seconds=0.1, overlap=0.0, batch_size=5)
+    torch.testing.assert_close(separator.separate(sound, 8000).sources[0], sound)
+    assert sizes == [5, 3, 2, 1, 2, 2, 2, 1]
+
+
 @pytest.mark.parametrize("level", [0.0, 10**-3.5])
 def test_a_long_silence_before_speech_does_not_enter_its_segment(level: float) -> None:
     references = torch.stack([voice(LOW, 20.0, 1), voice(HIGH, 20.0, 2)])

@@ -110,8 +110,8 @@ class Network:
         """
         estimates = np.zeros((len(rows), self.num_sources, rows.shape[-1]), np.float32)
         audible = np.flatnonzero(rows.any(1))
-        for first in range(0, len(audible), self.batch_size):
-            batch = audible[first : first + self.batch_size]
+        size = self.batch_size
+        for batch in (audible[first : first + size] for first in range(0, len(audible), size)):
             estimates[batch] = self._run(rows[batch])
         for row, start in zip(estimates, starts, strict=True):
             if not np.isfinite(row).all():
@@ -130,12 +130,14 @@ class Network:
         except (RuntimeError, MemoryError) as error:
             if (shortage := shortage_of_memory(error)) is None:
                 raise
-            seconds = batch.shape[-1] / self.sample_rate
-            pieces = "a piece" if len(batch) == 1 else f"{len(batch)} pieces"
-            raise SeparationError(
-                f"{pieces} of {seconds:.1f} s does not fit in the memory of {self._estimator.place}: "
-                f"{shortage}; choose shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
-            ) from None
+            if len(batch) == 1:
+                seconds = batch.shape[-1] / self.sample_rate
+                raise SeparationError(
+                    f"a piece of {seconds:.1f} s does not fit in the memory of {self._estimator.place}: "
+                    f"{shortage}; choose shorter pieces (--segment {seconds / 2:.0f}) or a smaller model."
+                ) from None
+        self.batch_size = half = (len(batch) + 1) // 2  # also for the pieces to come
+        return np.concatenate([self._run(batch[:half]), self._run(batch[half:])])
 
     def _count(self, estimator: CountingEstimator, batch: Samples) -> Samples:
         fewest, most = (min(each, self.num_sources) for each in self.num_speakers)

@@ -36,7 +36,8 @@ class Separator(LongFormSeparator[Tensor]):
         precision: ``"auto"`` computes products in bfloat16 where the device has instructions for it and the
             model loses nothing that can be heard, else in float32; or ``"float32"``, ``"bfloat16"``,
             ``"float16"``. The attribute ``precision`` and the results say what ran.
-        batch_size: Pieces per pass through the network; None for 8 on CUDA, else 1.
+        batch_size: Pieces per pass through the network; None for 8 on CUDA, else for as many as the network
+            is made for on a CPU, 1 for most.
         detector: Says how many talk; None for the one of the package.
         embedder: Says whose voice it is; None for the one of the package.
         **options: ``segment_seconds``, ``overlap``, ``channels``, ``gate``, ``num_speakers`` and
@@ -62,7 +63,7 @@ class Separator(LongFormSeparator[Tensor]):
         **options: Any,
     ) -> None:
         self.device = pick_device(device)
-        fitting = 8 if self.device.type == "cuda" else 1
+        fitting = 8 if self.device.type == "cuda" else model.cpu_batch
         super().__init__(
             model.output_sources,
             counts_speakers=model.counts_speakers,

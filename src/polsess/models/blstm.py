@@ -54,6 +54,7 @@ class BLSTM(SeparationModel):
 
     config: BLSTMConfig
     inference_dtype = torch.bfloat16
+    cpu_batch = 4
     window: Tensor
     presets = {
         "tiny": {"n_fft": 64, "hop_length": 32, "hidden_size": 12, "num_layers": 2},

@@ -75,6 +75,7 @@ class Combination(SeparationModel):
         self.parts = nn.ModuleList(parts)
         dtypes = {part.inference_dtype for part in parts}
         self.inference_dtype = dtypes.pop() if len(dtypes) == 1 else None
+        self.cpu_batch = min(part.cpu_batch for part in parts)
 
     @property
     def hop_length(self) -> int:

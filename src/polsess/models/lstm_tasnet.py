@@ -59,6 +59,7 @@ class LSTMTasNet(StreamedMasking):
 
     config: LSTMTasNetConfig
     inference_dtype = torch.bfloat16
+    cpu_batch = 4
     causal_options = "bidirectional: false"
     presets = {
         "tiny": {"num_filters": 12, "kernel_size": 8, "hidden_size": 8, "num_layers": 2},

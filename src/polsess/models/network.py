@@ -67,6 +67,9 @@ class Network(nn.Module, ABC):
     inference_dtype: torch.dtype | None = None
     """The reduced precision that is faster for this architecture and changes its estimates by less than a
     hundredth (40 dB below them), which ``precision="auto"`` takes; None where there is none."""
+    cpu_batch: int = 1
+    """Pieces of a recording that a CPU takes in one pass: more than 1 for networks that read their weights
+    from memory at every step, which several pieces then share."""
     supports_compile: ClassVar[bool] = True
     """Whether ``torch.compile`` handles the architecture."""
 
