@@ -30,7 +30,7 @@ def saved(tmp_path: Path, name: str, **fields: Any) -> Path:
     return tmp_path / name
 
 
-@pytest.mark.parametrize("name", ["blstm", "convtasnet", "dprnn"])
+@pytest.mark.parametrize("name", ["blstm", "convtasnet", "dprnn", "mossformer2"])
 def test_an_onnx_file_gives_what_the_network_gives_at_other_lengths(tmp_path: Path, name: str) -> None:
     source = saved(tmp_path, name, **({"num_shifts": 2} if name == "blstm" else {}))
     checks = export_model(source, tmp_path / "a.onnx")

@@ -9,13 +9,14 @@ Shapes: B batch, T samples, F bins, L frames, n frame length.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -211,6 +212,50 @@ def _unflatten(tensor: Tensor, dimension: int, sizes: Sequence[Any]) -> Tensor:
     return tensor.reshape(*tensor.shape[:dimension], *sizes, *tensor.shape[dimension + 1 :])
 
 
+def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """As ``Tensor.split``; some exporters take the length of what is not divided for a constant."""
+    if isinstance(sizes, list | tuple):
+        ends = list(itertools.accumulate(sizes))
+        return tuple(tensor.narrow(dim, end - size, size) for end, size in zip(ends, sizes, strict=True))
+    length = tensor.shape[dim]
+    if sizes >= length:
+        return (tensor,)
+    starts = range(0, length, sizes)
+    return tuple(tensor.narrow(dim, start, min(sizes, length - start)) for start in starts)
+
+
+def _adaptive_avg_pool1d(features: Tensor, output_size: Any) -> Tensor:
+    """Means of as many stretches as wanted, as differences of sums up to their ends."""
+    length = features.shape[-1]
+    number = torch.arange(output_size)
+    begins, ends = number * length // output_size, ((number + 1) * length - 1) // output_size + 1
+    sums = F.pad(features.double().cumsum(-1), (1, 0))
+    means: Tensor = (sums[..., ends] - sums[..., begins]) / (ends - begins)
+    return means.to(features.dtype)
+
+
+def _interpolate(features: Tensor, size: Any = None, mode: str = "nearest", **_: Any) -> Any:
+    """Each step of a new length from the nearest one below, rounded as torch rounds."""
+    if size is None or mode != "nearest" or features.ndim != 3:
+        return NotImplemented
+    length = torch.as_tensor(features.shape[-1])
+    rate = length.float() / torch.as_tensor(size).float()
+    steps = (torch.arange(size).float() * rate).floor().long()
+    return features[..., torch.minimum(steps, length - 1)]
+
+
+def _known_filters(features: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """The arguments of a convolution; exporters want to see the shape of filters that are computed, too."""
+    if not isinstance(weight, nn.Parameter):
+        weight = weight.reshape([int(size) for size in weight.shape])
+    return (features, weight, *args), kwargs
+
+
+def _known_shape(features: Tensor, shape: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    """The arguments of a norm over the last dimensions, whose sizes are constants for exporters."""
+    return (features, [int(size) for size in shape], *args), kwargs
+
+
 def _permute(tensor: Tensor, *dimensions: Any) -> Tensor:
     """As ``Tensor.permute``, with dimensions counted from the first."""
     order = dimensions[0] if isinstance(dimensions[0], list | tuple) else dimensions
@@ -254,6 +299,11 @@ class _RealArithmetic(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self._adapted: dict[Any, Callable[..., Any]] = {
+            torch.conv1d: _known_filters,
+            torch.conv2d: _known_filters,
+            F.layer_norm: _known_shape,
+        }
         self._replaced: dict[Any, Callable[..., Any]] = {
             torch.stft: _stft,
             torch.istft: _istft,
@@ -262,10 +312,13 @@ class _RealArithmetic(TorchFunctionMode):
             torch.complex: ComplexPair,
             torch.view_as_complex: lambda parts: ComplexPair(parts[..., 0], parts[..., 1]),
             F.fold: _fold,
+            F.interpolate: _interpolate,
+            F.adaptive_avg_pool1d: _adaptive_avg_pool1d,
             F.rms_norm: _rms_norm,
             torch.rms_norm: _rms_norm,
             torch.Tensor.unfold: _unfold,
             torch.Tensor.unflatten: _unflatten,
+            torch.Tensor.split: _split,
             torch.Tensor.permute: _permute,
             torch.Tensor.movedim: _movedim,
             torch.Tensor.mT.__get__: lambda matrix: matrix.transpose(-1, -2),  # type: ignore[attr-defined]
@@ -279,10 +332,14 @@ class _RealArithmetic(TorchFunctionMode):
         kwargs = kwargs or {}
         if replacement := self._replaced.get(func):
             with self:
-                return replacement(*args, **kwargs)
+                replaced = replacement(*args, **kwargs)
+            if replaced is not NotImplemented:
+                return replaced
         if any(isinstance(each, ComplexPair) for each in _flat(args)):
             with self:
                 return _on_pairs(func, args, kwargs)
+        if adapt := self._adapted.get(func):
+            args, kwargs = adapt(*args, **kwargs)
         return func(*args, **kwargs)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polsess.dependencies import require
 from polsess.export.real_arithmetic import real_arithmetic
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
@@ -67,6 +68,7 @@ def trace_onnx(network: Network) -> bytes:
 
     The exporter is the one that traces; it makes one LSTM operator of an LSTM, for any length.
     """
+    onnx: Any = require("onnx", "Exporting to ONNX")
     output_axes = {0: "batch"}
     if isinstance(network, SeparationModel):
         output_axes[2] = "samples"
@@ -80,23 +82,40 @@ def trace_onnx(network: Network) -> bytes:
             str(path),
             dynamo=False,
             opset_version=OPSET,
+            keep_initializers_as_inputs=True,  # else weights that are equal, as fresh ones, may get lost
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "batch", 1: "samples"}, OUTPUT: output_axes},
         )
-        return path.read_bytes()
+        graph = onnx.load(path)
+    for surplus in [each for each in graph.graph.input if each.name != INPUT]:
+        graph.graph.input.remove(surplus)
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 def trace_program(network: Network) -> torch.export.ExportedProgram:
     """A network as a program of ``torch.export``, for any batch and any length."""
     dynamic: Any = torch.export.Dim.DYNAMIC
-    with _silence(), torch.no_grad():
+    with _silence(), torch.no_grad(), _recurrent_loops():
         return torch.export.export(
-            Exported(network).eval(),
+            _Traced(network).eval(),
             (example(network),),
             dynamic_shapes=({0: dynamic, 1: dynamic},),
             prefer_deferred_runtime_asserts_over_guards=True,  # else some paddings fix the length
         )
+
+
+@contextlib.contextmanager
+def _recurrent_loops() -> Iterator[None]:
+    """LSTM and GRU layers as loops of any length, where else they are unrolled for that of the example."""
+    from torch.export import _patches  # not in every torch that the rest runs with
+
+    with (
+        _patches.register_lstm_while_loop_decomposition(),
+        _patches.register_gru_while_loop_decomposition(),
+    ):
+        yield
 
 
 @contextlib.contextmanager

@@ -144,7 +144,7 @@ class MossFormer2(FilterbankModel):
         if padding is not None:
             sources = sources * padding.mask[..., None]
         features = sources.permute(0, 2, 3, 1).flatten(0, 1)  # [B*C, N, L]
-        return self.decoder(features).view(len(mixture), self.output_sources, -1)
+        return self.decoder(features).view(mixture.shape[0], self.output_sources, -1)
 
     def _output(self, frames: Tensor, encoded: Tensor) -> Tensor:
         """The sources' features ``[B, L, C, N]`` from the last block's ``[B, L, N]``."""
@@ -221,22 +221,14 @@ class GatedAttention(nn.Module):
         query, linear_query, key, linear_key = heads.unbind(2)
         num_frames = length if padding is None else padding.num_frames.to(hidden.dtype)
         attended = matmul(linear_query, matmul(linear_key.mT, hidden) / num_frames)
-        whole = length - length % self.group_size  # frames in whole groups; the rest is a shorter one
-        ranges = [(slice(0, whole), self.group_size), (slice(whole, length), length - whole)]
-        parts = [
-            self._add_grouped(attended[:, part], query[:, part], key[:, part], hidden[:, part], size)
-            for part, size in ranges
-            if part.stop > part.start
-        ]
-        return torch.cat(parts, dim=1)
-
-    def _add_grouped(self, total: Tensor, query: Tensor, key: Tensor, hidden: Tensor, size: int) -> Tensor:
-        """Quadratic attention within groups of ``size`` frames, added to ``total``: ``[B, G*P, E]``."""
-        total, query, key, values = (
-            each.reshape(-1, size, each.shape[-1]) for each in (total, query, key, hidden)
+        grouped = (
+            F.pad(each, (0, 0, 0, -length % self.group_size)).unflatten(1, (-1, self.group_size))
+            for each in (query, key, hidden)
         )
+        query, key, values = (each.flatten(0, 1) for each in grouped)  # [B*G, P, D] or [B*G, P, E]
         weights = (matmul(query, key.mT) / self.group_size).relu().square()
-        return (total + matmul(self.dropout(weights), values)).view(hidden.shape)
+        within = matmul(self.dropout(weights), values).view(hidden.shape[0], -1, hidden.shape[-1])
+        return attended + within[:, :length]
 
 
 class GatedMemory(nn.Module):

@@ -255,7 +255,7 @@ class SkiM(SegmentMaskingModel):
 
     def _continue_segment(self, frames: Tensor, stream: Stream, *, ends: bool) -> Tensor:
         """Frames ``[B, L, N]`` of one segment; where it ends, states are passed on to the next."""
-        zeros = frames.new_zeros(1, len(frames), self.config.hidden_size)
+        zeros = frames.new_zeros(1, frames.shape[0], self.config.hidden_size)
         begins = (zeros, zeros)
         for index, model in enumerate(self.segment_models):
             state = stream.take(model, "hidden", zeros), stream.take(model, "cell", zeros)

@@ -368,7 +368,7 @@ class AttractorSplit(nn.Module):
         rows = sinusoids(grid.shape[1], features, grid)[:, None].expand(-1, grid.shape[2], -1)
         columns = sinusoids(grid.shape[2], features, grid).expand(grid.shape[1], -1, -1)
         keys = (self.norm(grid) + torch.cat([rows, columns], -1)).flatten(1, 2)
-        queries = self.queries.expand(len(grid), -1, -1)
+        queries = self.queries.expand(grid.shape[0], -1, -1)
         for layer in self.layers:
             queries = layer(queries, keys)
         attractors = F.normalize(queries, dim=-1)
@@ -376,7 +376,7 @@ class AttractorSplit(nn.Module):
 
     def part(self, grid: Tensor, attractors: Tensor) -> Tensor:
         """The grid ``[B, L, F, D]`` of each of the attractors ``[B, C, D]``: ``[B, C, L, F, D]``."""
-        shape = (len(grid), attractors.shape[1], *grid.shape[1:])
+        shape = (grid.shape[0], attractors.shape[1], *grid.shape[1:])
         both = [grid[:, None].expand(shape), attractors[:, :, None, None].expand(shape)]
         return self.reduce(F.silu(self.expand(torch.cat(both, -1))))
 

@@ -101,7 +101,8 @@ class LocalAttention(RotaryAttention):
         self.reach = reach
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-        length, size = query.shape[-2], max(_BLOCK, 2 * self.reach)
+        length = query.shape[-2]
+        size = length if torch.compiler.is_compiling() else max(_BLOCK, 2 * self.reach)  # a graph has no loop
         steps = torch.arange(length, device=query.device)
         blocks = []
         for start in range(0, length, size):

@@ -196,7 +196,7 @@ class MambaPair(nn.Module):
         tokens = _BLOCK_TOKENS if features.device.type == "cpu" else 32 * _BLOCK_TOKENS
         parts = features.split(max(1, tokens // features.shape[1]))
         first = self._run(parts[0])
-        output = first.new_empty(len(features), *first.shape[1:])
+        output = first.new_empty(features.shape[0], *first.shape[1:])
         output[: len(first)] = first
         for index, part in enumerate(parts[1:], start=1):
             start = index * len(first)

@@ -88,7 +88,7 @@ class SpectralModel(SeparationModel):
         return self.transform.minimum_samples
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
-        level = signal_level(mixture) if self.normalize_variance else mixture.new_ones(len(mixture), 1)
+        level = signal_level(mixture) if self.normalize_variance else mixture.new_ones(mixture.shape[0], 1)
         grid = self.map_grid(self._encode(mixture / level))
         return self._decode(grid, mixture.shape[-1]) * level.unsqueeze(-1)
 

@@ -10,7 +10,6 @@ I window size and J its stride along a sequence, W windows; H heads, E channels 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -82,7 +81,7 @@ class GridPath(nn.Module):
         if self.stride == self.window_size:
             return windows.flatten(1, 2)
         reach = (windows.shape[1] - 1) * self.stride + 1
-        total = windows.new_zeros(len(windows), reach + self.window_size - 1, windows.shape[-1])
+        total = windows.new_zeros(windows.shape[0], reach + self.window_size - 1, windows.shape[-1])
         for step in range(self.window_size):
             total[:, step : step + reach : self.stride] += windows[:, :, step]
         return total
@@ -225,6 +224,5 @@ class GridBlock(nn.Module):
 
     def _missing(self, length: int) -> int:
         """Zeros behind ``length`` steps so that windows fit."""
-        needed = length + 2 * self.padding - self.window_size
-        fitted = max(0, math.ceil(needed / self.stride)) * self.stride + self.window_size
-        return fitted - length - self.padding
+        behind = max(0, length + 2 * self.padding - self.window_size)
+        return behind + -behind % self.stride + self.window_size - length - self.padding
