@@ -110,7 +110,8 @@ def embed_speech(speech: Samples, hearing: Hearing) -> Embeddings:
     """The mean embedding ``[D]``, of unit length, of speech ``[T]`` of one person."""
     longest = hearing.sample(round(_PIECE_SECONDS / hearing.hop_seconds))
     count = max(1, round(len(speech) / longest))
-    total: Embeddings = np.sum([hearing.embed(piece) for piece in np.array_split(speech, count)], axis=0)
+    length = len(speech) // count
+    total: Embeddings = hearing.embed(speech[: count * length].reshape(count, length)).sum(0)
     return total / np.float32(max(float(np.linalg.norm(total)), 1e-9))
 
 

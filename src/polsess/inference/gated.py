@@ -106,7 +106,7 @@ class OverlapSeparation:
                 seconds[voice] = len(solo) / self._network.sample_rate
                 held = self._cut(outputs, begin, runs)
                 correlations[:, voice] = (held @ solo).astype(np.float64) / energy
-        heard = np.stack([self._hearing.embed(each) for each in self._cut(outputs, begin, [overlap])])
+        heard = self._hearing.embed(self._cut(outputs, begin, [overlap]))
         return assign_outputs(correlations, seconds, (heard @ self._voices.centroids.T).astype(np.float64))
 
     def _cut(self, rows: Samples, begin: int, runs: list[Frames]) -> Samples:

@@ -98,12 +98,10 @@ class TorchEmbedder:
         self.sample_rate = embedder.sample_rate
 
     def embed(self, samples: Samples) -> Embeddings:
-        """The embedding ``[D]`` of samples ``[T]``."""
+        """The embeddings ``[B, D]`` of samples ``[B, T]``."""
         with torch_defaults(), torch.inference_mode():
-            embedding: Embeddings = (
-                self._embedder(torch.from_numpy(samples)[None].to(self._device))[0].cpu().numpy()
-            )
-        return embedding
+            embeddings: Embeddings = self._embedder(torch.from_numpy(samples).to(self._device)).cpu().numpy()
+        return embeddings
 
 
 def ready(model: SeparationModel, device: torch.device) -> SeparationModel:

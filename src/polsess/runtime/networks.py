@@ -100,5 +100,5 @@ class OnnxEmbedder(OnnxNetwork):
         super().__init__(path, "speaker embedder")
 
     def embed(self, samples: Samples) -> Samples:
-        """The embedding ``[D]`` of samples ``[T]``."""
-        return self.run(samples[None])[0]
+        """The embeddings ``[B, D]`` of samples ``[B, T]``."""
+        return self.run(samples)
