@@ -1,12 +1,13 @@
 """Train a small speaker embedder to place voices as a larger one does, and to tell its own speakers apart.
 
-    python scripts/distil_speaker_embedder.py TEACHER.onnx distil.yaml FOLDER
+    python scripts/distil_speaker_embedder.py TEACHER distil.yaml FOLDER
 
-The teacher hears clean pieces at its own rate, at several speeds, which are other voices to it. The student
-hears them at its own rate through microphones and rooms, with noise and another voice behind. Its loss is the
+The teacher is an ONNX file as ``load_embedder`` takes it, or a speaker embedder of this package.
+It hears clean pieces at its own rate, at several speeds, which are other voices to it. The student hears
+them at its own rate through microphones and rooms, with noise and another voice behind. Its loss is the
 cosine to the teacher's embedding, centred and reduced to the student's dimensions by principal components,
-and the additive angular margin softmax over the speakers at each speed, whose weights begin as the teacher's
-means. As time goes on the second counts for more. ``distil.yaml`` holds the settings of
+and the additive angular margin softmax over the speakers at each speed, whose weights begin as the
+teacher's means. As time goes on the second counts for more. ``distil.yaml`` holds the settings of
 ``Distillation``, e.g.::
 
     metadata: data/speech/metadata.csv
@@ -42,6 +43,7 @@ from polsess.data.base import Split
 from polsess.data.corpora.clips import list_clips, load_clip
 from polsess.data.mixing import change_speed, colour, rms
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
+from polsess.losses import angular_margin_loss
 from polsess.models import SpeakerEmbedder, create_model
 from polsess.schema import Schema, parse
 
@@ -151,20 +153,21 @@ class Student(nn.Module):
         super().__init__()
         self.network = network
         self.directions = nn.Parameter(torch.from_numpy(means) + 0.01 * torch.randn(means.shape))
-        self.register_buffer("ambiguous", torch.from_numpy(ambiguous), persistent=False)
+        self.ambiguous = torch.from_numpy(ambiguous)
 
     def forward(self, sounds: Tensor, target: Tensor, classes: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The mean cosine distance to the teacher and the softmax loss."""
         with torch.autocast(sounds.device.type, torch.bfloat16):
             embeddings = self.network.embed_speech(sounds)
-        embeddings = F.normalize(embeddings.float(), dim=1)
-        cosines = embeddings @ F.normalize(self.directions, dim=1).T
-        own = cosines.gather(1, classes[:, None]).clamp(-0.999, 0.999)
-        margin = _MARGIN * min(1.0, max(0.0, (step - 500) / 1000))
-        logits = cosines.masked_fill(self.get_buffer("ambiguous")[classes], -1.0)
-        logits = logits.scatter(1, classes[:, None], torch.cos(torch.acos(own) + margin))
-        distance = (1 - (embeddings * target).sum(1)).mean()
-        return distance, F.cross_entropy(_SCALE * logits, classes)
+        softmax = angular_margin_loss(
+            embeddings,
+            self.directions,
+            classes,
+            scale=_SCALE,
+            margin=_MARGIN * min(1.0, max(0.0, (step - 500) / 1000)),
+            ambiguous=self.ambiguous,
+        )
+        return (1 - F.cosine_similarity(embeddings.float(), target)).mean(), softmax
 
 
 def train(config: Distillation, teacher: SpeakerEmbedder, folder: Path) -> SpeakerEmbedder:
@@ -231,7 +234,7 @@ def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
 def main() -> None:
     """Read the arguments, train, write the student."""
     if len(sys.argv) != 4:
-        raise SystemExit("usage: python scripts/distil_speaker_embedder.py TEACHER.onnx SETTINGS.yaml FOLDER")
+        raise SystemExit("usage: python scripts/distil_speaker_embedder.py TEACHER SETTINGS.yaml FOLDER")
     teacher, settings, folder = load_embedder(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     config = parse(Distillation, yaml.safe_load(settings.read_text()), str(settings))
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,13 @@ class VerificationConfig(Schema):
 
 
 def angular_margin_loss(
-    embeddings: Tensor, class_weights: Tensor, labels: Tensor, *, scale: float, margin: float
+    embeddings: Tensor,
+    class_weights: Tensor,
+    labels: Tensor,
+    *,
+    scale: float,
+    margin: float,
+    ambiguous: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of scaled cosines; that of the own class has the margin added to its angle.
 
@@ -51,6 +57,8 @@ def angular_margin_loss(
         labels: Numbers of the classes, ``[B]``.
         scale: Factor of the cosines.
         margin: In radians.
+        ambiguous: ``[K, K]``, true where examples of the row's class may as well be of the column's, which
+            is then none of the others that they are told from.
 
     Returns:
         A scalar, the mean over the batch, computed in float32.
@@ -59,6 +67,8 @@ def angular_margin_loss(
         own, classes = F.normalize(embeddings.float(), dim=-1), F.normalize(class_weights.float(), dim=-1)
         cosines = (own @ classes.T).clamp(-_NEAREST, _NEAREST)  # [B, K]
         angles = torch.acos(cosines.gather(1, labels[:, None]))
+        if ambiguous is not None:
+            cosines = cosines.masked_fill(ambiguous[labels], -1.0)
         return F.cross_entropy(
             scale * cosines.scatter(1, labels[:, None], torch.cos(angles + margin)), labels
         )
