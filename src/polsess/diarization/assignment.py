@@ -17,7 +17,7 @@ Scores = NDArray[np.float64]
 
 _SURE_SECONDS = 1.2
 """A piece of this length weighs fully; shorter ones weigh less."""
-_STAY_BONUS = 0.15
+_STAY_BONUS = 0.07
 """Added where a voice goes on, in cosines, if there is no pause between two pieces."""
 _STAY_SECONDS = 0.5
 """Pause after which the bonus has fallen to a third."""

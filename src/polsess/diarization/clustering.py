@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_PURE_COSINE = 0.45
+_PURE_COSINE = 0.5
 """Mean cosine of two groups of pieces from which they are surely of one voice."""
 _ROUNDS = 10
 _MOST_PIECES = 3000

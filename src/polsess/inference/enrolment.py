@@ -20,14 +20,14 @@ from polsess.inference.recordings import Audio, open_recording
 
 LEAST_SECONDS, MOST_SECONDS = 2.0, 600.0
 """Speech of one person that an enrolment must hold, and its greatest length."""
-SAME_VOICE = 0.5
+SAME_VOICE = 0.6
 """Cosine of an enrolment and a track from which they are one voice."""
 _MOST_OVERLAP = 0.25
 """Share of the speech in which several may talk, which the detector sometimes says of one."""
-_SECOND_SHARE, _SECOND_SECONDS, _SECOND_VOICE = 0.25, 2.5, 0.35
+_SECOND_SHARE, _SECOND_SECONDS, _SECOND_VOICE = 0.25, 2.5, 0.5
 """An enrolment is cut in two groups of pieces; it is of two people if the smaller one has this share of the
 speech and this length, and their cosine is lower. Of 35 validation speakers none was refused (6 and 12 s), of
-300 pairs of them 86 to 88 %."""
+156 pairs of them 94 % where each talks for 6 s, 37 % where each talks for 3 s."""
 _PIECE_SECONDS = 4.0
 
 
