@@ -49,6 +49,8 @@ from polsess.schema import Schema, parse
 
 _PIECE_SECONDS = 3.5
 _MARGIN, _SCALE = 0.2, 30.0
+_RAMPED = 5000
+"""A step from which margin, weights of the losses and average are what they stay."""
 _NEAR_SPEEDS = 0.1
 """Speeds of one speaker that differ by less are neither the same class nor another."""
 
@@ -65,6 +67,8 @@ class Distillation(Schema):
     batch_size: int = Field(default=64, ge=2)
     crop_seconds: tuple[float, float] = (0.8, 2.6)
     learning_rate: float = Field(default=3e-3, gt=0)
+    begin: Path | None = None
+    """A ``last.pt`` of the same data whose average the run begins with; nothing is ramped up then."""
     seed: int = 0
 
 
@@ -182,6 +186,9 @@ def train(config: Distillation, teacher: SpeakerEmbedder, folder: Path) -> Speak
     average = copy.deepcopy(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.02)
     drawing, first, last = Drawing(config, pieces, network.sample_rate), 0, folder / "last.pt"
+    if config.begin is not None:
+        for module in (student, average):
+            module.load_state_dict(torch.load(config.begin, weights_only=True)["average"])
     if last.exists():
         state = torch.load(last, weights_only=True)
         student.load_state_dict(state["student"])
@@ -197,15 +204,16 @@ def train(config: Distillation, teacher: SpeakerEmbedder, folder: Path) -> Speak
         for group in optimizer.param_groups:
             group["lr"] = rate + 1e-5
         sounds, indices = drawing.batch(step)
+        ramp = step if config.begin is None else _RAMPED
         distance, softmax = student.train()(
-            sounds, torch.from_numpy(wanted[indices]), torch.from_numpy(pieces.classes[indices]), step
+            sounds, torch.from_numpy(wanted[indices]), torch.from_numpy(pieces.classes[indices]), ramp
         )
-        loss = 4 * (1 - 0.75 * min(1, step / 1500)) * distance + min(1, 0.1 + step / 1000) * softmax
+        loss = 4 * (1 - 0.75 * min(1, ramp / 1500)) * distance + min(1, 0.1 + ramp / 1000) * softmax
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-        _follow(average, student, min(0.998, (step + 1) / (step + 10)))
+        _follow(average, student, min(0.998, (ramp + 1) / (ramp + 10)))
         if (step + 1) % 100 == 0 or step + 1 == config.steps:
             print(f"step {step + 1}: distance {distance:.3f}, softmax {softmax:.2f}", flush=True)
             torch.save(

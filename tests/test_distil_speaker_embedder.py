@@ -21,12 +21,12 @@ RATE = 8000
 SCRIPT = Path(__file__).parents[1] / "scripts" / "distil_speaker_embedder.py"
 
 
-def learn(folder: Path, steps: int) -> str:
+def learn(folder: Path, steps: int, more: str = "", out: str = "out") -> str:
     (folder / "distil.yaml").write_text(
         f"metadata: {folder / 'metadata.csv'}\nmodel: {{model_type: resnet, preset: tiny}}\nsteps: {steps}\n"
-        "speeds: [1.0, 1.2]\nbatch_size: 4\ncrop_seconds: [0.3, 0.5]\n"
+        "speeds: [1.0, 1.2]\nbatch_size: 4\ncrop_seconds: [0.3, 0.5]\n" + more
     )
-    places = [str(folder / name) for name in ("teacher", "distil.yaml", "out")]
+    places = [str(folder / name) for name in ("teacher", "distil.yaml", out)]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *places],
         check=True,
@@ -55,6 +55,7 @@ def test_a_student_is_taught_and_goes_on_where_it_stopped(tmp_path: Path) -> Non
     second = load_model(tmp_path / "out" / "student", kind=SpeakerEmbedder)
     changed = [not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
     assert any(changed)
+    assert "step 1:" in learn(tmp_path, 1, f"begin: {tmp_path / 'out' / 'last.pt'}\n", "again")
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.2])
