@@ -1,10 +1,11 @@
 """Which pieces of speech are of one voice: agglomerative clustering of embeddings, then centroids.
 
 Average linkage on the cosine up to pure groups (Day, Edelsbrunner: "Efficient algorithms for agglomerative
-hierarchical clustering methods", Journal of Classification 1, 1984), then their centroids are joined. Pieces
-that are long enough come first; short ones join the nearest voice.
+hierarchical clustering methods", Journal of Classification 1, 1984), then these are joined by their mean
+cosines relative to those within them. Pieces that are long enough come first; short ones join the nearest
+voice.
 
-Shapes: N pieces, D dimensions, S speakers.
+Shapes: N pieces, D dimensions, S speakers, G groups.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ Labels = NDArray[np.int64]
 
 _PURE_COSINE = 0.5
 """Mean cosine of two groups of pieces from which they are surely of one voice."""
+_USUAL_COSINE, _USUAL_PAIRS = 0.45, 6.0
+"""Mean cosine of two pieces of one voice, and for how many pairs it counts where a group holds few."""
 _ROUNDS = 10
 _MOST_PIECES = 3000
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
@@ -39,7 +42,8 @@ def cluster(
         embeddings: Unit vectors ``[N, D]``.
         seconds: Length of each piece ``[N]``.
         num_speakers: The fewest and the most voices.
-        threshold: Cosine of the centroids of two groups from which they are one voice.
+        threshold: Likeness of two groups from which they are one voice: 1 where pieces of both are as alike
+            as pieces of each.
         eager_threshold: The same while there are fewer voices than ``num_speakers`` asks for; one voice is
             not cut in two to reach that number. None for ``threshold``.
         trusted_seconds: Shorter pieces do not decide what voices there are, if enough longer ones do.
@@ -86,7 +90,7 @@ def _agglomerate(
     threshold: float,
     eager_threshold: float,
 ) -> Labels:
-    """Pure groups by average linkage, then these by their centroids, which are less noisy than pieces."""
+    """Pure groups by average linkage, then these by their likeness, less noisy than that of pieces."""
     fewest, most = num_speakers
     if len(embeddings) == 1 or most == 1:
         return np.zeros(len(embeddings), np.int64)
@@ -152,8 +156,8 @@ def _pair_to_join(
 ) -> tuple[int, int] | None:
     """The two groups that are most alike and one voice, or None."""
     present = np.unique(groups)
-    centroids = find_centroids(embeddings, seconds, groups)
-    alike = np.triu(centroids @ centroids.T, 1) - np.tril(np.ones((len(present), len(present))), 0) * 2
+    alike = _likeness(embeddings, seconds, groups)
+    alike[np.tril_indices(len(present))] = -2.0
     large = np.isin(present, _large(groups, seconds))
     if large.sum() > most:
         alike[~np.outer(large, large)] = -2.0
@@ -164,6 +168,26 @@ def _pair_to_join(
     if len(present) < 2 or alike[first, second] <= threshold:
         return None
     return int(present[first]), int(present[second])
+
+
+def _likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
+    """How alike pieces of two groups are, relative to pieces of one: ``[G, G]``.
+
+    Mean cosines, corrected for attenuation (Spearman 1904, "The proof and measurement of association between
+    two things"): two like voices that each sound the same throughout are told apart, and one voice whose
+    pieces differ, for noise or for their shortness, is held together.
+    """
+    weights = (groups[:, None] == np.unique(groups)) * seconds[:, None]  # [N, G]
+    totals, squares = weights.sum(0), np.square(weights).sum(0)
+    sums = weights.T @ embeddings
+    products = sums @ sums.T
+    pairs = totals**2 - squares
+    count = pairs / squares  # as many as there are pieces beside one, if all are equally long
+    within = (np.diag(products) - squares) / np.maximum(pairs, 1e-9)
+    steadiness = (within * count + _USUAL_COSINE * _USUAL_PAIRS) / (count + _USUAL_PAIRS)
+    steadiness = steadiness.clip(0.1, 1.0)
+    likeness: NDArray[np.float64] = products / np.outer(totals, totals)
+    return likeness / np.sqrt(np.outer(steadiness, steadiness))
 
 
 def _large(labels: Labels, seconds: NDArray[np.float64]) -> list[int]:

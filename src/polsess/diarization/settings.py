@@ -38,9 +38,10 @@ class GateConfig:
     """As ``whole_from``, for recordings shorter than ``short_seconds``."""
     context_seconds: float = _between(0.5, 0, 10)
     """Sound on both sides of an overlap that the network hears with it."""
-    same_voice: float = _between(0.42, -1, 1)
-    """Cosine of the centroids of two groups of pieces from which they are one voice."""
-    same_voice_asked: float = _between(0.7, -1, 1)
+    same_voice: float = _between(0.53, -1, 2)
+    """Likeness of two groups of pieces from which they are one voice: their mean cosine over that of pieces
+    within them."""
+    same_voice_asked: float = _between(0.9, -1, 2)
     """The same, where more voices are asked for than were found."""
     least_overlap: float = _between(0.04, 0, 1)
     """Share of overlap in speech from which there must be two voices; less may be an error."""
