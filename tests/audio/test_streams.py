@@ -153,16 +153,24 @@ def test_tags_around_mp3_frames_are_passed_over(tmp_path: Path) -> None:
     assert torch.equal(read_audio(path)[0], torch.cat([expected, expected], 1))
 
 
-def test_flac_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stated", [0, 1, 4096, 10_000])
+def test_flac_with_too_small_a_length_is_read_to_its_end(stated: int, tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     content = bytearray(encode(path, tone(3.7, channels=2)))
     expected, _ = read_audio(path)
     content[21] &= 0xF0
-    content[22:26] = bytes(4)
+    content[22:26] = stated.to_bytes(4)
     path.write_bytes(content)
     assert torch.equal(read_audio(path)[0], expected)
     path.write_bytes(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + content)
     assert torch.equal(read_audio(path)[0], expected)
+
+
+def test_flac_without_a_length_that_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    content = bytearray(encode(path, tone(3.7, channels=2)))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
     path.write_bytes(content[:-100])
     with pytest.raises(AudioError, match="cut off: its last FLAC frame"):
         read_audio(path)

@@ -136,10 +136,12 @@ def ogg_streams(content: Content) -> list[Stream]:
     return streams if len(streams) > 1 else []
 
 
-# FLAC (RFC 9639): a header with the number of samples, 0 if its writer did not know it, then frames.
+# FLAC (RFC 9639): a header with the number of samples, 0 if its writer did not know it, then frames. Decoders
+# stop at that number, so one that is too small is mended too.
 
 _FLAC_MAGIC = b"fLaC"
 _STREAMINFO = 34
+_FLAC_LENGTH = 2**36 - 1
 _FLAC_SEARCH = 2**21
 _FLAC_BLOCKS = {1: 192, **{2 + n: 576 << n for n in range(4)}, **{8 + n: 256 << n for n in range(8)}}
 
@@ -164,10 +166,16 @@ def _flac_stream(content: Content, start: int, stop: int) -> Stream:
     if len(info) < _STREAMINFO:
         raise Refusal("cannot be decoded: its header is cut off.")
     packed = int.from_bytes(info[10:18])
-    if packed & (2**36 - 1):
+    stated = packed & _FLAC_LENGTH
+    try:
+        total = _flac_samples(content[max(start, stop - _FLAC_SEARCH) : stop], int.from_bytes(info[2:4]))
+    except Refusal:
+        if not stated:
+            raise
+        total = stated  # a tag may follow, or the end is missing, which the decoder tells
+    if total <= stated:
         return Stream(start, stop)
-    total = _flac_samples(content[max(start, stop - _FLAC_SEARCH) : stop], int.from_bytes(info[2:4]))
-    info = info[:10] + (packed | min(total, 2**36 - 1)).to_bytes(8) + info[18:]
+    info = info[:10] + (packed - stated | min(total, _FLAC_LENGTH)).to_bytes(8) + info[18:]
     return Stream(start + 8 + _STREAMINFO, stop, content[start : start + 8] + info)
 
 
