@@ -22,7 +22,7 @@ _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
-_PIECES_AT_ONCE = 32
+_PIECES_AT_ONCE = 4
 """Pieces of one length that the embedder hears together, which takes less time than one after the other."""
 
 Read = Callable[[int, int], Samples]
