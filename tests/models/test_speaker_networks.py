@@ -125,10 +125,11 @@ def test_reduced_precision_keeps_the_features_whole(name: str) -> None:
             assert model(sound).isfinite().all()
 
 
-def test_a_batch_of_one_says_what_training_needs() -> None:
-    model = create_model("tdnn", kind=SpeakerEmbedder, preset="tiny").train()
+@pytest.mark.parametrize("name", ["tdnn", "resnet"])
+def test_a_batch_of_one_says_what_training_needs(name: str) -> None:
+    model = create_model(name, kind=SpeakerEmbedder, preset="tiny").train()
     with pytest.raises(
-        ValueError, match=r"^tdnn: batch normalisation needs two items; train with data\.batch_size"
+        ValueError, match=rf"^{name}: batch normalisation needs two items; train with data\.batch_size"
     ):
         model(torch.randn(1, 4000))
     assert model(torch.randn(2, 4000)).shape == (2, model.dimensions)
@@ -166,6 +167,7 @@ def test_features_are_logarithms_relative_to_the_mean_power() -> None:
         ({"model_type": "tdnn", "dilations": []}, "model.dilations"),
         ({"model_type": "tdnn", "dilations": [0]}, "model.dilations"),
         ({"model_type": "tdnn", "num_sources": 2}, "num_sources"),
+        ({"model_type": "resnet", "channels": [4], "blocks": [1, 1]}, "give as many"),
     ],
 )
 def test_sizes_that_no_network_has_are_refused(changes: dict[str, object], message: str) -> None:

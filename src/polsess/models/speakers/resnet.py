@@ -2,8 +2,7 @@
 
 He, Zhang, Ren, Sun (2016), "Deep residual learning for image recognition", https://arxiv.org/abs/1512.03385,
 with few channels, as for speakers in Chung et al. (2020), "In defence of metric learning for speaker
-recognition", https://arxiv.org/abs/2003.11982; statistics of Okabe, Koshinaka, Shinoda (2018), "Attentive
-statistics pooling", https://arxiv.org/abs/1803.10963. The convolutions move over frequency too, so that what
+recognition", https://arxiv.org/abs/2003.11982. The convolutions move over frequency too, so that what
 was learned of one pitch holds for others.
 
 Shapes: B batch, T samples, F mel bands, L frames, N channels times bands, D dimensions.
@@ -21,9 +20,7 @@ from torch.nn import functional as F
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
 from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
 from polsess.models.registry import register_model
-from polsess.models.speakers.base import SpeakerEmbedder
-
-_ATTENTION_CHANNELS = 64
+from polsess.models.speakers.pooled import PooledEmbedder
 
 
 class ResNetConfig(SpectrumConfig):
@@ -55,7 +52,7 @@ class ResNetConfig(SpectrumConfig):
 
 
 @register_model("resnet", ResNetConfig)
-class ResNet(SpeakerEmbedder):
+class ResNet(PooledEmbedder):
     """Stages of residual blocks over frequency and time, and the mean and deviation of the last over time."""
 
     config: ResNetConfig
@@ -81,37 +78,21 @@ class ResNet(SpeakerEmbedder):
                 stages.append(_Block(inputs, outputs, stride))
                 inputs, bands = outputs, -(-bands // stride)
         self.stages = nn.Sequential(*stages)
-        size = inputs * bands  # N
-        self.attention = nn.Sequential(
-            nn.Conv1d(size, _ATTENTION_CHANNELS, 1), nn.Tanh(), nn.Conv1d(_ATTENTION_CHANNELS, size, 1)
-        )
-        self.output = nn.Sequential(
-            nn.BatchNorm1d(2 * size),
-            nn.Linear(2 * size, config.dimensions),
-            nn.BatchNorm1d(config.dimensions),
-        )
+        self.add_pooling(inputs * bands)
 
     @property
     def dimensions(self) -> int:
         """D, of the embedding."""
         return self.config.dimensions
 
-    def embed_speech(self, speech: Tensor) -> Tensor:
-        if self.training and len(speech) == 1:
-            raise ValueError(
-                "resnet: batch normalisation needs two items; train with data.batch_size of 2 or more."
-            )
+    def encode_frames(self, speech: Tensor) -> Tensor:
         features = self.features(speech)
         if self.training:
             features = augment_spectrum(features, self.config.augmentation)
         features = (features - features.mean(-1, keepdim=True)).unsqueeze(1)
         hidden = F.relu(self.input(features.to(memory_format=torch.channels_last)))
-        hidden = self.stages(hidden).flatten(1, 2)  # [B, N, L / 8]
-        weights = self.attention(hidden).softmax(-1)
-        mean = (weights * hidden).sum(-1)
-        variance = (weights * hidden.square()).sum(-1) - mean.square()
-        embeddings: Tensor = self.output(torch.cat([mean, variance.clamp_min(1e-6).sqrt()], 1))
-        return embeddings
+        frames: Tensor = self.stages(hidden).flatten(1, 2)
+        return frames
 
 
 class _Block(nn.Module):

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
 from polsess.models.registry import register_model
-from polsess.models.speakers.base import SpeakerEmbedder
-
-_ATTENTION_CHANNELS = 64
+from polsess.models.speakers.pooled import PooledEmbedder
 
 
 class TDNNConfig(SpectrumConfig):
@@ -38,7 +36,7 @@ class TDNNConfig(SpectrumConfig):
 
 
 @register_model("tdnn", TDNNConfig)
-class TDNN(SpeakerEmbedder):
+class TDNN(PooledEmbedder):
     """A convolution, residual blocks, and the mean and deviation over time of the first and the last."""
 
     config: TDNNConfig
@@ -61,39 +59,20 @@ class TDNN(SpeakerEmbedder):
             nn.Conv1d(config.num_mels, channels, 5, padding=2), nn.ReLU(), nn.BatchNorm1d(channels)
         )
         self.blocks = nn.ModuleList(_Block(channels, dilation) for dilation in config.dilations)
-        self.attention = nn.Sequential(
-            nn.Conv1d(2 * channels, _ATTENTION_CHANNELS, 1),
-            nn.Tanh(),
-            nn.Conv1d(_ATTENTION_CHANNELS, 2 * channels, 1),
-        )
-        self.output = nn.Sequential(
-            nn.BatchNorm1d(4 * channels),
-            nn.Linear(4 * channels, config.dimensions),
-            nn.BatchNorm1d(config.dimensions),
-        )
+        self.add_pooling(2 * channels)
 
     @property
     def dimensions(self) -> int:
         """D, of the embedding."""
         return self.config.dimensions
 
-    def embed_speech(self, speech: Tensor) -> Tensor:
-        if self.training and len(speech) == 1:
-            raise ValueError(
-                "tdnn: batch normalisation needs two items; train with data.batch_size of 2 or more."
-            )
+    def encode_frames(self, speech: Tensor) -> Tensor:
         features = self.features(speech)
         hidden = self.input(features - features.mean(-1, keepdim=True))  # [B, N, L]
         first = hidden
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = torch.cat([first, hidden], 1)  # [B, 2N, L]
-        weights = self.attention(hidden).softmax(-1)
-        mean = (weights * hidden).sum(-1)
-        variance = (weights * hidden.square()).sum(-1) - mean.square()
-        statistics = torch.cat([mean, variance.clamp_min(1e-6).sqrt()], 1)
-        embeddings: Tensor = self.output(statistics)
-        return embeddings
+        return torch.cat([first, hidden], 1)
 
 
 class _Block(nn.Module):
