@@ -14,7 +14,7 @@ from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.inference import Separator
-from polsess.models import SeparationModel, SpeakerCounts, create_model
+from polsess.models import SeparationModel, SpeakerCounts
 from tests.inference.oracle import Oracle
 from tests.inference.scripted import talk
 
@@ -53,17 +53,6 @@ def test_a_recording_has_as_many_as_its_fullest_segment() -> None:
     assert not separation.sources[2].any()
     for track, voice in zip(separation.sources[:2], voices[:2], strict=True):
         torch.testing.assert_close(track, voice, rtol=0, atol=1e-3)  # on one track from end to end
-
-
-@pytest.fixture
-def counting() -> SeparationModel:
-    """A network of up to three speakers that hears nobody."""
-    model = create_model("srcorrnet", preset="tiny", num_sources=3, variable_sources=True).eval()
-    presence = model.get_submodule("split.presence")
-    with torch.no_grad():
-        presence.weight.zero_()  # type: ignore[operator]
-        presence.bias.fill_(-1.0)  # type: ignore[operator]
-    return model
 
 
 @pytest.mark.parametrize(("asked", "number"), [(None, 0), (2, 2), ((1, 3), 1)])

@@ -28,17 +28,6 @@ def test_published_sizes(preset: str, number: int) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == number
 
 
-@pytest.fixture
-def counting() -> SeparationModel:
-    """A network that hears two speakers of three in everything."""
-    model = create_model("srcorrnet", preset="tiny", num_sources=3, variable_sources=True).eval()
-    presence = model.get_submodule("split.presence")
-    with torch.no_grad():
-        presence.weight.zero_()  # type: ignore[operator]
-        presence.bias.fill_(-1.0)  # type: ignore[operator]
-    return model
-
-
 def test_estimates_behind_the_count_are_silent(counting: SeparationModel) -> None:
     mixture = torch.randn(2, 700)
     with torch.no_grad():
