@@ -17,6 +17,7 @@ from polsess.config_error import ConfigError
 from polsess.dependencies import require
 
 MAX_BYTES = 1 << 30
+_MAX_DIMENSIONS = 8192
 
 
 def read_onnx(path: Path) -> bytes:
@@ -99,6 +100,56 @@ def run_session(session: Any, samples: NDArray[np.float32], path: Path) -> NDArr
     if output.dtype.kind != "f":
         raise ConfigError(f"{path}: gives {output.dtype}, not floating-point numbers.")
     return output.astype(np.float32, copy=False)
+
+
+class EmbedderFile:
+    """A speaker embedder of any make: one input of samples ``[1, T]``, a first output ``[1, D]``.
+
+    It is tried on a second of noise when it is opened.
+
+    Args:
+        path: The file.
+        sample_rate: In Hz; None for the ``sample_rate`` in its metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ConfigError: If it does not fit.
+        ModuleNotFoundError: If onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path, sample_rate: int | None = None) -> None:
+        self.path = path
+        self._session = create_session(read_onnx(path), path, "A speaker embedder in an ONNX file")
+        stated = self._session.get_modelmeta().custom_metadata_map.get("sample_rate", "")
+        if sample_rate is None and not (
+            stated.isascii() and stated.isdigit() and len(stated) < 7 and int(stated)
+        ):
+            raise ConfigError(
+                f"{path}: its metadata has no sample_rate in Hz; write it there, or give sample_rate in "
+                "Python."
+            )
+        self.sample_rate = sample_rate or int(stated)
+        check_waveform_input(self._session, path)
+        noise = np.random.default_rng(0).normal(0.0, 0.1, self.sample_rate).astype(np.float32)
+        self.dimensions = self.embed(noise[None]).shape[1]
+
+    def embed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The embeddings ``[B, D]``, of unit length, of samples ``[B, T]``.
+
+        Raises:
+            ConfigError: If the network fails on them, or gives anything else.
+        """
+        rows = np.concatenate([self._embed_one(row[None]) for row in samples])
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+
+    def _embed_one(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        output = run_session(self._session, samples, self.path)
+        if output.ndim != 2 or len(output) != 1 or not 1 <= output.shape[1] <= _MAX_DIMENSIONS:
+            raise ConfigError(f"{self.path}: expected an embedding [1, D], got {list(output.shape)}.")
+        if not np.isfinite(output).all():
+            raise ConfigError(f"{self.path}: gives values that are not all finite numbers.")
+        return output
 
 
 def first_line(error: Exception) -> str:

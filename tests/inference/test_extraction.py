@@ -13,7 +13,7 @@ from torch import Tensor
 from polsess.audio import Samples, write_audio
 from polsess.diarization import SpeakerTimeline
 from polsess.inference import EnrolmentError, Extractor
-from polsess.inference.enrolment import Voice, match_voices
+from polsess.inference.enrolment import SAME_VOICE, Voice, match_voices
 from polsess.inference.extraction import ChosenTracks
 from polsess.inference.rendering import Rendering
 from polsess.timelines import Turn
@@ -27,7 +27,7 @@ ENROLMENTS = [talk(band, 5.0, (0.5, 4.5)) for band in range(3)]
 def extractor(voices: Mapping[str, Tensor], **options: object) -> Extractor:
     networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "device": "cpu"}
     sounds = {name: (sound, RATE) for name, sound in voices.items()}
-    return Extractor(splitter(), sounds, **{**networks, **options})  # type: ignore[arg-type]
+    return Extractor(splitter(), sounds, **{"threshold": SAME_VOICE, **networks, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("gate", ["always", "never"])
@@ -52,7 +52,7 @@ def test_another_rate_and_several_channels(tmp_path: Path) -> None:
     source = tmp_path / "talk.wav"
     write_audio(source, CONVERSATION.sum(0), RATE)
     networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "device": "cpu"}
-    found = Extractor(splitter(), {"jan": path}, **networks)  # type: ignore[arg-type]
+    found = Extractor(splitter(), {"jan": path}, threshold=SAME_VOICE, **networks)
     result = found.separate_file(source, [tmp_path / "out.wav"])
     assert result.names == ("jan",)
     assert (tmp_path / "out.wav").is_file()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from polsess.metrics import Detection, count_frames, equal_error_rate
+from polsess.metrics import Detection, count_frames, find_equal_errors
 
 
 def test_frames_are_counted() -> None:
@@ -36,12 +36,14 @@ def test_the_equal_error_rate_is_where_both_rates_meet(seed: int) -> None:
     scores = random.normal(size=400) + 1.2 * same
     pairs = [rates_at(scores, same, threshold) for threshold in [*np.sort(scores), math.inf]]
     nearest = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
-    assert equal_error_rate(scores, same) == pytest.approx(sum(nearest) / 2)
+    found = find_equal_errors(scores, same)
+    assert found.rate == pytest.approx(sum(nearest) / 2)
+    assert rates_at(scores, same, found.threshold) == pytest.approx(nearest)
 
 
 def test_simple_trials() -> None:
     same = np.array([True, True, False, False])
-    assert equal_error_rate([4.0, 3.0, 2.0, 1.0], same) == 0.0
-    assert equal_error_rate([1.0, 2.0, 3.0, 4.0], same) == 1.0
-    assert equal_error_rate([1.0, 1.0, 1.0, 1.0], same) == 0.5  # no threshold tells them apart
-    assert math.isnan(equal_error_rate([1.0, 2.0], [True, True]))
+    assert find_equal_errors([4.0, 3.0, 2.0, 1.0], same).rate == 0.0
+    assert find_equal_errors([1.0, 2.0, 3.0, 4.0], same).rate == 1.0
+    assert find_equal_errors([1.0, 1.0, 1.0, 1.0], same).rate == 0.5  # no threshold tells them apart
+    assert math.isnan(find_equal_errors([1.0, 2.0], [True, True]).rate)

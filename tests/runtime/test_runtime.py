@@ -17,6 +17,7 @@ from polsess.data.mini import MIXTURES
 from polsess.export import export_model
 from polsess.inference import Separator as TorchSeparator
 from polsess.runtime import Separator
+from tests.checkpoints.test_onnx_embedder import graph, statistics
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -114,3 +115,13 @@ def test_the_command_takes_an_onnx_file(files: Path, mixture: Path, tmp_path: Pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "separated" / "talk_speaker2.wav").exists()
+
+
+def test_an_embedder_of_another_make_and_rate_listens(files: Path, mixture: Path, tmp_path: Path) -> None:
+    (tmp_path / "voice.onnx").write_bytes(graph(onnx, statistics(onnx), rate="16000"))
+    separator = Separator.from_onnx(files / "default.onnx", embedder=tmp_path / "voice.onnx", gate="always")
+    timeline = separator.separate(mixture).timeline
+    assert timeline is not None
+    assert timeline.settings["embedder"] == "voice.onnx"
+    with pytest.raises(ValueError, match="embedder: nobody listens for voices"):
+        Separator.from_onnx(files / "default.onnx", embedder=tmp_path / "voice.onnx", gate="never")

@@ -9,20 +9,15 @@ Shapes: B batch, T samples, D dimensions.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polsess.checkpoints.loading import load_model
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.models import NetworkConfig, SpeakerEmbedder
-from polsess.onnx_files import check_waveform_input, create_session, first_line, read_onnx
+from polsess.onnx_files import EmbedderFile
 from polsess.schema import ConfigError, parse
-
-_MAX_DIMENSIONS = 8192
 
 
 def load_embedder(source: str | Path, *, sample_rate: int | None = None) -> SpeakerEmbedder:
@@ -47,7 +42,7 @@ def load_embedder(source: str | Path, *, sample_rate: int | None = None) -> Spea
 
 
 class OnnxEmbedder(SpeakerEmbedder):
-    """A network in an ONNX file, tried on a second of noise when it is opened.
+    """A network in an ONNX file, see ``polsess.onnx_files.EmbedderFile``.
 
     Args:
         path: The file.
@@ -60,38 +55,15 @@ class OnnxEmbedder(SpeakerEmbedder):
     """
 
     def __init__(self, path: Path, sample_rate: int | None = None) -> None:
-        session = create_session(read_onnx(path), path, "A speaker embedder in an ONNX file")
-        stated = session.get_modelmeta().custom_metadata_map.get("sample_rate")
-        if sample_rate is None and (stated is None or not stated.isdigit()):
-            raise ConfigError(
-                f"{path}: its metadata has no sample_rate; write it there, or give sample_rate in Python."
-            )
-        rate = sample_rate or int(str(stated))
+        file = EmbedderFile(path, sample_rate)
+        rate = file.sample_rate
         super().__init__(parse(NetworkConfig, {"model_type": "onnx", "sample_rate": rate}, str(path)))
-        self._path, self._session, self._input = path, session, check_waveform_input(session, path)
-        noise = np.random.default_rng(0).normal(0.0, 0.1, rate).astype(np.float32)
-        self._dimensions = len(self._run(noise))
+        self._file = file
 
     @property
     def dimensions(self) -> int:
         """D, of the embedding."""
-        return self._dimensions
+        return self._file.dimensions
 
     def embed_speech(self, speech: Tensor) -> Tensor:
-        rows = [self._run(row) for row in speech.detach().cpu().float().numpy()]
-        return torch.from_numpy(np.stack(rows)).to(speech.device)
-
-    def _run(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The embedding ``[D]`` of ``[T]``."""
-        try:
-            output: Any = self._session.run(None, {self._input: samples[None]})[0]
-        except Exception as error:  # onnxruntime's own errors share no base of their own
-            raise ConfigError(
-                f"{self._path}: fails on {len(samples)} samples ({first_line(error)})."
-            ) from None
-        output = np.asarray(output)
-        if output.ndim != 2 or len(output) != 1 or not 1 <= output.shape[1] <= _MAX_DIMENSIONS:
-            raise ConfigError(f"{self._path}: expected an embedding [1, D], got {list(output.shape)}.")
-        if output.dtype.kind != "f" or not np.isfinite(output).all():
-            raise ConfigError(f"{self._path}: gives {output.dtype} values that are not all finite numbers.")
-        return output[0].astype(np.float32)
+        return torch.from_numpy(self._file.embed(speech.detach().cpu().float().numpy())).to(speech.device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polsess.cli._results import usage_errors
 from polsess.cli.terminal import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -92,16 +93,32 @@ def compare_word_errors(evaluations: Sequence[Evaluation]) -> str:
 
 
 def fit_to_corpus(
-    system: System, corpus: Corpus, *, one_pass: bool, gate: str = "auto", speakers: str = "auto"
+    system: System,
+    corpus: Corpus,
+    *,
+    one_pass: bool,
+    gate: str = "auto",
+    speakers: str = "auto",
+    listening: Mapping[str, str],
 ) -> System:
     """The system as it separates this corpus: models take conversations in pieces unless told otherwise."""
     from polsess.diarization.settings import parse_speakers
     from polsess.evaluation import ModelSystem, has_conversations
 
-    if one_pass and (gate, speakers) != ("auto", "auto"):
-        raise Failure("--one-pass: has no gate; leave out --gate and --speakers.", ExitCode.USAGE)
-    if isinstance(system, ModelSystem) and has_conversations(corpus) and not one_pass:
-        return system.as_separate(gate=gate, num_speakers=parse_speakers(speakers))
+    given = {"--gate": gate != "auto", "--speakers": speakers != "auto"}
+    given |= {f"--{option}": True for option in listening}
+    wrong = next((option for option, is_given in given.items() if is_given), "")
+    if one_pass and wrong:
+        raise Failure(f"--one-pass: has no gate; leave out {wrong}.", ExitCode.USAGE)
+    if not isinstance(system, ModelSystem) or one_pass:
+        return system
+    if has_conversations(corpus):
+        with usage_errors():
+            return system.as_separate(gate=gate, num_speakers=parse_speakers(speakers), **listening)
+    if wrong:
+        raise Failure(
+            f"{wrong}: the data says not who talks when, so nothing is gated; leave it out.", ExitCode.USAGE
+        )
     return system
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
@@ -21,3 +22,25 @@ Speakers = Annotated[
         rich_help_panel="Separation",
     ),
 ]
+Detector = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that says how many talk, in place of the bundled one: a name, a folder or a file of "
+        "`polsess train` with task OSD; with an ONNX model a file of polsess export.",
+        rich_help_panel="Separation",
+    ),
+]
+Embedder = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that says whose voice it is, in place of the bundled one: a name, a folder, or any "
+        "ONNX file from samples [1, T] to an embedding [1, D] with sample_rate in its metadata.",
+        rich_help_panel="Separation",
+    ),
+]
+
+
+def listeners(detector: str | None, embedder: str | None) -> Mapping[str, str]:
+    """The networks that are named, as options of a separator."""
+    given = {"detector": detector, "embedder": embedder}
+    return {option: network for option, network in given.items() if network is not None}

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from polsess.cli._conversation_options import (
     open_transcriber,
 )
 from polsess.cli._corpus_options import MaxBad, max_bad_override
-from polsess.cli._gate_options import Gate, Speakers
+from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
 from polsess.cli._sound_options import Precision, Shifts, Then
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 
@@ -75,6 +76,8 @@ def evaluate(
     one_pass: OnePass = False,
     gate: Gate = "auto",
     speakers: Speakers = "auto",
+    detector: Detector = None,
+    embedder: Embedder = None,
     transcriber: TranscriberCommand = None,
     transcriber_limit: TranscriberLimit = 600.0,
     ray: Ray = None,
@@ -106,6 +109,8 @@ def evaluate(
     predictors = [_read_predictor(path) for path in predictor or []]
     listener = open_transcriber(transcriber, transcriber_limit)
     folders = names_of_data(data)
+    fit = partial(fit_to_corpus, one_pass=one_pass, gate=gate, speakers=speakers)
+    fit = partial(fit, listening=listeners(detector, embedder))
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     with _elsewhere(ray, device, jobs) as elsewhere:
         for each, path, corpus in _pairs(
@@ -120,7 +125,7 @@ def evaluate(
             with terminal.progress() as progress:
                 bar = progress.add_task(each.name, total=None)
                 evaluation = run(
-                    fit_to_corpus(each, corpus, one_pass=one_pass, gate=gate, speakers=speakers),
+                    fit(each, corpus),
                     corpus,
                     metrics=names,
                     predictors=predictors,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polsess.cli._gate_options import Gate, Speakers
+from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
 from polsess.cli._pipes import PIPE, pipes
 from polsess.cli._results import Results, separate_all, usage_errors
 from polsess.cli._sound_options import (
@@ -57,7 +57,8 @@ def extract(
         typer.Option(
             min=-1,
             max=1,
-            help="Similarity of a voice and a track, a cosine, from which they are one person.",
+            help="Similarity of a voice and a track, a cosine, from which they are one person. With "
+            "--embedder it has to be given; polsess speakers says where its errors are fewest.",
             show_default="of the bundled speaker embedder, see docs/inference.md",
             rich_help_panel="Voices",
         ),
@@ -75,6 +76,8 @@ def extract(
     filename: Filename = "{track}_{speaker}.{ext}",
     gate: Gate = "auto",
     speakers: Speakers = "auto",
+    detector: Detector = None,
+    embedder: Embedder = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     timeline: TimelineFormats = "",
@@ -95,7 +98,6 @@ def extract(
     from polsess.diarization.settings import parse_speakers
     from polsess.files import check_folder
     from polsess.inference import pick_device
-    from polsess.inference.enrolment import SAME_VOICE
     from polsess.inference.extraction import Extractor
     from polsess.inference.jobs import OutputOptions, find_jobs
     from polsess.inference.outputs import check_pattern
@@ -124,7 +126,7 @@ def extract(
         extractor = Extractor(
             loaded,
             dict(voices),
-            threshold=SAME_VOICE if threshold is None else threshold,
+            threshold=threshold,
             device=device,
             precision=precision,
             segment_seconds=segment or None,
@@ -132,6 +134,7 @@ def extract(
             channels=channels,
             gate=gate,
             num_speakers=num_speakers,
+            **listeners(detector, embedder),
         )
     with pipes(inputs, out) as piped:
         jobs, problems = find_jobs(piped.inputs, out, terminal.note, filename)

@@ -106,7 +106,10 @@ def speakers(
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     items = min(limit or len(corpus), len(corpus))
-    typer.echo(f"{model}, task {task}, {items} items of split {split}, rates in % (95 % interval)")
+    typer.echo(
+        f"{model}, task {task}, {items} items of split {split}: rates in %, thresholds "
+        "as such (95 % interval)"
+    )
     for key, groups in found.items():
         typer.echo(f"\n{_table(key, groups)}")
     if out is not None:
@@ -118,12 +121,13 @@ def _table(key: str, groups: Mapping[str, Mapping[str, Rate]]) -> str:
     from polsess.text_tables import markdown
 
     columns = list(next(iter(groups.values())))
-    rows = [[label, *(_cell(rates[column]) for column in columns)] for label, rates in groups.items()]
+    rows = [[label, *(_cell(column, rates[column]) for column in columns)] for label, rates in groups.items()]
     return markdown([key, *(column.replace("_", " ") for column in columns)], rows)
 
 
-def _cell(rate: Rate) -> str:
-    value, low, high = (f"{100 * each:.1f}" for each in (rate.value, rate.low, rate.high))
+def _cell(column: str, rate: Rate) -> str:
+    factor, digits = (1, 2) if column.endswith("threshold") else (100, 1)
+    value, low, high = (f"{factor * each:.{digits}f}" for each in (rate.value, rate.low, rate.high))
     return f"{value} ({low} to {high})"
 
 

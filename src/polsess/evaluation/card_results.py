@@ -85,6 +85,8 @@ def _options(evaluation: Evaluation) -> tuple[str, ...]:
                 "--speakers",
                 str(speakers) if isinstance(speakers, int) else "-".join(map(str, speakers)),
             ]
+        for option in ("detector", "embedder"):
+            words += [f"--{option}", Path(separator[option]).name] if separator.get(option) else []
     elif any(row.timelines is not None for row in evaluation.rows):
         words.append("--one-pass")
     if collar := evaluation.settings.get("collar_seconds"):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from polsess.data import Corpus
 from polsess.evaluation.results import group_by_condition
 from polsess.inference.speakers import CepstralFrames, SpeakerProfile
-from polsess.metrics import Detection, equal_error_rate
+from polsess.metrics import Detection, EqualErrors, find_equal_errors
 from polsess.models import ActivityDetector, SpeakerEmbedder
 from polsess.schema import ConfigError, suggest
 from polsess.training.objectives.activity import score_frames
@@ -189,7 +189,7 @@ def evaluate_embedder(
 
 
 def error_rates(trials: Trials, indices: Sequence[int] | None = None) -> dict[str, Rate]:
-    """The equal error rate by method.
+    """The equal error rate by method, and the threshold where it lies as ``{method}_threshold``.
 
     Args:
         trials: All pieces.
@@ -206,7 +206,9 @@ def error_rates(trials: Trials, indices: Sequence[int] | None = None) -> dict[st
         values = [
             _resampled_error(scores, same, draw[speakers[first]], draw[speakers[second]]) for draw in draws
         ]
-        rates[method] = _rate(equal_error_rate(scores, same), values)
+        found = find_equal_errors(scores, same)
+        rates[method] = _rate(found.rate, [each.rate for each in values])
+        rates[f"{method}_threshold"] = _rate(found.threshold, [each.threshold for each in values])
     return rates
 
 
@@ -221,11 +223,11 @@ def _rate(value: float, resampled: Sequence[float]) -> Rate:
     return Rate(value, float(low), float(high))
 
 
-def _resampled_error(scores: Scores, same: NDArray[np.bool_], first: Scores, second: Scores) -> float:
-    """The error rate if each speaker had been drawn so many times; a speaker drawn twice is no other one."""
+def _resampled_error(scores: Scores, same: NDArray[np.bool_], first: Scores, second: Scores) -> EqualErrors:
+    """The errors if each speaker had been drawn so many times; a speaker drawn twice is no other one."""
     weights = np.where(same, first, first * second)
     kept = weights > 0
-    return equal_error_rate(scores[kept], same[kept], weights[kept])
+    return find_equal_errors(scores[kept], same[kept], weights[kept])
 
 
 def _profile(sound: torch.Tensor, sample_rate: int) -> SpeakerProfile:

@@ -185,6 +185,8 @@ class _Settings(_Stored):
 class _SeparatorOptions(_Stored):
     gate: str = "auto"
     num_speakers: int | tuple[int, int] | None = None
+    detector: str | None = None
+    embedder: str | None = None
 
 
 class _Origin(_Stored):

@@ -21,6 +21,7 @@ from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.diarization import SpeakerTimeline
+from polsess.files import sha256
 from polsess.inference import Separator, pick_device, source_names
 from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.models import SeparationModel
@@ -28,6 +29,9 @@ from polsess.models.combination import combine
 from polsess.precision import Precision, choose_precision, name_of, reduced
 from polsess.schema import ConfigError
 from polsess.tasks import Task
+
+_LISTENERS = {"detector": DETECTOR, "embedder": EMBEDDER}
+"""Networks of the package by the option that names another."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +175,17 @@ class SeparatorSystem(ModelSystem):
 
     Args:
         system: The model as such.
-        **options: Options of ``Separator``.
+        **options: Options of ``Separator``; networks that listen as names, folders or files.
     """
 
     def __init__(self, system: ModelSystem, **options: Any) -> None:
         super().__init__(
             system.model, system.name, system.device, system.source, system.task, system.precision
         )
-        self.options = options
+        self.options = {
+            option: _absolute(value) if option in _LISTENERS and value else value
+            for option, value in options.items()
+        }
         self._separator = Separator(self.model, device=str(self.device), precision=self.precision, **options)
 
     def on(self, device: str) -> ModelSystem:
@@ -188,9 +195,11 @@ class SeparatorSystem(ModelSystem):
     @cached_property
     def identity(self) -> str:
         """A digest of configuration, weights, options, and the networks that say who talks when."""
-        parts = [super().identity, str(sorted(self.options.items()))]
+        options, parts = dict(self.options), [super().identity]
+        networks = [options.pop(key, None) or name for key, name in _LISTENERS.items()]
+        parts.append(str(sorted(options.items())))
         if self._separator.gate != "never":
-            parts += [_digest(name, read_checkpoint(name).state) for name in (DETECTOR, EMBEDDER)]
+            parts += map(_digest_of_listener, networks)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -224,6 +233,14 @@ def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _digest_of_listener(source: str) -> str:
+    """A digest of a network that says who talks when: of an ONNX file, or of configuration and weights."""
+    if Path(source).suffix.lower() == ".onnx":
+        return sha256(Path(source))
+    checkpoint = read_checkpoint(source)
+    return _digest(checkpoint.config.model_dump_json(), checkpoint.state)
 
 
 def open_models(

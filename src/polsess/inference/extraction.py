@@ -20,7 +20,7 @@ from polsess.inference.long_form import Progress
 from polsess.inference.network import Estimator
 from polsess.inference.recordings import Audio, Recording
 from polsess.inference.rendering import Rendering
-from polsess.inference.separator import Separator
+from polsess.inference.separator import EMBEDDER, Separator
 from polsess.inference.stitching import Spools
 from polsess.models import SeparationModel
 from polsess.timelines import sorted_timeline, subtract_spans
@@ -35,7 +35,8 @@ class Extractor(Separator):
     Args:
         model: As of ``Separator``; with several outputs.
         voices: An enrolment by the name of its voice: a sound file, or samples with their rate in Hz.
-        threshold: Cosine of the embeddings of a voice and a track from which they are one person.
+        threshold: Cosine of the embeddings of a voice and a track from which they are one person; None for
+            that of the bundled embedder, and only with it.
         **options: As of ``Separator``.
 
     Raises:
@@ -47,12 +48,14 @@ class Extractor(Separator):
         >>> extractor.separate("meeting.flac")["alice"]  # doctest: +SKIP
     """
 
+    _listens_anyway = True
+
     def __init__(
         self,
         model: SeparationModel,
         voices: Mapping[str, Audio | tuple[Audio, float]],
         *,
-        threshold: float = SAME_VOICE,
+        threshold: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
@@ -60,15 +63,21 @@ class Extractor(Separator):
             raise ValueError("model: has one output; the voices of a recording need one with several.")
         if not voices:
             raise ValueError("voices: expected one or more enrolments.")
-        if not -1 <= threshold <= 1:
+        if threshold is None and options.get("embedder") not in (None, EMBEDDER):
+            raise ValueError(
+                f"threshold: {SAME_VOICE} was measured with the bundled embedder; give that of this one, "
+                "which polsess speakers measures."
+            )
+        self.threshold = SAME_VOICE if threshold is None else threshold
+        if not -1 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected a cosine from -1 to 1, got {threshold}.")
-        self.threshold = threshold
         self.voices = tuple(self._enrol(name, audio) for name, audio in voices.items())
 
     def _enrol(self, name: str, audio: Audio | tuple[Audio, float]) -> Voice:
         sound, rate = audio if isinstance(audio, tuple) else (audio, None)
         model_rate = self.model.sample_rate
-        return enrol(name, sound, self._hearing(model_rate), model_rate, self._gate_config, rate)
+        hearing, config = self._hearing(model_rate), self._gate_config
+        return enrol(name, sound, hearing, model_rate, config, rate, same_voice=self.threshold)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,25 @@ class Embedder(Protocol):
 
     def embed(self, samples: Samples) -> Embeddings:
         """The embeddings ``[B, D]``, of unit length, of samples ``[B, T]``."""
+
+
+def name_listeners(gate: str, **given: object) -> dict[str, str]:
+    """The names of networks that listen in place of those of the package, by option.
+
+    Args:
+        gate: Of the separator.
+        **given: A name, folder or file by option; None where it is not given, or any network.
+
+    Raises:
+        ValueError: If one is given where nobody listens.
+    """
+    for option, network in given.items():
+        if network is not None and gate == "never":
+            raise ValueError(
+                f"{option}: nobody listens for voices with the gate never or a model with one output; leave "
+                "it out."
+            )
+    return {option: Path(each).name for option, each in given.items() if isinstance(each, str | Path)}
 
 
 class Hearing:

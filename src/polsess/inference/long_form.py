@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -135,6 +135,9 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         self._segment_seconds, self._overlap, self._batch_size = segment_seconds, overlap, batch_size
         self.gate: Gate = gate
         self._gate_config = gate_config or GateConfig()
+
+    named_listeners: Mapping[str, str] = {}
+    """Networks that listen in place of those of the package, for the settings of timelines."""
 
     @abstractmethod
     def _estimator(self) -> Estimator:
@@ -369,6 +372,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             "precision": estimator.precision,
             "gate": self.gate,
             "segment_seconds": self._segment_seconds or 0,
+            **self.named_listeners,
         }
         thresholds = asdict(self._gate_config)
         settings |= thresholds.pop("regions") | thresholds

@@ -8,9 +8,9 @@ from typing import Any, Self
 from torch import Tensor
 
 from polsess.audio import Samples, as_tensor
-from polsess.checkpoints import DEFAULT_MODEL, load_model
+from polsess.checkpoints import DEFAULT_MODEL, load_embedder, load_model
 from polsess.devices import pick_device
-from polsess.inference.hearing import Detector, Embedder
+from polsess.inference.hearing import Detector, Embedder, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.torch_networks import (
@@ -38,18 +38,23 @@ class Separator(LongFormSeparator[Tensor]):
             ``"float16"``. The attribute ``precision`` and the results say what ran.
         batch_size: Pieces per pass through the network; None for 8 on CUDA, else for as many as the network
             is made for on a CPU, 1 for most.
-        detector: Says how many talk; None for the one of the package.
-        embedder: Says whose voice it is; None for the one of the package.
+        detector: Says how many talk: a network, or its name, folder or file; None for the one of the package.
+        embedder: Says whose voice it is, likewise; also an ONNX file, as ``load_embedder`` takes it.
         **options: ``segment_seconds``, ``overlap``, ``channels``, ``gate``, ``num_speakers`` and
             ``gate_config``, as ``LongFormSeparator`` takes them.
 
     Raises:
-        ValueError: If an option is out of range or there is no such device.
+        CheckpointError: If a network that is named cannot be loaded.
+        ValueError: If an option is out of range, there is no such device, or a network is to listen where
+            nothing is gated.
 
     Examples:
         >>> separator = Separator.from_pretrained()  # doctest: +SKIP
         >>> separator.separate("meeting.flac").save("speakers")  # doctest: +SKIP
     """
+
+    _listens_anyway = False
+    """Whether voices are heard without a gate, too."""
 
     def __init__(
         self,
@@ -58,8 +63,8 @@ class Separator(LongFormSeparator[Tensor]):
         device: str = "auto",
         precision: Precision = "auto",
         batch_size: int | None = None,
-        detector: ActivityDetector | None = None,
-        embedder: SpeakerEmbedder | None = None,
+        detector: ActivityDetector | str | Path | None = None,
+        embedder: SpeakerEmbedder | str | Path | None = None,
         **options: Any,
     ) -> None:
         self.device = pick_device(device)
@@ -70,9 +75,15 @@ class Separator(LongFormSeparator[Tensor]):
             batch_size=fitting if batch_size is None else batch_size,
             **options,
         )
+        gate = "always" if self._listens_anyway else self.gate
+        self.named_listeners = name_listeners(gate, detector=detector, embedder=embedder)
         self._dtype = choose_precision(precision, model.inference_dtype, self.device)
         self.precision = name_of(self._dtype)
         self.model = model.to(self.device).eval()
+        if isinstance(detector, str | Path):
+            detector = load_model(detector, kind=ActivityDetector)
+        if isinstance(embedder, str | Path):
+            embedder = load_embedder(embedder)
         self._detector, self._embedder = detector, embedder
 
     @classmethod

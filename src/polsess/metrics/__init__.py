@@ -1,7 +1,7 @@
 """Scores of separated and enhanced speech, their means with intervals, and paired tests."""
 
 from polsess.metrics.conversations import Conversation
-from polsess.metrics.detection import Detection, count_frames, equal_error_rate
+from polsess.metrics.detection import Detection, EqualErrors, count_frames, find_equal_errors
 from polsess.metrics.paired_test import Difference, correct_after_holm, paired_difference
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, check_predictor, parse_predictor
@@ -31,6 +31,7 @@ __all__ = [
     "Conversation",
     "Detection",
     "Difference",
+    "EqualErrors",
     "PredictorConfig",
     "Score",
     "Scores",
@@ -40,8 +41,8 @@ __all__ = [
     "columns_of",
     "correct_after_holm",
     "count_frames",
-    "equal_error_rate",
     "failure_rate",
+    "find_equal_errors",
     "lower_is_better",
     "missing_metrics",
     "name_of",

@@ -5,7 +5,9 @@ Shapes: L frames, N trials.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,8 +53,17 @@ def count_frames(detected: ArrayLike, true: ArrayLike) -> Detection:
     )
 
 
-def equal_error_rate(scores: ArrayLike, same: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The error rate at the threshold at which as many targets are refused as impostors accepted.
+class EqualErrors(NamedTuple):
+    """Where as many targets are refused as impostors accepted."""
+
+    rate: float
+    """A share from 0 to 1: the mean of both rates where they are nearest."""
+    threshold: float
+    """The lowest score that is accepted there."""
+
+
+def find_equal_errors(scores: ArrayLike, same: ArrayLike, weights: ArrayLike | None = None) -> EqualErrors:
+    """The threshold at which as many targets are refused as impostors accepted, and the error rate there.
 
     Args:
         scores: One per trial, higher for the same speaker, ``[N]``.
@@ -60,12 +71,11 @@ def equal_error_rate(scores: ArrayLike, same: ArrayLike, weights: ArrayLike | No
         weights: How often each trial counts, ``[N]``; None for once.
 
     Returns:
-        A share from 0 to 1: the mean of both rates where they are nearest; NaN unless there are trials of
-        both kinds.
+        Both; NaN unless there are trials of both kinds.
     """
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if same.all() or not same.any():
-        return float("nan")
+        return EqualErrors(math.nan, math.nan)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # equal scores are accepted together
@@ -73,7 +83,8 @@ def equal_error_rate(scores: ArrayLike, same: ArrayLike, weights: ArrayLike | No
     refused = 1 - np.concatenate([[0.0], targets / targets[-1]])
     accepted = np.concatenate([[0.0], impostors / impostors[-1]])
     nearest = int(np.abs(accepted - refused).argmin())
-    return float((accepted[nearest] + refused[nearest]) / 2)
+    thresholds = np.concatenate([[np.inf], scores[order][last]])
+    return EqualErrors(float((accepted[nearest] + refused[nearest]) / 2), float(thresholds[nearest]))
 
 
 def _share(part: int, rest: int) -> float:

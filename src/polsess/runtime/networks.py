@@ -91,14 +91,3 @@ class OnnxDetector(OnnxNetwork):
     def detect(self, samples: Samples) -> Samples:
         """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
         return self.run(samples[None])[0]
-
-
-class OnnxEmbedder(OnnxNetwork):
-    """A network that says whose voice it is."""
-
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(path, "speaker embedder")
-
-    def embed(self, samples: Samples) -> Samples:
-        """The embeddings ``[B, D]`` of samples ``[B, T]``."""
-        return self.run(samples)

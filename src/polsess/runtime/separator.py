@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from polsess.audio import Samples
-from polsess.inference.hearing import Detector, Embedder
+from polsess.inference.hearing import Detector, Embedder, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
-from polsess.runtime.networks import OnnxDetector, OnnxEmbedder, OnnxEstimator
+from polsess.onnx_files import EmbedderFile
+from polsess.runtime.networks import OnnxDetector, OnnxEstimator
 
 DETECTOR, EMBEDDER = "activity-detector.onnx", "speaker-embedder.onnx"
 """Files of the networks that listen, beside the separation network's."""
@@ -64,7 +65,8 @@ class Separator(LongFormSeparator[Samples]):
             path: The separation network.
             detector: Says how many talk; None for ``activity-detector.onnx`` beside the separation network,
                 if it is there.
-            embedder: Says whose voice it is; None for ``speaker-embedder.onnx`` there.
+            embedder: Says whose voice it is, any file that ``EmbedderFile`` takes; None for
+                ``speaker-embedder.onnx`` there.
             **options: The other options of the class. The gate is ``"auto"`` where both networks are there,
                 else ``"never"``, unless it is given.
 
@@ -77,11 +79,13 @@ class Separator(LongFormSeparator[Samples]):
         estimator = OnnxEstimator(path)
         heard = Path(detector or estimator.path.with_name(DETECTOR))
         known = Path(embedder or estimator.path.with_name(EMBEDDER))
-        given = detector is not None or embedder is not None
-        wanted = options.get("gate") != "never" and estimator.output_sources > 1
-        if wanted and (given or (heard.is_file() and known.is_file())):
-            return cls(estimator, (OnnxDetector(heard), OnnxEmbedder(known)), **options)
-        return cls(estimator, **options)
+        gate = "never" if estimator.output_sources == 1 else str(options.get("gate"))
+        named = name_listeners(gate, detector=detector, embedder=embedder)
+        if gate == "never" or not (named or (heard.is_file() and known.is_file())):
+            return cls(estimator, **options)
+        separator = cls(estimator, (OnnxDetector(heard), EmbedderFile(known)), **options)
+        separator.named_listeners = named
+        return separator
 
     def __repr__(self) -> str:
         onnx = self._onnx

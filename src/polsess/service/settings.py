@@ -51,6 +51,10 @@ class ServiceConfig(Schema):
     """Weights by the names that clients use; the first is taken where none is named."""
     streams: dict[str, str] = Field(default={})
     """Weights of causal networks by the names that ``/v1/stream`` knows; none for no streams."""
+    detector: str = "activity-detector"
+    """Network that says how many talk: a name, folder or file."""
+    embedder: str = "speaker-embedder"
+    """Network that says whose voice it is, likewise; also any ONNX file that ``polsess separate`` takes."""
     device: str = "auto"
     """Device of the networks: auto, cpu, cuda or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -21,17 +21,16 @@ import torch
 
 from polsess.allocator import tune_allocator
 from polsess.audio import AudioError, AudioFormat, Samples
-from polsess.checkpoints import load_model
+from polsess.checkpoints import load_embedder, load_model
 from polsess.devices import pick_device
 from polsess.diarization.settings import parse_speakers
 from polsess.inference.hearing import Detector, Embedder
 from polsess.inference.long_form import HEARING_SHARE, LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.outputs import SeparatedFile, output_paths
-from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.inference.timeline_files import TimelineFiles, parse_formats
 from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator
-from polsess.models import ActivityDetector, SpeakerEmbedder
+from polsess.models import ActivityDetector
 from polsess.precision import Precision, choose_precision
 from polsess.schema import parse
 from polsess.service.batching import SharedEstimator
@@ -88,9 +87,14 @@ class Models:
             name: SharedEstimator(self._open(source, config.precision), self._batch_size)
             for name, source in config.models.items()
         }
+        self._named_listeners = {
+            option: Path(value).name
+            for option, value in (("detector", config.detector), ("embedder", config.embedder))
+            if option in config.model_fields_set
+        }
         self._listeners = (
-            TorchDetector(load_model(DETECTOR, kind=ActivityDetector), self.device),
-            TorchEmbedder(load_model(EMBEDDER, kind=SpeakerEmbedder), self.device),
+            TorchDetector(load_model(config.detector, kind=ActivityDetector), self.device),
+            TorchEmbedder(load_embedder(config.embedder), self.device),
         )
 
     def _open(self, source: str, precision: Precision) -> TorchEstimator:
@@ -107,7 +111,7 @@ class Models:
 
     def separator(self, options: JobOptions) -> SharedSeparator:
         """A separator with a client's options."""
-        return SharedSeparator(
+        separator = SharedSeparator(
             self._estimators[options.model or next(iter(self._estimators))],
             self._listeners,
             segment_seconds=self._segment_seconds,
@@ -116,6 +120,8 @@ class Models:
             gate=options.gate,
             num_speakers=parse_speakers(options.speakers),
         )
+        separator.named_listeners = self._named_listeners
+        return separator
 
 
 class Lane:

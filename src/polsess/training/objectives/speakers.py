@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polsess.data import Batch
 from polsess.losses import VerificationConfig, angular_margin_loss
-from polsess.metrics import equal_error_rate
+from polsess.metrics import find_equal_errors
 from polsess.models import SpeakerEmbedder
 from polsess.training.objectives.base import Objective
 
@@ -61,4 +61,4 @@ class SpeakerObjective(Objective[SpeakerEmbedder]):
         embeddings = np.array([embedding for _, embedding in scores])
         first, second = np.triu_indices(len(scores), 1)
         cosines = (embeddings @ embeddings.T)[first, second]
-        return {"val_eer": 100 * equal_error_rate(cosines, speakers[first] == speakers[second])}
+        return {"val_eer": 100 * find_equal_errors(cosines, speakers[first] == speakers[second]).rate}
