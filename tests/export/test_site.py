@@ -1,44 +1,37 @@
 """The page separates in a browser as the Python runtime does, and says what it cannot take.
 
-The browser test needs Chromium and the npm package onnxruntime-web, whose folder or archive is named by the
-environment variable ONNXRUNTIME_WEB.
+The tests in a browser need Chromium and the npm package onnxruntime-web, whose folder or archive is named by
+the environment variable ONNXRUNTIME_WEB.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import functools
-import http.server
-import itertools
+import inspect
 import json
-import mimetypes
 import os
-import shutil
-import subprocess
 import tarfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from polsess.audio import read_audio, write_audio
+from polsess.audio import Samples, read_audio, write_audio
 from polsess.checkpoints import save_model
 from polsess.data.mini import MIXTURES
+from polsess.diarization.settings import GateConfig
 from polsess.export import ExportError, export_site
 from polsess.models import create_model
 from polsess.runtime import Separator
+from polsess.timelines import read_rttm
+from tests.export.chromium import CHROMIUM, Page, shown
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PACKAGE = os.environ.get("ONNXRUNTIME_WEB", "")
-Evaluate = Callable[[str], Any]
+in_browser = pytest.mark.skipif(not CHROMIUM or not PACKAGE, reason="Chromium or ONNXRUNTIME_WEB is missing")
 
 
 def package(folder: Path) -> Path:
@@ -66,12 +59,17 @@ def test_the_folder_holds_all_that_the_page_needs(model: Path, tmp_path: Path) -
         site = tmp_path / f"site{number}"
         export_site(model, site, runtime=runtime)
         names = {path.name for path in site.iterdir()}
-        assert {"index.html", "page.css", "page.js", "worker.js", "model.onnx", "facts.json"} < names
+        assert {"index.html", "page.css", "page.js", "worker.js", "separation", "facts.json"} < names
+        assert {"model.onnx", "activity-detector.onnx", "speaker-embedder.onnx"} < names
         assert "onnxruntime-web 1.2.3" in (site / "onnxruntime-web-LICENSE.txt").read_text()
-        assert json.loads((site / "facts.json").read_text())["names"] == ["speaker1", "speaker2"]
-        for name in ("index.html", "page.css", "page.js", "worker.js"):
-            assert "//cdn" not in (site / name).read_text()
-            assert "https://" not in (site / name).read_text()
+        facts = json.loads((site / "facts.json").read_text())
+        assert facts["names"] == ["speaker1", "speaker2"]
+        assert facts["gate"] == asdict(GateConfig())
+        defaults = inspect.signature(Separator.__mro__[1]).parameters
+        assert facts["segment_seconds"] == defaults["segment_seconds"].default
+        assert facts["overlap"] == defaults["overlap"].default
+        own = [path for path in site.rglob("*") if path.suffix in (".html", ".css", ".js")]
+        assert not [path for path in own if "://" in path.read_text()]
 
 
 def test_what_is_no_package_and_folders_with_files(model: Path, tmp_path: Path) -> None:
@@ -84,100 +82,145 @@ def test_what_is_no_package_and_folders_with_files(model: Path, tmp_path: Path) 
     assert not (tmp_path / "site").exists()
 
 
-@contextlib.contextmanager
-def browser(site: Path, profile: Path) -> Iterator[tuple[Evaluate, Callable[..., Any]]]:
-    """Chromium on the page: a function that evaluates JavaScript in it, and one that sends a command."""
-    connect = pytest.importorskip("websockets.sync.client").connect
-    handler = functools.partial(_Quiet, directory=str(site))
-    mimetypes.add_type("text/javascript", ".mjs")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-    command = [str(CHROMIUM), *options, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ports = profile / "DevToolsActivePort"
-        wait(lambda: ports.exists() and len(ports.read_text().splitlines()) == 2)
-        port, path = ports.read_text().splitlines()
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as socket:
-            numbers = itertools.count(1)
-
-            def send(method: str, session: str | None = None, **parameters: Any) -> Any:
-                number = next(numbers)
-                told = {"id": number, "method": method, "params": parameters}
-                socket.send(json.dumps(told | ({"sessionId": session} if session else {})))
-                while True:
-                    answer = json.loads(socket.recv(timeout=200))
-                    if answer.get("id") == number:
-                        assert "error" not in answer, answer
-                        return answer["result"]
-
-            url = f"http://127.0.0.1:{server.server_port}/index.html"
-            target = send("Target.createTarget", url=url)["targetId"]
-            session = send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-            def evaluate(text: str) -> Any:
-                found = send(
-                    "Runtime.evaluate", session, expression=text, awaitPromise=True, returnByValue=True
-                )
-                return found["result"].get("value")
-
-            wait(lambda: evaluate("facts !== null"))
-            yield evaluate, functools.partial(send, session=session)
-    finally:
-        process.terminate()
-        process.wait()
-        server.shutdown()
-        server.server_close()
+def test_an_enhancer_needs_no_networks_that_listen(tmp_path: Path) -> None:
+    save_model(create_model("blstm", preset="tiny", num_sources=1, num_shifts=2), tmp_path / "enhancer")
+    export_site(tmp_path / "enhancer", tmp_path / "site", runtime=package(tmp_path / "package"))
+    assert [path.name for path in (tmp_path / "site").glob("*.onnx")] == ["model.onnx"]
+    assert json.loads((tmp_path / "site" / "facts.json").read_text())["detector"] is None
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
+@pytest.fixture(scope="module")
+def site(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page") / "site"
+    export_site(model, folder, runtime=Path(PACKAGE))
+    return folder
 
 
-def wait(condition: Callable[[], Any], seconds: float = 250) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.2)
+@pytest.fixture(scope="module")
+def page(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with shown(site, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+        assert not opened.problems
 
 
-def give(evaluate: Evaluate, content: bytes, name: str, kind: str) -> None:
-    """Give the page a file."""
-    text = base64.b64encode(content).decode()
-    evaluate(
-        f"open(new File([Uint8Array.from(atob('{text}'), (c) => c.charCodeAt(0))], '{name}', "
-        f"{{type: '{kind}'}}))"
+def voices() -> list[Samples]:
+    folder = MIXTURES / "8k" / "different_sex"
+    return [read_audio(folder / f"{name}.flac")[0][0].numpy() for name in ("s1", "s2", "mix")]
+
+
+def conversation() -> Samples:
+    """Each voice alone, both for a second and a half, and each alone again."""
+    first, second, both = voices()
+    return np.concatenate([first, second, both[4000:16_000], first, second])
+
+
+def work(page: Page, content: bytes, name: str) -> list[str]:
+    """Give the page a sound and wait for its tracks; what it says then, in lines."""
+    page.give(content, name)
+    page.wait_for("!document.getElementById('results').hidden")
+    return page.status.splitlines()
+
+
+@in_browser
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_browser_separates_as_python_does(page: Page, site: Path, tmp_path: Path, whole: bool) -> None:
+    """With the gate; without it in several pieces. The name of the file is text, whatever is in it."""
+    sound = np.tile(voices()[2], 8) if whole else conversation()
+    name = "a<img src=x onerror=alert(1)>.wav"
+    write_audio(tmp_path / name, sound, 8000)
+    expected = Separator.from_onnx(site / "model.onnx").separate(tmp_path / name)
+    assert expected.timeline is not None
+    assert expected.timeline.whole == whole
+    said = work(page, (tmp_path / name).read_bytes(), name)
+    assert ("all of it was separated" in said[0]) == whole
+    files = page.saved("document.getElementById('save-all').click()")
+    assert list(files) == [f"a_img src=x onerror=alert(1)__{track}.wav" for track in expected.names]
+    for number, content in enumerate(files.values()):
+        (tmp_path / f"{number}.wav").write_bytes(content)
+        track = read_audio(tmp_path / f"{number}.wav")[0][0]
+        scale = max(1.0, np.abs(expected.sources).max())
+        np.testing.assert_allclose(track, expected.sources[number] / scale, atol=1e-3)
+    (rttm,) = page.saved("document.getElementById('save-timeline').click()").values()
+    (tmp_path / "a.rttm").write_bytes(rttm.replace(b"a<img src=x onerror=alert(1)>", b"a"))
+    (turns,) = read_rttm(tmp_path / "a.rttm").values()
+    assert [each.speaker for each in turns] == [each.speaker for each in expected.timeline.turns]
+    for turn, other in zip(turns, expected.timeline.turns, strict=True):
+        assert (turn.start, turn.end) == pytest.approx((other.start, other.end), abs=0.03)
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@in_browser
+def test_keys_languages_and_players(page: Page, tmp_path: Path) -> None:
+    write_audio(tmp_path / "b.wav", conversation(), 8000)
+    work(page, (tmp_path / "b.wav").read_bytes(), "b.wav")
+    pressed = "[...document.querySelectorAll('.hear')].map((each) => each.ariaPressed)"
+    assert page.evaluate(pressed) == ["true", "false", "false"]
+    page.press("2")
+    assert page.evaluate(pressed) == ["false", "false", "true"]
+    page.press("ArrowRight")
+    assert page.evaluate("document.getElementById('time').textContent") == "0:02 / 0:17"
+    page.press(" ")
+    page.wait_for("document.getElementById('time').textContent.startsWith('0:03')")
+    assert page.evaluate("document.getElementById('play').textContent") == "Pause"
+    page.press(" ")
+    page.press("Home")
+    assert page.evaluate("document.getElementById('time').textContent") == "0:00 / 0:17"
+    page.evaluate("document.getElementById('language').click()")
+    assert page.evaluate("document.documentElement.lang") == "pl"
+    assert "Znalezione głosy: 2" in page.status
+    assert page.evaluate("document.querySelectorAll('.hear')[1].textContent") == "Mówca 1"
+    page.evaluate("document.getElementById('language').click()")
+    for width in (320, 390, 768, 1280):
+        page.picture(tmp_path / "page.png", width, 800)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wide = page.evaluate("document.querySelector('canvas').width")
+        assert wide == page.evaluate("document.querySelector('canvas').clientWidth")
+
+
+@in_browser
+def test_what_is_no_sound_or_too_long_is_said(page: Page, tmp_path: Path) -> None:
+    write_audio(tmp_path / "c.wav", voices()[0], 8000)
+    cut = (tmp_path / "c.wav").read_bytes()[:9000]
+    for content, name, kind, expected in (
+        (b"\x89PNG", "a.png", "image/png", "a.png is no sound"),
+        (b"", "a.wav", "audio/wav", "a.wav is empty"),
+        (b"RIFF nothing", "<b>a</b>.wav", "audio/wav", "<b>a</b>.wav is no sound"),
+        (b"fLaC nothing", "a.flac", "audio/flac", "a.flac is no sound"),
+        (cut, "cut.wav", "audio/wav", "cut.wav is cut off"),
+        (b"text", "a", "", "a is no sound"),
+    ):
+        page.give(content, name, kind, drop=True)
+        page.wait_for(f"document.getElementById('status').textContent.includes({json.dumps(expected)})")
+        assert page.evaluate("document.getElementById('results').hidden")
+        assert page.evaluate("document.getElementById('work').hidden")
+    write_audio(tmp_path / "start.wav", np.zeros(8000, np.float32), 8000)
+    head = bytearray((tmp_path / "start.wav").read_bytes()[:44])
+    head[40:44] = (2 * 8000 * 7200).to_bytes(4, "little")
+    page.evaluate(
+        "(() => { const transfer = new DataTransfer(), input = document.getElementById('file');"
+        f"const parts = [new Uint8Array({list(head)}), new Uint8Array({2 * 8000 * 7200})];"
+        "transfer.items.add(new File(parts, 'day.wav', {type: 'audio/wav'}));"
+        "input.files = transfer.files; input.dispatchEvent(new Event('change')); })()"
     )
+    page.wait_for("document.getElementById('status').textContent.includes('day.wav is 120 minutes long')")
+    said = work(page, (tmp_path / "start.wav").read_bytes(), "start.wav")
+    assert said[0] == "start.wav holds nothing but silence."
+    write_audio(
+        tmp_path / "noise.wav", 1e-3 * np.random.default_rng(0).standard_normal(16000, np.float32), 8000
+    )
+    assert "No speech was found" in work(page, (tmp_path / "noise.wav").read_bytes(), "noise.wav")[0]
 
 
-def separated(evaluate: Evaluate) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The tracks that the page shows, ``[C, T]``."""
-    tracks = []
-    for index in range(1, evaluate("sounds.length")):
-        text = evaluate(
-            f"(() => {{ const b = new Uint8Array(sounds[{index}].samples.buffer); let t = '';"
-            "for (let i = 0; i < b.length; i += 4096) t += String.fromCharCode(...b.subarray(i, i + 4096));"
-            "return btoa(t); })()"
-        )
-        tracks.append(np.frombuffer(base64.b64decode(text), np.float32))
-    return np.stack(tracks)
-
-
-@pytest.mark.skipif(not CHROMIUM or not PACKAGE, reason="Chromium or ONNXRUNTIME_WEB is missing")
-def test_a_browser_separates_as_python_does(model: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    export_site(model, site, runtime=Path(PACKAGE))
-    sound = read_audio(MIXTURES / "8k" / "different_sex" / "mix.flac")[0][0, :24_000]
-    write_audio(tmp_path / "a.wav", sound, 8000)
-    expected = Separator.from_onnx(site / "model.onnx", gate="never").separate(tmp_path / "a.wav").sources
-    with browser(site, tmp_path / "profile") as (evaluate, _):
-        give(evaluate, (tmp_path / "a.wav").read_bytes(), "a.wav", "audio/wav")
-        wait(lambda: evaluate("!document.getElementById('results').hidden"))
-        np.testing.assert_allclose(separated(evaluate), expected, atol=1e-3)
-        give(evaluate, b"\x89PNG", "a.png", "image/png")
-        wait(lambda: "is no sound" in evaluate("document.getElementById('status').textContent"))
-        evaluate("lengthOf = async () => 7200")
-        give(evaluate, (tmp_path / "a.wav").read_bytes(), "long.wav", "audio/wav")
-        wait(lambda: "120 minutes" in evaluate("document.getElementById('status').textContent"))
+@in_browser
+def test_work_is_cancelled_and_the_microphone_is_recorded(page: Page, tmp_path: Path) -> None:
+    write_audio(tmp_path / "c.wav", np.tile(conversation(), 10), 8000)
+    page.give((tmp_path / "c.wav").read_bytes(), "c.wav")
+    page.wait_for("document.getElementById('status').textContent.startsWith('Separating')")
+    page.press("Escape")
+    assert page.status == "Cancelled."
+    assert page.evaluate("document.getElementById('results').hidden")
+    page.evaluate("document.getElementById('record').click()")
+    page.wait_for("document.getElementById('record').textContent.includes('Stop (0:01)')")
+    page.evaluate("document.getElementById('record').click()")
+    page.wait_for("!document.getElementById('results').hidden")
+    assert page.evaluate("document.getElementById('name').textContent") == "recording"

@@ -276,6 +276,33 @@ def _movedim(tensor: Tensor, source: Any, destination: Any) -> Tensor:
     return plain
 
 
+def _mean(tensor: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:
+    """One dimension after the other: runtimes that add up one by one lose digits over long sums."""
+    if not isinstance(dim, list | tuple) or len(dim) < 2 or isinstance(tensor, ComplexPair):
+        return NotImplemented
+    dimensions = sorted((each % tensor.ndim for each in dim), reverse=True)
+    for each in dimensions:
+        tensor = tensor.mean(each, keepdim=True)
+    for each in () if keepdim else dimensions:
+        tensor = tensor.squeeze(each)
+    return tensor
+
+
+def _group_norm(
+    features: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Of one group, with means as ``_mean`` takes them."""
+    if num_groups != 1:
+        return NotImplemented
+    dimensions = tuple(range(1, features.ndim))
+    centred = features - features.mean(dimensions, keepdim=True)
+    scaled = centred * (centred.square().mean(dimensions, keepdim=True) + eps).rsqrt()
+    for each, combine in ((weight, torch.mul), (bias, torch.add)):
+        if each is not None:
+            scaled = combine(scaled, each.reshape(-1, *[1] * (features.ndim - 2)))
+    return scaled
+
+
 def _rms_norm(
     features: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -314,6 +341,7 @@ class _RealArithmetic(TorchFunctionMode):
             F.fold: _fold,
             F.interpolate: _interpolate,
             F.adaptive_avg_pool1d: _adaptive_avg_pool1d,
+            F.group_norm: _group_norm,
             F.rms_norm: _rms_norm,
             torch.rms_norm: _rms_norm,
             torch.Tensor.unfold: _unfold,
@@ -321,6 +349,8 @@ class _RealArithmetic(TorchFunctionMode):
             torch.Tensor.split: _split,
             torch.Tensor.permute: _permute,
             torch.Tensor.movedim: _movedim,
+            torch.mean: _mean,
+            torch.Tensor.mean: _mean,
             torch.Tensor.mT.__get__: lambda matrix: matrix.transpose(-1, -2),  # type: ignore[attr-defined]
             selective_scan: associative_scan,
             causal_conv: _causal_conv,

@@ -8,21 +8,28 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from importlib.resources import files
+from dataclasses import asdict
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from polsess.checkpoints import load_model
+from polsess.diarization.settings import GateConfig, speaker_range
 from polsess.export.checks import Checks
 from polsess.export.exporting import ExportError, Precision, export_model
-from polsess.models import SeparationModel
+from polsess.models import ActivityDetector, SeparationModel
+from polsess.models.network import Network
 from polsess.publication import atomic_folder
 
 RUNTIME_VERSION = "1.30.0"
 """Of onnxruntime-web, for which the page was tried."""
 _RUNTIME = "onnxruntime-web"
 _FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-_PAGE = ("index.html", "page.css", "page.js", "worker.js")
-_SEGMENT_SECONDS = 24.0
+_LISTENERS = ("activity-detector", "speaker-embedder")
+"""Bundled networks that say how many talk, and whose voice it is; their files are called like them."""
+_MOST_SOURCES = 8
+_SEGMENT_SECONDS, _OVERLAP = 24.0, 0.25
+"""As in polsess.inference."""
 _MOST_BYTES = 1 << 28
 _LICENCE = """onnxruntime-web {version}, from npm (https://www.npmjs.com/package/onnxruntime-web)
 
@@ -68,30 +75,54 @@ def export_site(
         What was compared.
 
     Raises:
-        ExportError: As ``export_model``, or if onnxruntime-web is not there or not complete.
+        ExportError: As ``export_model``, or if the model has more than 8 outputs, or onnxruntime-web is not
+            there or not complete.
         FileExistsError: If the folder holds files.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: exists already; choose a new or an empty folder.")
     content = _read_runtime(runtime)
     model = load_model(source, kind=SeparationModel)
-    names = ["speech"] if model.output_sources == 1 else []
-    names = names or [f"speaker{number + 1}" for number in range(model.output_sources)]
-    facts = {
-        "model": model.model_type,
-        "sample_rate": model.sample_rate,
-        "names": names,
-        "minimum_samples": model.minimum_samples,
-        "segment_seconds": _SEGMENT_SECONDS,
-    }
-    with atomic_folder(folder) as place:
+    if model.output_sources > _MOST_SOURCES:
+        raise ExportError(
+            f"{source}: has {model.output_sources} outputs; the page separates at most {_MOST_SOURCES}."
+        )
+    page = files("polsess.export").joinpath("web")
+    with atomic_folder(folder) as place, as_file(page) as scripts:
         checks = export_model(source, place / "model.onnx", precision=precision, accept=accept)
-        for name in _PAGE:
-            (place / name).write_bytes(files("polsess.export").joinpath("web", name).read_bytes())
-        (place / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+        if model.output_sources > 1:
+            for name in _LISTENERS:
+                export_model(name, place / f"{name}.onnx")
+        shutil.copytree(scripts, place, dirs_exist_ok=True)
+        (place / "facts.json").write_text(json.dumps(_facts(model), indent=2) + "\n")
         for name, data in content.items():
             (place / name).write_bytes(data)
     return checks
+
+
+def _facts(model: SeparationModel) -> dict[str, Any]:
+    """What the page has to know of the networks."""
+    count = model.output_sources
+    facts: dict[str, Any] = {
+        "model": model.model_type,
+        "sample_rate": model.sample_rate,
+        "names": ["speech"] if count == 1 else [f"speaker{number + 1}" for number in range(count)],
+        "minimum_samples": model.minimum_samples,
+        "segment_seconds": _SEGMENT_SECONDS,
+        "overlap": _OVERLAP,
+        "num_speakers": speaker_range(None),
+        "detector": None,
+        "embedder": None,
+    }
+    if count > 1:
+        detector, embedder = (load_model(name, kind=Network) for name in _LISTENERS)
+        assert isinstance(detector, ActivityDetector)
+        facts |= {
+            "detector": {"sample_rate": detector.sample_rate, "hop_seconds": detector.hop_seconds},
+            "embedder": {"sample_rate": embedder.sample_rate},
+            "gate": asdict(GateConfig()),
+        }
+    return facts
 
 
 def _read_runtime(place: Path | None) -> dict[str, bytes]:

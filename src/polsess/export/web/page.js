@@ -1,280 +1,243 @@
-"use strict";
-const WORDS = {
-  en: {
-    title: "Separate voices", lead: "Everything stays in this browser: nothing is uploaded.",
-    choose: "Choose or drop a sound file", record: "Record", stop: "Stop recording", play: "Play", pause: "Pause",
-    save: "Save as WAV", mixture: "Mixture", speech: "Speech", speaker: "Speaker", working: "Separating",
-    done: "Separated {s} s of sound in {t} s ({r} s per second of sound).",
-    long: "This sound is {m} minutes long; a page separates at most {n}. Cut it, or use polsess separate.",
-    notSound: "{f} is no sound that this browser reads. Choose a WAV, FLAC, MP3 or OGG file.",
-    silent: "{f} holds no samples.", noMicrophone: "There is no microphone, or it may not be used.",
-    failed: "It did not work: {e}. Load the page again, or use polsess separate.", position: "Position",
-    only: "Hear {n}", help: "Space plays and pauses; arrow left and right move by 2 s; 1, 2, 3 choose what is heard, 0 the mixture.",
-  },
-  pl: {
-    title: "Rozdziel głosy", lead: "Wszystko zostaje w tej przeglądarce: nic nie jest wysyłane.",
-    choose: "Wybierz lub upuść plik dźwiękowy", record: "Nagraj", stop: "Zakończ nagrywanie", play: "Odtwórz",
-    pause: "Wstrzymaj", save: "Zapisz jako WAV", mixture: "Mieszanina", speech: "Mowa", speaker: "Mówca",
-    working: "Rozdzielanie", done: "Rozdzielono {s} s dźwięku w {t} s ({r} s na sekundę dźwięku).",
-    long: "Ten dźwięk trwa {m} min; strona rozdziela najwyżej {n}. Przytnij go albo użyj polsess separate.",
-    notSound: "{f} nie jest dźwiękiem, który ta przeglądarka czyta. Wybierz plik WAV, FLAC, MP3 lub OGG.",
-    silent: "{f} nie zawiera próbek.", noMicrophone: "Nie ma mikrofonu albo nie wolno go użyć.",
-    failed: "Nie udało się: {e}. Wczytaj stronę ponownie albo użyj polsess separate.", position: "Pozycja",
-    only: "Słuchaj: {n}", help: "Spacja odtwarza i wstrzymuje; strzałki przesuwają o 2 s; 1, 2, 3 wybierają głos, 0 mieszaninę.",
-  },
-};
-const MOST_SECONDS = 1800, MOST_BYTES = 1 << 29;
+// The page: a sound comes in, the worker separates it, the tracks are shown, played and saved.
+import { MOST_SECONDS, Recording, openFile } from "./opening.js";
+import { Player } from "./player.js";
+import { toRttm } from "./separation/timelines.js";
+import { encodeWav } from "./separation/wav.js";
+import { drawWave } from "./waves.js";
+import { clock, currentLanguage, languages, nextLanguage, say, shownSeconds } from "./words.js";
+
 const $ = (id) => document.getElementById(id);
-let language = (navigator.language || "en").startsWith("pl") ? "pl" : "en";
-let facts = null, sounds = [], context = null, playing = null, place = 0, chosen = 0, recorder = null, name = "sound";
-let worker = null, message = null;
+const player = new Player(showPlace);
+const recording = new Recording(
+  (seconds) => { $("record-label").textContent = say("stop", { s: clock(seconds) }); document.body.classList.add("recording"); },
+  (file) => { document.body.classList.remove("recording"); translate(); open(file); },
+);
+let facts = null, worker = null, job = 0, result = null, name = "", lines = [], isProblem = false;
 
-function say(key, values = {}) {
-  return Object.entries(values).reduce((text, [word, value]) => text.replaceAll(`{${word}}`, value), WORDS[language][key]);
+// Each line is [key, values], so that it can be said again in another language.
+function tell(newLines, problem = false) {
+  lines = newLines;
+  isProblem = problem;
+  const text = lines.map(([key, values]) => say(key, spoken(values))).join("\n");
+  if ($("status").textContent !== text) $("status").textContent = text;
+  $("status").classList.toggle("problem", problem);
 }
 
-function tell(key, values, isError = false) {
-  message = key && { key, values, isError };
-  $("status").textContent = key ? say(key, values) : "";
-  $("status").className = isError ? "problem" : "";
-}
+// Times among the values are numbers of seconds until they are said.
+const spoken = (values = {}) => Object.fromEntries(Object.entries(values).map(([key, value]) =>
+  [key, value?.seconds === undefined ? value : shownSeconds(value.seconds)]));
 
 function translate() {
-  document.documentElement.lang = language;
-  document.title = say("title");
-  document.querySelectorAll("[data-say]").forEach((each) => { each.textContent = say(each.dataset.say); });
-  $("language").textContent = language === "pl" ? "English" : "Polski";
-  $("record").textContent = say(recorder ? "stop" : "record");
-  $("play").textContent = say(playing ? "pause" : "play");
+  document.documentElement.lang = currentLanguage();
+  document.querySelectorAll("[data-say]").forEach((each) => { each.textContent = say(each.dataset.say, { n: MOST_SECONDS / 60 }); });
+  document.title = document.querySelector("h1").textContent;
+  $("language").textContent = { en: "English", pl: "Polski" }[languages.find((each) => each !== currentLanguage())];
+  if (!recording.isOn) $("record-label").textContent = say("record");
   $("seek").setAttribute("aria-label", say("position"));
-  if (message) tell(message.key, message.values, message.isError);
-  show();
+  $("count").options[0].textContent = say("automatic");
+  tell(lines, isProblem);
+  if (result) showTracks();
+  showPlace();
 }
 
-function labelOf(index) {
+const labelOf = (index) => {
   if (index === 0) return say("mixture");
-  return facts.names.length === 1 ? say("speech") : `${say("speaker")} ${index}`;
-}
-
-async function decode(content, label) {
-  const offline = new OfflineAudioContext(1, 1, facts.sample_rate);
-  let decoded;
-  try { decoded = await offline.decodeAudioData(content); } catch { tell("notSound", { f: label }, true); return null; }
-  if (!decoded.length) { tell("silent", { f: label }, true); return null; }
-  if (tooLong(decoded.duration)) return null;
-  const mix = new Float32Array(decoded.length);
-  for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
-    const samples = decoded.getChannelData(channel);
-    for (let i = 0; i < mix.length; i++) mix[i] += samples[i] / decoded.numberOfChannels;
-  }
-  return mix;
-}
-
-function tooLong(seconds) {
-  if (seconds <= MOST_SECONDS) return false;
-  tell("long", { m: Math.ceil(seconds / 60), n: MOST_SECONDS / 60 }, true);
-  return true;
-}
-
-// The length of a file from its header, before minutes are spent on decoding hours.
-function lengthOf(file) {
-  return new Promise((resolve) => {
-    const audio = new Audio(), url = URL.createObjectURL(file);
-    const end = (seconds) => { URL.revokeObjectURL(url); resolve(seconds); };
-    audio.onloadedmetadata = () => end(Number.isFinite(audio.duration) ? audio.duration : 0);
-    audio.onerror = () => end(0);
-    audio.src = url;
-  });
-}
+  return facts.names.length === 1 ? say("speech") : say("speaker", { n: index });
+};
+const nameOf = (index) => (facts.names.length === 1 ? "speech" : `speaker${index}`);
 
 async function open(file) {
-  halt();
-  name = (file.name || "recording").replace(/\.[^.]*$/, "");
-  if (file.size > MOST_BYTES || (file.type && !/^(audio|video)\//.test(file.type) && !/ogg/.test(file.type))) {
-    if (file.size > MOST_BYTES) tell("long", { m: ">30", n: MOST_SECONDS / 60 }, true);
-    else tell("notSound", { f: file.name }, true);
-    return;
+  const mine = begin();
+  name = file.name;
+  tell([["opening", { f: name }]]);
+  try {
+    const sound = await openFile(file, facts.sample_rate);
+    if (mine === job) run(sound, mine);
+  } catch (error) {
+    if (mine === job) fail(error.key ? error : { key: "failed", values: { e: String(error.message ?? error) } });
   }
-  if (tooLong(await lengthOf(file))) return;
-  const mix = await decode(await file.arrayBuffer(), file.name || "");
-  if (mix) run(mix);
 }
 
-function run(mix) {
-  worker?.terminate();
-  worker = new Worker("worker.js", { type: "module" });
-  sounds = [{ samples: mix, active: null }];
-  place = chosen = 0;
+// A new job ends the one before; what comes late of that one is not shown.
+function begin() {
+  cancel();
+  player.load([], 0);
+  result = null;
   $("results").hidden = true;
-  $("progress").hidden = false;
-  $("progress").value = 0;
-  tell("working");
-  const failed = (text) => { $("progress").hidden = true; tell("failed", { e: text }, true); };
-  worker.onerror = (event) => failed(event.message || "worker");
+  return job;
+}
+
+function cancel() {
+  job++;
+  if ($("work").hidden) return;
+  worker?.terminate();
+  worker = null;
+  $("work").hidden = true;
+  tell([["cancelled"]]);
+}
+
+function fail({ key, values }) {
+  $("work").hidden = true;
+  tell([[key, { f: name, ...values }]], true);
+}
+
+function run({ channels, rate }, mine) {
+  worker ??= new Worker("worker.js", { type: "module" });
+  $("progress").removeAttribute("value");
+  $("work").hidden = false;
+  tell([["loading"]]);
+  let start = 0;
+  worker.onerror = (event) => { worker = null; fail({ key: "notLoaded", values: { e: event.message || "worker.js" } }); };
   worker.onmessage = ({ data }) => {
-    if (data.progress) { $("progress").value = data.progress; return; }
-    if (data.error) { failed(data.error); return; }
-    sounds.push(...data.tracks.map((samples, c) => ({ samples, active: data.active?.[c] ?? null })));
-    const seconds = mix.length / facts.sample_rate;
-    $("progress").hidden = true;
-    $("results").hidden = false;
-    tell("done", { s: seconds.toFixed(1), t: data.seconds.toFixed(1), r: (data.seconds / seconds).toFixed(2) });
-    show();
+    if (mine !== job) return;
+    if (data.error) { fail(data.error); return; }
+    if (data.progress === undefined) { finish(data); return; }
+    start ||= performance.now();
+    const seconds = (performance.now() - start) / 1000;
+    $("progress").value = data.progress;
+    const left = data.progress > 0.05 && seconds > 3 ? [["left", { s: { seconds: (seconds * (1 - data.progress)) / data.progress } }]] : [];
+    tell([["working", { p: Math.floor(100 * data.progress) }], ...left]);
   };
-  worker.postMessage({ samples: mix });
+  const count = Number($("count").value);
+  worker.postMessage({ channels, rate, numSpeakers: count ? [count, count] : null }, channels.map(({ buffer }) => buffer));
 }
 
-function wav(samples) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length)), rate = facts.sample_rate;
-  const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
-  const peak = sounds.slice(1).reduce((most, { samples: each }) => each.reduce((m, v) => Math.max(m, Math.abs(v)), most), 1);
-  text(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true); view.setUint32(24, rate, true);
-  view.setUint32(28, 2 * rate, true); view.setUint16(32, 2, true); view.setUint16(34, 16, true);
-  text(36, "data"); view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((value, i) => view.setInt16(44 + 2 * i, Math.max(-32768, Math.min(32767, Math.round(value / peak * 32768))), true));
-  return new Uint8Array(view.buffer);
+function finish({ sounds, waves, peaks, timeline, seconds }) {
+  player.load(sounds, facts.sample_rate);
+  result = { waves, peaks, timeline };
+  $("work").hidden = true;
+  $("results").hidden = false;
+  $("name").textContent = name;
+  const length = player.length, share = (100 * (timeline?.networkSeconds ?? length)) / length;
+  const found = new Set(timeline?.turns.map((turn) => turn.speaker)).size;
+  let note = [];
+  if (!peaks[0]) note = [["digital", { f: name }]];
+  else if (timeline && !found) note = [["noSpeech"]];
+  else if (timeline && facts.detector) note = timeline.whole ? [["wholly"]] : [["gated", { n: found, p: share.toFixed(0) }]];
+  tell([...note, ["done", { s: { seconds: length }, t: { seconds }, r: (seconds / length).toFixed(2) }]]);
+  $("save-timeline").hidden = !timeline?.turns.length;
+  showTracks();
+  showPlace();
 }
 
-function show() {
-  if (sounds.length < 2) return;
-  const list = $("tracks");
-  list.querySelectorAll("a").forEach((link) => URL.revokeObjectURL(link.href));
-  list.replaceChildren(...sounds.map((sound, index) => {
-    const row = document.createElement("li"), head = document.createElement("div"), canvas = document.createElement("canvas");
-    const button = document.createElement("button"), link = document.createElement("a");
-    button.textContent = labelOf(index);
-    button.setAttribute("aria-pressed", String(index === chosen));
-    button.setAttribute("aria-label", say("only", { n: labelOf(index) }));
-    button.onclick = () => choose(index);
-    head.append(button);
+function showTracks() {
+  $("tracks").replaceChildren(...result.waves.map((_, index) => {
+    const row = element("li", `track s${Math.min(index, 8)}`), head = element("div", "head"), label = labelOf(index);
+    const hear = element("button", "hear", label), talk = element("span", "facts soft", talkOf(index));
+    hear.setAttribute("aria-label", say("hear", { n: label }));
+    hear.onclick = () => player.choose(index);
+    head.append(hear, talk);
     if (index) {
-      link.textContent = say("save");
-      link.download = `${name}_${facts.names[index - 1]}.wav`;
-      link.href = URL.createObjectURL(new Blob([wav(sound.samples)], { type: "audio/wav" }));
-      head.append(link);
+      const button = element("button", "", say("save"));
+      button.setAttribute("aria-label", say("saveLabel", { n: label }));
+      button.onclick = () => saveTrack(index);
+      head.append(button);
     }
-    canvas.onclick = (event) => move(event.offsetX / canvas.clientWidth * length());
-    row.className = `track s${index}`;
-    row.append(head, canvas);
+    const wave = element("div", "wave");
+    wave.append(element("canvas"), element("div", "cursor"));
+    wave.onclick = (event) => player.move(((event.clientX - wave.getBoundingClientRect().left) / wave.clientWidth) * player.length);
+    row.append(head, wave);
     return row;
   }));
   draw();
 }
 
+function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  if (tag === "button") made.type = "button";
+  return made;
+}
+
+const turnsOf = (index) => (result.timeline?.turns ?? []).filter((turn) => turn.speaker === nameOf(index));
+
+function talkOf(index) {
+  if (index === 0 || !result.timeline) return "";
+  const seconds = turnsOf(index).reduce((total, turn) => total + turn.end - turn.start, 0);
+  return seconds ? say("talks", { s: shownSeconds(seconds) }) : say("nothing");
+}
+
 function draw() {
-  const styles = getComputedStyle(document.documentElement);
-  document.querySelectorAll("#tracks canvas").forEach((canvas, index) => {
-    const { samples, active } = sounds[index], ratio = devicePixelRatio || 1;
-    const width = canvas.width = canvas.clientWidth * ratio, height = canvas.height = canvas.clientHeight * ratio;
-    const paint = canvas.getContext("2d"), wave = height - (active ? 8 * ratio : 0);
-    const peak = sounds[0].samples.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
-    paint.fillStyle = getComputedStyle(canvas).color;
-    for (let x = 0; x < width; x++) {
-      const first = Math.floor(x * samples.length / width), last = Math.max(first + 1, Math.floor((x + 1) * samples.length / width));
-      let low = 0, high = 0;
-      for (let i = first; i < last; i++) { low = Math.min(low, samples[i]); high = Math.max(high, samples[i]); }
-      const top = (1 - Math.min(1, high / peak)) * wave / 2, bottom = (1 - Math.max(-1, low / peak)) * wave / 2;
-      paint.fillRect(x, top, 1, Math.max(1, bottom - top));
-    }
-    active?.forEach((on, l) => { if (on) paint.fillRect(l * width / active.length, height - 5 * ratio, Math.ceil(width / active.length), 5 * ratio); });
-    paint.fillStyle = styles.getPropertyValue("--ink");
-    paint.fillRect(place / length() * width, 0, 2 * ratio, height);
-  });
-  $("seek").max = length();
-  $("seek").value = place;
-  $("time").textContent = `${place.toFixed(1)} / ${length().toFixed(1)} s`;
+  const share = ([start, end]) => [start / player.length, end / player.length];
+  document.querySelectorAll("#tracks canvas").forEach((canvas, index) => drawWave(canvas, result.waves[index], Math.max(result.peaks[0], 1e-6), {
+    band: index ? turnsOf(index).map((turn) => share([turn.start, turn.end])) : [],
+    shade: (result.timeline?.overlaps ?? []).map(share),
+  }));
+  showPlace();
 }
 
-const length = () => sounds[0].samples.length / facts.sample_rate;
-const now = () => Math.min(length(), playing.from + context.currentTime - playing.at);
-
-function start() {
-  context ??= new AudioContext();
-  context.resume();
-  if (place >= length() - 0.05) place = 0;
-  playing = { from: place, at: context.currentTime, parts: sounds.map(({ samples }, index) => {
-    const buffer = context.createBuffer(1, samples.length, facts.sample_rate), source = context.createBufferSource();
-    const gain = context.createGain();
-    buffer.copyToChannel(samples, 0);
-    source.buffer = buffer;
-    gain.gain.value = index === chosen ? 1 : 0;
-    source.connect(gain).connect(context.destination);
-    source.start(0, place);
-    return { source, gain };
-  }) };
-  requestAnimationFrame(tick);
-  $("play").textContent = say("pause");
+function showPlace() {
+  const { now, length } = player;
+  $("play").textContent = say(player.isPlaying ? "pause" : "play");
+  $("seek").max = length;
+  $("seek").value = now;
+  $("seek").setAttribute("aria-valuetext", shownSeconds(now));
+  $("time").textContent = `${clock(now)} / ${clock(length)}`;
+  document.querySelectorAll(".cursor").forEach((cursor) => { cursor.style.left = `${length ? (100 * now) / length : 0}%`; });
+  document.querySelectorAll(".hear").forEach((button, index) => button.setAttribute("aria-pressed", String(index === player.chosen)));
 }
 
-function halt() {
-  if (!playing) return;
-  place = now();
-  playing.parts.forEach(({ source }) => source.stop());
-  playing = null;
-  $("play").textContent = say("play");
+const stem = () => name.replace(/\.[^.]*$/, "") || "sound";
+
+function saveTrack(index) {
+  const gain = 1 / Math.max(1, ...result.peaks.slice(1)); // one for all, so that they still add up
+  save(encodeWav(player.samples(index), facts.sample_rate, gain), "audio/wav", `_${nameOf(index)}.wav`);
 }
 
-function tick() {
-  if (!playing) return;
-  place = now();
-  if (place >= length()) halt();
-  draw();
-  requestAnimationFrame(tick);
+function save(content, type, ending) {
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = stem().replace(/[\\/:*?"<>|\u0000-\u001f]/g, "_") + ending;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-function move(seconds) {
-  if (sounds.length < 2) return;
-  const was = playing;
-  halt();
-  place = Math.max(0, Math.min(length(), seconds));
-  if (was) start();
-  draw();
+async function toggleRecording() {
+  if (recording.isOn) { recording.stop(); return; }
+  begin();
+  tell([]);
+  try { await recording.start(say("recording")); } catch (error) { fail(error); }
 }
 
-function choose(index) {
-  if (index >= sounds.length) return;
-  chosen = index;
-  playing?.parts.forEach(({ gain }, other) => gain.gain.setTargetAtTime(other === index ? 1 : 0, context.currentTime, 0.01));
-  document.querySelectorAll("#tracks button").forEach((button, other) => button.setAttribute("aria-pressed", String(other === index)));
+function take(files) {
+  if (files.length) open(files[0]);
 }
 
-async function record() {
-  if (recorder) { recorder.stop(); return; }
-  let stream;
-  try { stream = await navigator.mediaDevices.getUserMedia({ audio: true }); } catch { tell("noMicrophone", {}, true); return; }
-  const parts = [];
-  recorder = new MediaRecorder(stream);
-  recorder.ondataavailable = ({ data }) => parts.push(data);
-  recorder.onstop = () => {
-    stream.getTracks().forEach((track) => track.stop());
-    const type = recorder.mimeType;
-    recorder = null;
-    translate();
-    open(new File(parts, "recording", { type }));
-  };
-  recorder.start();
-  translate();
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") { cancel(); return; }
+  if (!result || /INPUT|SELECT/.test(event.target.tagName)) return;
+  const moves = { ArrowLeft: player.now - 2, ArrowRight: player.now + 2, Home: 0, End: player.length };
+  if (event.key === " " && event.target.tagName !== "BUTTON") player.toggle();
+  else if (event.key in moves) player.move(moves[event.key]);
+  else if (/^[0-9]$/.test(event.key)) { player.choose(Number(event.key)); return; }
+  else return;
+  event.preventDefault();
 }
 
-async function begin() {
+async function start() {
   facts = await (await fetch("facts.json")).json();
-  $("file").onchange = ({ target }) => { if (target.files[0]) open(target.files[0]); target.value = ""; };
-  $("language").onclick = () => { language = language === "pl" ? "en" : "pl"; translate(); };
-  $("record").onclick = record;
-  $("play").onclick = () => (playing ? halt() : start());
-  $("seek").oninput = ({ target }) => move(Number(target.value));
-  addEventListener("resize", () => { if (sounds.length > 1) draw(); });
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]); });
-  addEventListener("keydown", (event) => {
-    if (sounds.length < 2 || event.ctrlKey || event.metaKey || event.altKey || /INPUT/.test(event.target.tagName)) return;
-    if (event.key === " " && event.target.tagName !== "BUTTON") { event.preventDefault(); playing ? halt() : start(); }
-    if (event.key === "ArrowLeft") move(place - 2);
-    if (event.key === "ArrowRight") move(place + 2);
-    if (/^[0-9]$/.test(event.key)) choose(Number(event.key));
-  });
+  if (facts.names.length === 1) document.querySelector("h1").dataset.say = "titleOne";
+  $("voices").hidden = !facts.detector;
+  const most = facts.num_speakers[1];
+  $("count").append(...Array.from({ length: most + 1 }, (_, count) => Object.assign(element("option", "", String(count)), { value: count })));
+  $("file").onchange = ({ target }) => { take([...target.files]); target.value = ""; };
+  $("language").onclick = () => { nextLanguage(); translate(); };
+  $("record").onclick = toggleRecording;
+  $("cancel").onclick = cancel;
+  $("play").onclick = () => player.toggle();
+  $("seek").oninput = ({ target }) => player.move(Number(target.value));
+  $("save-all").onclick = () => result.waves.forEach((_, index) => { if (index) saveTrack(index); });
+  $("save-timeline").onclick = () => save(toRttm(result.timeline.turns, stem()), "text/plain", ".rttm");
+  new ResizeObserver(() => { if (result) draw(); }).observe($("tracks"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (result) draw(); });
+  addEventListener("keydown", onKey);
+  addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
+  addEventListener("dragleave", () => $("drop").classList.remove("over"));
+  addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); take([...event.dataTransfer.files]); });
   translate();
+  document.body.dataset.ready = "true";
 }
 
-begin();
+start().catch((error) => fail({ key: "notLoaded", values: { e: String(error.message ?? error) } }));

@@ -1,0 +1,78 @@
+// From the scores of frames to regions in which nobody, one or several talk, as polsess.diarization.regions.
+// Probabilities are rows of nobody, one and several; masks are arrays of 0 and 1.
+import { evenEdges, largest, listRuns, round, sum } from "./numbers.js";
+
+export function findRegions(probabilities, hopSeconds, config) {
+  const frames = (seconds) => round(seconds / hopSeconds);
+  const join = frames(config.join_seconds), shortest = frames(config.shortest_seconds);
+  const talk = probabilities.map((row) => Math.fround(1 - row[0])), several = probabilities.map((row) => row[2]);
+  const speech = smooth(hysteresis(talk, config.speech_on, config.speech_off), join, shortest);
+  const overlap = smooth(hysteresis(several, config.overlap_on, config.overlap_off), join, shortest);
+  overlap.forEach((on, l) => { if (on) speech[l] = 1; });
+  const wideSpeech = widen(speech, frames(config.speech_pad_seconds));
+  const wideOverlap = widen(overlap, frames(config.overlap_pad_seconds)).map((on, l) => on & wideSpeech[l]);
+  const spoken = sum(speech);
+  return {
+    speech, overlap, wideSpeech, wideOverlap, hopSeconds,
+    solo: wideSpeech.map((on, l) => on & (1 - wideOverlap[l])),
+    overlapShare: sum(overlap) / Math.max(1, spoken),
+    expectedOverlap: spoken ? Math.min(1, sum(several) / sum(talk)) : 0,
+  };
+}
+
+// Solo regions cut where speech pauses, and where they would be too long.
+export function cutPieces(regions, probabilities, config) {
+  const longest = Math.max(1, round(config.longest_piece_seconds / regions.hopSeconds)), pieces = [];
+  for (const [first, last] of listRuns(regions.solo)) {
+    const pauses = probabilities.slice(first, last).map((row) => row[0] > 0.5);
+    const inner = listRuns(pauses)
+      .filter(([begin, end]) => begin > 0 && first + end < last)
+      .map(([begin, end]) => first + Math.floor((begin + end) / 2));
+    const edges = [first, ...inner, last];
+    for (let i = 0; i + 1 < edges.length; i++) {
+      const cuts = evenEdges(edges[i], edges[i + 1], Math.ceil((edges[i + 1] - edges[i]) / longest));
+      for (let j = 0; j + 1 < cuts.length; j++) pieces.push([cuts[j], cuts[j + 1]]);
+    }
+  }
+  return pieces;
+}
+
+// Pieces in short steps, and around each the window from which its voice is told.
+export function cutSteps(regions, pieces, config) {
+  const step = Math.max(1, round(config.step_seconds / regions.hopSeconds));
+  const reach = Math.max(1, round(config.window_seconds / 2 / regions.hopSeconds));
+  const runs = listRuns(regions.solo), steps = [], windows = [];
+  for (const [first, last] of pieces) {
+    const [lowest, highest] = runs.find(([begin, end]) => begin <= first && first < end);
+    const cuts = evenEdges(first, last, Math.max(1, round((last - first) / step)));
+    for (let i = 0; i + 1 < cuts.length; i++) {
+      const [begin, end] = [cuts[i], cuts[i + 1]], middle = Math.floor((begin + end) / 2);
+      steps.push([begin, end]);
+      windows.push([Math.max(lowest, middle - reach), Math.min(highest, Math.max(end, middle + reach))]);
+    }
+  }
+  return { steps, windows };
+}
+
+function hysteresis(scores, on, off) {
+  const kept = new Uint8Array(scores.length);
+  for (const [first, last] of listRuns(scores.map((score) => score >= off))) {
+    kept.fill(largest(scores.slice(first, last)) >= on ? 1 : 0, first, last);
+  }
+  return kept;
+}
+
+function smooth(active, shortestGap, shortestRun) {
+  const smoothed = active.slice();
+  for (const [first, last] of listRuns(active.map((on) => 1 - on))) {
+    if (last - first < shortestGap && first > 0 && last < active.length) smoothed.fill(1, first, last);
+  }
+  for (const [first, last] of listRuns(smoothed)) if (last - first < shortestRun) smoothed.fill(0, first, last);
+  return smoothed;
+}
+
+function widen(active, frames) {
+  const widened = active.slice();
+  for (const [first, last] of listRuns(active)) widened.fill(1, Math.max(0, first - frames), last + frames);
+  return widened;
+}

@@ -1,0 +1,49 @@
+// Separation of a recording at the network's rate, gated or whole, as polsess.inference.long_form.
+import { separateGated } from "./gated.js";
+import { Hearing } from "./hearing.js";
+import { prepare, scaled } from "./recordings.js";
+import { findRegions } from "./regions.js";
+import { resample } from "./resampling.js";
+import { separateWhole } from "./whole.js";
+
+const HEARING_SHARE = 0.3;
+
+// What it says is a key of words.js.
+export class SeparationError extends Error {}
+
+// channels: a Float32Array of each, at `rate`. networks: separate, detect and embed, which take samples
+// and promise rows of estimates, rows of probabilities and an embedding. facts: what polsess export says of them.
+// numSpeakers: the fewest and the most voices, or null to find out. Promises {mixture, tracks, timeline}.
+export async function separate(channels, rate, networks, facts, { numSpeakers = null, progress = () => {} } = {}) {
+  const recording = prepare(channels, rate);
+  if (!recording.mixture.every((value) => Number.isFinite(value))) throw new SeparationError("noNumbers");
+  const mixture = recording.mixture = resample(recording.mixture, rate, facts.sample_rate);
+  const estimate = (samples) => estimated(networks, facts, samples);
+  if (!facts.detector) return { mixture, ...await separateWhole(estimate, recording, facts, progress) };
+  const hearing = new Hearing(networks, facts), samples = scaled(mixture, recording.gain);
+  const probabilities = await hearing.activity(samples, (share) => progress(HEARING_SHARE * share));
+  const regions = findRegions(probabilities, hearing.hopSeconds, facts.gate.regions);
+  const later = (share) => progress(HEARING_SHARE + (1 - HEARING_SHARE) * share);
+  const voices = numSpeakers ?? facts.num_speakers;
+  if (isWhole(regions, voices[0], facts)) return { mixture, ...await separateWhole(estimate, recording, facts, later) };
+  return { mixture, ...await separateGated(estimate, hearing, { probabilities, regions }, recording, facts, voices, later) };
+}
+
+// Whether so many talk at once that the network separates everything.
+export function isWhole(regions, fewest, { gate, names }) {
+  const several = regions.overlap.some((on) => on), alone = regions.speech.some((on, l) => on && !regions.overlap[l]);
+  if (!alone && several) return true;
+  const seconds = regions.speech.length * regions.hopSeconds;
+  const least = seconds < gate.short_seconds ? gate.short_whole_from : gate.whole_from;
+  return fewest <= names.length && regions.expectedOverlap >= least;
+}
+
+// Digital silence needs no network.
+async function estimated(networks, facts, samples) {
+  if (!samples.some((value) => value !== 0)) return facts.names.map(() => new Float32Array(samples.length));
+  const estimates = await networks.separate(samples);
+  for (const row of estimates) {
+    for (let i = 0; i < row.length; i++) if (!Number.isFinite(row[i])) throw new SeparationError("notFinite");
+  }
+  return estimates;
+}
