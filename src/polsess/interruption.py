@@ -95,6 +95,16 @@ def uninterrupted() -> Iterator[None]:
     _signals.release()
 
 
+def heed() -> None:
+    """In a thread that signals never reach: end as the main thread does where one has asked for it.
+
+    Raises:
+        Interrupted: There, if a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread() and _signals.first is not None:
+        raise Interrupted(_signals.first)
+
+
 def received() -> signal.Signals | None:
     """The first signal that asked this command to stop; None if there was none."""
     return _signals.first

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _GIT_SECONDS = 10
 _PROCESSORS = Path("/proc/cpuinfo")
+_MEMORY, _STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 def installed_version(package: str) -> str | None:
@@ -65,11 +67,31 @@ def load_average() -> float | None:
 
 def memory_gib(kind: str = "MemTotal") -> float | None:
     """Physical memory, all or ``MemAvailable``; None where the system does not report it."""
-    table = Path("/proc/meminfo")
-    if not table.exists():
+    if not _MEMORY.exists():
         return None
-    values = dict(line.split(":", 1) for line in table.read_text().splitlines())
+    values = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
     return round(int(values[kind].split()[0]) / 2**20, 1)
+
+
+def free_memory() -> int | None:
+    """Bytes that a process may still take: of the machine, or of its container; None if that is unknown."""
+    if not _MEMORY.exists():
+        return None
+    free = int(_MEMORY.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+    limit, used = (_CONTAINER / name for name in ("memory.max", "memory.current"))
+    try:
+        return min(free, max(0, int(limit.read_text()) - int(used.read_text())))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
+def process_memory() -> tuple[int, int] | None:
+    """Bytes that this process holds, and the most that it has held; None where the system does not say."""
+    if not _STATUS.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+    held, most = (int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return held, most
 
 
 def code_commit(folder: Path) -> dict[str, str | bool] | None:

@@ -16,6 +16,7 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ _FOREIGN_SECONDS = 7 * 86400
 """Age at which hidden files of another host count as left behind."""
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2
 _swept: set[Path] = set()
+_reading_umask = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -313,6 +315,7 @@ def _is_left_behind(path: Path) -> bool:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _reading_umask:  # of the whole process, and there is no way to read it but to change it
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

@@ -320,7 +320,7 @@ def test_an_interrupt_ends_the_run_and_leaves_nothing(model: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     sound("talk.wav")
-    monkeypatch.setattr("polsess.inference.long_form.write_sources", interrupt)
+    monkeypatch.setattr("polsess.inference.file_outputs.write_sources", interrupt)
     assert run(model, "talk.wav").exit_code == 130
     assert outputs() == []
 

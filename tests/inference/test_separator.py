@@ -374,7 +374,7 @@ def test_pieces_that_do_not_fit_together_go_in_smaller_batches() -> None:
     sound = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
     separator = cpu(FunctionModel(crowded, 1), segment_seconds=0.1, overlap=0.0, batch_size=5)
     torch.testing.assert_close(separator.separate(sound, 8000).sources[0], sound)
-    assert sizes == [5, 3, 2, 1, 2, 2, 2, 1]
+    assert sizes == [5, 3, 2, 2, 1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("level", [0.0, 10**-3.5])

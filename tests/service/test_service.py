@@ -40,8 +40,11 @@ def test_a_short_recording_is_separated_at_once_as_the_command_does(
     assert answer.status == 200, answer.body
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["talk_speaker1.wav", "talk_speaker2.wav"]
+        assert archive.namelist() == ["talk_speaker1.wav", "talk_speaker2.wav", "talk_separation.json"]
         archive.extractall(tmp_path)
+    told = json.loads((tmp_path / "talk_separation.json").read_text())
+    assert told["recording"] == "talk.wav"
+    assert {each["precision"] for each in told["results"]} == {Separator.from_pretrained().precision}
     (tmp_path / "talk.wav").write_bytes(sound)
     expected = Separator.from_pretrained(gate="never").separate(tmp_path / "talk.wav")
     for number, source in enumerate(expected, start=1):

@@ -109,6 +109,13 @@ def peak_gain(peak: float, audio_format: AudioFormat, clip_mode: ClipMode) -> fl
     )
 
 
+class _Unflushed(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is not forced to disk when it is closed: whoever gives it its name does so."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
 class AudioWriter:
     """An open sound file that is written in blocks; use it in a ``with`` block.
 
@@ -142,7 +149,7 @@ class AudioWriter:
         huge = num_samples * num_channels * audio_format.bytes_per_sample > _WAV_LIMIT
         kind = "RF64" if audio_format.container == "wav" and huge else audio_format.container.upper()
         try:
-            self._file = soundfile.SoundFile(
+            self._file = _Unflushed(
                 native_name(path), "w", sample_rate, num_channels, audio_format.subtype, format=kind
             )
         except (soundfile.SoundFileError, OSError, ValueError) as error:

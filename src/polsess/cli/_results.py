@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,11 +120,10 @@ class Results:
         if self.as_json:
             typer.echo(json.dumps(record))
 
-    def finish(self, code: ExitCode) -> None:
-        """Sum up; problems end the command with a code."""
+    def finish(self, code: ExitCode, spent: float) -> None:
+        """Sum up what took so many seconds; problems end the command with a code."""
         if self.done:
             sound = sum(result.duration_seconds for result in self.done)
-            spent = sum(result.elapsed_seconds for result in self.done)
             self.terminal.note(
                 f"{_count(len(self.done), 'recording')}, {sound:.1f} s of sound in {spent:.1f} s: "
                 f"real-time factor {spent / sound:.3f}, products in {self.done[-1].precision}."
@@ -143,17 +143,18 @@ def separate_all(
     options: OutputOptions,
     results: Results,
 ) -> None:
-    """Separate recordings, one after the other, with a progress bar; failures end the command at the end."""
+    """Separate recordings with a progress bar; failures end the command at the end."""
     from polsess.inference.jobs import separate_jobs
 
+    begin = time.perf_counter()
     with terminal.progress() as progress:
         bar = progress.add_task("separating", total=len(jobs))
         for job, outcome in separate_jobs(
-            separator, jobs, options, lambda index, share: progress.update(bar, completed=index + share)
+            separator, jobs, options, lambda done: progress.update(bar, completed=done)
         ):
             results.add(job, outcome)
     missing = not all(exists(path) for path in results.piped.inputs)
-    results.finish(ExitCode.USAGE if missing else ExitCode.SOME_FAILED)
+    results.finish(ExitCode.USAGE if missing else ExitCode.SOME_FAILED, time.perf_counter() - begin)
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from polsess.audio import AudioError, AudioFormat, AudioReader, AudioWriter
@@ -27,8 +27,11 @@ def sound_of(source: Path, excerpt: Excerpt | None = None) -> Iterator[Path]:
         AudioError: If the source cannot be used, or the part lies outside of it.
         OSError: If it cannot be fetched, or the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="polsess-") as folder, fetched(source) as file:
-        part = file if excerpt is None else Path(folder, source.name).with_suffix(".wav")
+    with ExitStack() as stack:
+        part = file = stack.enter_context(fetched(source))
+        if excerpt is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polsess-"))
+            part = Path(folder, source.name).with_suffix(".wav")
         try:
             if excerpt is not None:
                 _cut(file, excerpt, part)

@@ -17,7 +17,7 @@ from polsess.diarization.clustering import Embeddings
 from polsess.inference.enrolment import SAME_VOICE, EnrolmentError, Voice, embed_speech, enrol, match_voices
 from polsess.inference.hearing import Hearing
 from polsess.inference.long_form import Progress
-from polsess.inference.network import Estimator
+from polsess.inference.passes import Asking, Passes
 from polsess.inference.recordings import Audio, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.separator import EMBEDDER, Separator
@@ -86,17 +86,17 @@ class Extractor(Separator):
 
     def _render(
         self,
-        estimator: Estimator,
+        passes: Passes,
         recording: Recording,
         spools: Spools,
         progress: Progress | None,
         most: int | None = None,  # noqa: ARG002 - everybody is found, whoever is asked for
-    ) -> Rendering:
-        rendering = super()._render(estimator, recording, spools, progress)
+    ) -> Asking[Rendering]:
+        rendering = yield from super()._render(passes, recording, spools, progress)
         timeline = rendering.timeline()
         if timeline is None or not timeline.turns:
             raise EnrolmentError(f"{recording.name}: nobody talks in it.")
-        rate = estimator.sample_rate
+        rate = passes.estimator.sample_rate
         tracks = _embed_tracks(rendering, timeline, recording, self._hearing(rate), rate)
         match = match_voices(self.voices, tracks, self.threshold)
         missing = [

@@ -8,7 +8,8 @@ Shapes: C outputs, S voices, K channels, T samples, L frames, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,8 @@ from polsess.diarization.stretches import Piece, find_turns, passed_through, pla
 from polsess.inference.composition import ComposedTracks, PassedStretch, SeparatedStretch
 from polsess.inference.hearing import Hearing
 from polsess.inference.levels import LevelStatistics
-from polsess.inference.network import Network
 from polsess.inference.outputs import source_names
+from polsess.inference.passes import Asking, Network
 from polsess.inference.recordings import Channels
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spool
@@ -38,7 +39,7 @@ _BESIDE_SECONDS = 0.3
 
 
 class OverlapSeparation:
-    """Separates overlaps one piece after the other.
+    """Separates overlaps.
 
     Args:
         network: Estimates C outputs.
@@ -63,11 +64,35 @@ class OverlapSeparation:
         self.stretches: list[tuple[Frames, SeparatedStretch]] = []
         self.swaps, self.network_samples = 0, 0
 
-    def separate(self, piece: Piece, num_samples: int) -> None:
-        """Separate a piece of a recording of ``num_samples`` and put its overlaps aside."""
-        begin, end = self._hearing.sample(piece.first), min(self._hearing.sample(piece.last), num_samples)
-        mixture = self._store.read(begin, end)
-        estimates = self._network.estimate(mixture, [begin] * len(mixture)).swapaxes(0, 1)  # [C, K, n]
+    def separate(
+        self, pieces: Sequence[Piece], num_samples: int, progress: Callable[[float], None]
+    ) -> Asking[None]:
+        """Separate pieces of a recording of ``num_samples`` and put their overlaps aside.
+
+        Those of one length share passes.
+        """
+        edges = [self._edges(piece, num_samples) for piece in pieces]
+        done = 0
+        for together in _of_one_length(edges, self._network.batch_size):
+            mixtures = [self._store.read(*edges[index]) for index in together]
+            starts = [
+                edges[index][0] for index, mixture in zip(together, mixtures, strict=True) for _ in mixture
+            ]
+            estimates = yield from self._network.estimate(np.concatenate(mixtures), starts)  # [B, C, n]
+            of_pieces = np.split(estimates, len(together))
+            for index, mixture, estimate in zip(together, mixtures, of_pieces, strict=True):
+                self._take(pieces[index], edges[index], mixture, estimate.swapaxes(0, 1))
+            done += len(together)
+            progress(done / len(pieces))
+        self.stretches.sort(key=lambda stretch: stretch[0])
+
+    def _edges(self, piece: Piece, num_samples: int) -> Frames:
+        """The samples of a piece."""
+        return self._hearing.sample(piece.first), min(self._hearing.sample(piece.last), num_samples)
+
+    def _take(self, piece: Piece, edges: Frames, mixture: Samples, estimates: Samples) -> None:
+        """Put the overlaps of a piece ``[K, n]`` aside, as its estimates ``[C, K, n]`` give them."""
+        begin, end = edges
         self.network_samples += end - begin
         levels = LevelStatistics(len(estimates), len(mixture), self._network.sample_rate)
         levels.add(estimates, mixture)
@@ -117,6 +142,16 @@ class OverlapSeparation:
         )
 
 
+def _of_one_length(edges: Sequence[Frames], most: int) -> Iterator[list[int]]:
+    """Stretches of one length, ``most`` at a time."""
+    of_length = defaultdict(list)
+    for index, (begin, end) in enumerate(edges):
+        of_length[end - begin].append(index)
+    for places in of_length.values():
+        for start in range(0, len(places), most):
+            yield places[start : start + most]
+
+
 def separate_gated(
     network: Network,
     hearing: Hearing,
@@ -129,7 +164,7 @@ def separate_gated(
     longest_seconds: float,
     config: GateConfig,
     progress: Progress,
-) -> Rendering:
+) -> Asking[Rendering]:
     """Separate the overlaps of a recording and give every voice its track.
 
     Args:
@@ -149,9 +184,7 @@ def separate_gated(
     overlap = np.zeros_like(heard.regions.overlap) if alone else heard.regions.wide_overlap
     separation = OverlapSeparation(network, hearing, heard.store, voices, spool, 2 * config.fade_seconds)
     pieces = _plan(overlap, voices, network.num_sources, heard.regions.hop_seconds, longest_seconds, config)
-    for index, piece in enumerate(pieces):
-        separation.separate(piece, heard.num_samples)
-        progress(0.4 + 0.6 * (index + 1) / len(pieces))
+    yield from separation.separate(pieces, heard.num_samples, lambda share: progress(0.4 + 0.6 * share))
     progress(1.0)
     turns = _turns(heard, voices, separation, overlap)
     tracks = _tracks(turns, separation)

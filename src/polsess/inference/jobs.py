@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polsess.audio import AudioError, AudioFormat, ClipMode, is_hidden, list_sounds, sort_sounds
 from polsess.inference.excerpts import sound_of
+from polsess.inference.file_outputs import FileOutputs
+from polsess.inference.finishing import Finishing
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.manifests import Excerpt, Listed, is_manifest, read_manifest
 from polsess.inference.outputs import DEFAULT_PATTERN, EXISTS, SeparatedFile, output_paths, track_of_output
+from polsess.inference.passes import Course, Passes
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
 from polsess.object_storage import exists, folder_for, is_folder, is_remote, list_objects, shown
 from polsess.publication import sweep_once
 
 USUAL_BYTES = 32_000
 """Of a second of sound: 16 bits at 16 kHz."""
+_BYTES_TOGETHER = 1 << 22
+"""Of the recordings that share passes; in longer ones enough pieces go together."""
 
 
 @dataclass(frozen=True)
@@ -170,38 +176,90 @@ def separate_jobs(
     separator: LongFormSeparator[Any],
     jobs: Sequence[Job],
     options: OutputOptions,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Separate recordings one by one; a failure does not stop the others.
+    """Separate recordings; results come in their order, and a failure does not stop the others.
+
+    Short ones share passes through the network where their pieces are equally long, and files are written
+    while the network is at work on the next recordings.
 
     Args:
         separator: Separates each recording.
         jobs: Recordings to separate.
         options: Folder, names and format of the outputs. No input is ever overwritten.
-        progress: Called with the index of the job and the share of it that is done.
+        progress: Called with the number of recordings that are separated, with shares of those at work.
     """
     sources = {Path(os.path.realpath(path)) for path in (*(job.source for job in jobs), *options.protected)}
-    for index, job in enumerate(jobs):
+    shares = [0.0] * len(jobs)
+    done = 0.0
 
-        def report(share: float, index: int = index) -> None:
-            if progress is not None:
-                progress(index, share)
+    def report(index: int, share: float) -> None:
+        nonlocal done
+        done += share - shares[index]
+        shares[index] = share
+        if progress is not None:
+            progress(done)
 
-        try:
-            yield job, _separate(separator, job, options, sources, report)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            yield job, error
-        report(1.0)
+    passes, first = separator.passes(), 0
+    with Finishing[Job, SeparatedFile | Skipped]() as finishing:
+        for group in _groups(jobs, passes.batch_size):
+            yield from _told(finishing.results(sum(map(_bytes, group))))
+            courses = [
+                _separate(separator, passes, job, options, sources, partial(report, first + place))
+                for place, job in enumerate(group)
+            ]
+            errors = passes.advance(courses)
+            for place, (job, course, error) in enumerate(zip(group, courses, errors, strict=True)):
+                last = first + len(group) == len(jobs)
+                finishing.add(job, _bytes(job), error or course, last)
+                report(first + place, 1.0)
+            first += len(group)
+        yield from _told(finishing.results())
+
+
+def _told(
+    results: Iterator[tuple[Job, SeparatedFile | Skipped | Exception]],
+) -> Iterator[tuple[Job, Outcome]]:
+    """Results, but for errors that are no recording's fault."""
+    for job, outcome in results:
+        if isinstance(outcome, Exception) and not isinstance(
+            outcome, ValueError | OSError | RuntimeError | MemoryError
+        ):
+            raise outcome
+        yield job, outcome
+
+
+def _groups(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
+    """Neighbours, at most so many, that are not too long to be at work together."""
+    group: list[Job] = []
+    for job in jobs:
+        if group and (len(group) == most or sum(map(_bytes, (*group, job))) > _BYTES_TOGETHER):
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+def _bytes(job: Job) -> int:
+    """About the size of a recording."""
+    try:
+        return round(job.seconds * USUAL_BYTES) or job.source.stat().st_size
+    except OSError:  # whoever opens it says what is wrong with it
+        return 0
 
 
 def _separate(
     separator: LongFormSeparator[Any],
+    passes: Passes,
     job: Job,
     options: OutputOptions,
     sources: set[Path],
     report: Callable[[float], None],
-) -> SeparatedFile | Skipped:
+) -> Course[SeparatedFile | Skipped]:
+    """The course of one recording."""
     if job.is_output:
+        yield None
         return Skipped(())
 
     def paths_in(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -220,22 +278,23 @@ def _separate(
         if not is_remote(paths[0]):
             sweep_once(paths[0].resolve().parent)  # what a killed process had begun to name is finished first
         if all(exists(path) for path in paths):
+            yield None
             return Skipped(tuple(paths))
     if is_remote(options.folder) and not options.overwrite and any(exists(path) for path in paths):
         raise AudioError(shown(paths[0]), EXISTS)
     with sound_of(job.source, job.excerpt) as sound, folder_for(options.folder) as folder:
-        result = separator.separate_file(
+        track = Path(job.track).name
+        beside = TimelineFiles.beside(paths_in(folder, names), track, options.timeline)
+        outputs = FileOutputs(
             sound,
             targets,
-            audio_format=options.audio_format,
-            clip_mode=options.clip_mode,
-            overwrite=options.overwrite,
-            together=options.together,
-            timeline_files=None
-            if options.together
-            else TimelineFiles.beside(paths_in(folder, names), Path(job.track).name, options.timeline),
-            progress=report,
+            options.audio_format,
+            options.clip_mode,
+            options.overwrite,
+            options.together,
+            None if options.together else beside,
         )
+        result = yield from separator.file_course(passes, outputs, report)
     if folder == options.folder:
         return result
     places = [

@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, get_args, overload
 
@@ -24,17 +24,12 @@ from polsess.audio import AnySamples, AudioFormat, ClipMode, Samples, resampled_
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.regions import Regions
 from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
+from polsess.inference.file_outputs import FileOutputs, Targets
 from polsess.inference.gated import separate_gated
 from polsess.inference.hearing import Detector, Embedder, Hearing
-from polsess.inference.network import Estimator, Network
-from polsess.inference.outputs import (
-    SeparatedFile,
-    Separation,
-    as_one_source,
-    check_targets,
-    source_names,
-    write_sources,
-)
+from polsess.inference.network import Estimator
+from polsess.inference.outputs import SeparatedFile, Separation, source_names
+from polsess.inference.passes import Asking, Course, Network, Passes
 from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spools
@@ -48,33 +43,10 @@ Progress = Callable[[float], None]
 
 Gate = Literal["auto", "never", "always"]
 """Whether only what several say at once is separated: ``auto`` where people take turns; never; always."""
-Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
-"""One path per source, or what makes them of the names of the sources."""
 
 _SPOOL_BYTES = 2**26
 HEARING_SHARE = 0.3
 """Of the work, in which it is found who speaks when, for the progress."""
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where the files of a separation go."""
-
-    targets: Targets
-    beside: Sequence[Path]
-    """Other files that are written."""
-    source: Path
-    together: bool
-    overwrite: bool
-
-    def of(self, names: Sequence[str]) -> Sequence[Path]:
-        """The paths of sources, after a check that they may be written."""
-        given, expected = self.targets, 1 if self.together else len(names)
-        paths = given(names[:expected]) if callable(given) else given
-        if len(paths) != expected:
-            raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
-        check_targets((*paths, *self.beside), self.source, self.overwrite)
-        return paths
 
 
 class LongFormSeparator(ABC, Generic[AnySamples]):
@@ -188,28 +160,38 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         """
         if isinstance(audio, list):
             return [self.separate(each, sample_rate, progress=progress) for each in audio]
-        begin = time.perf_counter()
-        estimator = self._estimator()
+        passes = self.passes()
+        return passes.alone(self._separated(passes, audio, sample_rate, progress))
+
+    __call__ = separate
+
+    def passes(self) -> Passes:
+        """The network, ready for recordings that may share its passes."""
+        return Passes(self._estimator(), self._batch_size)
+
+    def _separated(
+        self, passes: Passes, audio: Audio, sample_rate: float | None, progress: Progress | None
+    ) -> Course[Separation[AnySamples]]:
+        """The course of ``separate`` for one recording."""
+        begin, estimator = time.perf_counter(), passes.estimator
         with open_recording(audio, sample_rate) as recording, contextlib.ExitStack() as stack:
-            rendering = self._render(estimator, recording, Spools(stack), progress)
+            rendering = yield from self._render(passes, recording, Spools(stack), progress)
+            yield None
             sources = np.concatenate(list(rendering.blocks()), -1)
             timeline = self._described(estimator, rendering.timeline())
         sources = sources[:, 0] if self.channels == "mix" else sources
         track = Path(audio).stem if isinstance(audio, str | Path) else "separated"
-        seconds = time.perf_counter() - begin
         return Separation(
             self._given_back(sources),
             recording.sample_rate,
             rendering.names,
-            seconds,
+            time.perf_counter() - begin,
             track,
             timeline,
             estimator.sample_rate,
             rendering.count,
             estimator.precision,
         )
-
-    __call__ = separate
 
     def separate_file(
         self,
@@ -224,6 +206,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         progress: Progress | None = None,
     ) -> SeparatedFile:
         """Separate a file of any length into files, in bounded memory.
+
+        For many files, ``inference.jobs.separate_jobs`` lets short ones share passes through the network.
 
         Args:
             source: A sound file.
@@ -242,44 +226,52 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             SeparationError: If the model returns NaN or infinity.
             OSError: If the disk is full.
         """
-        begin = time.perf_counter()
-        most = None if callable(targets) or together else len(targets)
-        beside = tuple(timeline_files.paths.values()) if timeline_files and self.gate != "never" else ()
-        places = _Places(targets, beside, Path(source), together, overwrite)
-        paths = places.of(self.names)
-        folder, audio_format = paths[0].parent, audio_format or AudioFormat()
-        estimator = self._estimator()
-        with FileRecording(source) as recording, contextlib.ExitStack() as stack:
-            audio_format.check_rate(recording.sample_rate, paths[0])
-            check_space(folder, self._bytes_on_disk(recording, audio_format, estimator.sample_rate))
-            folder.mkdir(parents=True, exist_ok=True)
-            spools = Spools(stack, _SPOOL_BYTES, folder)
-            rendering = self._render(estimator, recording, spools, progress, most)
-            names, timeline = rendering.names, self._described(estimator, rendering.timeline())
-            paths = places.of(names)
-            writers = {}
-            if timeline_files and timeline:
-                writers = timeline_files.of(timeline, names, paths, recording)
-            gain = write_sources(
-                paths,
-                partial(as_one_source, rendering.blocks) if together else rendering.blocks,
-                recording.sample_rate,
-                recording.num_samples,
-                audio_format,
-                clip_mode,
-                overwrite,
-                writers,
-            )
+        outputs = FileOutputs(
+            Path(source),
+            targets,
+            audio_format or AudioFormat(),
+            clip_mode,
+            overwrite,
+            together,
+            timeline_files,
+        )
+        passes = self.passes()
+        return passes.alone(self.file_course(passes, outputs, progress))
+
+    def file_course(
+        self, passes: Passes, outputs: FileOutputs, progress: Progress | None = None
+    ) -> Course[SeparatedFile]:
+        """The course of ``separate_file``, to be run with those of other files.
+
+        Args:
+            passes: Runs the course.
+            outputs: The file and where its sources go.
+            progress: Called with the share that is done.
+        """
+        begin, estimator = time.perf_counter(), passes.estimator
+        if self.gate == "never":
+            outputs = replace(outputs, timeline_files=None)
+        path = outputs.paths(self.names)[0]
+        with FileRecording(outputs.source) as recording, contextlib.ExitStack() as stack:
+            outputs.audio_format.check_rate(recording.sample_rate, path)
+            space = self._bytes_on_disk(recording, outputs.audio_format, estimator.sample_rate)
+            check_space(path.parent, space)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            spools = Spools(stack, _SPOOL_BYTES, path.parent)
+            rendering = yield from self._render(passes, recording, spools, progress, outputs.most)
+            yield None
+            timeline = self._described(estimator, rendering.timeline())
+            written = outputs.write(rendering, recording, timeline)
         return SeparatedFile(
-            tuple(paths),
+            written.paths,
             recording.sample_rate,
             recording.num_samples,
-            gain,
+            written.gain,
             time.perf_counter() - begin,
-            names,
+            rendering.names,
             timeline,
             estimator.sample_rate,
-            tuple(writers),
+            written.beside,
             rendering.count,
             estimator.precision,
         )
@@ -307,16 +299,16 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     def _render(
         self,
-        estimator: Estimator,
+        passes: Passes,
         recording: Recording,
         spools: Spools,
         progress: Progress | None,
         most: int | None = None,
-    ) -> Rendering:
+    ) -> Asking[Rendering]:
         """Separate a recording, gated or whole, with ``most`` voices at most; None for as many as asked."""
         report = progress or (lambda _: None)
         gain = recording.working_gain(self.channels)
-        network = Network(estimator, self._batch_size, recording.name)
+        network = Network(passes, recording.name)
         num_channels = self._num_channels(recording)
         spool = spools.open(network.num_sources * num_channels)
         seconds = recording.num_samples / recording.sample_rate
@@ -337,29 +329,33 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             if not self._is_whole(heard.regions):
                 fewest, ceiling = self._num_speakers
                 ceiling = min(ceiling, most or ceiling)
-                return separate_gated(
-                    network,
-                    hearing,
-                    heard,
-                    self.channels,
-                    spool,
-                    gain=gain,
-                    num_speakers=(min(fewest, ceiling), ceiling),
-                    longest_seconds=self._segment_seconds or seconds,
-                    config=config,
-                    progress=lambda share: report(done + (1 - done) * share),
+                return (
+                    yield from separate_gated(
+                        network,
+                        hearing,
+                        heard,
+                        self.channels,
+                        spool,
+                        gain=gain,
+                        num_speakers=(min(fewest, ceiling), ceiling),
+                        longest_seconds=self._segment_seconds or seconds,
+                        config=config,
+                        progress=lambda share: report(done + (1 - done) * share),
+                    )
                 )
         if self._asked:
             network.num_speakers = self._num_speakers
-        return separate_whole(
-            network,
-            recording,
-            self.channels,
-            gain,
-            spool,
-            segment_seconds=self._segment_seconds,
-            overlap=self._overlap,
-            progress=lambda share: report(done + (1 - done) * share),
+        return (
+            yield from separate_whole(
+                network,
+                recording,
+                self.channels,
+                gain,
+                spool,
+                segment_seconds=self._segment_seconds,
+                overlap=self._overlap,
+                progress=lambda share: report(done + (1 - done) * share),
+            )
         )
 
     def _described(self, estimator: Estimator, timeline: SpeakerTimeline | None) -> SpeakerTimeline | None:

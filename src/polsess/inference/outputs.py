@@ -33,6 +33,7 @@ from polsess.dependencies import is_installed
 from polsess.diarization import SpeakerTimeline
 from polsess.inference.network import SpeakerCount
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat, Tracks, Writer
+from polsess.interruption import heed
 from polsess.pictures import draw_spectrograms
 from polsess.publication import atomic_files, sweep_once
 from polsess.timelines import Turn
@@ -349,6 +350,7 @@ def write_sources(
     writers: list[AudioWriter] = []
     with atomic_files([*paths, *beside], overwrite=overwrite) as temporaries, ExitStack() as stack:
         for block in blocks():
+            heed()
             for index, path in enumerate(paths):
                 if len(writers) <= index:
                     channels = block.shape[1]

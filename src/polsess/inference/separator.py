@@ -19,6 +19,7 @@ from polsess.inference.torch_networks import (
     TorchEmbedder,
     TorchEstimator,
     torch_defaults,
+    usual_batch,
 )
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.precision import Precision, choose_precision, name_of
@@ -68,11 +69,10 @@ class Separator(LongFormSeparator[Tensor]):
         **options: Any,
     ) -> None:
         self.device = pick_device(device)
-        fitting = 8 if self.device.type == "cuda" else model.cpu_batch
         super().__init__(
             model.output_sources,
             counts_speakers=model.counts_speakers,
-            batch_size=fitting if batch_size is None else batch_size,
+            batch_size=usual_batch(model, self.device) if batch_size is None else batch_size,
             **options,
         )
         gate = "always" if self._listens_anyway else self.gate

@@ -118,6 +118,11 @@ def ready(model: SeparationModel, device: torch.device) -> SeparationModel:
     return copy.deepcopy(model).to(device, torch.float32).eval()
 
 
+def usual_batch(model: SeparationModel, device: torch.device) -> int:
+    """Pieces that go through a model in one pass where nobody asked for a number."""
+    return 8 if device.type == "cuda" else model.cpu_batch
+
+
 @contextlib.contextmanager
 def torch_defaults() -> Iterator[None]:
     """Torch's own default type and device; tensors that a program creates elsewhere may have others."""

@@ -5,7 +5,7 @@ Shapes: C sources, K channels, n samples, L frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from polsess.audio import Samples, StreamResampler, resampled_length
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.stretches import JOIN_SECONDS
 from polsess.inference.levels import active_frames
-from polsess.inference.network import Network, SpeakerCount
+from polsess.inference.network import SpeakerCount
 from polsess.inference.outputs import source_names
+from polsess.inference.passes import Asking, Network
 from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.segments import Segment, cut, find_silences, plan_segments
@@ -36,7 +37,7 @@ def separate_whole(
     segment_seconds: float | None,
     overlap: float,
     progress: Callable[[float], None],
-) -> Rendering:
+) -> Asking[Rendering]:
     """Run the network over the whole recording and store the estimates.
 
     Args:
@@ -66,40 +67,34 @@ def separate_whole(
     stitcher = Stitcher(spool, network.num_sources, num_channels, shared, rate)
     segments = cut(plan, recording.resampled(channels, rate, gain))
     heard = 0
-    for segment, mixture, estimates in _batches(network, segments):
-        skip = segment.keep - segment.start
-        heard += (segment.stop - segment.start) * bool(mixture.any())
-        stitcher.push(estimates[..., skip:].swapaxes(0, 1), mixture[:, skip:], segment.last, segment.silent)
-        progress(segment.stop / num_samples)
+    for together in _batches(segments, network):
+        mixtures = [mixture for _, mixture in together]
+        starts = [segment.start for segment, mixture in together for _ in mixture]
+        estimates = yield from network.estimate(np.concatenate(mixtures), starts)  # [B, C, n]
+        for (segment, mixture), estimate in zip(together, np.split(estimates, len(together)), strict=True):
+            skip = segment.keep - segment.start
+            heard += (segment.stop - segment.start) * bool(mixture.any())
+            outputs = estimate[..., skip:].swapaxes(0, 1)
+            stitcher.push(outputs, mixture[:, skip:], segment.last, segment.silent)
+            progress(segment.stop / num_samples)
     return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate, network.count)
 
 
 def _batches(
-    network: Network, segments: Iterator[tuple[Segment, Samples]]
-) -> Iterator[tuple[Segment, Samples, Samples]]:
-    """Segments with their mixture ``[K, n]`` and estimates ``[K, C, n]``, several of one length per pass."""
+    segments: Iterable[tuple[Segment, Samples]], network: Network
+) -> Iterator[list[tuple[Segment, Samples]]]:
+    """Neighbouring segments of one length with their mixtures ``[K, n]``, as many as go into a pass."""
     waiting: list[tuple[Segment, Samples]] = []
     for each in segments:
         if waiting and waiting[0][1].shape != each[1].shape:
-            yield from _flush(network, waiting)
+            yield waiting
             waiting = []
         waiting.append(each)
         if len(waiting) * len(each[1]) >= network.batch_size:
-            yield from _flush(network, waiting)
+            yield waiting
             waiting = []
     if waiting:
-        yield from _flush(network, waiting)
-
-
-def _flush(
-    network: Network, waiting: list[tuple[Segment, Samples]]
-) -> Iterator[tuple[Segment, Samples, Samples]]:
-    rows = np.concatenate([mixture for _, mixture in waiting])  # [B, n]
-    num_channels = len(rows) // len(waiting)
-    starts = [segment.start for segment, _ in waiting for _ in range(num_channels)]
-    estimates = np.split(network.estimate(rows, starts), len(waiting))
-    for (segment, mixture), estimate in zip(waiting, estimates, strict=True):
-        yield segment, mixture, estimate
+        yield waiting
 
 
 class _Whole(Rendering):

@@ -30,18 +30,18 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-def zip_blocks(entries: Iterable[tuple[str, Path]]) -> Iterator[bytes]:
+def zip_blocks(entries: Iterable[tuple[str, Path | bytes]]) -> Iterator[bytes]:
     """The bytes of a zip; sound does not shrink, so it is stored as it is.
 
     Args:
-        entries: Names in the archive, and the files.
+        entries: Names in the archive, and the files or what they hold.
     """
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in entries:
+        for name, content in entries:
             with (
                 archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target,
-                path.open("rb") as file,
+                io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file,
             ):
                 while block := file.read(_BLOCK):
                     target.write(block)

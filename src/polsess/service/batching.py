@@ -34,7 +34,7 @@ class SharedEstimator:
     """
 
     def __init__(self, estimator: Estimator, batch_size: int) -> None:
-        self._estimator, self._batch_size = estimator, batch_size
+        self._estimator, self.batch_size = estimator, batch_size
         self.model_type, self.place = estimator.model_type, estimator.place
         self.precision = estimator.precision
         self.sample_rate, self.output_sources = estimator.sample_rate, estimator.output_sources
@@ -68,7 +68,7 @@ class SharedEstimator:
         batch, rows = waiting[:1], len(waiting[0].rows)
         for piece in waiting[1:]:
             equal = piece.rows.shape[-1] == waiting[0].rows.shape[-1]
-            if equal and rows + len(piece.rows) <= self._batch_size:
+            if equal and rows + len(piece.rows) <= self.batch_size:
                 batch.append(piece)
                 rows += len(piece.rows)
         return batch

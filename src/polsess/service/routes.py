@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -238,22 +239,22 @@ def show_metrics(service: TheService, client: Client) -> Response:  # noqa: ARG0
     return Response(service.render_metrics(), media_type="text/plain; version=0.0.4")
 
 
-def _entries(found: Job, service: Service) -> list[tuple[str, Path]]:
-    """The results of a job by their names in a zip."""
+def _entries(found: Job, service: Service) -> list[tuple[str, Path | bytes]]:
+    """The results of a job by their names in a zip, and what was made how for each recording."""
     several = len(found.files) > 1
-    entries = []
+    entries: list[tuple[str, Path | bytes]] = []
     for file in found.files:
-        folder = service.places.output(file.job, file.place)
-        inside = f"{file.place + 1}_{Path(file.stored).stem}/" if several else ""
-        entries += [
-            (inside + each["name"], folder / each["name"])
-            for each in file.results
-            if each["kind"] != "picture"
-        ]
+        folder, stem = service.places.output(file.job, file.place), Path(file.stored).stem
+        inside = f"{file.place + 1}_{stem}/" if several else ""
+        results = [each for each in file.results if each["kind"] != "picture"]
+        entries += [(inside + each["name"], folder / each["name"]) for each in results]
+        if results:
+            told = {"recording": file.name, "results": results}
+            entries.append((f"{inside}{stem}_separation.json", json.dumps(told, indent=2).encode()))
     return entries
 
 
-def _zip(entries: list[tuple[str, Path]], stem: str) -> StreamingResponse:
+def _zip(entries: list[tuple[str, Path | bytes]], stem: str) -> StreamingResponse:
     headers = {"Content-Disposition": 'attachment; filename="separated.zip"'}
     if stem.isascii():
         headers = {"Content-Disposition": f'attachment; filename="{stem}.zip"'}

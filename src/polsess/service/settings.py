@@ -64,7 +64,8 @@ class ServiceConfig(Schema):
     lanes: int | None = Field(default=None, ge=1, le=64)
     """Recordings that one process works on at once; None for 2, and 8 on CUDA."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Pieces per pass through the network, of all recordings at work; None for 8 on CUDA, else 1."""
+    """Pieces per pass through the network, of all recordings at work; None for 8 on CUDA, else for as
+    many as each network is made for on a CPU."""
     segment_seconds: float = Field(default=24.0, gt=0)
     """Longest piece that a network sees at once."""
     retention_hours: float = Field(default=24.0, gt=0)

@@ -29,9 +29,9 @@ from polsess.inference.long_form import HEARING_SHARE, LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.outputs import SeparatedFile, output_paths
 from polsess.inference.timeline_files import TimelineFiles, parse_formats
-from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator
+from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator, usual_batch
 from polsess.models import ActivityDetector
-from polsess.precision import Precision, choose_precision
+from polsess.precision import choose_precision
 from polsess.schema import parse
 from polsess.service.batching import SharedEstimator
 from polsess.service.pictures import draw_pictures
@@ -81,12 +81,8 @@ class Models:
         self.device = pick_device(config.device)
         cuda = self.device.type == "cuda"
         self.lanes = config.lanes or (8 if cuda else 2)
-        self._batch_size = config.batch_size or (8 if cuda else 1)
         self._segment_seconds = config.segment_seconds
-        self._estimators = {
-            name: SharedEstimator(self._open(source, config.precision), self._batch_size)
-            for name, source in config.models.items()
-        }
+        self._estimators = {name: self._open(source, config) for name, source in config.models.items()}
         self._named_listeners = {
             option: Path(value).name
             for option, value in (("detector", config.detector), ("embedder", config.embedder))
@@ -97,11 +93,11 @@ class Models:
             TorchEmbedder(load_embedder(config.embedder), self.device),
         )
 
-    def _open(self, source: str, precision: Precision) -> TorchEstimator:
+    def _open(self, source: str, config: ServiceConfig) -> SharedEstimator:
         model = load_model(source).to(self.device).eval()
-        return TorchEstimator(
-            model, self.device, choose_precision(precision, model.inference_dtype, self.device)
-        )
+        dtype = choose_precision(config.precision, model.inference_dtype, self.device)
+        batch_size = config.batch_size or usual_batch(model, self.device)
+        return SharedEstimator(TorchEstimator(model, self.device, dtype), batch_size)
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -111,12 +107,13 @@ class Models:
 
     def separator(self, options: JobOptions) -> SharedSeparator:
         """A separator with a client's options."""
+        estimator = self._estimators[options.model or next(iter(self._estimators))]
         separator = SharedSeparator(
-            self._estimators[options.model or next(iter(self._estimators))],
+            estimator,
             self._listeners,
             segment_seconds=self._segment_seconds,
             channels=options.channels,
-            batch_size=self._batch_size,
+            batch_size=estimator.batch_size,
             gate=options.gate,
             num_speakers=parse_speakers(options.speakers),
         )
