@@ -29,7 +29,12 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", default="speechbrain,asteroid", help="Names of the toolkits.")
     parser.add_argument("--python", type=Path, help="Python of the environment that has the toolkits.")
     parser.add_argument("--seconds", default="4", help="Lengths of the mixtures, e.g. 1,4,30.")
-    parser.add_argument("--modes", default="inference,training", help="Modes to measure.")
+    parser.add_argument(
+        "--modes",
+        default="inference,training",
+        choices=["inference", "training", "inference,training"],
+        help="Modes to measure.",
+    )
     parser.add_argument("--training-seconds", type=float, default=1.0, help="Length in a training step.")
     parser.add_argument("--training-batch", type=int, default=1, help="Mixtures in a training step.")
     parser.add_argument("--rounds", type=int, default=3, help="Rounds of ours, theirs, theirs, ours.")
@@ -55,7 +60,9 @@ def main() -> None:
             "seconds": [float(word) for word in options.seconds.split(",")],
             "modes": options.modes.split(","),
             **{
-                key: getattr(options, key) for key in Settings.model_fields if key not in ("seconds", "modes")
+                key: getattr(options, key)
+                for key in Settings.model_fields
+                if hasattr(options, key) and key not in ("seconds", "modes")
             },
         }
         settings = parse(Settings, chosen, "against")

@@ -9,6 +9,8 @@ import pytest
 
 from polsess.benchmark import Settings, benchmark_models, parse_variants, read_result
 from polsess.benchmark.running import interleave
+from polsess.benchmark.summary import stream_cost
+from polsess.benchmark.tables import tables
 from polsess.benchmark.visits import Case, expected_bytes, expected_seconds
 from polsess.workers import Worker, WorkerError
 from tests.benchmark.builders import timing
@@ -38,7 +40,9 @@ def test_a_model_is_measured_in_fresh_processes_and_a_run_goes_on(tmp_path: Path
     made = benchmark_models(variants, QUICK, tmp_path, lambda *step: steps.append(step))
     (model,) = made.models
     assert not model.failure
-    assert not model.skips
+    (skip,) = model.skips
+    assert skip.mode == "streaming"
+    assert "sees whole recordings" in skip.reason
     assert model.facts is not None
     assert model.facts.file_bytes > 4 * model.facts.parameters > 0
     assert sum(model.facts.macs_by_kind.values()) == pytest.approx(model.facts.macs_per_second)
@@ -52,6 +56,25 @@ def test_a_model_is_measured_in_fresh_processes_and_a_run_goes_on(tmp_path: Path
     assert steps == [(0, 1, "sudormrf:tiny, round 1 of 1"), (1, 1, "done")]
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "results.md"}
     assert read_result(tmp_path / "results.json").models[0].name == "sudormrf:tiny"
+
+
+def test_a_causal_network_is_measured_in_pushes(tmp_path: Path) -> None:
+    settings = Settings(modes=("streaming",), rounds=2, streaming_seconds=0.2, push_seconds=0.02)
+    made = benchmark_models(parse_variants(["gtcrn:tiny"]), settings, tmp_path, lambda *_: None)
+    (model,) = made.models
+    assert not model.skips
+    assert model.facts is not None
+    assert model.facts.stream_latency_samples == 511
+    assert [(each.round, len(each.wall)) for each in model.timings] == [(1, 10), (2, 10)]
+    cost = stream_cost(model)
+    assert cost is not None
+    wall = [each for timing in model.timings for each in timing.wall]
+    assert cost.worst == pytest.approx(max(wall))
+    assert cost.realtime_factor == pytest.approx(sum(wall) / 0.4, rel=1e-3)
+    (streams,) = [each for each in tables(made) if each.title.startswith("Streaming")]
+    assert streams.title == "Streaming: 0.2 s in pushes of 20 ms"
+    assert streams.rows[0][:2] == ("`gtcrn:tiny`", "31.9")
+    assert "streaming_worst" in (tmp_path / "results.csv").read_text().splitlines()[0]
 
 
 def test_a_model_that_cannot_be_had_is_recorded(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from polsess.files import read_json, write_text
 from polsess.schema import Schema, parse
 
-Mode = Literal["inference", "training"]
+Mode = Literal["inference", "training", "streaming"]
 SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
@@ -26,7 +26,12 @@ class Settings(Schema):
     training_seconds: float = Field(default=1.0, gt=0)
     """Length of the mixtures of a training step."""
     training_batch: int = Field(default=1, ge=1)
-    modes: tuple[Mode, ...] = ("inference", "training")
+    modes: tuple[Mode, ...] = ("inference", "training", "streaming")
+    """``streaming`` is for causal networks; of others it is recorded as left out."""
+    streaming_seconds: float = Field(default=4.0, gt=0, le=3600)
+    """Length of the sound that a causal network gets in pushes."""
+    push_seconds: float = Field(default=0.01, ge=0.001, le=1.0)
+    """Length of a push."""
     rounds: int = Field(default=3, ge=1)
     """Number of rounds; each visits every model."""
     budget_seconds: float = Field(default=120.0, gt=0)
@@ -65,7 +70,7 @@ class Conditions(Schema):
 
 
 class Timing(Schema):
-    """Passes of one length in one process.
+    """Passes of one length in one process; in a stream a pass is a push, and the length that of a push.
 
     ``wall`` and ``cpu`` are seconds of each pass; CPU seconds add up all threads. ``peak_bytes`` is the most
     memory held meanwhile, ``rest_bytes`` the memory held before the first pass of any length.
@@ -102,6 +107,11 @@ class Facts(Schema):
     causal: bool
     look_ahead_samples: int | None
     file_bytes: int
+    stream_latency_samples: int | None = None
+    """The most samples behind a sample before its estimate comes out of a stream; None where it cannot
+    stream, and in results from before it was recorded."""
+    stream_obstacle: str = ""
+    """Why it cannot stream."""
 
 
 class ModelResult(Schema):

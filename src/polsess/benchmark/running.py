@@ -78,8 +78,10 @@ def run_models(
                 continue
             folder = workplace / name.replace(":", "-")
             preparation = _prepare(by_name[name], folder, settings, journal)
-            if not preparation.failure:
-                visit = visit_model(name, folder, settings, round_number, journal.visits(name))
+            if preparation.facts is not None:
+                visit = visit_model(
+                    name, folder, preparation.facts, settings, round_number, journal.visits(name)
+                )
                 journal.add(Step(visit=visit))
     progress(len(steps), len(steps), "done")
     conditions = journal.conditions.model_copy(update={"load_after": load_average()})

@@ -85,6 +85,40 @@ def _cost(timings: Sequence[Timing], seconds: float) -> Cost:
     )
 
 
+@dataclass(frozen=True)
+class StreamCost:
+    """Costs of a stream, over all rounds.
+
+    Attributes:
+        realtime_factor: Seconds by the wall clock per second of sound.
+        cpu_factor: Seconds of all threads per second of sound.
+        push: Seconds by the wall clock of a push.
+        p95: 95th percentile of these.
+        worst: Of the slowest push.
+        worst_cpu: Seconds of all threads of the push that took most of them.
+    """
+
+    realtime_factor: float
+    cpu_factor: float
+    push: Spread
+    p95: float
+    worst: float
+    worst_cpu: float
+
+
+def stream_cost(model: ModelResult) -> StreamCost | None:
+    """Return the costs of a model's stream; None where none was measured."""
+    pushes = [timing for timing in model.timings if timing.mode == "streaming"]
+    if not pushes:
+        return None
+    wall = [each for timing in pushes for each in timing.wall]
+    cpu = [each for timing in pushes for each in timing.cpu]
+    heard = sum(timing.seconds * len(timing.wall) for timing in pushes)
+    return StreamCost(
+        sum(wall) / heard, sum(cpu) / heard, spread(wall), percentile(wall, 95), max(wall), max(cpu)
+    )
+
+
 def memory_exponent(model: ModelResult) -> float | None:
     """Return the power of the length with which the memory of inference grows; 1 is proportional."""
     return growth_exponent(grown_bytes([timing for timing in model.timings if timing.mode == "inference"]))

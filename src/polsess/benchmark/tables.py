@@ -9,7 +9,14 @@ from typing import Any
 
 from polsess.benchmark.journal import JOURNAL, RESULT
 from polsess.benchmark.results import Conditions, Facts, ModelResult, Result, Settings, Skip, result_text
-from polsess.benchmark.summary import Cost, Spread, costs, memory_exponent, time_exponent
+from polsess.benchmark.summary import (
+    Cost,
+    Spread,
+    costs,
+    memory_exponent,
+    stream_cost,
+    time_exponent,
+)
 from polsess.files import write_texts
 from polsess.schema import Schema
 from polsess.text_tables import comma_separated, markdown
@@ -98,8 +105,7 @@ def _measured_apart(model: ModelResult) -> str:
 def tables(result: Result) -> list[Table]:
     """Return every table that has something to show."""
     found = [sizes_table(result), time_table(result), memory_table(result), training_table(result)]
-    left_out = left_out_table(result)
-    return [*found, left_out] if left_out.rows else found
+    return [*found, *(each for each in (streaming_table(result), left_out_table(result)) if each.rows)]
 
 
 def sizes_table(result: Result) -> Table:
@@ -187,6 +193,38 @@ def training_table(result: Result) -> Table:
     return Table(title, header, tuple(rows))
 
 
+def streaming_table(result: Result) -> Table:
+    """Latency, real-time factor and pushes of the networks that can stream."""
+    settings = result.settings
+    factors, times = ("RTF", "RTF (CPU)"), ("push ms", "p95 ms", "worst ms", "worst CPU ms")
+    header = ("model", "latency ms", *factors, *times, "pushes")
+    rows = []
+    for model in result.models:
+        cost = stream_cost(model)
+        if cost is None:
+            continue
+        milliseconds = (1000 * each for each in (cost.push.median, cost.p95, cost.worst, cost.worst_cpu))
+        rows.append(
+            (
+                f"`{model.name}`",
+                f"{stream_latency_ms(model):.1f}",
+                seconds_text(cost.realtime_factor),
+                seconds_text(cost.cpu_factor),
+                *map(seconds_text, milliseconds),
+                str(cost.push.count),
+            )
+        )
+    title = f"Streaming: {settings.streaming_seconds:g} s in pushes of {1000 * settings.push_seconds:g} ms"
+    return Table(title, header, tuple(rows))
+
+
+def stream_latency_ms(model: ModelResult) -> float:
+    """Algorithmic latency of a network that streams, in milliseconds."""
+    assert model.facts is not None
+    assert model.facts.stream_latency_samples is not None
+    return 1000 * model.facts.stream_latency_samples / model.facts.sample_rate
+
+
 def left_out_table(result: Result) -> Table:
     """Measurements that are missing, with their reasons."""
     rows = [(f"`{model.name}`", "everything", model.failure) for model in result.models if model.failure]
@@ -218,10 +256,12 @@ def _figures(model: ModelResult, result: Result) -> dict[str, object]:
     found: dict[str, object] = {"name": model.name, **facts, **by_kind}
     found["load_seconds"] = _median(model.load_seconds) if model.load_seconds else None
     found |= {"time_exponent": time_exponent(model), "memory_exponent": memory_exponent(model)}
-    for mode in result.settings.modes:
+    for mode in (each for each in result.settings.modes if each != "streaming"):
         for seconds, cost in costs(model, mode).items():
             figures = flat(asdict(cost))
             found |= {f"{mode}_{seconds:g}s_{figure}": value for figure, value in figures.items()}
+    if (streamed := stream_cost(model)) is not None:
+        found |= {f"streaming_{figure}": value for figure, value in flat(asdict(streamed)).items()}
     skips = [f"{skip.mode} {skip.seconds:g} s: {skip.reason}" for skip in model.skips]
     return found | {"left_out": "; ".join([*([model.failure] if model.failure else []), *skips])}
 

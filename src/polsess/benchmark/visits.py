@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polsess.benchmark.journal import Visit
-from polsess.benchmark.results import Mode, Settings, Skip, Timing
+from polsess.benchmark.results import Facts, Mode, Settings, Skip, Timing
 from polsess.benchmark.summary import grown_bytes, percentile
 from polsess.measurement import expected_growth
 from polsess.workers import Worker, WorkerError
@@ -21,6 +21,7 @@ WARM_UP_SECONDS = 0.05
 LONG_SECONDS = 5.0  # a pass as long as that is not repeated within a visit
 TARGET_SECONDS, MAX_PASSES = 2.0, 10
 _GRACE_SECONDS = 60.0
+_COMMANDS: dict[Mode, str] = {"inference": "infer", "training": "train", "streaming": "stream"}
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,20 @@ def cases(settings: Settings, mode: Mode) -> list[Case]:
     """Return the cases of a mode, from short to long."""
     if mode == "training":
         return [Case(mode, settings.training_seconds, settings.training_batch)]
+    if mode == "streaming":
+        return [Case(mode, settings.push_seconds)]
     return [Case(mode, seconds) for seconds in sorted(settings.seconds)]
 
 
 def visit_model(
-    name: str, folder: Path, settings: Settings, round_number: int, earlier: Sequence[Visit]
+    name: str, folder: Path, facts: Facts, settings: Settings, round_number: int, earlier: Sequence[Visit]
 ) -> Visit:
     """Measure the cases that the budget allows; each round releases an equal part of it.
 
     Args:
         name: Name of the model.
         folder: Folder of its weights.
+        facts: Of the model; a network that cannot stream is not asked to.
         settings: What to measure.
         round_number: From 1.
         earlier: The visits before.
@@ -79,6 +83,9 @@ def visit_model(
     left = released - sum(visit.spent_seconds for visit in earlier)
     visitor = _Visitor(settings, round_number, left)
     for mode in settings.modes:
+        if mode == "streaming" and facts.stream_obstacle:
+            visitor.leave_out(mode, facts.stream_obstacle)
+            continue
         known = [timing for visit in earlier for timing in visit.timings if timing.mode == mode]
         with Worker(PROCESS, threads=settings.threads, allocator=settings.allocator) as worker:
             visitor.measure(worker, mode, folder, known)
@@ -104,6 +111,12 @@ class _Visitor:
     skips: list[Skip] = field(default_factory=list)
     precision: str = "float32"
     """What the model chose of what was asked for."""
+
+    def leave_out(self, mode: Mode, reason: str) -> None:
+        """Record every case of a mode as left out."""
+        self.skips += [
+            Skip(mode=mode, seconds=case.seconds, reason=reason) for case in cases(self.settings, mode)
+        ]
 
     def measure(self, worker: Worker, mode: Mode, folder: Path, known: Sequence[Timing]) -> None:
         """Measure every case of a mode in one process; after a failure longer ones are not tried."""
@@ -141,7 +154,9 @@ class _Visitor:
         return rest
 
     def _run(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:
-        """Run a case; its first pass counts only if it is long."""
+        """Run a case; its first pass counts only if it is long. Of a stream every push counts."""
+        if case.mode == "streaming":
+            return self._stream(worker, case, rest_bytes)
         answer = self._ask(worker, case, 1, max(self.left, 0.0) + _GRACE_SECONDS)
         peak, first = answer["peak_bytes"], answer["wall"][0]
         if first < min(LONG_SECONDS, self.left):
@@ -150,6 +165,12 @@ class _Visitor:
             peak = None if peak is None else max(peak, answer["peak_bytes"])
         timing = case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
         return timing.model_copy(update={"precision": self.precision})
+
+    def _stream(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:
+        passes = max(1, round(self.settings.streaming_seconds / case.seconds))
+        answer = self._ask(worker, case, passes, max(self.left, 0.0) + _GRACE_SECONDS)
+        peak = answer["peak_bytes"]
+        return case.timing(self.round_number, answer["wall"], answer["cpu"], peak, rest_bytes)
 
     def _ask(self, worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
         start = time.monotonic()
@@ -162,7 +183,7 @@ class _Visitor:
 def ask_to_run(worker: Worker, case: Case, passes: int, timeout_seconds: float) -> dict[str, Any]:
     """Ask a worker for passes of a case."""
     return worker.ask(
-        "infer" if case.mode == "inference" else "train",
+        _COMMANDS[case.mode],
         timeout_seconds,
         seconds=case.seconds,
         batch=case.batch,

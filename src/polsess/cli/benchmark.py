@@ -24,11 +24,16 @@ _Preset = Annotated[str | None, typer.Option("--preset", help="Preset of every M
 _Against = Annotated[str | None, typer.Option("--against", hidden=True)]
 _Python = Annotated[str | None, typer.Option("--peer-python", hidden=True)]
 _Seconds = Annotated[str, typer.Option("--seconds", help="Lengths of the mixtures in seconds, with commas.")]
-_Modes = Annotated[str, typer.Option("--modes", help="Modes to measure: inference, training, or both.")]
+_Modes = Annotated[
+    str, typer.Option("--modes", help="Modes to measure, with commas: inference,training,streaming.")
+]
 _TrainingSeconds = Annotated[
     float, typer.Option("--training-seconds", help="Length of the mixtures of a training step, in seconds.")
 ]
 _Batch = Annotated[int, typer.Option("--training-batch", min=1, help="Mixtures in a training step.")]
+_Push = Annotated[
+    float, typer.Option("--push-seconds", help="Length of what a causal network gets at once, in seconds.")
+]
 _Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds; each measures every model.")]
 _Budget = Annotated[
     float, typer.Option("--budget-seconds", help="Time limit for each model in all rounds, in seconds.")
@@ -69,9 +74,10 @@ def benchmark(
     against: _Against = None,
     peer_python: _Python = None,
     seconds: _Seconds = "1,4,30",
-    modes: _Modes = "inference,training",
+    modes: _Modes = "inference,training,streaming",
     training_seconds: _TrainingSeconds = 1.0,
     training_batch: _Batch = 1,
+    push_seconds: _Push = 0.01,
     rounds: _Rounds = 3,
     budget_seconds: _Budget = 120.0,
     threads: _Threads = 1,
@@ -83,13 +89,14 @@ def benchmark(
     overwrite: _Overwrite = False,
     plot: _Plot = False,
 ) -> None:
-    """Measure parameters, arithmetic, latency, memory and training steps; an interrupted run continues.
+    """Measure parameters, arithmetic, latency, memory, training, streams; an interrupted run continues.
 
     Every model runs in fresh processes, and all models are measured in each round.
 
     Examples:
       polsess benchmark --quick
       polsess benchmark convtasnet dptnet:paper -m my_model
+      polsess benchmark gtcrn skim:skim-causal --modes streaming --push-seconds 0.02
     """
     _refuse_deleted(against, peer_python, allocator)
     from polsess import benchmark as run
@@ -102,6 +109,7 @@ def benchmark(
             "seconds": _numbers("1,4" if quick and seconds == "1,4,30" else seconds),
             "training_seconds": training_seconds,
             "training_batch": training_batch,
+            "push_seconds": push_seconds,
             "modes": modes.split(","),
             "rounds": 1 if quick else rounds,
             "budget_seconds": 20.0 if quick else budget_seconds,

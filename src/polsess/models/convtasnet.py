@@ -103,6 +103,7 @@ class ConvTasNet(StreamedMasking):
     config: ConvTasNetConfig
     causal_options = "causal: true with norm: cLN"
     presets = {
+        "causal": {"causal": True, "norm": "cLN"},
         "tiny": {
             "num_filters": 16,
             "kernel_size": 8,
