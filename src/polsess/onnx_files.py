@@ -20,6 +20,11 @@ MAX_BYTES = 1 << 30
 _MAX_DIMENSIONS = 8192
 
 
+def is_onnx(source: str | Path) -> bool:
+    """Whether a source of weights names an ONNX file."""
+    return Path(source).suffix.lower() == ".onnx"
+
+
 def read_onnx(path: Path) -> bytes:
     """The content of an ONNX file.
 

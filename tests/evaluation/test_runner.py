@@ -12,7 +12,7 @@ import torch
 from polsess.audio import write_audio
 from polsess.evaluation import ModelSystem, evaluate, read_evaluation
 from polsess.evaluation.estimate_files import FolderSystem, list_systems, open_estimates
-from polsess.evaluation.systems import distinct_names
+from polsess.evaluation.opening import distinct_names
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from polsess.schema import ConfigError

@@ -104,7 +104,9 @@ def _measured_apart(model: ModelResult) -> str:
 
 def tables(result: Result) -> list[Table]:
     """Return every table that has something to show."""
-    found = [sizes_table(result), time_table(result), memory_table(result), training_table(result)]
+    modes, found = result.settings.modes, [sizes_table(result)]
+    found += [time_table(result), memory_table(result)] if "inference" in modes else []
+    found += [training_table(result)] if "training" in modes else []
     return [*found, *(each for each in (streaming_table(result), left_out_table(result)) if each.rows)]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from polsess.checkpoints.loading import load_model
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.models import NetworkConfig, SpeakerEmbedder
-from polsess.onnx_files import EmbedderFile
+from polsess.onnx_files import EmbedderFile, is_onnx
 from polsess.schema import ConfigError, parse
 
 
@@ -31,7 +31,7 @@ def load_embedder(source: str | Path, *, sample_rate: int | None = None) -> Spea
         CheckpointError: If the file is not usable, or the network is of another kind.
         ModuleNotFoundError: If onnxruntime is not installed.
     """
-    if Path(source).suffix.lower() == ".onnx":
+    if is_onnx(source):
         try:
             return OnnxEmbedder(Path(source), sample_rate)
         except (ConfigError, OSError) as error:

@@ -103,14 +103,14 @@ def fit_to_corpus(
 ) -> System:
     """The system as it separates this corpus: models take conversations in pieces unless told otherwise."""
     from polsess.diarization.settings import parse_speakers
-    from polsess.evaluation import ModelSystem, has_conversations
+    from polsess.evaluation import ModelSystem, OnnxSystem, has_conversations
 
     given = {"--gate": gate != "auto", "--speakers": speakers != "auto"}
     given |= {f"--{option}": True for option in listening}
     wrong = next((option for option, is_given in given.items() if is_given), "")
     if one_pass and wrong:
         raise Failure(f"--one-pass: has no gate; leave out {wrong}.", ExitCode.USAGE)
-    if not isinstance(system, ModelSystem) or one_pass:
+    if not isinstance(system, ModelSystem | OnnxSystem) or one_pass:
         return system
     if has_conversations(corpus):
         with usage_errors():

@@ -185,6 +185,7 @@ def _load(
     from polsess.files import check_folder
     from polsess.inference.outputs import check_pattern
     from polsess.object_storage import is_remote
+    from polsess.onnx_files import is_onnx
 
     with usage_errors():
         if not is_remote(options.folder):
@@ -192,7 +193,7 @@ def _load(
         check_pattern(options.pattern, num_sources=1)
         settings = {**sound, "num_speakers": parse_speakers(speakers)}
     sources, num_shifts, then = models
-    if in_onnx := [each for each in (*sources, then or "") if each.lower().endswith(".onnx")]:
+    if in_onnx := [each for each in (*sources, then or "") if is_onnx(each)]:
         if len(sources) > 1 or num_shifts != 1 or then:
             raise Failure(f"{in_onnx[0]}: ONNX files run alone, without --shifts and --then.", ExitCode.USAGE)
         if (precision := settings.pop("precision")) not in ("auto", "float32"):

@@ -82,10 +82,11 @@ def speakers(
     from polsess.evaluation import open_corpus
     from polsess.evaluation.speaker_networks import rates_by_condition
     from polsess.models import ActivityDetector, Network, SpeakerEmbedder
+    from polsess.onnx_files import is_onnx
     from polsess.tasks import Task
 
     terminal: Terminal = context.obj
-    in_onnx = model.lower().endswith(".onnx")
+    in_onnx = is_onnx(model)
     network = load_embedder(model) if in_onnx else load_model(model, kind=Network)
     network.to(pick_device(device))
     if not isinstance(network, ActivityDetector | SpeakerEmbedder):

@@ -10,7 +10,8 @@ from polsess.checkpoints.conversion import without_folders
 from polsess.checkpoints.measured import MeasuredResult, MeasuredScore
 from polsess.data import parse_corpus_config
 from polsess.evaluation.results import Evaluation
-from polsess.evaluation.storage import SUMMARY, read_evaluation, system_of
+from polsess.evaluation.storage import SUMMARY, as_evaluated, read_evaluation
+from polsess.evaluation.systems import ModelSystem
 from polsess.metrics import METRICS, title_of
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError
@@ -35,7 +36,7 @@ def measured_result(folder: Path, model: SeparationModel, source: str | Path) ->
     if missing := {"corpus", "split", "task", "seed", "sample_rate"} - settings.keys():
         raise ConfigError(f"{folder / SUMMARY}: settings.{min(missing)}: missing; evaluate again.")
     try:
-        system_of(evaluation, model, source, folder)
+        as_evaluated(ModelSystem(model, evaluation.system), evaluation, source, folder)
     except ValueError as error:
         raise ConfigError(f"{error} Evaluate this one.") from None
     return MeasuredResult(

@@ -12,24 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ConfigDict, Field
 
 from polsess.audio import Samples
-from polsess.checkpoints import load_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.evaluation.conversations import scored_recording
 from polsess.evaluation.estimate_files import FolderSystem
+from polsess.evaluation.onnx_systems import OnnxSystem
+from polsess.evaluation.opening import open_model
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
 from polsess.evaluation.systems import ModelSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
-from polsess.inference import pick_device
 from polsess.journal import Journal
 from polsess.metrics import SCORES, Summary, failure_rate
 from polsess.metrics.utterance import Utterance
-from polsess.models import SeparationModel
 from polsess.schema import Schema, parse
 from polsess.tasks import Task
 
@@ -304,30 +302,24 @@ class SavedEvaluation:
             raise ValueError(
                 f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."
             )
-        model = load_model(origin["model"])
-        return system_of(self.evaluation, model, origin["model"], self.folder, pick_device(self._device))
+        system = open_model(origin["model"], self.evaluation.system, self._device)
+        return as_evaluated(system, self.evaluation, origin["model"], self.folder)
 
 
-def system_of(
-    evaluation: Evaluation,
-    model: SeparationModel,
-    source: str | Path,
-    folder: Path,
-    device: str | torch.device = "cpu",
-) -> ModelSystem:
+def as_evaluated(
+    system: ModelSystem | OnnxSystem, evaluation: Evaluation, source: str | Path, folder: Path
+) -> ModelSystem | OnnxSystem:
     """A model as an evaluation ran it.
 
     Args:
-        evaluation: Of a model.
-        model: That very model.
+        system: The model as such.
+        evaluation: Of that very model.
         source: Its path or id, for the error.
         folder: The folder of the evaluation, for the error.
-        device: Device that it runs on.
 
     Raises:
         ValueError: If the evaluation was of another model.
     """
-    system = ModelSystem(model, evaluation.system, device)
     if "separator" in evaluation.origin:
         options = parse(_SeparatorOptions, evaluation.origin["separator"], "origin.separator")
         system = system.as_separate(**dict(options))

@@ -13,24 +13,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from polsess.audio import Samples
 from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
-from polsess.checkpoints.building import build_model
 from polsess.costs import count_macs
 from polsess.data import Example
 from polsess.diarization import SpeakerTimeline
 from polsess.files import sha256
-from polsess.inference import Separator, pick_device, source_names
+from polsess.inference import Separation, Separator, source_names
 from polsess.inference.separator import DETECTOR, EMBEDDER
 from polsess.models import SeparationModel
-from polsess.models.combination import combine
+from polsess.onnx_files import is_onnx
 from polsess.precision import Precision, choose_precision, name_of, reduced
-from polsess.schema import ConfigError
 from polsess.tasks import Task
 
-_LISTENERS = {"detector": DETECTOR, "embedder": EMBEDDER}
+LISTENERS = {"detector": DETECTOR, "embedder": EMBEDDER}
 """Networks of the package by the option that names another."""
 
 
@@ -48,6 +47,13 @@ class Estimate:
     """Share of the mixture that no network had to process; not a number where that is not known."""
     num_speakers: int | None = None
     """How many speakers it counted; None from a system that does not count."""
+
+    @classmethod
+    def of(cls, separation: Separation[Any], num_speakers: int | None = None) -> Estimate:
+        """What ``polsess separate`` makes of a mixture, and how many speakers it counted."""
+        saved = 0.0 if separation.timeline is None else separation.timeline.saved_share
+        tracks = np.asarray(separation.sources)
+        return cls(tracks, separation.names, separation.timeline, saved, num_speakers)
 
 
 class System(Protocol):
@@ -183,7 +189,7 @@ class SeparatorSystem(ModelSystem):
             system.model, system.name, system.device, system.source, system.task, system.precision
         )
         self.options = {
-            option: _absolute(value) if option in _LISTENERS and value else value
+            option: absolute_source(value) if option in LISTENERS and value else value
             for option, value in options.items()
         }
         self._separator = Separator(self.model, device=str(self.device), precision=self.precision, **options)
@@ -196,7 +202,7 @@ class SeparatorSystem(ModelSystem):
     def identity(self) -> str:
         """A digest of configuration, weights, options, and the networks that say who talks when."""
         options, parts = dict(self.options), [super().identity]
-        networks = [options.pop(key, None) or name for key, name in _LISTENERS.items()]
+        networks = [options.pop(key, None) or name for key, name in LISTENERS.items()]
         parts.append(str(sorted(options.items())))
         if self._separator.gate != "never":
             parts += map(_digest_of_listener, networks)
@@ -215,11 +221,10 @@ class SeparatorSystem(ModelSystem):
     def estimate(self, example: Example) -> Estimate:
         """Separate the mixture of one example."""
         separation = self._separator.separate(example.mixture, self.sample_rate)
-        saved = 0.0 if separation.timeline is None else separation.timeline.saved_share
         counted = None if separation.count is None else separation.count.number
         if counted is None and counts_speakers(self) and separation.timeline is not None:
             counted = len(separation.timeline.speakers)  # by the gate
-        return Estimate(separation.sources.numpy(), separation.names, separation.timeline, saved, counted)
+        return Estimate.of(separation, counted)
 
 
 def counts_speakers(system: System) -> bool:
@@ -237,79 +242,14 @@ def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:
 
 def _digest_of_listener(source: str) -> str:
     """A digest of a network that says who talks when: of an ONNX file, or of configuration and weights."""
-    if Path(source).suffix.lower() == ".onnx":
+    if is_onnx(source):
         return sha256(Path(source))
     checkpoint = read_checkpoint(source)
     return _digest(checkpoint.config.model_dump_json(), checkpoint.state)
 
 
-def open_models(
-    sources: Sequence[str], device: str = "auto", precision: Precision = "float32"
-) -> list[System]:
-    """Load models by path or name, each under a unique name.
-
-    Raises:
-        CheckpointError: If weights cannot be used.
-    """
-    chosen = pick_device(device)
-    names = distinct_names(sources)
-    return [_open_model(source, name, chosen, precision) for source, name in zip(sources, names, strict=True)]
-
-
-def open_combined(
-    sources: Sequence[str],
-    device: str = "auto",
-    precision: Precision = "float32",
-    *,
-    ensemble: bool = False,
-    num_shifts: int = 1,
-    then: str | None = None,
-) -> list[System]:
-    """As ``open_models``, each model averaged over shifts and followed by another, or all as one ensemble.
-
-    Raises:
-        CheckpointError: If weights cannot be used.
-        ValueError: If they do not fit together.
-    """
-    if not ensemble and num_shifts == 1 and then is None:
-        return open_models(sources, device, precision)
-    chosen = pick_device(device)
-    groups = [list(sources)] if ensemble else [[source] for source in sources]
-    names = distinct_names(sources)
-    last = None if then is None else _open_model(then, distinct_names([then])[0], chosen, precision)
-    systems: list[System] = []
-    for group in groups:
-        members = [_open_model(each, names[sources.index(each)], chosen, precision) for each in group]
-        name = "+".join(each.name for each in members)
-        name += f"-shifts{num_shifts}" if num_shifts != 1 else ""
-        name += f"-then-{last.name}" if last else ""
-        model = combine(
-            [each.model for each in members], num_shifts=num_shifts, then=last.model if last else None
-        )
-        separates = last is None or members[0].model.output_sources > 1
-        task = members[0].task if separates or last is None else last.task
-        systems.append(ModelSystem(model, name, chosen, task=task, precision=precision))
-    return systems
-
-
-def _open_model(source: str, name: str, device: torch.device, precision: Precision) -> ModelSystem:
-    checkpoint = read_checkpoint(source)
-    model = build_model(checkpoint.config, checkpoint.state, source)
-    task = Task(checkpoint.task) if checkpoint.task in set(Task) else None
-    return ModelSystem(model, name, device, _absolute(source), task, precision)
-
-
-def distinct_names(sources: Sequence[str]) -> list[str]:
-    """File or folder names without suffix; with the folders above where these alone are the same."""
-    paths = [Path(source).with_suffix("") if Path(source).is_file() else Path(source) for source in sources]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["-".join(part for part in path.parts[-depth:] if part.strip("/.")) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    raise ConfigError(f"The same model is named twice: {', '.join(sources)}.")
-
-
-def _absolute(source: str) -> str:
+def absolute_source(source: str) -> str:
+    """A source of weights so that it means the same in every working folder."""
     return str(Path(source).resolve()) if source not in BUNDLED_MODELS and Path(source).exists() else source
 
 

@@ -7,6 +7,6 @@ It needs numpy, soundfile, soxr and onnxruntime, and nothing else.
 >>> separation.save("separated")  # doctest: +SKIP
 """
 
-from polsess.runtime.separator import Separator
+from polsess.inference.onnx_separator import Separator
 
 __all__ = ["Separator"]

@@ -9,8 +9,8 @@ from polsess.audio import Samples
 from polsess.inference.hearing import Detector, Embedder, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
+from polsess.inference.onnx_networks import OnnxDetector, OnnxEstimator, OnnxNetwork
 from polsess.onnx_files import EmbedderFile
-from polsess.runtime.networks import OnnxDetector, OnnxEstimator
 
 DETECTOR, EMBEDDER = "activity-detector.onnx", "speaker-embedder.onnx"
 """Files of the networks that listen, beside the separation network's."""
@@ -49,6 +49,9 @@ class Separator(LongFormSeparator[Samples]):
             )
         super().__init__(estimator.output_sources, gate=gate, **options)  # type: ignore[arg-type]
         self._onnx, self._onnx_listeners = estimator, listeners
+        networks = (estimator, *(listeners or ()))
+        self.files = tuple(each.path for each in networks if isinstance(each, OnnxNetwork | EmbedderFile))
+        """The ONNX files of the networks."""
 
     @classmethod
     def from_onnx(
