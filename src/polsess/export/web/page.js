@@ -4,7 +4,7 @@ import { Player } from "./player.js";
 import { toRttm } from "./separation/timelines.js";
 import { encodeWav } from "./separation/wav.js";
 import { drawWave } from "./waves.js";
-import { clock, currentLanguage, languages, nextLanguage, say, shownSeconds } from "./words.js";
+import { clock, currentLanguage, languages, nextLanguage, say, shownNumber, shownSeconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const player = new Player(showPlace);
@@ -12,7 +12,7 @@ const recording = new Recording(
   (seconds) => { $("record-label").textContent = say("stop", { s: clock(seconds) }); document.body.classList.add("recording"); },
   (file) => { document.body.classList.remove("recording"); translate(); open(file); },
 );
-let facts = null, worker = null, job = 0, result = null, name = "", lines = [], isProblem = false;
+let facts = null, worker = null, job = 0, result = null, source = null, name = "", lines = [], isProblem = false;
 
 // Each line is [key, values], so that it can be said again in another language.
 function tell(newLines, problem = false) {
@@ -23,9 +23,11 @@ function tell(newLines, problem = false) {
   $("status").classList.toggle("problem", problem);
 }
 
-// Times among the values are numbers of seconds until they are said.
-const spoken = (values = {}) => Object.fromEntries(Object.entries(values).map(([key, value]) =>
-  [key, value?.seconds === undefined ? value : shownSeconds(value.seconds)]));
+// Times and ratios among the values are numbers until they are said.
+const spoken = (values = {}) => Object.fromEntries(Object.entries(values).map(([key, value]) => {
+  if (value?.seconds !== undefined) return [key, shownSeconds(value.seconds)];
+  return [key, value?.ratio !== undefined ? shownNumber(value.ratio, 2) : value];
+}));
 
 function translate() {
   document.documentElement.lang = currentLanguage();
@@ -41,14 +43,17 @@ function translate() {
 }
 
 const labelOf = (index) => {
-  if (index === 0) return say("mixture");
-  return facts.names.length === 1 ? say("speech") : say("speaker", { n: index });
+  if (facts.names.length === 1) return say(index ? "speech" : "original");
+  return index ? say("speaker", { n: index }) : say("mixture");
 };
 const nameOf = (index) => (facts.names.length === 1 ? "speech" : `speaker${index}`);
 
 async function open(file) {
   const mine = begin();
+  source = file;
   name = file.name;
+  $("progress").removeAttribute("value");
+  $("work").hidden = false;
   tell([["opening", { f: name }]]);
   try {
     const sound = await openFile(file, facts.sample_rate);
@@ -83,8 +88,6 @@ function fail({ key, values }) {
 
 function run({ channels, rate }, mine) {
   worker ??= new Worker("worker.js", { type: "module" });
-  $("progress").removeAttribute("value");
-  $("work").hidden = false;
   tell([["loading"]]);
   let start = 0;
   worker.onerror = (event) => { worker = null; fail({ key: "notLoaded", values: { e: event.message || "worker.js" } }); };
@@ -114,7 +117,8 @@ function finish({ sounds, waves, peaks, timeline, seconds }) {
   if (!peaks[0]) note = [["digital", { f: name }]];
   else if (timeline && !found) note = [["noSpeech"]];
   else if (timeline && facts.detector) note = timeline.whole ? [["wholly"]] : [["gated", { n: found, p: share.toFixed(0) }]];
-  tell([...note, ["done", { s: { seconds: length }, t: { seconds }, r: (seconds / length).toFixed(2) }]]);
+  tell([...note, ["done", { s: { seconds: length }, t: { seconds }, r: { ratio: seconds / length } }]]);
+  $("save-all").hidden = sounds.length < 3;
   $("save-timeline").hidden = !timeline?.turns.length;
   showTracks();
   showPlace();
@@ -225,6 +229,7 @@ async function start() {
   $("file").onchange = ({ target }) => { take([...target.files]); target.value = ""; };
   $("language").onclick = () => { nextLanguage(); translate(); };
   $("record").onclick = toggleRecording;
+  $("count").onchange = () => { if (result) open(source); };
   $("cancel").onclick = cancel;
   $("play").onclick = () => player.toggle();
   $("seek").oninput = ({ target }) => player.move(Number(target.value));

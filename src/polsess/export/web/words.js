@@ -5,15 +5,15 @@ const WORDS = {
     choose: "Choose or drop a sound file", formats: "WAV, FLAC, MP3, OGG, M4A … up to {n} minutes",
     record: "Record", stop: "Stop ({s})", voices: "Voices", automatic: "automatic", cancel: "Cancel",
     play: "Play", pause: "Pause", position: "Position", save: "Save", saveLabel: "Save {n} as WAV", saveAll: "Save all as WAV",
-    saveTimeline: "Save who talks when (RTTM)", mixture: "Mixture", speech: "Speech", speaker: "Speaker {n}", hear: "Hear {n}",
-    talks: "talks for {s}", nothing: "silent", opening: "Opening {f} …", loading: "Loading the networks …",
-    working: "Separating … {p} %", left: "about {s} left", cancelled: "Cancelled.",
-    done: "Done: {s} of sound in {t} ({r} s per second of sound).",
-    gated: "Voices found: {n}. It was separated only where several talk ({p} % of the sound); what one says alone is untouched.",
+    saveTimeline: "Save who talks when (RTTM)", mixture: "Mixture", original: "Recording", speech: "Speech", speaker: "Speaker {n}", hear: "Hear {n}",
+    talks: "{s} of talk", nothing: "silent", opening: "Opening {f} …", loading: "Loading the networks …",
+    working: "Separating … {p}\u00a0%", left: "about {s} left", cancelled: "Cancelled.",
+    done: "Done: {s} of sound in {t} ({r}\u00a0s per second of sound).",
+    gated: "Voices found: {n}. It was separated only where several talk ({p}\u00a0% of the sound); what one says alone is untouched.",
     wholly: "Several talk at once for much of it, so all of it was separated.",
     noSpeech: "No speech was found; all tracks are silent.", digital: "{f} holds nothing but silence.",
     long: "{f} is {m} minutes long; this page separates at most {n}. Cut it, or use the command polsess separate.",
-    large: "{f} is larger than {n} MB. Cut it, or use the command polsess separate.",
+    large: "{f} is larger than {n}\u00a0MB. Cut it, or use the command polsess separate.",
     notSound: "{f} is no sound that this browser can read, or it is damaged. Choose a WAV, FLAC, MP3 or OGG file.",
     cut: "{f} is cut off: a part of its sound is missing.", noNumbers: "{f} holds samples that are no numbers.",
     empty: "{f} is empty.", silent: "{f} holds no samples.",
@@ -29,15 +29,15 @@ const WORDS = {
     choose: "Wybierz lub upuść plik dźwiękowy", formats: "WAV, FLAC, MP3, OGG, M4A … do {n} minut",
     record: "Nagraj", stop: "Zakończ ({s})", voices: "Głosy", automatic: "automatycznie", cancel: "Anuluj",
     play: "Odtwórz", pause: "Wstrzymaj", position: "Pozycja", save: "Zapisz", saveLabel: "Zapisz jako WAV: {n}",
-    saveAll: "Zapisz wszystko jako WAV", saveTimeline: "Zapisz, kto kiedy mówi (RTTM)", mixture: "Mieszanina", speech: "Mowa",
-    speaker: "Mówca {n}", hear: "Słuchaj: {n}", talks: "mówi przez {s}", nothing: "cisza", opening: "Otwieranie {f} …",
-    loading: "Wczytywanie sieci …", working: "Rozdzielanie … {p} %", left: "jeszcze około {s}", cancelled: "Anulowano.",
-    done: "Gotowe: {s} dźwięku w {t} ({r} s na sekundę dźwięku).",
-    gated: "Znalezione głosy: {n}. Rozdzielono tylko miejsca, w których mówi kilka osób ({p} % dźwięku); reszta jest nietknięta.",
+    saveAll: "Zapisz wszystko jako WAV", saveTimeline: "Zapisz, kto kiedy mówi (RTTM)", mixture: "Mieszanina", original: "Nagranie", speech: "Mowa",
+    speaker: "Mówca {n}", hear: "Słuchaj: {n}", talks: "{s} mowy", nothing: "cisza", opening: "Otwieranie {f} …",
+    loading: "Wczytywanie sieci …", working: "Rozdzielanie … {p}\u00a0%", left: "jeszcze około {s}", cancelled: "Anulowano.",
+    done: "Gotowe: {s} dźwięku w {t} ({r}\u00a0s na sekundę dźwięku).",
+    gated: "Znalezione głosy: {n}. Rozdzielono tylko miejsca, w których mówi kilka osób ({p}\u00a0% dźwięku); reszta jest nietknięta.",
     wholly: "Przez dużą część nagrania kilka osób mówi naraz, więc rozdzielono całość.",
     noSpeech: "Nie znaleziono mowy; wszystkie ścieżki są ciche.", digital: "{f} zawiera tylko ciszę.",
-    long: "{f} trwa {m} min; ta strona rozdziela najwyżej {n}. Przytnij plik albo użyj polecenia polsess separate.",
-    large: "{f} jest większy niż {n} MB. Przytnij plik albo użyj polecenia polsess separate.",
+    long: "{f} trwa {m}\u00a0min; ta strona rozdziela najwyżej {n}. Przytnij plik albo użyj polecenia polsess separate.",
+    large: "{f} jest większy niż {n}\u00a0MB. Przytnij plik albo użyj polecenia polsess separate.",
     notSound: "{f} nie jest dźwiękiem, który ta przeglądarka czyta, albo jest uszkodzony. Wybierz plik WAV, FLAC, MP3 lub OGG.",
     cut: "{f} jest ucięty: brakuje części dźwięku.", noNumbers: "{f} zawiera próbki, które nie są liczbami.",
     empty: "{f} jest pusty.", silent: "{f} nie zawiera próbek.",
@@ -62,9 +62,11 @@ export function say(key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (whole, word) => (word in values ? values[word] : whole));
 }
 
+export const shownNumber = (value, digits) => value.toFixed(digits).replace(".", language === "pl" ? "," : ".");
+
 export function shownSeconds(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1).replace(".", language === "pl" ? "," : ".")} s`;
-  return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  if (seconds < 60) return `${shownNumber(seconds, 1)}\u00a0s`;
+  return `${Math.floor(seconds / 60)}\u00a0min ${Math.floor(seconds % 60)}\u00a0s`;
 }
 
 export function clock(seconds) {

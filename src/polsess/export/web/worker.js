@@ -5,7 +5,7 @@ import { largest } from "./separation/numbers.js";
 import { extremes } from "./waves.js";
 
 ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+ort.env.wasm.numThreads = 1; // several need headers of the server that isolate the page
 let loaded = null;
 
 async function get(name) {
@@ -18,7 +18,7 @@ async function load() {
   const facts = await (await get("./facts.json")).json();
   const open = async (name) => {
     const content = new Uint8Array(await (await get(name)).arrayBuffer());
-    const session = await ort.InferenceSession.create(content, { executionProviders: ["wasm"] });
+    const session = await ort.InferenceSession.create(content, { executionProviders: ["wasm"], logSeverityLevel: 3 });
     const [input] = session.inputNames, [output] = session.outputNames;
     return async (samples) => { // the numbers of one item, and the shape of the batch
       const found = (await session.run({ [input]: new ort.Tensor("float32", samples, [1, samples.length]) }))[output];
