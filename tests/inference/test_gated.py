@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polsess.audio import read_audio, resample, write_audio
+from polsess.data.mini import MIXTURES
 from polsess.inference import Separator
 from tests.inference.oracle import FunctionModel
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
@@ -92,7 +93,7 @@ def test_more_voices_than_outputs_as_long_as_no_more_talk_at_once() -> None:
 
 def test_those_who_talk_throughout_are_separated_whole_exactly_as_without_the_gate() -> None:
     mixture = talk(0, 10.0, (0.3, 9.5)) + talk(1, 10.0, (0.8, 9.7))
-    whole = gated(splitter(seed=1), gate="never").separate(mixture, RATE)
+    whole = Separator(splitter(seed=1), device="cpu", gate="never").separate(mixture, RATE)
     auto = gated(splitter(seed=1)).separate(mixture, RATE)
     assert torch.equal(auto.sources, whole.sources)
     assert whole.timeline is None
@@ -204,4 +205,18 @@ def test_options_that_contradict_each_other() -> None:
         gated(splitter(), gate="never", num_speakers=2)
     with pytest.raises(ValueError, match="a model with one output"):
         gated(splitter(1), gate="always")
-    assert gated(splitter(1)).gate == "never"
+    with pytest.raises(ValueError, match="detector: nobody listens for voices"):
+        gated(splitter(), gate="never")
+    assert Separator(splitter(1), device="cpu").gate == "never"
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("s1", 0.4), ("s2", 0.4), ("s2", 1.0), ("s1", 4.0), ("s2", 4.0)]
+)
+def test_a_short_recording_of_one_voice_is_given_back(name: str, seconds: float) -> None:
+    voice = read_audio(MIXTURES / "8k" / "different_sex" / f"{name}.flac")[0][0]
+    begin = int(voice.square().unfold(0, round(seconds * RATE), 1).sum(-1).argmax())
+    clip = voice[begin : begin + round(seconds * RATE)]
+    first, second = Separator.from_pretrained("default", device="cpu").separate(clip, RATE).sources
+    assert not second.any()
+    assert error_db(first, clip) < -40

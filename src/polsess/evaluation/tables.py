@@ -68,7 +68,10 @@ def failure_lines(evaluation: Evaluation) -> list[str]:
     for column in evaluation.columns:
         for each in evaluation.summary(column).failures.items():
             columns.setdefault(each, []).append(name_of(column))
-    return [f"{', '.join(names)}: {count} x {reason}" for (reason, count), names in columns.items()]
+    return [
+        f"{'every score' if len(names) == len(evaluation.columns) else ', '.join(names)}: {count} x {reason}"
+        for (reason, count), names in columns.items()
+    ]
 
 
 def _cells(summary: Summary) -> list[str]:

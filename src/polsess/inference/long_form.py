@@ -382,7 +382,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         more = self._num_speakers[0] > self._num_sources
         config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
         least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
-        return self.gate == "auto" and not more and regions.expected_overlap >= least
+        several = regions.overlap.any() and regions.expected_overlap >= least
+        return self.gate == "auto" and not more and bool(several)
 
 
 def _check_number(fewest: int, num_sources: int, counts_speakers: bool) -> None:
