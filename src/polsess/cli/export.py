@@ -25,10 +25,11 @@ def export(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; a folder for --to web.")],
     to: Annotated[
-        Literal["onnx", "torch-export", "web"],
+        Literal["onnx", "onnx-stream", "sherpa-onnx", "torch-export", "web"],
         typer.Option(
-            help="What is written: an ONNX file, a program that torch.export.load reads, or a folder with a "
-            "page that separates in the browser."
+            help="What is written: an ONNX file; one of a causal network that takes a sound piece by piece "
+            "with its state; one of gtcrn that sherpa-onnx loads; a program that torch.export.load reads; or "
+            "a folder with a page that separates in the browser."
         ),
     ] = "onnx",
     precision: Annotated[
@@ -51,6 +52,7 @@ def export(
       polsess export default -o default.onnx
       polsess export runs/dprnn/best --precision int8 -o dprnn.onnx
       polsess export default --to torch-export -o default.pt2
+      polsess export runs/gtcrn/best --to onnx-stream -o gtcrn.onnx
       polsess export default --to web -o site
     """
     if web_runtime is not None and to != "web":

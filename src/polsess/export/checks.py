@@ -91,6 +91,22 @@ def compare(network: Network, reference: Run, exported: Run) -> Checks:
     return Checks(tuple(found), float(np.mean(losses)) if losses else None)
 
 
+def compare_streams(rate: int, reference: Run, exported: Run) -> Checks:
+    """Compare an exported stream with the network's, on noise, silence and recorded speech.
+
+    Args:
+        rate: Of the network, in Hz.
+        reference: Runs the stream of the network over samples ``[1, T]``.
+        exported: Runs that of the export, with the same pushes.
+
+    Raises:
+        ValueError: If the export fails on an input, or gives another shape.
+    """
+    inputs = [(what, samples[:1]) for what, samples in _inputs(rate)]
+    inputs += [(name, mixture) for name, mixture, _ in _mixtures(rate)]
+    return Checks(tuple(_fidelity(what, samples, reference, exported) for what, samples in inputs), None)
+
+
 def _inputs(rate: int) -> Iterator[tuple[str, Samples]]:
     random = np.random.default_rng(0)
     for number, seconds in enumerate(_LENGTHS_SECONDS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,14 +17,20 @@ from polsess.checkpoints.card import model_card
 from polsess.dependencies import require
 from polsess.export.checks import LARGEST_ERROR, LARGEST_LOSS_DB, Checks, Run, compare
 from polsess.export.quantisation import quantise_weights
+from polsess.export.sherpa import compare_sherpa, trace_sherpa
+from polsess.export.streams import LARGEST_ERROR as LARGEST_STREAM_ERROR
+from polsess.export.streams import compare_stream, trace_stream
 from polsess.export.tracing import OPSET, Exported, trace_onnx, trace_program
 from polsess.files import atomic_path, check_target
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
+from polsess.models.streaming import check_streams
 from polsess.onnx_files import create_session, run_session
 
-Target = Literal["onnx", "torch-export"]
+Target = Literal["onnx", "onnx-stream", "sherpa-onnx", "torch-export"]
 Precision = Literal["float32", "float16", "int8"]
+WHOLE = ("onnx", "torch-export")
+"""Exports that take whole sounds."""
 FORMAT = "1"
 """Of the metadata."""
 _KEPT_IN_FLOAT32 = ["LSTM", "GRU", "RNN", "Resize", "CumSum", "Loop"]
@@ -47,7 +54,9 @@ def export_model(
     Args:
         source: A folder, a file or a name, as for ``load_model``; networks of every kind.
         path: The file.
-        to: ``"onnx"``, or ``"torch-export"`` for a program that ``torch.export.load`` reads.
+        to: ``"onnx"``; ``"onnx-stream"`` for a step of a causal network whose state goes in and comes out;
+            ``"sherpa-onnx"`` for the same of GTCRN as that toolkit loads it; or ``"torch-export"`` for a
+            program that ``torch.export.load`` reads.
         precision: Of the weights; anything but float32 is for ONNX.
         accept: Whether an export that loses more than 0.3 dB of SI-SNR is written all the same.
 
@@ -62,27 +71,29 @@ def export_model(
     """
     if to not in get_args(Target) or precision not in get_args(Precision):
         raise ExportError(f"export: expected one of {get_args(Target)} and {get_args(Precision)}.")
-    if to == "torch-export" and precision != "float32":
-        raise ExportError(f"--precision {precision}: programs of torch.export are float32; use --to onnx.")
+    if to != "onnx" and precision != "float32":
+        raise ExportError(f"--precision {precision}: {to} is float32; use --to onnx.")
     check_target(path)
     network = load_model(source, kind=Network).requires_grad_(False)
     if to == "onnx":
         content, checks = make_onnx(network, precision)
-    else:
+    elif to == "torch-export":
         content, checks = make_program(network)
-    _judge(checks, precision, accept, str(source))
+    else:
+        content, checks = make_stream(network, to)
+    _judge(checks, precision, accept, str(source), LARGEST_ERROR if to in WHOLE else LARGEST_STREAM_ERROR)
     metadata = describe(network, precision) | {"checks": json.dumps(checks.as_data())}
     with atomic_path(path) as temporary:
         temporary.write_bytes(content(metadata))
     return checks
 
 
-def _judge(checks: Checks, precision: Precision, accept: bool, name: str) -> None:
-    if precision == "float32" and checks.largest_error > LARGEST_ERROR:
+def _judge(checks: Checks, precision: Precision, accept: bool, name: str, largest: float) -> None:
+    if precision == "float32" and checks.largest_error > largest:
         worst = max(checks.of, key=lambda each: each.largest_error)
         raise ExportError(
             f"{name}: not written: on {worst.what} the export differs from the network by "
-            f"{worst.largest_error:.2g}; at most {LARGEST_ERROR:g} is allowed."
+            f"{worst.largest_error:.2g}; at most {largest:g} is allowed."
         )
     loss = checks.si_snr_loss_db or 0.0
     if loss > LARGEST_LOSS_DB and not accept:
@@ -138,7 +149,6 @@ def make_onnx(network: Network, precision: Precision, graph: bytes | None = None
     Raises:
         ExportError: If the network cannot be traced, or the graph fails where the network does not.
     """
-    onnx: Any = require("onnx", "Exporting to ONNX")
     require("onnxscript", "Exporting to ONNX")
     where = Path(f"{network.model_type}.onnx")
     try:
@@ -150,14 +160,39 @@ def make_onnx(network: Network, precision: Precision, graph: bytes | None = None
             f"{network.model_type}: has no ONNX form in {precision}: {_line(error)}."
         ) from error
 
-    def finish(metadata: dict[str, str]) -> bytes:
-        model = onnx.load_from_string(content)
-        model.producer_name = "polsess"
-        onnx.helper.set_model_props(model, metadata)
-        finished: bytes = model.SerializeToString()
-        return finished
+    return partial(_with_metadata, content), checks
 
-    return finish, checks
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    onnx: Any = require("onnx", "Exporting to ONNX")
+    model = onnx.load_from_string(content)
+    model.producer_name = "polsess"
+    onnx.helper.set_model_props(model, metadata)
+    finished: bytes = model.SerializeToString()
+    return finished
+
+
+def make_stream(network: Network, to: Target) -> tuple[Any, Checks]:
+    """An ONNX file of a step with explicit state as a function of its metadata, and how near it is.
+
+    Args:
+        network: In evaluation mode.
+        to: ``"onnx-stream"`` or ``"sherpa-onnx"``.
+
+    Raises:
+        ExportError: If the network cannot stream or be traced, or the graph fails where the network does not.
+    """
+    require("onnxscript", "Exporting to ONNX")
+    try:
+        if not isinstance(network, SeparationModel):
+            raise ValueError(f"a {network.kind} does not stream")
+        model = check_streams(network)
+        content, facts = trace_sherpa(model) if to == "sherpa-onnx" else trace_stream(model)
+        checks = compare_sherpa(model, content) if to == "sherpa-onnx" else compare_stream(model, content)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise ExportError(f"{network.model_type}: not exported to {to}: {_line(error)}.") from error
+    kind = {"kind": f"stream of a {network.kind}"}
+    return lambda metadata: _with_metadata(content, metadata | kind | facts), checks
 
 
 def _in_precision(content: bytes, precision: Precision) -> bytes:

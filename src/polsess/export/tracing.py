@@ -10,7 +10,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +68,47 @@ def trace_onnx(network: Network) -> bytes:
 
     The exporter is the one that traces; it makes one LSTM operator of an LSTM, for any length.
     """
-    onnx: Any = require("onnx", "Exporting to ONNX")
     output_axes = {0: "batch"}
     if isinstance(network, SeparationModel):
         output_axes[2] = "samples"
     elif isinstance(network, ActivityDetector):
         output_axes[1] = "frames"
-    with tempfile.TemporaryDirectory() as folder, _silence():
+    axes = {INPUT: {0: "batch", 1: "samples"}, OUTPUT: output_axes}
+    return trace(_Traced(network), [example(network)], [INPUT], [OUTPUT], axes)
+
+
+def trace(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+) -> bytes:
+    """A module as the content of an ONNX file.
+
+    Args:
+        module: Any; it computes with ``real_arithmetic``.
+        inputs: Examples.
+        input_names: Of these.
+        output_names: Of what comes out.
+        dynamic_axes: Dimensions of inputs and outputs that are free, by name.
+    """
+    onnx: Any = require("onnx", "Exporting to ONNX")
+    with tempfile.TemporaryDirectory() as folder, _silence(), torch.no_grad():
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
-            _Traced(network).eval(),
-            (example(network),),
+            module.eval(),
+            tuple(inputs),
             str(path),
             dynamo=False,
             opset_version=OPSET,
             keep_initializers_as_inputs=True,  # else weights that are equal, as fresh ones, may get lost
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "batch", 1: "samples"}, OUTPUT: output_axes},
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
         )
         graph = onnx.load(path)
-    for surplus in [each for each in graph.graph.input if each.name != INPUT]:
+    for surplus in [each for each in graph.graph.input if each.name not in input_names]:
         graph.graph.input.remove(surplus)
     content: bytes = graph.SerializeToString()
     return content

@@ -84,14 +84,15 @@ class StreamingModel(SeparationModel):
         return start.initial
 
     def stream(
-        self, samples: Tensor, state: StreamState, num_real: int | None = None
+        self, samples: Tensor, state: StreamState, num_real: int | Tensor | None = None
     ) -> tuple[Tensor, StreamState]:
         """One step.
 
         Args:
             samples: The next samples, ``[B, n]`` with n a multiple of ``stream_step``.
             state: What the step before, or ``begin_stream``, returned; it is left as it is.
-            num_real: Frames of the step that a whole signal would have, at its end; None for all.
+            num_real: Frames of the step that a whole signal would have, at its end; None for all, a whole
+                number in a tensor for graphs.
 
         Returns:
             Estimates ``[B, C, n]``, late by ``stream_delay``, and the next state.

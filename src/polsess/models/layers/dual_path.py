@@ -169,7 +169,7 @@ class StreamedChunking(Chunking):
     @classmethod
     def of_piece(cls, chunking: Chunking, stream: Stream, layer: nn.Module) -> StreamedChunking:
         """The chunks that ``chunking.num_frames`` new frames complete."""
-        rounds, rest = divmod(chunking.num_frames, chunking.period)
+        rounds, rest = chunking.num_frames // chunking.period, chunking.num_frames % chunking.period
         _require(rest == 0, f"a stream takes multiples of {chunking.period} frames.")
         total = chunking.context + chunking.num_frames
         places = (chunking.period, chunking.offsets, rounds)

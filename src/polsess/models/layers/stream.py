@@ -23,11 +23,15 @@ class Stream:
     Args:
         names: The name of every layer that may remember.
         past: What was kept of the piece before; None at the beginning.
-        num_real: Frames of this piece that are of the sound; those behind are beyond its end. None for all.
+        num_real: Frames of this piece that are of the sound; those behind are beyond its end. None for all;
+            a whole number in a tensor for graphs.
     """
 
     def __init__(
-        self, names: Mapping[nn.Module, str], past: StreamState | None = None, num_real: int | None = None
+        self,
+        names: Mapping[nn.Module, str],
+        past: StreamState | None = None,
+        num_real: int | Tensor | None = None,
     ) -> None:
         self._names, self._past, self._num_real = names, past, num_real
         self.initial: StreamState = {}
@@ -80,9 +84,8 @@ class Stream:
         shape = list(sums.shape)
         shape[dim] = count
         waiting = self.take(layer, what, sums.new_zeros(shape))
-        sums = sums.clone()
-        sums.narrow(dim, 0, count).add_(waiting)
         complete = sums.shape[dim] - count
+        sums = torch.cat([sums.narrow(dim, 0, count) + waiting, sums.narrow(dim, count, complete)], dim)
         self.keep(layer, what, sums.narrow(dim, complete, count))
         return sums.narrow(dim, 0, complete)
 
@@ -101,6 +104,9 @@ class Stream:
 
     def real(self, frames: Tensor, dim: int) -> Tensor:
         """The frames of a piece, zero where they are beyond the end of the sound."""
+        if isinstance(self._num_real, Tensor):
+            steps = torch.arange(frames.shape[dim], device=frames.device)
+            return frames * (steps < self._num_real).view(-1, *[1] * (frames.ndim - 1 - dim % frames.ndim))
         if self._num_real is None or self._num_real >= frames.shape[dim]:
             return frames
         frames = frames.clone()
