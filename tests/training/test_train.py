@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 from polsess.audio import write_audio
 from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
-from polsess.config import OptimizerConfig, load_config, parse_config
+from polsess.config import OptimizerConfig, TrainingConfig, load_config, parse_config
 from polsess.models import create_model, list_models
+from polsess.models.blstm import BLSTM
 from polsess.schema import ConfigError
 from polsess.training.callbacks import EpochBar
 from polsess.training.module import create_optimizer
 from polsess.training.run import train
 from polsess.training.schedule import LearningRate
+from polsess.training.trainer import reduces_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -68,6 +70,38 @@ def test_max_epochs_is_a_total_and_resume_continues_exactly(
 def test_the_same_seed_gives_the_same_run(experiment: dict[str, Any], tmp_path: Path) -> None:
     one, two = (run(experiment, tmp_path / name) for name in ("one", "two"))
     assert [row["val_si_snri"] for row in one] == [row["val_si_snri"] for row in two]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "flags", "expected"),
+    [
+        ("dprnn", "auto", {"avx512_bf16"}, True),
+        ("dprnn", "auto", {"avx2"}, False),
+        ("dprnn", "float32", {"avx512_bf16"}, False),
+        ("blstm", "auto", {"avx512_bf16"}, False),  # its steps are slower in it on a CPU
+        ("blstm", "bfloat16", {"avx2"}, True),
+    ],
+)
+def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, name: str, precision: str, flags: set[str], expected: bool
+) -> None:
+    monkeypatch.setattr("polsess.precision.processor_flags", lambda: frozenset(flags))
+    config = TrainingConfig(precision=precision, device="cpu")  # type: ignore[arg-type]
+    assert reduces_precision(config, create_model(name, preset="tiny")) is expected
+
+
+def test_steps_in_bfloat16_are_validated_in_float32(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = set(), BLSTM.estimate_sources
+
+    def look(self: BLSTM, mixture: torch.Tensor) -> torch.Tensor:
+        seen.add((self.training, torch.is_autocast_enabled("cpu")))
+        return original(self, mixture)
+
+    monkeypatch.setattr(BLSTM, "estimate_sources", look)
+    run(experiment, tmp_path / "run", precision="bfloat16", max_epochs=1)
+    assert seen == {(True, True), (False, False)}
 
 
 def test_the_weight_average_is_what_is_kept(experiment: dict[str, Any], tmp_path: Path) -> None:

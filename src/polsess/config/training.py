@@ -68,7 +68,9 @@ class TrainingConfig(Schema):
     max_skipped_steps: int = Field(default=100, ge=0)
     """Steps that may be left out because the loss or the gradient was not finite."""
     precision: Literal["float32", "auto", "bfloat16"] = "float32"
-    """``bfloat16``, for architectures that train well in it; ``auto`` takes it on accelerators alone."""
+    """Of the network's products; loss and validation are in float32. ``bfloat16`` is for architectures that
+    train well in it; ``auto`` takes it on GPUs, and on a CPU that multiplies it natively for architectures
+    whose steps are faster in it there."""
     compile: bool = False
     """Whether to compile the network, where the architecture can be."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

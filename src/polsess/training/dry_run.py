@@ -174,7 +174,7 @@ def _time_validation(
     loader = create_loader(corpus, config.data.model_copy(update={"num_workers": 0}), training=False)
     model.eval()
     drawn, start = [], time.perf_counter()
-    with torch.no_grad(), _autocast(model, config, device):
+    with torch.no_grad():
         for batch in islice(loader, _VALIDATED):
             objective.scores(model, batch.to(device))
             drawn.append(batch)

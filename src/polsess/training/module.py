@@ -216,9 +216,10 @@ class TrainingModule(lightning.LightningModule):
         self.scores = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The scores of each example."""
+        """The scores of each example, in float32."""
         del batch_idx
-        scores = self.objective.scores(self.model, batch)
+        with torch.autocast(batch.mixture.device.type, enabled=False):
+            scores = self.objective.scores(self.model, batch)
         for (_, index), metadata, score in zip(batch.keys, batch.metadata, scores, strict=True):
             self.scores[index] = (str(metadata.get(self.config.validation_strata or "", "")), score)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from polsess.config import TrainingConfig
+from polsess.devices import pick_device
 from polsess.models import Network
+from polsess.precision import multiplies_natively
 from polsess.schema import ConfigError
 from polsess.training.callbacks import AfterEpoch, EpochBar, EpochLines, EpochTable, Row, create_loggers
 from polsess.training.checkpointing import AtomicCheckpointIO, Checkpoints, Progress
@@ -129,6 +130,9 @@ def _create(
 
 def reduces_precision(config: TrainingConfig, model: Network) -> bool:
     """Whether the network is computed in bfloat16."""
-    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    asked = config.precision == "bfloat16" or (config.precision == "auto" and on_gpu)
-    return asked and model.amp_dtype is not None
+    if config.precision == "float32" or model.amp_dtype is None:
+        return False
+    device = pick_device(config.device)
+    if config.precision == "auto" and device.type == "cpu":
+        return model.reduces_training_on_cpu and multiplies_natively(device, model.amp_dtype)
+    return config.precision == "bfloat16" or device.type == "cuda"
