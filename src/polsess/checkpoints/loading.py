@@ -26,11 +26,12 @@ BUNDLED_MODELS = (
     "default-16k",
     "enhance-one",
     "enhance-both",
+    "enhance-one-streaming",
     "activity-detector",
     "speaker-embedder",
 )
-"""The small networks that come with the package, for SB, ES, EB, OSD and SV; a folder of that name:
-``./default``."""
+"""The small networks that come with the package, for SB, ES, EB, ES in streams, OSD and SV; a folder of
+that name: ``./default``."""
 
 
 def read_checkpoint(

@@ -32,7 +32,7 @@ Model = Annotated[
         "-m",
         "--model",
         help="Weights: folder, file, hub id, a bundled model (default, default-16k, enhance-one, "
-        "enhance-both), or an ONNX file of polsess export, which needs no torch.",
+        "enhance-both, enhance-one-streaming), or an ONNX file of polsess export, which needs no torch.",
         rich_help_panel="Separation",
     ),
 ]

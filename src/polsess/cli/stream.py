@@ -37,7 +37,7 @@ def stream(
         typer.Option(
             "-m", "--model", help="Weights of a causal network: folder, file, hub id or bundled model."
         ),
-    ],
+    ] = "enhance-one-streaming",
     source: Annotated[
         Path, typer.Argument(metavar="[PIPE]", help="Named pipe or file to listen to; - is stdin.")
     ] = PIPE,
@@ -74,7 +74,7 @@ def stream(
     far is then complete.
 
     Examples:
-      arecord -f S16_LE -r 16000 | polsess stream -m runs/gtcrn/best | aplay
+      arecord -f S16_LE -r 8000 | polsess stream | aplay
       ffmpeg -i talk.mp3 -f f32le -ac 1 -ar 8000 - | polsess stream -m MODEL --from f32 --rate 8000 -o parts
     """
     terminal: Terminal = context.obj
