@@ -251,7 +251,8 @@ def test_choice_of_utterances() -> None:
         ("8", "best"),
     ]
     assert [each.identifier for each in choose(ranked, 2)] == ["0", "1", "4", "5", "7", "8"]
-    assert [each.identifier for each in choose(ranked[:2], 3)] == ["0", "1"]
+    assert [each.kind for each in choose(ranked[:2], 3)] == ["worst", "best"]
+    assert [each.kind for each in choose(ranked[:3], 2)] == ["worst", "median", "best"]
     assert choose([], 2) == choose(ranked, 0) == []
 
 

@@ -52,18 +52,19 @@ class Track:
 
 def choose(ranked: list[tuple[str, float]], count: int) -> list[Choice]:
     """The worst utterances, those around the median, and the best, none of them twice."""
-    middle = max(0, (len(ranked) - count + 1) // 2)
+    size = len(ranked)
+    ends, middle = min(count, max(1, (size + 1) // 3)), max(0, (size - count + 1) // 2)
     places = {
-        "worst": range(count),
+        "worst": range(ends),
+        "best": range(size - ends, size),
         "median": range(middle, middle + count),
-        "best": range(len(ranked) - count, len(ranked)),
     }
     chosen: dict[int, str] = {}
     for kind, indices in places.items():
         for index in indices:
-            if 0 <= index < len(ranked):
+            if 0 <= index < size:
                 chosen.setdefault(index, kind)
-    return [Choice(ranked[index][0], kind, ranked[index][1]) for index, kind in chosen.items()]
+    return [Choice(ranked[index][0], kind, ranked[index][1]) for index, kind in sorted(chosen.items())]
 
 
 def players(

@@ -63,17 +63,22 @@ export const nameOf = (speaker) => {
   return number ? say("speaker", number[1]) : say(speaker);
 };
 
+const decimal = (value, digits) => value.toFixed(digits).replace(".", language === "pl" ? "," : ".");
+
 export const time = (seconds) => {
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 60) return `${decimal(seconds, seconds < 10 ? 1 : 0)} s`;
   const whole = Math.round(seconds);
+  if (whole % 3600 === 0) return `${whole / 3600} h`;
   const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const shown = parts[0] ? parts : parts.slice(1);
   return shown.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
 };
 
-export const size = (bytes) =>
-  bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB`
-    : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+export const size = (bytes) => {
+  const [unit, name] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
+  const value = bytes / unit;
+  return `${value >= 100 || unit === 1e3 ? Math.max(1, Math.round(value)) : decimal(value, 1)} ${name}`;
+};
 
 // An element; text is never read as HTML.
 export const element = (name, attributes = {}, ...children) => {
