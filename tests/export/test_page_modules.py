@@ -382,14 +382,14 @@ def compare_separations(
 ) -> dict[str, Any]:
     """Separate a recording in Python and by the page's modules, each with its copy of the network."""
     detector, embedder = ScriptedDetector(), ScriptedEmbedder()
+    listeners: dict[str, Any] = {"detector": detector, "embedder": embedder} if gate else {}
     separator = Separator(
         models[0],
         device="cpu",
         gate="auto" if gate else "never",
         segment_seconds=segment_seconds,
         num_speakers=num_speakers,
-        detector=detector,  # type: ignore[arg-type]
-        embedder=embedder,  # type: ignore[arg-type]
+        **listeners,
     )
     expected = separator.separate(mixture, rate)
     rows = TorchEmbedder(embedder, CPU)  # type: ignore[arg-type]
@@ -419,6 +419,24 @@ def compare_separations(
         assert timeline["networkSeconds"] == pytest.approx(expected.timeline.network_seconds)
         assert timeline["swapsRepaired"] == expected.timeline.swaps_repaired
     return timeline
+
+
+def test_whether_all_is_separated(page: PageModules) -> None:
+    for seed, frames, kind, expected, fewest in itertools.product(
+        range(2), (300, 1500), ("none", "some", "all"), (0.0, 0.05, 0.2, 0.6), (1, 2, 3)
+    ):
+        speech = masks(seed, frames)
+        overlap = speech & {"none": False, "some": masks(seed + 1, frames), "all": True}[kind]
+        found = regions.Regions(speech, overlap, speech, overlap, HOP / RATE, expected)
+        separator = Separator(splitter(), device="cpu", num_speakers=(fewest, 4))
+        given = {"speech": speech.astype(int), "overlap": overlap.astype(int), "expectedOverlap": expected}
+        whole = page(
+            "m.separate.isWhole(...a)",
+            {**given, "hopSeconds": HOP / RATE},
+            fewest,
+            facts(splitter(), True, 24.0),
+        )
+        assert whole == separator._is_whole(found), (seed, frames, kind, expected, fewest)
 
 
 @pytest.mark.parametrize("num_sources", [1, 2])

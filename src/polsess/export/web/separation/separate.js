@@ -35,7 +35,7 @@ export function isWhole(regions, fewest, { gate, names }) {
   if (!alone && several) return true;
   const seconds = regions.speech.length * regions.hopSeconds;
   const least = seconds < gate.short_seconds ? gate.short_whole_from : gate.whole_from;
-  return fewest <= names.length && regions.expectedOverlap >= least;
+  return several && fewest <= names.length && regions.expectedOverlap >= least;
 }
 
 // Digital silence needs no network.
