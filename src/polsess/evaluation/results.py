@@ -170,11 +170,12 @@ class Evaluation:
         }
 
     def condition_keys(self) -> list[str]:
-        """The conditions that split the utterances into more than one and not too many groups."""
+        """Conditions that split the utterances into more than one group, not too many, some of several."""
         every = dict.fromkeys(key for row in self.rows for key in row.metadata)
         keys = [key for key in every if not _SPEAKER_KEY.fullmatch(key)]
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
-        return [key for key in candidates if 1 < len(self.strata(key)) <= max(_MAX_LABELS, 30)]
+        most = min(max(_MAX_LABELS, 30), len(self.rows) - 1)
+        return [key for key in candidates if 1 < len(self.strata(key)) <= most]
 
 
 def digest_of(example: Example) -> str:

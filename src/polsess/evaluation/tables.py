@@ -62,16 +62,22 @@ def variants_table(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[l
     return header, rows
 
 
-def failure_lines(evaluation: Evaluation) -> list[str]:
-    """Reasons for missing scores, with their counts, e.g. ``PESQ, STOI: 3 x silent reference``."""
+def list_failures(evaluation: Evaluation) -> list[tuple[str, int, str]]:
+    """Scores that are missing, how often, and why, e.g. ``("PESQ, STOI", 3, "silent reference")``."""
     columns: dict[tuple[str, int], list[str]] = {}
     for column in evaluation.columns:
         for each in evaluation.summary(column).failures.items():
             columns.setdefault(each, []).append(name_of(column))
+    every = len(evaluation.columns)
     return [
-        f"{'every score' if len(names) == len(evaluation.columns) else ', '.join(names)}: {count} x {reason}"
+        ("every score" if len(names) == every else ", ".join(names), count, reason)
         for (reason, count), names in columns.items()
     ]
+
+
+def failure_lines(evaluation: Evaluation) -> list[str]:
+    """Reasons for missing scores, with their counts, e.g. ``PESQ, STOI: 3 x silent reference``."""
+    return [f"{names}: {count} x {reason}" for names, count, reason in list_failures(evaluation)]
 
 
 def _cells(summary: Summary) -> list[str]:

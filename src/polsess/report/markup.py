@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _VOID = frozenset({"br", "img", "input", "meta"})
 Attribute = str | float | bool | None
@@ -33,13 +33,25 @@ def join(parts: Iterable[str]) -> Markup:
     return Markup("".join(part if isinstance(part, Markup) else html.escape(part) for part in parts))
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "") -> Markup:
-    """A table whose first column heads its rows; tables wider than the screen scroll separately."""
-    head = element("tr", *(element("th", cell, scope="col") for cell in header))
-    body = [
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in cells))
-        for first, *cells in rows
-    ]
+def table(
+    header: Sequence[str], rows: Iterable[Iterable[str]], caption: str = "", *, words: Sequence[str] = ()
+) -> Markup:
+    """A table whose first column heads its rows; tables wider than the screen scroll separately.
+
+    Args:
+        header: A cell per column.
+        rows: The others.
+        caption: Names the table.
+        words: Columns of text, which begins at the left; numbers end at the right.
+    """
+    kinds = ["words" if cell in words else None for cell in header]
+    heads = zip(header, kinds, strict=True)
+    head = element("tr", *(element("th", cell, scope="col", class_=kind) for cell, kind in heads))
+    body = []
+    for first, *cells in rows:
+        rest = zip(cells, kinds[1:], strict=False)  # a system may lack the last scores
+        columns = (element("td", cell, class_=kind) for cell, kind in rest)
+        body.append(element("tr", element("th", first, scope="row"), *columns))
     parts = [element("caption", caption)] if caption else []
     content = element("table", *parts, element("thead", head), element("tbody", *body))
     return element("div", content, class_="wide", tabindex="0", role="region", aria_label=caption or "Table")

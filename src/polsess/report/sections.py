@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from polsess.evaluation import Evaluation
 from polsess.evaluation.comparison import Comparison, Contender, compare, pairs_table
 from polsess.evaluation.system_table import Mark, mark_best
-from polsess.metrics import failure_rate, lower_is_better, name_of, title_of, unit_of
+from polsess.evaluation.tables import list_failures
+from polsess.metrics import failure_rate, lower_is_better, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
@@ -46,12 +47,13 @@ def failures(group: Group, column: str) -> Markup:
 
 
 def _reasons(group: Group) -> Markup:
-    rows = []
-    for run in group.runs:
-        for column in run.evaluation.columns:
-            for reason, count in _reasons_of(run.evaluation, column).items():
-                rows.append([run.name, name_of(column), str(count), reason])
-    return table(["system", "score", "count", "reason"], rows, "Why scores are missing") if rows else Markup()
+    rows = [
+        [run.name, str(count), names, reason]
+        for run in group.runs
+        for names, count, reason in list_failures(run.evaluation)
+    ]
+    header = ["system", "count", "scores", "reason"]
+    return table(header, rows, "Why scores are missing", words=header[2:]) if rows else Markup()
 
 
 def _reasons_of(evaluation: Evaluation, column: str) -> Counter[str]:
@@ -66,7 +68,8 @@ def _worst(group: Group, column: str) -> Markup:
         for row in finite[:_NUM_WORST]:
             conditions = ", ".join(f"{key} {condition(value)}" for key, value in row.metadata.items())
             rows.append([row.identifier, run.name, number(row.value(column)), conditions])
-    content = table(["utterance", "system", title_of(column), "conditions"], rows, "The worst scores")
+    header = ["utterance", "system", title_of(column), "conditions"]
+    content = table(header, rows, "The worst scores", words=("system", "conditions"))
     return element("details", element("summary", "The worst scores"), content)
 
 
