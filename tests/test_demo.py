@@ -29,3 +29,10 @@ def test_the_demo_separates_every_mixture_and_shows_it(tmp_path: Path) -> None:
     assert "conversation/timeline.png" in sources
     (mean,) = [line for line in result.output.splitlines() if line.startswith("mean")]
     assert float(mean.split()[1]) > 0.0
+
+
+def test_a_model_of_one_output_is_refused_before_anything_is_printed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo"), "-m", "enhance-one"])
+    assert result.exit_code != 0
+    assert "mixture" not in result.stdout
+    assert not (tmp_path / "demo").exists()

@@ -12,16 +12,19 @@ import torch
 from typer.testing import CliRunner
 
 from polsess.audio import write_audio
+from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
 from polsess.cli.main import app
 from polsess.config import load_config, parse_config, read_settings
 from polsess.data.mini import make_mini
 from polsess.models import Network, list_models
+from polsess.models.speakers.resnet import ResNetConfig
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.training import dry_run
 from polsess.training.monitor import monitor_of
 from polsess.training.run import train
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
@@ -109,6 +112,25 @@ def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None
     assert model == config.model.model_type
     assert task == config.task.lower()
     assert corpus.startswith(config.data.corpus.corpus_type)
+
+
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_the_command_on_the_card_of_every_bundled_model_builds_that_network(name: str) -> None:
+    card = (ROOT / "src/polsess/assets/models" / name / "README.md").read_text()
+    command = re.search(
+        r"Recipe: `(?:polsess train (?:-c|--config) (?:configs/)?(\w+)|python (\S+\.py))", card
+    )
+    assert command is not None, f"{name}: its card has no line with 'Recipe: `polsess train -c ...'"
+    recipe, script = command.groups()
+    shipped = read_checkpoint(name)
+    if script is not None:
+        assert (ROOT / script).is_file()
+        assert shipped.config == ResNetConfig()
+        return
+    config = load_config(ROOT / "configs" / f"{recipe}.yaml")
+    assert config.task == shipped.task
+    built = config.model.model_dump() | {"num_shifts": None}  # averaged when used, in no weight
+    assert built == shipped.config.model_dump() | {"num_shifts": None}
 
 
 @every_config

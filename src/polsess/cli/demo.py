@@ -29,14 +29,18 @@ def demo(
     from polsess.demo import PAGE, DemoItem, run_demo
     from polsess.inference import Separator
 
+    items: list[DemoItem] = []
+
     def report(item: DemoItem) -> None:
+        if not items:
+            typer.echo(f"{'mixture':<14}{'SI-SNRi':>13}{'real time x':>14}    files")
+        items.append(item)
         typer.echo(
             f"{item.name:<14}{item.si_snri_db:>10.2f} dB{item.realtime_factor:>14.3f}    {item.folder}"
         )
 
     separator = Separator.from_pretrained(model, num_speakers=2)
-    typer.echo(f"{'mixture':<14}{'SI-SNRi':>13}{'real time x':>14}    files")
-    items = run_demo(out, separator, report)
+    run_demo(out, separator, report)
     mean = sum(item.si_snri_db for item in items) / len(items)
     typer.echo(f"{'mean':<14}{mean:>10.2f} dB")
     typer.echo(f"Products were computed in {separator.precision}.")
