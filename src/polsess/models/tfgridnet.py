@@ -96,6 +96,7 @@ class TFGridNet(SpectralModel):
         "small": {"num_blocks": 4, "num_channels": 32, "hidden_size": 96},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
     reduces_training_on_cpu = True
 
     def __init__(self, config: TFGridNetConfig) -> None:

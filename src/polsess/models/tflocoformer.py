@@ -266,6 +266,7 @@ class TFLocoformer(SpectralModel):
         "dns_ins20": {"n_fft": 256, "hop_length": 128, "sample_rate": 16000, "num_sources": 1},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
     reduces_training_on_cpu = True
 
     def __init__(self, config: TFLocoformerConfig) -> None:
