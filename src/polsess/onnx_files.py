@@ -7,6 +7,8 @@ graph may name by any path, are not followed.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from polsess.config_error import ConfigError
 from polsess.dependencies import require
 
 MAX_BYTES = 1 << 30
+_ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (const )?(?=[A-Z]))?")
 _MAX_DIMENSIONS = 8192
 
 
@@ -60,7 +63,7 @@ def create_session(content: bytes, path: Path, purpose: str) -> Any:
     try:  # of the bytes that were checked, not of the path
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no base of their own
-        raise ConfigError(f"{path}: not usable as ONNX ({first_line(error)}).") from None
+        raise ConfigError(f"{path}: not usable as ONNX: {first_line(error)}.") from None
 
 
 def check_waveform_input(session: Any, path: Path) -> str:
@@ -158,5 +161,7 @@ class EmbedderFile:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of onnxruntime."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error of onnxruntime, without its codes and places in its source."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = _ORIGIN.sub("", line).strip()
+    return textwrap.shorten((reason or line).rstrip("."), 300, placeholder=" ...")

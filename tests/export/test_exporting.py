@@ -60,6 +60,17 @@ def test_smaller_files_state_what_they_lose(tmp_path: Path, precision: str) -> N
     assert (tmp_path / "b.onnx").stat().st_size < 0.8 * (tmp_path / "a.onnx").stat().st_size
 
 
+def test_a_file_that_onnxruntime_dies_of_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    dying.chmod(0o755)
+    source = saved(tmp_path, "convtasnet")
+    monkeypatch.setattr("sys.executable", str(dying))
+    with pytest.raises(ExportError, match="no ONNX form in float16: onnxruntime crashes on it"):
+        export_model(source, tmp_path / "a.onnx", precision="float16", accept=True)
+    assert not (tmp_path / "a.onnx").exists()
+
+
 def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = saved(tmp_path, "convtasnet")
     monkeypatch.setattr(exporting_module, "LARGEST_ERROR", 1e-12)

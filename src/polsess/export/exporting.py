@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -207,11 +209,27 @@ def _in_precision(content: bytes, precision: Precision) -> bytes:
             onnx.load_from_string(content), keep_io_types=True, op_block_list=_KEPT_IN_FLOAT32
         )
         half: bytes = model.SerializeToString()
+        _check_survival(half)
         return half
     model = onnx.load_from_string(content)
     quantise_weights(model)
     rounded: bytes = model.SerializeToString()
     return rounded
+
+
+def _check_survival(content: bytes) -> None:
+    """Open a file in another process first: onnxruntime ends with a fault on some graphs in float16.
+
+    Raises:
+        ValueError: If that happens.
+    """
+    opens = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(content)
+        done = subprocess.run([sys.executable, "-c", opens, str(path)], capture_output=True, check=False)  # noqa: S603 - our own program
+    if done.returncode < 0 or done.returncode > 128:
+        raise ValueError("onnxruntime crashes on it; choose another precision")
 
 
 def make_program(network: Network) -> tuple[Any, Checks]:
@@ -235,7 +253,12 @@ def make_program(network: Network) -> tuple[Any, Checks]:
     def finish(metadata: dict[str, str]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.pt2"
-            torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
+            try:
+                torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
+            except Exception as error:  # there are operators that run and have no form in a file
+                raise ExportError(
+                    f"{network.model_type}: has no program of torch.export: {_line(error)}."
+                ) from error
             return path.read_bytes()
 
     return finish, checks
