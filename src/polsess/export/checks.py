@@ -26,6 +26,8 @@ LARGEST_ERROR, LARGEST_LOSS_DB = 1e-4, 0.3
 may lose of SI-SNR."""
 _LENGTHS_SECONDS = (0.3, 1.0, 1.37, 2.9)
 _SPEECH_SECONDS = 4.0
+_BEST_SI_SNR_DB = 30.0
+"""More counts as this much: an enhancer that leaves clean speech as it is would lose what nobody hears."""
 
 Run = Callable[[Samples], Samples]
 """An exported network: samples ``[B, T]`` to its output."""
@@ -150,6 +152,10 @@ def _score(estimates: Samples, sources: Tensor) -> float:
     """Mean SI-SNR in dB in the best order; one output is scored against the sum of the voices."""
     outputs = torch.from_numpy(np.ascontiguousarray(estimates[0]))
     if len(outputs) == 1:
-        return float(si_snr(outputs, sources.sum(0, keepdim=True)).mean())
+        return _mean_score(outputs, sources.sum(0, keepdim=True))
     orders = itertools.permutations(range(len(outputs)), 2)
-    return max(float(si_snr(outputs[list(order)], sources).mean()) for order in orders)
+    return max(_mean_score(outputs[list(order)], sources) for order in orders)
+
+
+def _mean_score(outputs: Tensor, sources: Tensor) -> float:
+    return float(si_snr(outputs, sources).clamp(max=_BEST_SI_SNR_DB).mean())
