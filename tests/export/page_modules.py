@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from polsess.audio import Samples
 
@@ -70,3 +71,28 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: dict[str, Any]) -> Any:
     return np.frombuffer(base64.b64decode(value["f32"]), np.float32) if "f32" in value else value
+
+
+def random(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def noise(seed: int, *shape: int) -> Any:
+    return (0.1 * random(seed).standard_normal(shape)).astype(np.float32)
+
+
+def masks(seed: int, length: int = 400) -> Any:
+    """Runs of random lengths."""
+    lengths = random(seed).integers(1, 30, length)
+    return np.repeat(np.arange(length) % 2 == 0, lengths)[:length]
+
+
+def compare_turns(found: Any, expected: Any, confidence: float = 1e-3) -> None:
+    assert [(each["start"], each["end"], each["speaker"]) for each in found] == [
+        (pytest.approx(turn.start), pytest.approx(turn.end), turn.speaker) for turn in expected
+    ]
+    for each, turn in zip(found, expected, strict=True):
+        assert (each["confidence"] is None) == (turn.confidence is None)
+        assert each["confidence"] is None or each["confidence"] == pytest.approx(
+            turn.confidence, abs=confidence
+        )
