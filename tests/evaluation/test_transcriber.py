@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from polsess.audio import write_audio
+from polsess.cli.main import app
 from polsess.data.transcripts import Segment, TranscriptError, plain_words, read_stm
 from polsess.dependencies import is_installed
 from polsess.evaluation import evaluate, read_evaluation
@@ -75,6 +78,9 @@ def test_text_and_words_with_times(tmp_path: Path) -> None:
         ('print(\'{"word": "a", "start": 2}\')', "end: missing"),
         ('print(\'{"word": "a", "start": 2, "end": NaN}\')', "not a number of JSON"),
         ('print(\'{"word": "a", "start": 2, "end": 1}\')', "line 1: the word ends before it starts"),
+        ('print(\'{"word": "a", "start": 200, "end": 500}\')', "the word ends at 500 s, the sound at 1 s"),
+        ('print("loading"); print(\'{"word": "a", "start": 0, "end": 1}\')', "no word of JSON: line 1"),
+        ('print(\'[{"word": "a", "start": 0, "end": 1}]\')', "line 1: expected"),
     ],
 )
 def test_failures_and_rubbish_are_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -255,6 +261,36 @@ def test_a_recogniser_that_gives_nothing_is_a_reason_in_every_row(tmp_path: Path
     assert evaluation.summary("cp_wer").num_failures == 2
     assert evaluation.summary("si_snr").count == 2
     assert evaluation.rows[0].reason("cp_wer").startswith("transcriber: ")
+
+
+@needs_meeteval
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("import sys; sys.exit('no model')", 1, "references, s (reference 1: exit code 1: no model); mend"),
+        ("", 1, "prints nothing for any"),
+        ("import time; time.sleep(60)", 1, "takes more than 0.5 s"),
+        (
+            LISTENER.replace("for number", "if max(data) < 5000: raise SystemExit('quiet')\nfor number", 1),
+            0,
+            "",
+        ),
+    ],
+)
+def test_the_command_fails_where_nothing_is_heard_at_all(
+    tmp_path: Path, text: str, code: int, told: str
+) -> None:
+    data = write_tones(tmp_path / "data", 2)
+    words = ["evaluate", "--estimates", data, "--system", "s", "-d", data, "--metrics", "si_snr"]
+    for item in data.iterdir():
+        shutil.copytree(item, item / "s")
+    limit = 0.5 if "sleep" in text else 60
+    options = ["--transcriber", script(tmp_path, text), "--transcriber-limit", limit, "-o", tmp_path / "out"]
+    result = CliRunner().invoke(app, [str(word) for word in (*words, *options)])
+    assert result.exit_code == code, result.stderr
+    assert told in result.stderr
+    assert "transcriber: failed" not in result.stderr or code
+    assert all((tmp_path / "out" / "data" / name / "scores.csv").is_file() for name in ("s", "mixture"))
 
 
 @needs_meeteval

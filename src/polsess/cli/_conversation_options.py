@@ -92,6 +92,19 @@ def compare_word_errors(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(parts)
 
 
+def describe_unheard(evaluations: Sequence[Evaluation]) -> str:
+    """Which systems have no word errors, since the recogniser failed on every recording; empty for none."""
+    from polsess.evaluation.word_errors import reason_for_no_words
+
+    reasons = {each.system: reason for each in evaluations if (reason := reason_for_no_words(each))}
+    if not reasons:
+        return ""
+    return (
+        f"transcriber: failed on every recording of {', '.join(reasons)} ({next(iter(reasons.values()))}); "
+        "mend it and pass --overwrite."
+    )
+
+
 def fit_to_corpus(
     system: System,
     corpus: Corpus,

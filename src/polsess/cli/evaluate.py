@@ -22,6 +22,7 @@ from polsess.cli._conversation_options import (
     TranscriberLimit,
     baselines_of,
     compare_word_errors,
+    describe_unheard,
     fit_to_corpus,
     open_transcriber,
 )
@@ -147,8 +148,11 @@ def evaluate(
     every = [evaluation for evaluations in done.values() for evaluation in evaluations]
     if variants:
         _print_variants(terminal, every, out)
+    problems = [describe_unheard(every)] if listener is not None else []
     if num_failed := sum(each.num_failed for each in every):
-        raise Failure(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
+        problems.append(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
+    if any(problems):
+        raise Failure(" ".join(filter(None, problems)))
 
 
 @contextmanager

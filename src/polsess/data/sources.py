@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 
 from polsess.audio import list_sounds, read_audio, read_audio_info
@@ -16,6 +17,8 @@ from polsess.data.tables import Row, cell, read_csv, resolve, split_cell
 
 _READERS = 8
 _PIECE = 2048
+_CHAPTERS = re.compile(r"(?P<speaker>\d+)(_\d+_\d+(_\d+)?|-\d+-\d{4})")
+"""Names of speaker, chapter and number, as the corpora of audio books have them."""
 _SHARES = {Split.VAL: 0.1, Split.TEST: 0.1}
 """Shares of speakers, and of files of scenes and events, that have no split; the rest is for training."""
 
@@ -38,8 +41,9 @@ def list_sources(
 ) -> list[SourceFile]:
     """List the recordings below a folder or in a CSV that are long enough, in a fixed order.
 
-    A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``. A CSV has the columns ``path`` and
-    ``label`` (or ``speaker``, ``class`` or ``room``), and perhaps ``split``.
+    A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``; of speech also
+    ``<speaker>/<chapter>/<file>`` where the names of the files begin so, as in LibriSpeech. A CSV has the
+    columns ``path`` and ``label`` (or ``speaker``, ``class`` or ``room``), and perhaps ``split``.
 
     Args:
         place: The folder or the CSV.
@@ -78,29 +82,60 @@ def find_sources(
 
     Raises:
         FileNotFoundError: If there is no such place, or a file of the CSV is missing.
-        ValueError: If nothing is in it, or the CSV is wrong.
+        ValueError: If nothing is in it, the CSV is wrong, or it is not clear which folder is a speaker's.
     """
     if not place.exists():
         raise FileNotFoundError(f"{place}: no folder or CSV is there.")
-    return _from_folder(place, speech) if place.is_dir() else _from_csv(place, speech, labelled, columns)
+    found = _from_folder(place, speech) if place.is_dir() else _from_csv(place, speech, labelled, columns)
+    if not found:
+        raise ValueError(f"{place}: no sound files in it.")
+    return found
 
 
 def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
-    found = []
+    placed = []
     for path in list_sounds(folder).paths:
         parts = path.relative_to(folder).parts[:-1]
         split = Split(parts[0]) if parts and parts[0] in set(Split) else None
-        labels = parts[1:] if split else parts
-        label = labels[-1] if labels else speaker_of(path.name) if speech else path.stem
+        placed.append((path, parts[1:] if split else parts, split))
+    levels = zip(*(parts for _, parts, _ in placed), strict=False)
+    shared = len(list(takewhile(lambda names: len(set(names)) == 1, levels)))
+    found = []
+    for path, parts, split in placed:
+        label = parts[-1] if parts else path.stem
+        if speech:
+            label = _speaker_in(folder, path, parts, shared)
         found.append(SourceFile(path, label, split))
     return found
 
 
+def _speaker_in(folder: Path, path: Path, parts: Sequence[str], shared: int) -> str:
+    """Speaker of a file in folders, the first ``shared`` of which hold all files.
+
+    Where its name begins with those of its folders (``p225/p225_001``, and in LibriSpeech, LibriTTS and MLS
+    ``19/198/19-198-0000``, the speaker's before the chapter's), they say which is the speaker's.
+    """
+    for first in range(len(parts)):
+        if re.match("[-_]".join(map(re.escape, parts[first:])) + "[-_]", path.name):
+            return parts[first]
+    apart = parts[min(shared, len(parts) - 1) :] if parts else ()
+    if len(apart) > 1:
+        raise ValueError(
+            f"{folder}: which folder of '{path.relative_to(folder)}' is the speaker's? Arrange the files as "
+            "<split>/<speaker>/<file>, or list them in a CSV with path, speaker and split."
+        )
+    return apart[0] if apart else speaker_of(path.name)
+
+
 def speaker_of(source: str) -> str:
-    """Speaker of a source file: the first part of an MLS name, else the folder (the session in EMU)."""
+    """Speaker of a source file by its path in a list.
+
+    The first part of a name as in MLS (``6892_10342_000056``), LibriTTS or LibriSpeech (``19-198-0000``),
+    else the folder (the session in EMU).
+    """
     path = PureWindowsPath(source)
-    if match := re.fullmatch(r"(\d+)_\d+_\d+", path.stem):
-        return match[1]
+    if match := _CHAPTERS.fullmatch(path.stem):
+        return match["speaker"]
     return path.parent.name or path.stem
 
 

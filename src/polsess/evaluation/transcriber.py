@@ -36,6 +36,8 @@ SAMPLE_RATE = 16_000
 _PATH = "{wav}"
 _MAX_BYTES = 1 << 24
 _LAST_BYTES = 1 << 12
+_ROUNDING_SECONDS = 1.0
+"""A word may end later than the sound by as much."""
 
 
 class TranscriberError(ValueError):
@@ -115,7 +117,7 @@ class Transcriber:
             write_audio(path, sound, SAMPLE_RATE, clip_mode="rescale")
             command = [word.replace(_PATH, str(path)) for word in self._words]
             output = _output_of(command, self.limit_seconds)
-        return read_output(output)
+        return read_output(output, len(samples) / sample_rate)
 
 
 @dataclass
@@ -187,8 +189,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def read_output(output: bytes) -> Transcript:
+def read_output(output: bytes, seconds: float = math.inf) -> Transcript:
     """The words that a recogniser printed, of a speaker without a name.
+
+    Args:
+        output: What it printed.
+        seconds: Length of the sound; no word may end later by more than a second.
 
     Raises:
         TranscriberError: If it is neither text nor lines of JSON with word, start and end.
@@ -197,9 +203,9 @@ def read_output(output: bytes) -> Transcript:
         text = output.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise TranscriberError("prints something that is no text in UTF-8") from None
-    if text.startswith("{"):
-        lines = enumerate(text.splitlines(), start=1)
-        found = [_read_word(number, line) for number, line in lines if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if any(line.lstrip().startswith(("{", "[{")) for _, line in lines):
+        found = [_read_word(number, line, seconds) for number, line in lines]
         return tuple(word for word in found if word.text)
     for letter in text:
         if unicodedata.category(letter) == "Cc" and not letter.isspace():
@@ -210,11 +216,15 @@ def read_output(output: bytes) -> Transcript:
     return (Segment("", math.nan, math.nan, words),) if words else ()
 
 
-def _read_word(number: int, line: str) -> Segment:
+def _read_word(number: int, line: str, seconds: float) -> Segment:
     try:
         word = parse(_Word, parse_json(line, f"line {number}"), f"line {number}")
     except ConfigError as error:
         raise TranscriberError(f"prints no word of JSON: {' '.join(str(error).split())}") from None
     if word.end < word.start:
         raise TranscriberError(f"line {number}: the word ends before it starts")
+    if word.end > seconds + _ROUNDING_SECONDS:
+        raise TranscriberError(
+            f"line {number}: the word ends at {word.end:g} s, the sound at {seconds:g} s; are these seconds?"
+        )
     return Segment("", word.start, word.end, plain_words(word.word))

@@ -22,11 +22,13 @@ import numpy as np
 from polsess.audio import Samples
 from polsess.data.transcripts import Transcript, plain_words
 from polsess.dependencies import require
+from polsess.evaluation.results import Evaluation
 from polsess.evaluation.transcriber import Transcriber, TranscriberError
 from polsess.metrics import WORD_ERRORS, Scores
 from polsess.processes import num_processors
 
 COLLAR_SECONDS = 5.0
+_FAILED = "transcriber: "
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def with_word_errors(
         heard = _listen(transcriber, distinct_tracks(tracks), sample_rate, "track")
         errors = count_word_errors(heard, truth)
     except TranscriberError as error:
-        errors = WordErrors.missing(f"transcriber: {error}")
+        errors = WordErrors.missing(f"{_FAILED}{error}")
     values = {column: (100 * rate,) for column, rate in errors.rates.items()}
     return replace(
         scores,
@@ -78,6 +80,13 @@ def with_word_errors(
         reasons={**scores.reasons, **errors.reasons},
         seconds={**scores.seconds, "transcriber": time.perf_counter() - start},
     )
+
+
+def reason_for_no_words(evaluation: Evaluation) -> str:
+    """Why the recogniser gave the word errors of no recording at all: its first failure; else empty."""
+    reasons = [row.reason("cp_wer") for row in evaluation.rows]
+    failures = [reason.removeprefix(_FAILED) for reason in reasons if reason.startswith(_FAILED)]
+    return failures[0] if failures and all(reasons) else ""
 
 
 def distinct_tracks(tracks: Samples) -> Samples:

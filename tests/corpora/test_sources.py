@@ -1,0 +1,58 @@
+"""Whose voice a file in folders holds, by the layouts of published corpora of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from polsess.data import Split
+from polsess.data.corpora.clips import list_clips
+from polsess.data.sources import find_sources, speaker_of
+
+
+def speakers(folder: Path, names: Iterable[str]) -> list[str]:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return sorted({one.label for one in find_sources(folder, speech=True)})
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["anna/1.wav", "jan/1.wav"], ["anna", "jan"]),
+        (["train/anna/1.wav", "val/jan/1.wav"], ["anna", "jan"]),
+        (["speech/anna/1.wav", "speech/jan/1.wav"], ["anna", "jan"]),
+        (["anna/2024-01-02.wav", "jan/10_20_30.wav"], ["anna", "jan"]),
+        (["19/198/19-198-0000.flac", "19/227/19-227-0000.flac", "26/495/26-495-0001.flac"], ["19", "26"]),
+        (["dev-clean/84/1/84-1-0000.flac", "train-clean-100/19/84/19-84-0000.flac"], ["19", "84"]),
+        (["train/19/198/19_198_000001_000000.wav", "test/84/1/84_1_000000_000002.wav"], ["19", "84"]),
+        (["train/audio/19/198/19_198_000001.flac", "test/audio/84/1/84_1_000002.flac"], ["19", "84"]),
+        (["p225/p225_001_mic1.flac", "p226/p226_001_mic2.flac"], ["p225", "p226"]),
+        (["wav48_silence_trimmed/p225/p225_001_mic1.flac", "log/s5/s5_001.wav"], ["p225", "s5"]),
+        (["19-198-0000.flac", "19-227-0003.flac", "26_495_000001.flac"], ["19", "26"]),
+        (["anna.wav", "jan.wav"], ["anna", "jan"]),
+    ],
+)
+def test_speakers_of_folders(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    assert speakers(tmp_path, names) == expected
+
+
+def test_two_levels_that_do_not_say_which_is_the_speaker_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"which folder of 'id10001/1zcI/00001\.wav' is the speaker's\?"):
+        speakers(tmp_path, ["id10001/1zcI/00001.wav", "id10002/x4dA/00001.wav"])
+    labels = {one.label for one in find_sources(tmp_path)}  # of scenes and events the last folder counts
+    assert labels == {"1zcI", "x4dA"}
+
+
+def test_paths_in_lists() -> None:
+    assert speaker_of("LibriSpeech/train-clean-100/19/198/19-198-0000.flac") == "19"
+    assert speaker_of("LibriTTS/19/198/19_198_000001_000000.wav") == "19"
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no sound files in it"):
+        list_clips(tmp_path, Split.TRAIN)
