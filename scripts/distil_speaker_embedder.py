@@ -40,7 +40,8 @@ from torch.nn import functional as F
 from polsess.audio import Samples
 from polsess.checkpoints import load_embedder, save_model
 from polsess.data.base import Split
-from polsess.data.corpora.clips import list_clips, load_clip
+from polsess.data.clip_store import read_clip
+from polsess.data.corpora.clips import list_clips
 from polsess.data.mixing import change_speed, colour, rms
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.losses import angular_margin_loss
@@ -83,7 +84,7 @@ class Pieces:
         classes, embeddings = [], []
         for number, speed in enumerate(config.speeds):
             for clip in clips:
-                sound = load_clip(clip.path, self.rate)
+                sound = read_clip(clip.path, self.rate)
                 sound = change_speed(sound, round(1000 * speed), self.rate, self.rate)
                 count = max(1, round(len(sound) / self.rate / _PIECE_SECONDS))
                 for piece in np.array_split(sound, count):

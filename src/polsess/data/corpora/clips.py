@@ -7,14 +7,15 @@ Shapes: T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from polsess.audio import AudioError, Samples, read_audio, resample, to_mono
+from polsess.audio import Samples
 from polsess.data.bad_files import TolerantCorpusConfig, check_share
 from polsess.data.base import Corpus, Split
+from polsess.data.clip_store import ClipStore
 from polsess.data.mixing import Range, check_range
 from polsess.data.sources import SourceFile, find_sources, split_sources
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
@@ -60,7 +61,7 @@ class ClipMixturesConfig(ClipsConfig):
 
 
 class ClipsCorpus(Corpus):
-    """Examples made of the clips of one split, held in memory; a subclass says how."""
+    """Examples made of the clips of one split; a subclass says how."""
 
     config: ClipsConfig
 
@@ -68,20 +69,16 @@ class ClipsCorpus(Corpus):
         super().__init__(config, split, task, seed)
         self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
         self.clips_of: dict[str, list[SourceFile]] = {}
-        self.audio: dict[Path, Samples] = {}
-        self._load(list_clips(config.metadata, split))
+        found = list_clips(config.metadata, split)
+        self.audio = ClipStore(found, config.sample_rate, self._prepare)
+        check_share(self.audio.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
+        for clip in self.audio.clips:
+            self.clips_of.setdefault(clip.label, []).append(clip)
         self.speakers = sorted(self.clips_of)
 
-    def _load(self, clips: Sequence[SourceFile]) -> None:
-        refused = []
-        for clip in clips:
-            try:
-                self.audio[clip.path] = load_clip(clip.path, self.config.sample_rate)
-            except (AudioError, OSError) as error:
-                refused.append(str(error))
-            else:
-                self.clips_of.setdefault(clip.label, []).append(clip)
-        check_share(refused, len(clips), self.config.max_bad, f"{self.config.corpus_type}, {self.split}")
+    def _prepare(self, samples: Samples) -> Samples:
+        """What is done to the samples of every clip, ``[T]``."""
+        return samples
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The clips of each speaker, noise and rooms."""
@@ -131,10 +128,3 @@ def list_clips(place: Path, split: Split) -> list[SourceFile]:
         raise FileNotFoundError(f"data.corpus.metadata: no file at {place}.")
     clips = find_sources(place, speech=True, columns=("path", "speaker", "split"))
     return split_sources(clips, split, by_label=True, strict=True)
-
-
-def load_clip(path: Path, sample_rate: int) -> Samples:
-    """The mean of a clip's channels at a rate in Hz, ``[T]``."""
-    audio, rate = read_audio(path)
-    samples: Samples = resample(to_mono(audio, path), rate, sample_rate).numpy()
-    return samples

@@ -69,15 +69,13 @@ class ConversationsConfig(ClipMixturesConfig):
 
 @register_corpus("conversations", ConversationsConfig)
 class Conversations(ClipMixtures):
-    """Conversations of the voices of one split, whose clips are held in memory."""
+    """Conversations of the voices of one split."""
 
     config: ConversationsConfig
     tasks = SEPARATION_TASKS | {Task.OSD}
 
-    def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
-        super().__init__(config, split, task, seed)
-        rate = config.sample_rate
-        self.audio = {path: at_full_level(samples, rate) for path, samples in self.audio.items()}
+    def _prepare(self, samples: Samples) -> Samples:
+        return at_full_level(samples, self.config.sample_rate)
 
     def example(self, epoch: int, index: int) -> Example:
         config, random = self.config, self.random(epoch, index)

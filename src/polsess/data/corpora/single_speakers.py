@@ -33,7 +33,7 @@ class SingleSpeakersConfig(ClipsConfig):
 
 @register_corpus("single_speakers", SingleSpeakersConfig)
 class SingleSpeakers(ClipsCorpus):
-    """Pieces of the voices of one split, whose clips are held in memory."""
+    """Pieces of the voices of one split."""
 
     config: SingleSpeakersConfig
     tasks = frozenset({Task.SV})

@@ -39,7 +39,7 @@ class SpeechClipsConfig(ClipMixturesConfig):
 
 @register_corpus("speech_clips", SpeechClipsConfig)
 class SpeechClips(ClipMixtures):
-    """Random conversations of the clips of one split, held in memory."""
+    """Random conversations of the clips of one split."""
 
     config: SpeechClipsConfig
 
