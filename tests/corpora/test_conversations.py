@@ -174,3 +174,45 @@ def test_pauses_within_speech_are_found() -> None:
 def test_what_cannot_be_is_refused(metadata: Path, values: dict[str, Any], reason: str) -> None:
     with pytest.raises((ConfigError, ValueError), match=reason):
         corpus(metadata, **values)
+
+
+def with_words(metadata: Path) -> Path:
+    """The clips with what is said in all but one of each speaker."""
+    header, *rows = metadata.read_text().splitlines()
+    lines = [f"{row},{'' if '-1.wav' in row else row.partition(',')[0]}" for row in rows]
+    table = metadata.with_name("words.csv")
+    table.write_text("\n".join([f"{header},text", *lines]))
+    return table
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.7, 1.0])
+def test_conversations_of_clips_whose_words_are_known(metadata: Path, overlap: float) -> None:
+    with pytest.warns(UserWarning, match="5 of 10 clips have no transcript and are left out"):
+        test = corpus(with_words(metadata), Split.TEST, words=True, overlap_range=(overlap, overlap))
+    shares = []
+    for index in range(len(test)):
+        example = test.example(0, index)
+        assert example.transcript
+        for said in example.transcript:
+            assert 0 <= said.start < said.end <= 20.0
+            assert said.end - said.start == pytest.approx(4.0, abs=0.05)  # the whole clip
+            assert said.text.startswith("test ")
+            assert said.speaker in example.speakers
+        spoken = activity(example.timeline, example.speakers, 2000, 0.01).sum(1) / 100
+        known = [sum(4.0 for each in example.transcript if each.speaker == name) for name in example.speakers]
+        assert spoken == pytest.approx(known, abs=0.9)  # short pauses are joined
+        shares.append(overlap_share(example.timeline))
+    assert np.mean(shares) == pytest.approx(overlap, abs=0.12)
+
+
+def test_words_need_transcripts_of_clips_that_fit(metadata: Path) -> None:
+    with pytest.raises(ValueError, match=r"words is set, but no clip has a transcript"):
+        corpus(metadata, Split.TEST, words=True)
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"0 speaker\(s\) with clips of at most half of .* \(3\.5 s\)"),
+    ):
+        corpus(with_words(metadata), Split.TEST, words=True, conversation_seconds=7.0)
+    training = corpus(metadata, words=True)  # pieces, as without
+    assert training.example(0, 0).transcript is None
+    assert torch.equal(training.example(0, 0).mixture, corpus(metadata).example(0, 0).mixture)

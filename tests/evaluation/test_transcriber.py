@@ -17,13 +17,15 @@ from typer.testing import CliRunner
 
 from polsess.audio import write_audio
 from polsess.cli.main import app
-from polsess.data.transcripts import Segment, TranscriptError, plain_words, read_stm
+from polsess.data import Split, create_corpus, parse_corpus_config
+from polsess.data.transcripts import Segment, TranscriptError, find_text, plain_words, read_stm
 from polsess.dependencies import is_installed
 from polsess.evaluation import evaluate, read_evaluation
 from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.transcriber import Transcriber, TranscriberError, read_output
 from polsess.evaluation.word_errors import count_word_errors, distinct_tracks
 from polsess.schema import ConfigError
+from polsess.tasks import Task
 from polsess.timelines import Turn, activity, write_rttm
 from tests.evaluation.corpora import open_folder
 
@@ -169,6 +171,18 @@ def test_transcripts_in_files(tmp_path: Path) -> None:
         read_stm(path, {"mix"}, 5.0)
 
 
+def test_transcripts_beside_clips(tmp_path: Path) -> None:
+    (tmp_path / "19-198.trans.txt").write_text("19-198-0000 GOOD DAY\n19-198-0001 NORTHANGER ABBEY\n")
+    (tmp_path / "19_198_000000_000001.normalized.txt").write_text("Good evening.\n")
+    (tmp_path / "anna.txt").write_text("Dobry wieczór!\n", encoding="utf-8")
+    names = ("19-198-0001.flac", "19-198-0002.flac", "19_198_000000_000001.wav", "anna.wav", "jan.wav")
+    texts = [find_text(tmp_path / name) for name in names]
+    assert texts == ["NORTHANGER ABBEY", "", "Good evening.", "Dobry wieczór!", ""]
+    (tmp_path / "jan.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(TranscriptError, match=r"jan\.txt: is no text in UTF-8"):
+        find_text(tmp_path / "jan.wav")
+
+
 def test_words_are_compared_without_case_and_punctuation() -> None:
     assert plain_words("  Zażółć, GĘŚLĄ -- jaźń? ") == "zażółć gęślą jaźń"
     assert plain_words("It's 5 o'clock...") == "it's 5 o'clock"
@@ -236,6 +250,53 @@ def test_rows_of_conversations_with_word_errors(tmp_path: Path) -> None:
     again = read_evaluation(tmp_path / "references")
     assert again.summary("cp_wer").mean == pytest.approx(50 / 7)
     assert "transcriber" in json.loads((tmp_path / "references" / "summary.json").read_text())["settings"]
+
+
+COUNTER = """
+import json, sys, wave
+with wave.open(sys.argv[1]) as file:
+    data = memoryview(file.readframes(file.getnframes())).cast("h")
+blocks = [data[start : start + 320] for start in range(0, len(data), 320)]  # 20 ms
+loud = [max(block) > 300 for block in blocks]
+begin = None
+for number, is_loud in enumerate([*loud, False]):
+    if is_loud and begin is None:
+        begin = number
+    elif not is_loud and begin is not None:
+        block = data[320 * begin : 320 * number]
+        crossings = sum(a < 0 <= b for a, b in zip(block, block[1:])) / (len(block) / 16000)
+        word = "low" if crossings < 1000 else "high"
+        for _ in range(round((number - begin) / 50)):  # one a second
+            print(json.dumps({"word": word, "start": begin / 50, "end": number / 50}))
+        begin = None
+"""
+
+
+@needs_meeteval
+def test_word_errors_of_conversations_made_of_clips_with_words(tmp_path: Path) -> None:
+    lines = ["path,speaker,split,text"]
+    for word, frequency in TONES.items():
+        for seconds in (1, 2):
+            wave = 0.2 * np.sin(2 * np.pi * frequency * np.arange(seconds * RATE) / RATE)
+            write_audio(tmp_path / f"{word}{seconds}.wav", torch.from_numpy(wave[None]).float(), RATE)
+            lines.append(f"{word}{seconds}.wav,{word},test,{' '.join([word] * seconds)}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    values = {
+        "conversation_seconds": 12.0,
+        "evaluation_examples": 3,
+        "overlap_range": (0.2, 0.2),
+        "words": True,
+    }
+    config = {"corpus_type": "conversations", "metadata": str(tmp_path / "metadata.csv"), **values}
+    corpus = create_corpus(parse_corpus_config(config), Split.TEST, Task.SB)
+    transcriber = Transcriber(script(tmp_path, COUNTER), 60)
+    rates = {
+        each.name: evaluate(each, corpus, metrics=["si_snr"], transcriber=transcriber)
+        for each in list_baselines(RATE, conversations=True)
+    }
+    assert {row.metadata["true_words"] for each in rates.values() for row in each.rows} == {"transcript"}
+    assert rates["references"].values("cp_wer") == rates["references"].values("tcp_wer") == [0.0] * 3
+    assert min(rates["mixture"].values("tcp_wer")) > 20
 
 
 @needs_meeteval

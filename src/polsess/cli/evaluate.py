@@ -278,8 +278,11 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
     if collar is not None:
         typer.echo(f"DER and its parts: overlaps scored, {collar:g} s around true starts and ends left out.")
     if heard := sum(row.metadata.get("true_words") == "references" for row in evaluation.rows):
+        corpus = settings["corpus"]
+        advice = " With corpus.words=true they are made of clips whose words are known."
         typer.echo(
             f"{heard} recordings have no transcript: what is heard on their references counts as true."
+            f"{advice if corpus.get('words') is False else ''}"
         )
     for line in failure_lines(evaluation):
         typer.echo(f"No value: {line}")

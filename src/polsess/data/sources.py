@@ -34,6 +34,8 @@ class SourceFile:
     sex: str = "?"
     num_samples: int = 0
     sample_rate: int = 0
+    text: str = ""
+    """What is said, where a CSV says so."""
 
 
 def list_sources(
@@ -161,7 +163,7 @@ def _from_row(table: Path, number: int, row: Row, label: str | None) -> SourceFi
     if not path.exists():
         raise FileNotFoundError(f"{table}, row {number}: no file '{text}' beside it or beside its folder.")
     name = cell(table, number, row, label) if label else path.stem
-    return SourceFile(path, name, split, row.get("sex") or "?")
+    return SourceFile(path, name, split, row.get("sex") or "?", text=row.get("text", ""))
 
 
 def split_sources(

@@ -7,11 +7,13 @@ import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from polsess.timelines import read_seconds
 
 _FIELDS = 6
+_MAX_BYTES = 1 << 24
 _ROUNDING_SECONDS = 0.1
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -45,6 +47,37 @@ def plain_words(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
+def find_text(sound: Path) -> str:
+    """What is said in a clip, from the files beside it; empty where there is none.
+
+    Read are ``<name>.normalized.txt`` (LibriTTS), ``<name>.txt``, and the clip's line of
+    ``<chapter>.trans.txt`` (LibriSpeech).
+
+    Raises:
+        TranscriptError: If such a file is no text.
+    """
+    for suffix in (".normalized.txt", ".txt"):
+        if (path := sound.with_suffix(suffix)).is_file():
+            return _read_text(path)
+    chapter = sound.with_name(f"{sound.stem.rpartition('-')[0]}.trans.txt")
+    return _read_lines_by_name(chapter).get(sound.stem, "") if chapter.is_file() else ""
+
+
+@lru_cache(maxsize=8)
+def _read_lines_by_name(path: Path) -> dict[str, str]:
+    lines = (line.partition(" ") for line in _read_text(path).splitlines())
+    return {name: text for name, _, text in lines}
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > _MAX_BYTES:
+        raise TranscriptError(f"{path}: is larger than {_MAX_BYTES} bytes, the limit for a transcript.")
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise TranscriptError(f"{path}: is no text in UTF-8.") from None
+
+
 def read_stm(path: Path, recordings: Collection[str], seconds: float = math.inf) -> Transcript:
     """The transcript of one recording.
 
@@ -58,12 +91,8 @@ def read_stm(path: Path, recordings: Collection[str], seconds: float = math.inf)
         FileNotFoundError: If there is no such file.
         TranscriptError: If a line is wrong, or of another recording; the message names file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise TranscriptError(f"{path}: is no text in UTF-8.") from None
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if line.strip() and not line.startswith(";;"):
             try:
                 found.append(_read_line(line, recordings, seconds))

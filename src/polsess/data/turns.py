@@ -22,6 +22,8 @@ JOIN_SECONDS = 0.2
 _SEARCH_STEPS = 12
 _MOST_BY_TURNS = 0.4
 """Overlap that conversations with turns reach; beyond it each voice talks by itself."""
+_THROUGHOUT = 0.95
+_SHORTEST_TURN_SECONDS = 0.4
 _LONGEST_TURN_SECONDS = 20.0
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -52,6 +54,8 @@ class PlannedTurn:
     voice: int
     start: float
     end: float
+    clip: int | None = None
+    """Which of the voice's clips it is, where turns are whole clips."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Draw:
     """The share of the shorter of both turns by which they then overlap."""
     backchannels: tuple[tuple[int, float, float, float], ...]
     """Voice, place within the turn (0 to 1), length in seconds and rank of each."""
+    clip: int | None
 
 
 def plan_turns(
@@ -76,6 +81,7 @@ def plan_turns(
     overlap: float,
     config: TurnConfig,
     lead: float = 0.0,
+    clips: Sequence[Sequence[float]] | None = None,
 ) -> list[PlannedTurn]:
     """Who talks when in a conversation.
 
@@ -89,41 +95,75 @@ def plan_turns(
             talks independently of the others; from 0.95 up all talk throughout.
         config: Lengths of turns and pauses.
         lead: How long the conversation has gone on when the item begins.
+        clips: Lengths in seconds of each voice's clips, of which every turn is then one, whole: there are no
+            backchannels, and none that the item's beginning or end would cut. None to draw lengths.
     """
     if num_voices == 0:
         return []
-    if num_voices > 1 and overlap >= 0.95:
+    if num_voices > 1 and overlap >= _THROUGHOUT and clips is None:
         return [PlannedTurn(voice, 0.0, seconds) for voice in range(num_voices)]
     if num_voices > 1 and overlap > _MOST_BY_TURNS:
-        return _talk_independently(random, num_voices, seconds, overlap, config)
-    draws = _draw_turns(random, num_voices, seconds + lead, config)
+        turns = _talk_independently(random, num_voices, seconds, overlap, config, clips)
+    else:
+        turns = _take_turns(random, num_voices, seconds, overlap, config, lead, clips)
+    if clips is not None:
+        return [turn for turn in turns if turn.start >= 0 and turn.end <= seconds]
+    return [turn for turn in turns if turn.end > 0 and turn.start < seconds]
+
+
+def _take_turns(
+    random: np.random.Generator,
+    num_voices: int,
+    seconds: float,
+    overlap: float,
+    config: TurnConfig,
+    lead: float,
+    clips: Sequence[Sequence[float]] | None,
+) -> list[PlannedTurn]:
+    """One after the other, with as many overlaps as it takes."""
+    draws = _draw_turns(random, num_voices, seconds + lead, config, clips)
     low, high = 0.0, 2.0
     for _ in range(_SEARCH_STEPS if num_voices > 1 and overlap > 0 else 0):
         middle = (low + high) / 2
         share = _overlap_of(_lay_out(draws, middle, lead), seconds)
         low, high = (middle, high) if share < overlap else (low, middle)
-    return [turn for turn in _lay_out(draws, low, lead) if turn.end > 0 and turn.start < seconds]
+    return _lay_out(draws, low, lead)
 
 
 def _talk_independently(
-    random: np.random.Generator, num_voices: int, seconds: float, overlap: float, config: TurnConfig
+    random: np.random.Generator,
+    num_voices: int,
+    seconds: float,
+    overlap: float,
+    config: TurnConfig,
+    clips: Sequence[Sequence[float]] | None,
 ) -> list[PlannedTurn]:
     """Every voice talks and pauses by itself; two that talk a share p of the time overlap for p / (2 - p)."""
     share = 2 * overlap / (1 + overlap)
     turns = []
     for voice in range(num_voices):
-        lengths = random.lognormal(np.log(config.median_seconds), config.spread, 64)
-        time = -random.uniform(0.0, config.median_seconds)
+        if clips is None:
+            lengths = random.lognormal(np.log(config.median_seconds), config.spread, 64)
+        else:
+            lengths = np.array(clips[voice])
+        time = random.uniform(0.0, config.median_seconds) * (-1 if clips is None else 1)
         while time < seconds:
-            length = float(np.clip(random.choice(lengths), 0.4, _LONGEST_TURN_SECONDS))
-            turns.append(PlannedTurn(voice, time, time + length))
+            clip: int | None = int(random.integers(len(lengths)))
+            length = float(lengths[clip])
+            if clips is None:
+                length, clip = float(np.clip(length, _SHORTEST_TURN_SECONDS, _LONGEST_TURN_SECONDS)), None
+            turns.append(PlannedTurn(voice, time, time + length, clip))
             pause = random.exponential(float(lengths.mean()) * (1 - share) / share)
             time += length + max(JOIN_SECONDS, pause)
-    return sorted((turn for turn in turns if turn.end > 0), key=lambda turn: turn.start)
+    return sorted(turns, key=lambda turn: turn.start)
 
 
 def _draw_turns(
-    random: np.random.Generator, num_voices: int, seconds: float, config: TurnConfig
+    random: np.random.Generator,
+    num_voices: int,
+    seconds: float,
+    config: TurnConfig,
+    clips: Sequence[Sequence[float]] | None,
 ) -> list[_Draw]:
     """Turns that fill the time even if each lies within the one before it."""
     weights = random.dirichlet(np.full(num_voices, 5.0))
@@ -133,18 +173,20 @@ def _draw_turns(
         if draws and num_voices > 1 and random.random() < config.change_probability:
             others = np.delete(np.arange(num_voices), voice)
             voice = int(random.choice(others, p=weights[others] / weights[others].sum()))
-        length = float(
-            np.clip(
-                random.lognormal(np.log(config.median_seconds), config.spread), 0.4, _LONGEST_TURN_SECONDS
-            )
-        )
+        clip: int | None = None
+        if clips is None:
+            length = _draw_length(random, config)
+        else:
+            clip = int(random.integers(len(clips[voice])))
+            length = clips[voice][clip]
         pause = float(
             min(
                 random.lognormal(np.log(config.pause_median_seconds), config.pause_spread),
                 _LONGEST_PAUSE_SECONDS,
             )
         )
-        count = int(random.poisson(config.backchannel_rate * length / 60)) if num_voices > 1 else 0
+        listening = num_voices > 1 and clip is None
+        count = int(random.poisson(config.backchannel_rate * length / 60)) if listening else 0
         backchannels = tuple(
             (
                 int(random.choice(np.delete(np.arange(num_voices), voice))),
@@ -155,10 +197,17 @@ def _draw_turns(
             for _ in range(count)
         )
         draws.append(
-            _Draw(voice, length, pause, float(random.random()), float(random.beta(1.0, 2.5)), backchannels)
+            _Draw(
+                voice, length, pause, float(random.random()), float(random.beta(1.0, 2.5)), backchannels, clip
+            )
         )
         filled += length
     return draws
+
+
+def _draw_length(random: np.random.Generator, config: TurnConfig) -> float:
+    length = random.lognormal(np.log(config.median_seconds), config.spread)
+    return float(np.clip(length, _SHORTEST_TURN_SECONDS, _LONGEST_TURN_SECONDS))
 
 
 def _lay_out(draws: Sequence[_Draw], intensity: float, lead: float) -> list[PlannedTurn]:
@@ -174,7 +223,7 @@ def _lay_out(draws: Sequence[_Draw], intensity: float, lead: float) -> list[Plan
             start = end - amount * min(draw.seconds, before.seconds)
         earliest = sorted(free.values())[-2] if len(free) > 1 else -np.inf  # no more than two at once
         start = max(start, earliest, free.get(draw.voice, -np.inf) + JOIN_SECONDS)
-        turns.append(PlannedTurn(draw.voice, start, start + draw.seconds))
+        turns.append(PlannedTurn(draw.voice, start, start + draw.seconds, draw.clip))
         free[draw.voice] = start + draw.seconds
         for voice, place, length, rank in draw.backchannels:
             begin = max(start + place * draw.seconds, free.get(voice, -np.inf) + JOIN_SECONDS)

@@ -69,12 +69,16 @@ class ClipsCorpus(Corpus):
         super().__init__(config, split, task, seed)
         self.surroundings = Surroundings(config.noise, config.rooms, split, config.sample_rate)
         self.clips_of: dict[str, list[SourceFile]] = {}
-        found = list_clips(config.metadata, split)
+        found = self._choose(list_clips(config.metadata, split))
         self.audio = ClipStore(found, config.sample_rate, self._prepare)
         check_share(self.audio.refused, len(found), config.max_bad, f"{config.corpus_type}, {split}")
         for clip in self.audio.clips:
             self.clips_of.setdefault(clip.label, []).append(clip)
         self.speakers = sorted(self.clips_of)
+
+    def _choose(self, clips: list[SourceFile]) -> list[SourceFile]:
+        """The clips of the split that are used."""
+        return clips
 
     def _prepare(self, samples: Samples) -> Samples:
         """What is done to the samples of every clip, ``[T]``."""

@@ -7,7 +7,9 @@ Shapes: S speakers, C references, T samples.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -25,8 +27,10 @@ from polsess.data.mixing import (
     draw_speed,
     peak_factor,
 )
+from polsess.data.sources import SourceFile
 from polsess.data.speech_activity import at_full_level, find_speech
 from polsess.data.surroundings import Surrounded
+from polsess.data.transcripts import Segment, Transcript, find_text, plain_words
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
@@ -53,6 +57,9 @@ class ConversationsConfig(ClipMixturesConfig):
     """Standard deviation of the level of a voice from turn to turn."""
     evaluation_examples: int = Field(default=40, ge=1)
     """Fixed conversations of validation and of test, each."""
+    words: bool = False
+    """Validation and test: every turn is a whole clip whose words are known, so that conversations carry
+    them. Turns then last as long as the clips, and there are no backchannels."""
 
     @model_validator(mode="after")
     def _check_ranges(self) -> ConversationsConfig:
@@ -74,6 +81,47 @@ class Conversations(ClipMixtures):
     config: ConversationsConfig
     tasks = SEPARATION_TASKS | {Task.OSD}
 
+    def __init__(self, config: ConversationsConfig, split: Split, task: Task, seed: int = 0) -> None:
+        super().__init__(config, split, task, seed)
+        self._lengths: dict[str, list[float]] = {}
+        """Of the clips that turns may be, in seconds, where turns are whole clips."""
+        if self._has_words:
+            self._leave_out_long_clips()
+
+    def _choose(self, clips: list[SourceFile]) -> list[SourceFile]:
+        if not self._has_words:
+            return clips
+        texts = [plain_words(clip.text or find_text(clip.path)) for clip in clips]
+        known = [replace(clip, text=text) for clip, text in zip(clips, texts, strict=True) if text]
+        where = f"{self.config.metadata}, split '{self.split}'"
+        if not known:
+            raise ValueError(
+                f"{where}: words is set, but no clip has a transcript; give a column text, or a text file "
+                "beside each clip."
+            )
+        if len(known) < len(clips):
+            missing = f"{len(clips) - len(known)} of {len(clips)} clips have no transcript"
+            warnings.warn(f"{where}: {missing} and are left out.", stacklevel=2)
+        return known
+
+    def _leave_out_long_clips(self) -> None:
+        longest = self.config.conversation_seconds / 2
+        for name in self.speakers:
+            clips = [one for one in self.clips_of[name] if one.num_samples <= longest * one.sample_rate]
+            self.clips_of[name] = clips
+            self._lengths[name] = [one.num_samples / one.sample_rate for one in clips]
+        self.speakers = [name for name in self.speakers if self.clips_of[name]]
+        if len(self.speakers) < self.config.num_speakers:
+            raise ValueError(
+                f"{self.config.metadata}: split '{self.split}' has {len(self.speakers)} speaker(s) with "
+                f"clips of at most half of conversation_seconds ({longest:g} s), as words needs them; a "
+                f"mixture needs {self.config.num_speakers}."
+            )
+
+    @property
+    def _has_words(self) -> bool:
+        return self.config.words and self.split is not Split.TRAIN
+
     def _prepare(self, samples: Samples) -> Samples:
         return at_full_level(samples, self.config.sample_rate)
 
@@ -90,11 +138,15 @@ class Conversations(ClipMixtures):
         if random.random() < config.full_overlap_probability:
             overlap = 1.0
         lead = random.uniform(0.0, 8.0) if training else 0.0
-        turns = plan_turns(random, num_voices, seconds, overlap, config.turns, lead)
-        chosen = random.choice(len(self.speakers), max(num_voices, 1), replace=False)
-        names = [self.speakers[i] for i in chosen]
+        if self._has_words:
+            names = self._draw_names(random, num_voices)
+            lengths = [self._lengths[name] for name in names]
+            turns = plan_turns(random, num_voices, seconds, overlap, config.turns, lead, lengths)
+        else:
+            turns = plan_turns(random, num_voices, seconds, overlap, config.turns, lead)
+            names = self._draw_names(random, num_voices)
         num_samples = round(seconds * config.sample_rate)
-        voices, timeline = self._render(random, names, turns, num_samples)
+        voices, timeline, said = self._render(random, names, turns, num_samples)
         scene = self._surround(random, voices, silent=num_voices == 0)
         mixture = scene.voices.sum(0) + scene.noise
         gain = 10 ** (random.uniform(*config.gain_range_db) / 20) if training else 1.0
@@ -114,6 +166,7 @@ class Conversations(ClipMixtures):
             identifier=f"{self.split}-{epoch if training else 0}-{index:05d}",
             metadata=metadata | scene.metadata,
             timeline=timeline,
+            transcript=said if self._has_words else None,
             speakers=self._speakers_of_references(names[:num_voices]),
         )
 
@@ -128,6 +181,10 @@ class Conversations(ClipMixtures):
             return ()
         return (*names, *[""] * (self.num_sources - len(names)))
 
+    def _draw_names(self, random: np.random.Generator, num_voices: int) -> list[str]:
+        chosen = random.choice(len(self.speakers), max(num_voices, 1), replace=False)
+        return [self.speakers[i] for i in chosen]
+
     def _draw_count(self, random: np.random.Generator) -> int:
         shares = self.config.voice_shares
         return int(random.choice(len(shares), p=shares)) if shares else self.config.num_speakers
@@ -138,8 +195,8 @@ class Conversations(ClipMixtures):
         names: Sequence[str],
         turns: Sequence[PlannedTurn],
         num_samples: int,
-    ) -> tuple[Samples, Timeline]:
-        """Fill the turns with speech: voices ``[S, T]`` and when each is really heard."""
+    ) -> tuple[Samples, Timeline, Transcript]:
+        """Fill the turns with speech: voices ``[S, T]``, when each is really heard, and what is said."""
         config, rate = self.config, self.config.sample_rate
         voices = np.zeros((len(names), num_samples), np.float32)
         levels = random.uniform(*config.level_range_db, len(names))
@@ -147,25 +204,33 @@ class Conversations(ClipMixtures):
             draw_speed(random, config.speed_range) if self.split is Split.TRAIN else 1000 for _ in names
         ]
         heard: list[Turn] = []
+        said: list[Segment] = []
         for turn in turns:
             first, last = (round(time * rate) for time in (turn.start, turn.end))
             name, level = (
                 names[turn.voice],
                 levels[turn.voice] + random.normal(0.0, config.turn_level_deviation_db),
             )
-            speech = self._speech(random, name, last - first, speeds[turn.voice])
+            if turn.clip is None:
+                speech = self._speech(random, name, last - first, speeds[turn.voice])
+            else:
+                speech = _faded(self.audio[self.clips_of[name][turn.clip].path][: last - first], rate)
             begin, end = max(first, 0), min(last, num_samples)
             piece = speech[begin - first : end - first]
             if len(piece) == 0:
                 continue
-            heard += [
+            found = [
                 Turn(begin / rate + start, begin / rate + stop, name)
                 for start, stop in find_speech(piece, rate)
             ]
-            voices[turn.voice, begin:end] += piece * np.float32(10 ** (level / 20))
+            heard += found
+            if turn.clip is not None and found:
+                text = self.clips_of[name][turn.clip].text
+                said.append(Segment(name, found[0].start, found[-1].end, text))
+            voices[turn.voice, begin : begin + len(piece)] += piece * np.float32(10 ** (level / 20))
         if self.split is Split.TRAIN and config.equaliser_db:
             voices = np.stack([colour(voice, config.equaliser_db, random) for voice in voices])
-        return voices, sorted_timeline(heard, join_seconds=JOIN_SECONDS)
+        return voices, sorted_timeline(heard, join_seconds=JOIN_SECONDS), tuple(said)
 
     def _speech(self, random: np.random.Generator, name: str, num_samples: int, speed: int) -> Samples:
         """Talk of one voice, ``[num_samples]``; short clips follow each other."""
@@ -178,12 +243,7 @@ class Conversations(ClipMixtures):
             pieces.append(audio[start : start + needed])
             needed -= len(pieces[-1])
         speech = change_speed(np.concatenate(pieces), speed, rate, rate)[:num_samples]
-        speech = np.pad(speech, (0, num_samples - len(speech)))
-        fade = min(round(_FADE_SECONDS * rate), num_samples // 2)
-        ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-        speech[:fade] *= ramp
-        speech[num_samples - fade :] *= ramp[::-1]
-        return speech
+        return _faded(np.pad(speech, (0, num_samples - len(speech))), rate)
 
     def _surround(self, random: np.random.Generator, voices: Samples, *, silent: bool) -> Surrounded:
         """Rooms and noise; an item without voices keeps the noise of one whose voice is then left out."""
@@ -193,6 +253,16 @@ class Conversations(ClipMixtures):
         scene = self.surroundings.surround(random, stand_in)
         nothing = np.zeros_like(voices)
         return Surrounded(nothing, nothing, scene.noise, scene.metadata)
+
+
+def _faded(speech: Samples, sample_rate: int) -> Samples:
+    """A copy of speech ``[T]`` that begins and ends gently."""
+    faded = speech.copy()
+    fade = min(round(_FADE_SECONDS * sample_rate), len(faded) // 2)
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    faded[:fade] *= ramp
+    faded[len(faded) - fade :] *= ramp[::-1]
+    return faded
 
 
 def _level_difference(
