@@ -17,12 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.attention import SelfAttention
-from polsess.models.layers.dual_path import (
-    Chunking,
-    frames_per_block,
-    map_across_chunks,
-    map_within_chunks,
-)
+from polsess.models.layers.blocks import frames_per_block
+from polsess.models.layers.dual_path import Chunking, map_across_chunks, map_within_chunks
 from polsess.models.layers.filterbank import EncoderActivation
 from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, FilterbankMasking
 from polsess.models.layers.masks import ChunkMasks, MaskActivation

@@ -8,6 +8,7 @@ Shapes: B batch, C sources, T samples, N filters, L frames, F features, H heads,
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import map_near_frames
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.filterbank_model import FilterbankModel, StridedFilterbankConfig
 from polsess.models.layers.focused_attention import FocusedOptions
@@ -184,8 +186,7 @@ class GlobalBlock(nn.Module):
         blocks = frames.unflatten(1, (-1, factor))  # [B, Q, factor, F]
         attended = self.attention(blocks.mean(2), distances)
         gated = self.gate(frames).view(blocks.shape) * attended.unsqueeze(2)
-        output: Tensor = self.feed_forward(frames + gated.flatten(1, 2))
-        return output
+        return _in_blocks(self.feed_forward, frames + gated.flatten(1, 2), self.feed_forward.reach)
 
 
 class FocusedBlock(nn.Module):
@@ -200,8 +201,7 @@ class FocusedBlock(nn.Module):
     def forward(self, frames: Tensor, distances: Tensor, factor: int) -> Tensor:
         """``[B, L, F]`` to ``[B, L, F]``."""
         del distances, factor  # neither positions nor averages
-        output: Tensor = self.feed_forward(self.attention(frames))
-        return output
+        return _in_blocks(self.feed_forward, self.attention(frames), self.feed_forward.reach)
 
 
 class LocalBlock(nn.Module):
@@ -221,9 +221,13 @@ class LocalBlock(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """``[B, L, F]`` to ``[B, L, F]``."""
+        reach = self.conv.weight.shape[-1] // 2 + self.feed_forward.reach
+        return _in_blocks(self._filter, frames, reach)
+
+    def _filter(self, frames: Tensor) -> Tensor:
         filtered = self.conv(F.glu(self.gated(self.norm(frames))))
         expanded = self.batch_norm(self.expand(filtered).flatten(0, 1)).unflatten(0, frames.shape[:2])
-        output: Tensor = self.feed_forward(frames + self.scale * self.reduce(expanded))
+        output: Tensor = self.feed_forward(torch.addcmul(frames, self.scale, self.reduce(expanded)))
         return output
 
 
@@ -238,14 +242,23 @@ class SpeakerBlock(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """``[B*C, L, F]`` to ``[B*C, L, F]``."""
+        return _in_blocks(self._exchange, frames, self.feed_forward.reach, self.num_sources)
+
+    def _exchange(self, frames: Tensor) -> Tensor:
         sources = frames.unflatten(0, (-1, self.num_sources)).transpose(1, 2)  # [B, L, C, F]
         attended = self.attention(sources.flatten(0, 1)).view(sources.shape).transpose(1, 2)
         output: Tensor = self.feed_forward(frames + attended.flatten(0, 1))
         return output
 
 
+_in_blocks = partial(map_near_frames, block_frames=1 << 13)  # smaller ones reread the weights too often
+
+
 class ConvolvedFeedForward(nn.Module):
     """A gated feed-forward network with a short filter per feature, and its residual."""
+
+    reach = 1
+    """Frames before and after its own that an output depends on."""
 
     def __init__(self, num_features: int, dropout: float) -> None:
         super().__init__()
@@ -258,7 +271,7 @@ class ConvolvedFeedForward(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """``[B, L, F]`` to ``[B, L, F]``."""
-        return frames + self.scale * self.reduce(self.conv(self.expand(frames)))
+        return torch.addcmul(frames, self.scale, self.reduce(self.conv(self.expand(frames))))
 
 
 class Halving(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.layers.dual_path import runs_in_blocks
+from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear

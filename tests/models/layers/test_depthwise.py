@@ -17,14 +17,15 @@ def test_values_and_gradients_are_the_library_s(
 ) -> None:
     frames = torch.randn(2, length, 6, dtype=dtype, requires_grad=True)
     weight = torch.randn(6, 1, kernel_size, dtype=dtype, requires_grad=True)
+    bias = torch.randn(6, dtype=dtype, requires_grad=True)
     padding = kernel_size // 2 * dilation
-    expected = F.conv1d(frames.mT, weight, padding=padding, dilation=dilation, groups=6).mT
-    found = depthwise_conv(frames, weight, dilation)
+    expected = F.conv1d(frames.mT, weight, bias, padding=padding, dilation=dilation, groups=6).mT
+    found = depthwise_conv(frames, weight, bias, dilation)
     torch.testing.assert_close(found, expected)
     probe = torch.randn_like(found)
     for mine, theirs in zip(
-        torch.autograd.grad(found, (frames, weight), probe),
-        torch.autograd.grad(expected, (frames, weight), probe),
+        torch.autograd.grad(found, (frames, weight, bias), probe),
+        torch.autograd.grad(expected, (frames, weight, bias), probe),
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -70,7 +71,7 @@ def test_bias_is_added_and_an_even_kernel_refused() -> None:
 def test_the_residual_is_the_input() -> None:
     layer, frames = DepthwiseConv(3, 5, dilation=2, bias=True, residual=True), torch.randn(2, 9, 3)
     assert layer.bias is not None
-    expected = frames + depthwise_conv(frames, layer.weight, 2) + layer.bias
+    expected = frames + depthwise_conv(frames, layer.weight, layer.bias, 2)
     torch.testing.assert_close(layer(frames), expected)
 
 

@@ -63,45 +63,48 @@ class DepthwiseConv(nn.Module):
         if self.residual:  # the present frame once more: a one at the centre tap
             half = weight.shape[-1] // 2
             weight = weight + F.pad(weight.new_ones(1), (half, half))
-        output = depthwise_conv(frames, weight, self.dilation)
-        return output if self.bias is None else output + self.bias
+        return depthwise_conv(frames, weight, self.bias, self.dilation)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
         return f"{len(self.weight)}, kernel_size={self.weight.shape[-1]}, dilation={self.dilation}"
 
 
-def depthwise_conv(frames: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
+def depthwise_conv(frames: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
     """Convolve each channel with its own filter, keeping the length.
 
     Args:
         frames: ``[B, L, C]``.
         weight: ``[C, 1, K]`` with K odd.
+        bias: ``[C]``.
         dilation: Frames between taps.
 
     Returns:
-        ``[B, L, C]``: ``output[l] = sum_k weight[k] * frames[l + (k - K // 2) * dilation]``.
+        ``[B, L, C]``: ``output[l] = bias + sum_k weight[k] * frames[l + (k - K // 2) * dilation]``.
     """
     if not torch.compiler.is_compiling() and has_torch_function((frames, weight)):
-        result: Tensor = handle_torch_function(depthwise_conv, (frames, weight), frames, weight, dilation)
+        given = (frames, weight, bias, dilation)
+        result: Tensor = handle_torch_function(depthwise_conv, (frames, weight), *given)
         return result
     if frames.device.type != "cpu" or torch.compiler.is_compiling():
         padding = weight.shape[-1] // 2 * dilation
-        return F.conv1d(frames.mT, weight, None, 1, padding, dilation, len(weight)).mT
+        return F.conv1d(frames.mT, weight, bias, 1, padding, dilation, len(weight)).mT
     if torch.is_autocast_enabled("cpu"):
         frames = frames.to(torch.get_autocast_dtype("cpu"))
     weight = weight.to(frames.dtype)
+    bias = None if bias is None else bias.to(frames.dtype)
     if dilation == 1:
-        return _convolve(frames, weight)
+        return _convolve(frames, weight, bias)
     # Every dilation-th frame is a sequence of its own: as channels side by side they need no dilation.
     batch, length, channels = frames.shape
     folded = F.pad(frames, (0, 0, 0, -length % dilation)).view(batch, -1, dilation * channels)
-    output = _convolve(folded, weight.repeat(dilation, 1, 1))
+    offsets = None if bias is None else bias.repeat(dilation)
+    output = _convolve(folded, weight.repeat(dilation, 1, 1), offsets)
     return output.view(batch, -1, channels)[:, :length]
 
 
-def _convolve(frames: Tensor, weight: Tensor) -> Tensor:
-    output: Tensor = _DepthwiseConv.apply(frames, weight)  # type: ignore[no-untyped-call]
+def _convolve(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    output: Tensor = _DepthwiseConv.apply(frames, weight, bias)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -109,25 +112,28 @@ class _DepthwiseConv(torch.autograd.Function):
     """Saves the input alone, where a graph of taps would save a node and add up a gradient per tap."""
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(frames, weight)
-        return _channels_last_conv(frames, weight)
+        return _channels_last_conv(frames, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         frames, weight = ctx.saved_tensors
         gradient = gradients[0]
-        to_frames = _channels_last_conv(gradient, weight.flip(-1)) if ctx.needs_input_grad[0] else None
+        to_frames = _channels_last_conv(gradient, weight.flip(-1), None) if ctx.needs_input_grad[0] else None
         to_weight = _weight_gradient(frames, gradient, weight) if ctx.needs_input_grad[1] else None
-        return to_frames, to_weight
+        to_bias = gradient.sum((0, 1)) if ctx.needs_input_grad[2] else None
+        return to_frames, to_weight, to_bias
 
 
-def _channels_last_conv(frames: Tensor, weight: Tensor) -> Tensor:
+def _channels_last_conv(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if frames.dtype == torch.float64 or not torch.backends.mkldnn.is_available():
-        return _tap_loop(frames, weight)  # oneDNN, which has a kernel for this layout, has it not in double
+        # oneDNN, which has a kernel for this layout, has it not in double.
+        output = _tap_loop(frames, weight)
+        return output if bias is None else output.add_(bias)
     image = frames.contiguous().unsqueeze(1).permute(0, 3, 1, 2)  # [B, C, 1, L], channels last
     padding = (0, weight.shape[-1] // 2)
-    output = F.conv2d(image, weight.unsqueeze(2), None, 1, padding, 1, len(weight))
+    output = F.conv2d(image, weight.unsqueeze(2), bias, 1, padding, 1, len(weight))
     return output.permute(0, 2, 3, 1).squeeze(1)
 
 

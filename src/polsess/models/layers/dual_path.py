@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import frames_per_block, runs_in_blocks
 from polsess.models.layers.stream import Stream
 
 
@@ -232,16 +233,6 @@ def map_across_chunks(
     for item, target in zip(chunks, result, strict=True):
         _map_blocks(function, item.transpose(0, 1), target.transpose(0, 1), block_frames)
     return result
-
-
-def frames_per_block(device: torch.device) -> int:
-    """Tokens that an inference step takes at once: on a processor as many as its cache holds."""
-    return 1024 if device.type == "cpu" else 65536
-
-
-def runs_in_blocks() -> bool:
-    """Whether inference may take a part at a time: not while gradients or a graph are recorded."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def _map_blocks(

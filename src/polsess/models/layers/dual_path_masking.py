@@ -15,13 +15,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from polsess.models.layers.dual_path import (
-    Chunking,
-    frames_per_block,
-    map_across_chunks,
-    map_within_chunks,
-    runs_in_blocks,
-)
+from polsess.models.layers.blocks import frames_per_block, runs_in_blocks
+from polsess.models.layers.dual_path import Chunking, map_across_chunks, map_within_chunks
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.norms import NormName, TokenNormName, create_norm, create_token_norm
 from polsess.models.layers.prelu import PReLU

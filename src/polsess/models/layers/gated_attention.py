@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.dual_path import runs_in_blocks
+from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.positions import RotaryRates, rotate
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32

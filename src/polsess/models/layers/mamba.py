@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.causal_conv import causal_conv
-from polsess.models.layers.dual_path import runs_in_blocks
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.products import Linear, linear
 from polsess.models.layers.selective_scan import selective_scan

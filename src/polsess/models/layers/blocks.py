@@ -1,0 +1,55 @@
+"""Inference a few frames at a time, so that what lies between layers stays in the processor's cache.
+
+Shapes: B batch, L frames, N features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def frames_per_block(device: torch.device) -> int:
+    """Tokens that an inference step takes at once: on a processor as many as its cache holds."""
+    return 1024 if device.type == "cpu" else 65536
+
+
+def runs_in_blocks() -> bool:
+    """Whether inference may take a part at a time: not while gradients or a graph are recorded."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def map_near_frames(
+    function: Callable[[Tensor], Tensor],
+    frames: Tensor,
+    reach: int = 0,
+    together: int = 1,
+    block_frames: int | None = None,
+) -> Tensor:
+    """Apply a network whose outputs depend on neighbouring frames only, in inference block by block.
+
+    Args:
+        function: Maps ``[M, L, N]`` to the same shape for any L and any M that ``together`` divides. It takes
+            what lies beyond the borders of its input for missing.
+        frames: ``[B, L, N]``.
+        reach: Frames before and after its own that an output depends on.
+        together: Neighbouring items of the batch that the network takes at once.
+        block_frames: Frames that an inference step takes at once; None for ``frames_per_block``.
+
+    Returns:
+        ``[B, L, N]``.
+    """
+    length, block = frames.shape[1], block_frames or frames_per_block(frames.device)
+    if not runs_in_blocks() or length * len(frames) <= block:
+        return function(frames)
+    output = torch.empty_like(frames, memory_format=torch.contiguous_format)
+    num_items = together * max(1, block // (together * length))
+    step = max(block // num_items, 1)
+    for items, target in zip(frames.split(num_items), output.split(num_items), strict=True):
+        for start in range(0, length, step):
+            first = max(0, start - reach)
+            part = function(items[:, first : start + step + reach])
+            target[:, start : start + step] = part[:, start - first : start - first + step]
+    return output
