@@ -102,7 +102,23 @@ def test_two_voices_never_share_a_track() -> None:
     voices = [Voice("a", np.array([1.0, 0.0], np.float32)), Voice("b", np.array([0.8, 0.6], np.float32))]
     tracks = np.array([[0.96, 0.28], [0.6, -0.8]], np.float32)
     assert match_voices(voices, tracks, 0.0).tracks == ((1,), (0,))
-    assert match_voices(voices, tracks, 0.9).tracks == ((), (0,))
+    assert match_voices(voices, tracks, 0.9).tracks == ((0,), ())
+
+
+def test_a_voice_that_is_not_there_takes_no_track_from_another() -> None:
+    voices = [Voice(name, unit) for name, unit in zip("ab", np.eye(2, dtype=np.float32), strict=True)]
+    tracks = np.array([[0.6, 0.5], [0.5, -0.5]], np.float32)  # the sum of all would give a the second one
+    match = match_voices(voices, tracks, 0.55)
+    assert match.tracks == ((0,), ())
+    assert match.nearest == (0, 0)
+    assert match.best == pytest.approx((0.6, 0.5))
+
+
+def test_one_person_with_two_enrolments_is_asked_about() -> None:
+    found = extractor({"anna": ENROLMENTS[0], "ann": ENROLMENTS[0]})
+    taken = r"'(anna|ann)' \(similarity [01]\.\d\d, but to the track of '(anna|ann)'; are both one person\?\)"
+    with pytest.raises(EnrolmentError, match=taken):
+        found.separate(CONVERSATION.sum(0), RATE)
 
 
 def test_a_voice_that_was_heard_as_two_has_both_tracks() -> None:

@@ -135,13 +135,16 @@ class Match:
     """V of them, the one that is most surely the voice's first; none where the voice was not found."""
     best: tuple[float, ...]
     """Cosine of each voice with its first track, or with the most similar one if it has none."""
+    nearest: tuple[int, ...]
+    """Track of that cosine."""
 
 
 def match_voices(voices: Sequence[Voice], tracks: Embeddings, threshold: float) -> Match:
     """Give each voice a track of its own, so that the sum of the similarities is greatest.
 
-    A track that is left over belongs to the voice that it resembles most, if it does at all: one person may
-    have been heard as two.
+    Only similarities from the threshold up count, so that a voice that is not there takes no track from
+    another one. A track that is left over belongs to the voice that it resembles most, if it does at all: one
+    person may have been heard as two.
 
     Args:
         voices: V of them.
@@ -151,15 +154,13 @@ def match_voices(voices: Sequence[Voice], tracks: Embeddings, threshold: float) 
     from scipy.optimize import linear_sum_assignment
 
     scores = np.stack([voice.embedding for voice in voices]) @ tracks.T  # [V, S]
-    rows, columns = linear_sum_assignment(scores, maximize=True)
-    first = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    best = [
-        float(scores[voice, first[voice]] if voice in first else scores[voice].max())
-        for voice in range(len(voices))
-    ]
-    found = {voice: [track] for voice, track in first.items() if scores[voice, track] >= threshold}
+    rows, columns = linear_sum_assignment(np.where(scores >= threshold, 1 + scores, 0), maximize=True)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    found = {voice: [track] for voice, track in pairs if scores[voice, track] >= threshold}
+    nearest = [found[voice][0] if voice in found else int(row.argmax()) for voice, row in enumerate(scores)]
     for track in sorted(set(range(len(tracks))) - {track for each in found.values() for track in each}):
-        nearest = int(scores[:, track].argmax())
-        if nearest in found and scores[nearest, track] >= threshold:
-            found[nearest].append(track)
-    return Match(tuple(tuple(found.get(voice, ())) for voice in range(len(voices))), tuple(best))
+        voice = int(scores[:, track].argmax())
+        if voice in found and scores[voice, track] >= threshold:
+            found[voice].append(track)
+    best = tuple(float(row[track]) for row, track in zip(scores, nearest, strict=True))
+    return Match(tuple(tuple(found.get(voice, ())) for voice in range(len(voices))), best, tuple(nearest))

@@ -14,7 +14,15 @@ import numpy as np
 from polsess.audio import Samples, resample
 from polsess.diarization import Span, SpeakerTimeline
 from polsess.diarization.clustering import Embeddings
-from polsess.inference.enrolment import SAME_VOICE, EnrolmentError, Voice, embed_speech, enrol, match_voices
+from polsess.inference.enrolment import (
+    SAME_VOICE,
+    EnrolmentError,
+    Match,
+    Voice,
+    embed_speech,
+    enrol,
+    match_voices,
+)
 from polsess.inference.hearing import Hearing
 from polsess.inference.long_form import Progress
 from polsess.inference.passes import Asking, Passes
@@ -99,17 +107,25 @@ class Extractor(Separator):
         rate = passes.estimator.sample_rate
         tracks = _embed_tracks(rendering, timeline, recording, self._hearing(rate), rate)
         match = match_voices(self.voices, tracks, self.threshold)
-        missing = [
-            f"'{voice.name}' (similarity {best:.2f})"
-            for voice, best, found in zip(self.voices, match.best, match.tracks, strict=True)
-            if not found
-        ]
-        if missing:
+        if not all(match.tracks):
             raise EnrolmentError(
-                f"{recording.name}: not found in it: the voice of {', '.join(missing)}; "
+                f"{recording.name}: not found in it: the voice of {self._describe_missing(match)}; "
                 f"{self.threshold:.2f} is needed. {_count(len(tracks))} heard."
             )
         return ChosenTracks(rendering, match.tracks, self.names)
+
+    def _describe_missing(self, match: Match) -> str:
+        missing = []
+        for voice, (name, best) in enumerate(zip(self.names, match.best, strict=True)):
+            if not match.tracks[voice]:
+                owners = [
+                    other
+                    for other, tracks in zip(self.names, match.tracks, strict=True)
+                    if best >= self.threshold and match.nearest[voice] in tracks
+                ]
+                taken = f", but to the track of '{owners[0]}'; are both one person?" if owners else ""
+                missing.append(f"'{name}' (similarity {best:.2f}{taken})")
+        return ", ".join(missing)
 
 
 def _count(number: int) -> str:
