@@ -5,14 +5,14 @@
 What comes first matters first: parity of every architecture with a float64 pass on the CPU, in float32
 (without TF32) and in bfloat16; the selective scan in Triton against PyTorch; times of every architecture as
 it is, compiled and as a CUDA graph; `polsess benchmark`; then `polsess train` for the time that is left. The
-same command goes on: measured lines are kept, training resumes. OUT holds `results.json` and `training/`.
+same command goes on: measured lines are kept, benchmark and training resume. OUT holds `results.json` (with
+what is `missing`), `benchmark/` and `training/`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import signal
 import statistics
 import subprocess
@@ -25,14 +25,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polsess.machine import processor_name
 from polsess.models import SeparationModel, create_model, list_models
 from polsess.models.layers.kernels import scan_torch
 from polsess.models.layers.kernels.scan_torch import ScanInputs
 
 _SHARES = {"parity": 0.2, "scan": 0.22, "speed": 0.5, "benchmark": 0.6}
 """By which share of the time each part has to end; training gets the rest."""
-_SAVING_SECONDS = 20.0
-"""Kept for the end of a training to be written."""
+_SAVING_SECONDS, _SAVING_SHARE = 20.0, 0.1
+"""Kept for the end of a training to be written; no more than this share of the time."""
+_LEAST_SECONDS = 15.0
+"""A command of the package is not begun with less than this; it takes some of it to start."""
 _REPEATS = 5
 
 
@@ -46,9 +49,14 @@ class Run:
         self._path = folder / "results.json"
         self.results: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
         self.results["machine"] = {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else processor_name(),
             "torch": torch.__version__,
         }
+
+    @property
+    def seconds(self) -> float:
+        """The time for everything together."""
+        return self._seconds
 
     def seconds_left(self, share: float = 1.0) -> float:
         """Until a share of the time is over."""
@@ -148,6 +156,8 @@ def measure_graph(model: SeparationModel, mixture: Tensor, device: torch.device)
 
 def measure_scan(run: Run) -> None:
     """The scan of state-space models in Triton against PyTorch: error to float64, and milliseconds."""
+    if "scan" in run.results:
+        return
     torch.manual_seed(0)
     batch, length, channels, states = 4, 4000, 256, 16
     rows = (torch.randn(batch, length, channels), torch.rand(batch, length, channels))
@@ -177,37 +187,63 @@ def measure_scan(run: Run) -> None:
     run.save()
 
 
-def call_polsess(seconds: float, *words: str) -> int:
-    """Run a command of the package; when its time is over, it is asked to end in order."""
+def call_polsess(seconds: float, *words: str) -> int | None:
+    """Run a command of the package; when its time is over, it is asked to end in order.
+
+    Returns:
+        Its exit code; None where there is too little time to begin.
+    """
+    if seconds < _LEAST_SECONDS:
+        print(f"polsess {words[0]}: no time, {seconds:.0f} s are left for it", flush=True)
+        return None
     print("polsess", *words, flush=True)
     process = subprocess.Popen([sys.executable, "-m", "polsess", *words])  # noqa: S603
     try:
-        return process.wait(max(1.0, seconds))
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)
         return process.wait()
 
 
 def benchmark(run: Run) -> None:
-    """`polsess benchmark` on the device, as long as its part of the time allows."""
-    count = len(list_models(SeparationModel))
-    seconds = run.seconds_left(_SHARES["benchmark"])
+    """`polsess benchmark` on the device, as long as its part of the time allows; a later call goes on."""
+    if run.results.get("benchmark_exit_code") == 0:
+        return
+    part = _SHARES["benchmark"] - _SHARES["speed"]
+    budget = (
+        part * run.seconds / len(list_models(SeparationModel))
+    )  # in each call the same, so that it goes on
     words = ["--device", run.device.type, "--seconds", "1,4", "--rounds", "1"]
-    words += ["--budget-seconds", f"{max(1.0, seconds / count):.1f}", "-o", str(run.folder / "benchmark")]
+    words += ["--budget-seconds", f"{max(1.0, budget):.1f}", "-o", str(run.folder / "benchmark")]
     words += ["--preset", run.preset] if run.preset else []
-    run.results["benchmark_exit_code"] = call_polsess(seconds, "benchmark", *words)
+    run.results["benchmark_exit_code"] = call_polsess(
+        run.seconds_left(_SHARES["benchmark"]), "benchmark", *words
+    )
     run.save()
 
 
 def train(run: Run, config: str, options: list[str]) -> None:
     """Begin or go on with the training for the rest of the time."""
     folder = run.folder / "training"
-    begun = (folder / "checkpoints" / "last.ckpt").exists()
+    begun = any((folder / "checkpoints").glob("*.ckpt"))
     words = ["train", "-o", str(folder), *(["--resume"] if begun else ["-c", config, *options])]
     words += [] if begun else [f"training.device={run.device.type}"]
-    left = run.seconds_left() - _SAVING_SECONDS
+    left = run.seconds_left() - min(_SAVING_SECONDS, _SAVING_SHARE * run.seconds)
     run.results["training_exit_code"] = call_polsess(left, *words)
     run.save()
+
+
+def note_missing(run: Run) -> None:
+    """Say in the results what the next call still has to measure."""
+    names = list_models(SeparationModel)
+    missing: dict[str, Any] = {
+        part: [name for name in names if "error" in run.results[part].get(name, {"error": ""})]
+        for part in ("parity", "speed")
+    }
+    missing["benchmark"] = run.results["benchmark_exit_code"] != 0
+    run.results["missing"] = {part: what for part, what in missing.items() if what}
+    run.save()
+    print("missing:", json.dumps(run.results["missing"]) if run.results["missing"] else "nothing", flush=True)
 
 
 def main() -> None:
@@ -230,6 +266,7 @@ def main() -> None:
     run.each("speed", lambda name: measure_speed(run, name))
     benchmark(run)
     train(run, arguments.config, arguments.options)
+    note_missing(run)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polsess.files import parse_json, read_json
+from polsess.files import parse_json, read_json, show_bytes
 from polsess.schema import ConfigError
 
 
@@ -51,3 +51,9 @@ def test_a_line_of_a_journal_is_named(tmp_path: Path) -> None:
     assert parse_json('{"row": 1}', f"{tmp_path}, line 2") == {"row": 1}
     with pytest.raises(ConfigError, match="line 2: not readable as JSON"):
         parse_json('{"row": 1', f"{tmp_path}, line 2")
+
+
+def test_the_beginning_of_a_file_is_shown_without_python() -> None:
+    assert show_bytes(b"<!DOCTYPE") == "'<!DOCTYPE'"
+    assert show_bytes(b"PK\x03\x04") == "the bytes 50 4b 03 04"
+    assert show_bytes(b"a\nb") == "the bytes 61 0a 62"

@@ -112,6 +112,12 @@ def read_json(
     return parse_json(content, str(path), expected=expected, max_depth=max_depth)
 
 
+def show_bytes(content: bytes) -> str:
+    """The beginning of a file for a message: as text where it is printable ASCII, else in hexadecimal."""
+    text = content.decode("latin-1")
+    return f"'{text}'" if text.isascii() and text.isprintable() else f"the bytes {content.hex(' ')}"
+
+
 def parse_json(
     content: str | bytes,
     where: str,

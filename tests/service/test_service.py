@@ -192,6 +192,18 @@ def test_a_chunked_request_may_not_grow_beyond_the_limit(service: Running) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_forms_and_files_that_are_damaged_are_refused_in_words(service: Running) -> None:
+    body, kind = form([("a.wav", b"no sound, but a long text that goes on")])
+    broken = body.replace(b"\r\n\r\n", b"\r\nx\x00: y\r\n\r\n", 1)
+    for content, told in ((broken, "form: is damaged; expected parts"), (b"--" + body, "form: is damaged")):
+        answer = service.ask("POST", "/v1/jobs", content, {"Content-Type": kind})
+        assert (answer.status, "b'" in answer.body.decode()) == (400, False)
+        assert told in answer.body.decode()
+    answer = service.ask("POST", "/v1/jobs", body, {"Content-Type": kind})
+    assert answer.status == 415
+    assert "it starts with 'no sound, bu'" in answer.body.decode()
+
+
 def test_other_sites_and_other_hosts_are_refused(service: Running) -> None:
     body, kind = form([])
     foreign = {"Content-Type": kind, "Origin": "https://evil.example"}

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from polsess.audio.ffmpeg import demuxer_of, find_ffmpeg
 from polsess.audio.mpeg import looks_like_mp3, mp3_streams
 from polsess.audio.streams import Content, Refusal, Stream, flac_streams, ogg_streams, skip_id3
+from polsess.files import show_bytes
 
 _MAX_CHUNKS = 10_000
 _COPIED = 2**20
@@ -137,7 +138,7 @@ def _check_content(file: BinaryIO, size: int) -> Layout:
         return Layout(demuxer=demuxer)
     if magic[:4] in (b"OggS", b"fLaC") or looks_like_mp3(magic):
         return Layout(_find_streams(Content(file)))
-    raise Refusal(f"is not a WAV, FLAC, OGG, MP3 or AIFF file; it starts with {magic[:12]!r}.")
+    raise Refusal(f"is not a WAV, FLAC, OGG, MP3 or AIFF file; it starts with {show_bytes(magic[:12])}.")
 
 
 def _find_streams(content: Content) -> list[Stream]:

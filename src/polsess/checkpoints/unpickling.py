@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
+from polsess.files import show_bytes
+
 MAX_BYTES = 8 << 30
 MAX_ENTRIES = 100_000
 MAX_PICKLE_BYTES = 16 << 20
@@ -78,7 +80,7 @@ def read_torch_file(path: Path) -> Any:
             for _ in range(4):  # magic number, protocol, machine, content
                 _inspect_pickle(file, path)
     else:
-        raise CheckpointError(f"{path}: not a file of torch.save (it starts with {start[:8]!r}).")
+        raise CheckpointError(f"{path}: not a file of torch.save (it starts with {show_bytes(start[:8])}).")
     return _load(path, size)
 
 

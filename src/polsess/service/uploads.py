@@ -166,8 +166,10 @@ async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
             if chunk is None:
                 break
             await run_in_threadpool(parser.write, chunk)
-    except FormParserError as error:
-        raise refusal(400, f"form: is damaged: {error}") from None
+    except FormParserError:  # its message shows bytes as Python writes them
+        raise refusal(
+            400, "form: is damaged; expected parts with headers, between the boundaries of its Content-Type."
+        ) from None
     except TimeoutError:
         raise refusal(408, f"nothing came for {limits.patience_seconds:.0f} s; send it again.") from None
     finally:
