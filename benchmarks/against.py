@@ -41,6 +41,12 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget-seconds", type=float, default=120.0, help="Time limit per network.")
     parser.add_argument("--threads", type=int, default=1, help="Threads of torch.")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps.")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="Of the products, ours as in polsess benchmark, theirs by autocast; 'auto' is bfloat16 there.",
+    )
     parser.add_argument("--allocator", default="tuned", help="Allocator of both sides: tuned or default.")
     parser.add_argument("-o", "--out", type=Path, default=Path("peers"), help="Folder of the results.")
     parser.add_argument("--overwrite", action="store_true", help="Remove another run from the folder.")

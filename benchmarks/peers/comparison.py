@@ -131,6 +131,7 @@ class Comparison:
         self.name, self.settings, self.peer_command = name, settings, peer_command
         self.left = settings.budget_seconds
         self.loaded: dict[str, Any] = {}
+        self.precision = {"ours": "float32", "theirs": "float32"}
         self.agreement: Agreement | None = None
         self.refused = ""
         self.timings: dict[str, list[Timing]] = {"ours": [], "theirs": []}
@@ -167,7 +168,11 @@ class Comparison:
 
     def _start(self, stack: ExitStack, workplace: Path) -> dict[str, Worker]:
         settings, state, folder = self.settings, workplace / "state.pt", workplace / "ours"
-        both: dict[str, Any] = {"threads": settings.threads, "device": settings.device}
+        both: dict[str, Any] = {
+            "threads": settings.threads,
+            "device": settings.device,
+            "precision": settings.precision,
+        }
         theirs = Worker(self.peer_command, threads=settings.threads, allocator=settings.allocator)
         stack.enter_context(theirs)
         self.loaded = theirs.ask("load", name=self.name, state=str(state), **both)
@@ -175,11 +180,12 @@ class Comparison:
             with Worker(OURS, threads=settings.threads) as converter:  # its memory must not count as ours
                 converter.ask("convert", name=self.name, state=str(state), folder=str(folder))
         ours = stack.enter_context(Worker(OURS, threads=settings.threads, allocator=settings.allocator))
-        ours.ask("load", folder=str(folder), **both)
+        self.precision["ours"] = ours.ask("load", folder=str(folder), **both)["precision"]
+        self.precision["theirs"] = self.loaded.get("precision", "float32")
         return {"ours": ours, "theirs": theirs}
 
     def _compare_outputs(self, sides: dict[str, Worker], workplace: Path) -> None:
-        """Refuse a ratio if the outputs differ."""
+        """Refuse a ratio if the outputs of both in float32 differ."""
         file = str(workplace / "estimate.pt")
         sides["theirs"].ask("estimate", seconds=AGREEMENT_SECONDS, file=file)
         found = sides["ours"].ask("agree", file=file)
@@ -215,7 +221,8 @@ class Comparison:
             peaks = [answer["peak_bytes"] for answer in own if answer["peak_bytes"] is not None]
             wall, cpu = ([answer[key][0] for answer in own] for key in ("wall", "cpu"))
             peak = max(peaks, default=None)
-            self.timings[side].append(case.timing(number, wall, cpu, peak, rest[side]))
+            timing = case.timing(number, wall, cpu, peak, rest[side])
+            self.timings[side].append(timing.model_copy(update={"precision": self.precision[side]}))
 
     def _pass(self, worker: Worker, case: Case) -> dict[str, Any]:
         start = time.monotonic()

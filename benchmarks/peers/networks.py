@@ -214,6 +214,7 @@ class Placeholder(types.ModuleType):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.__path__: list[str] = []
+        self.__version__ = "0.0.0"  # a toolkit may look at it
         self.__spec__ = importlib.machinery.ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> Any:

@@ -79,6 +79,8 @@ class Ratio:
         times: Over the rounds; above 1 we are faster.
         ours: Median seconds of a pass.
         theirs: Likewise.
+        precision: What ours ran in.
+        their_precision: Likewise.
         memory: Their growth of memory over ours; None where it was not told or nothing grew.
     """
 
@@ -89,6 +91,8 @@ class Ratio:
     ours: float
     theirs: float
     memory: float | None
+    precision: str
+    their_precision: str
 
 
 def ratios(peer: PeerResult, settings: Settings) -> list[Ratio]:
@@ -117,6 +121,8 @@ def _ratio(peer: PeerResult, mode: Mode, seconds: float, clock: str) -> Ratio:
         ours=percentile([each for timing in ours for each in _clock(timing, clock)], 50),
         theirs=percentile([each for timing in theirs for each in _clock(timing, clock)], 50),
         memory=their_grown / grown if grown and their_grown else None,
+        precision=ours[0].precision,
+        their_precision=theirs[0].precision,
     )
 
 
@@ -162,7 +168,7 @@ def peers_table(result: PeersResult) -> Table:
             rows.append(
                 (
                     f"`{peer.name}`",
-                    f"{ratio.mode}, {ratio.seconds:g} s",
+                    f"{ratio.mode}, {ratio.seconds:g} s{_reduced(ratio)}",
                     f"{ratio.times.median:.2f}",
                     range_text(ratio.times),
                     seconds_text(ratio.theirs),
@@ -172,6 +178,13 @@ def peers_table(result: PeersResult) -> Table:
                 )
             )
     return Table("Against other toolkits", header, tuple(rows))
+
+
+def _reduced(ratio: Ratio) -> str:
+    """The precision of both where it is not float32 alone."""
+    if ratio.precision == ratio.their_precision == "float32":
+        return ""
+    return f", ours {ratio.precision} and theirs {ratio.their_precision}"
 
 
 def agreement_table(result: PeersResult) -> Table:

@@ -26,6 +26,7 @@ class Session:
     """One network and the requests that it answers; ``polsess.measurement.Bench`` explains the passes."""
 
     bench: Any = None
+    dtype = torch.float32
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Build the network of a name."""
@@ -34,7 +35,9 @@ class Session:
         start = time.perf_counter()
         network = build_network(peer).to(request["device"])
         seconds = time.perf_counter() - start
-        self.bench = Bench(network, SAMPLE_RATE, request["device"])
+        precision = request.get("precision", "float32")
+        self.dtype = torch.bfloat16 if precision == "auto" else getattr(torch, precision)
+        self.bench = Bench(network, SAMPLE_RATE, request["device"], self.dtype)
         if "state" in request:
             torch.save({key: value.cpu() for key, value in network.state_dict().items()}, request["state"])
         return {
@@ -43,6 +46,7 @@ class Session:
             "parameters": sum(weight.numel() for weight in network.parameters()),
             "torch": torch.__version__,
             "version": _version(peer.toolkit),
+            "precision": str(self.dtype).removeprefix("torch."),
         }
 
     def estimate(self, request: dict[str, Any]) -> Any:

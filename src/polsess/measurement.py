@@ -100,10 +100,10 @@ class Bench:
         return asdict(measure(step, self.device, request["passes"]))
 
     def estimate(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Write ``seconds`` of noise and the network's estimate for it into ``file``."""
+        """Write ``seconds`` of noise and the network's estimate for it, in float32, into ``file``."""
         self.network.eval()
         mixture = self.mixture(request["seconds"], 1)
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode():
             estimate = self.network(mixture)
         torch.save({"mixture": mixture.cpu(), "estimate": estimate.cpu()}, request["file"])
         return {}

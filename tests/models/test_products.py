@@ -13,6 +13,7 @@ from polsess.models.layers import products
 from polsess.models.layers.products import (
     Linear,
     PointwiseConv1d,
+    PointwiseConv2d,
     Products,
     attend,
     choose_products,
@@ -99,6 +100,21 @@ def test_a_pointwise_convolution_gives_the_same_numbers_and_gradients(calls: lis
 
 
 @needs_operator
+@pytest.mark.parametrize("innermost", [True, False])
+def test_only_channels_that_are_innermost_go_by_rows(calls: list[int], innermost: bool) -> None:
+    layer, features = PointwiseConv2d(16, 24), random(2, 16, 3, 20)
+    if innermost:
+        features = features.contiguous(memory_format=torch.channels_last)
+    expected = F.conv2d(features, layer.weight, layer.bias)
+    assert_equal(layer(features), expected)
+    assert bool(calls) == innermost
+    with torch.no_grad():
+        found = layer(features)
+    assert_equal(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last) == innermost
+
+
+@needs_operator
 def test_batches_of_matrices_give_the_same_numbers(calls: list[int]) -> None:
     first, second = random(2, 3, 6, 8), random(2, 3, 8, 10)
     with torch.no_grad():
@@ -152,6 +168,7 @@ def test_layers_have_the_parameters_of_pytorchs() -> None:
     pairs: list[tuple[Any, Any]] = [
         (Linear(4, 6, bias=False), nn.Linear(4, 6, bias=False)),
         (PointwiseConv1d(4, 6), nn.Conv1d(4, 6, 1)),
+        (PointwiseConv2d(4, 6), nn.Conv2d(4, 6, 1)),
     ]
     for own, other in pairs:
         own.load_state_dict(other.state_dict())

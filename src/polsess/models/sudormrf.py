@@ -18,12 +18,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.filterbank import Decoder
 from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import GlobalLayerNorm
 from polsess.models.layers.prelu import PReLU
-from polsess.models.layers.products import PointwiseConv1d
+from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d
 from polsess.models.registry import register_model
 
 
@@ -174,7 +175,7 @@ class UConvBlock(nn.Module):
                 GlobalLayerNorm(hidden), PReLU(hidden if config.channel_slopes else 1)
             )
         else:
-            self.reduce = nn.Conv2d(channels, hidden, 1)
+            self.reduce = PointwiseConv2d(channels, hidden)
             self.output = nn.Sequential()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -183,11 +184,18 @@ class UConvBlock(nn.Module):
         scales = [scale := conv(scale) for conv in self.scales]
         merged = scales.pop()
         while scales:
-            finer = scales.pop()
-            upsampled = F.interpolate(merged, scale_factor=(1, 2))
-            merged = finer + upsampled[..., : finer.shape[-1]]  # an odd number of frames was rounded up
+            merged = _add_coarser(scales.pop(), merged)
         merged = self.merged_activation(self.merged_norm(merged))
         return self.output(self.reduce(merged) + hidden)
+
+
+def _add_coarser(finer: Tensor, coarser: Tensor) -> Tensor:
+    """Add frames ``[B, U, 1, ceil(L / 2)]`` to two of ``[B, U, 1, L]`` each; inference overwrites these."""
+    if runs_in_blocks() and finer.shape[-1] % 2 == 0:
+        finer.unflatten(-1, (-1, 2)).add_(coarser.unsqueeze(-1))
+        return finer
+    upsampled = F.interpolate(coarser, scale_factor=(1, 2))
+    return finer + upsampled[..., : finer.shape[-1]]  # an odd number of frames was rounded up
 
 
 class ConvNorm(nn.Module):
@@ -195,7 +203,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv = PointwiseConv2d(in_channels, out_channels)
         self.norm = GlobalLayerNorm(out_channels)
         self.activation = activation
 

@@ -235,7 +235,7 @@ def _normalise_tokens(features: Tensor, weight: Tensor, bias: Tensor, eps: float
     scaled = F.group_norm(features.flatten(1).unsqueeze(1), 1, eps=eps).view(features.shape)
     if torch.is_grad_enabled():
         return torch.addcmul(bias, scaled, weight)
-    return scaled.mul_(weight).add_(bias)
+    return torch.addcmul(bias, scaled, weight, out=scaled)
 
 
 def normalise(norm: nn.Module, features: Tensor, stream: Stream | None) -> Tensor:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from polsess.machine import processor_vendor
 
-_LEAST_MACS, _LEAST_SIDE = 1 << 21, 32
+_LEAST_MACS, _LEAST_SIDE = 1 << 21, 8
 """Smaller and thinner products are not faster."""
 _TRIAL_ROUNDS = 5
 _LARGEST_ERROR = 1e-5
@@ -152,6 +152,25 @@ class PointwiseConv1d(nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:
         return pointwise_conv(input, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` of kernel size 1, of features whose channels are innermost with the faster product.
+
+    Args:
+        in_channels: K.
+        out_channels: N.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        tokens = input.movedim(1, -1)
+        large = _is_large(tokens.numel() // tokens.shape[-1], *self.weight.shape[:2])
+        if not large or not tokens.is_contiguous() or not _may_use_onednn(input, self.weight):
+            return super().forward(input)
+        return linear(tokens, self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 @functools.cache

@@ -50,7 +50,8 @@ class RelativeAttention(nn.Module):
         heads = self.qkv(self.norm(tokens)).unflatten(-1, (3, self.num_heads, -1))  # [B, Q, 3, H, F / H]
         dropout = self.dropout.p if self.training else 0.0
         if distances is None and tokens.device.type == "cpu":
-            mixed = _attend_few(*heads.unbind(2), dropout)
+            query, key, value = heads.unbind(2)
+            mixed = _attend_few(query, key, value, dropout)
         else:
             mixed = self._attend(heads.permute(2, 0, 3, 1, 4), distances, dropout).transpose(1, 2)
         return self.scale * self.dropout(self.out(mixed.flatten(2)))
