@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,9 +112,11 @@ def count_word_errors(heard: Transcript, truth: Transcript) -> WordErrors:
     if not hypothesis:
         return WordErrors(dict.fromkeys(WORD_ERRORS, 1.0), {})
     rates, reasons = dict.fromkeys(WORD_ERRORS, math.nan), {}
-    (rate,) = meeteval.wer.cpwer(reference, hypothesis).values()
+    timed = {"reference": _has_times(truth), "hypothesis": _has_times(heard)}
+    order = {f"{side}_sort": "segment" if has_times else False for side, has_times in timed.items()}
+    (rate,) = meeteval.wer.cpwer(reference, hypothesis, **order).values()
     rates["cp_wer"] = float(rate.error_rate)
-    if all(segment.has_times for segment in (*heard, *truth)):
+    if all(timed.values()):
         (rate,) = meeteval.wer.tcpwer(reference, hypothesis, collar=COLLAR_SECONDS).values()
         rates["tcp_wer"] = float(rate.error_rate)
     else:
@@ -139,9 +140,13 @@ def _listen(transcriber: Transcriber, sounds: Samples, sample_rate: int, kind: s
     return tuple(segment for each in found for segment in each)
 
 
-def _lines(meeteval: Any, transcript: Sequence[Any]) -> Any:
+def _has_times(transcript: Transcript) -> bool:
+    return all(segment.has_times for segment in transcript)
+
+
+def _lines(meeteval: Any, transcript: Transcript) -> Any:
     """The transcript as MeetEval takes it; without times where some are not known."""
-    has_times = all(segment.has_times for segment in transcript)
+    has_times = _has_times(transcript)
     lines = []
     for segment in transcript:
         if words := plain_words(segment.text):
