@@ -45,11 +45,33 @@ def test_an_onnx_file_gives_what_the_network_gives_at_other_lengths(tmp_path: Pa
     )
     assert json.loads(metadata["names"]) == ["speaker1", "speaker2"]
     assert len(json.loads(metadata["checks"])["inputs"]) == 8
+    stored = [(*each.dims, each.raw_data) for each in onnx.load(tmp_path / "a.onnx").graph.initializer]
+    assert len(set(stored)) == len(stored)  # though the LSTM runs once for each shift
     samples = 0.1 * np.random.default_rng(1).standard_normal((3, 5003)).astype(np.float32)
     found = session.run(None, {"samples": samples})[0]
     with torch.inference_mode():
         expected = load_model(source)(torch.from_numpy(samples)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dprnn", "lstmtasnet"])
+def test_a_program_gives_what_the_network_gives_at_other_lengths(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", logger="torch.__trace")  # which costs more than the rest
+    source = saved(tmp_path, name)
+    checks = export_model(source, tmp_path / "a.pt2", to="torch-export")
+    assert checks.largest_error < 1e-5
+    extra = {"metadata.json": ""}
+    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module()
+    assert json.loads(extra["metadata.json"])["model_type"] == name
+    network = load_model(source)
+    for batch, length in ((1, 8 * 501), (3, 5003)):
+        samples = 0.1 * torch.randn(batch, length)
+        with torch.no_grad():
+            torch.testing.assert_close(program(samples), network(samples), rtol=0, atol=1e-6)
+    with pytest.raises(AssertionError, match=r"samples.size\(\)\[1\] >="):
+        program(torch.zeros(1, 1))
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

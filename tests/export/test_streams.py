@@ -24,6 +24,7 @@ CAUSAL: dict[str, dict[str, Any]] = {
     "convtasnet": {"causal": True, "norm": "cLN"},
     "dprnn": {"inter_bidirectional": False, "norm": "cgLN"},
     "lstmtasnet": {"bidirectional": False},
+    "skim": {"bidirectional": False, "norm": "cLN"},
     "resepformer": {"causal_attention": True, "norm": "cLN", "memory": "none"},
 }
 

@@ -122,7 +122,10 @@ def _run(separator: StreamingSeparator, reader: PipeReader, write: Write) -> Bas
     ended: BaseException | None = None
     try:
         for block in reader.blocks():
-            write(separator.push(block.mean(0)))
+            samples = block.mean(0)
+            sound = int(samples.isfinite().cumprod(0).sum())
+            for part in (samples[:sound], samples[sound:]):  # what comes before NaN is not lost with it
+                write(separator.push(part))
     except BrokenPipeError:
         sys.stdout.flush()
         return None

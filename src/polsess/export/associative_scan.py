@@ -71,10 +71,13 @@ def _states(decay: Tensor, gain: Tensor) -> Tensor:
 
 def _carried(product: Tensor, state: Tensor) -> Tensor:
     """The state before each chunk ``[B, S, D, N]``, from the decay and the state of each chunk alone."""
-    count = state.shape[1]
     for doubling in range(_DOUBLINGS):
         distance = 1 << doubling
-        earlier = F.pad(state, (0, 0, 0, 0, distance, 0))[:, :count]
-        faded = F.pad(product, (0, 0, 0, 0, distance, 0))[:, :count]
-        state, product = state + product * earlier, product * faded
-    return F.pad(state, (0, 0, 0, 0, 1, 0))[:, :count]
+        state, product = state + product * _later(state, distance), product * _later(product, distance)
+    return _later(state, 1)
+
+
+def _later(chunks: Tensor, distance: int) -> Tensor:
+    """Chunks ``[B, S, D, N]`` moved back by a distance, however few they are, behind zeros."""
+    source = torch.arange(chunks.shape[1], device=chunks.device) - distance
+    return chunks[:, source.clamp(min=0)] * (source >= 0).to(chunks.dtype)[:, None, None]

@@ -22,7 +22,7 @@ from polsess.export.quantisation import quantise_weights
 from polsess.export.sherpa import compare_sherpa, trace_sherpa
 from polsess.export.streams import LARGEST_ERROR as LARGEST_STREAM_ERROR
 from polsess.export.streams import compare_stream, trace_stream
-from polsess.export.tracing import OPSET, Exported, trace_onnx, trace_program
+from polsess.export.tracing import OPSET, Exported, save_program, trace_onnx, trace_program
 from polsess.files import atomic_path, check_target
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
@@ -188,7 +188,7 @@ def make_stream(network: Network, to: Target) -> tuple[Any, Checks]:
     try:
         if not isinstance(network, SeparationModel):
             raise ValueError(f"a {network.kind} does not stream")
-        model = check_streams(network)
+        model = check_streams(network).for_graphs()
         content, facts = trace_sherpa(model) if to == "sherpa-onnx" else trace_stream(model)
         checks = compare_sherpa(model, content) if to == "sherpa-onnx" else compare_stream(model, content)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
@@ -251,15 +251,12 @@ def make_program(network: Network) -> tuple[Any, Checks]:
         raise ExportError(f"{network.model_type}: has no program of torch.export: {_line(error)}.") from error
 
     def finish(metadata: dict[str, str]) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.pt2"
-            try:
-                torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
-            except Exception as error:  # there are operators that run and have no form in a file
-                raise ExportError(
-                    f"{network.model_type}: has no program of torch.export: {_line(error)}."
-                ) from error
-            return path.read_bytes()
+        try:
+            return save_program(program, metadata)
+        except Exception as error:  # there are operators that run and have no form in a file
+            raise ExportError(
+                f"{network.model_type}: has no program of torch.export: {_line(error)}."
+            ) from error
 
     return finish, checks
 

@@ -238,10 +238,15 @@ def _interpolate(features: Tensor, size: Any = None, mode: str = "nearest", **_:
     """Each step of a new length from the nearest one below, rounded as torch rounds."""
     if size is None or mode != "nearest" or features.ndim != 3:
         return NotImplemented
-    length = torch.as_tensor(features.shape[-1])
-    rate = length.float() / torch.as_tensor(size).float()
+    length = _number(features.shape[-1])
+    rate = length.float() / _number(size).float()
     steps = (torch.arange(size).float() * rate).floor().long()
     return features[..., torch.minimum(steps, length - 1)]
+
+
+def _number(size: Any) -> Tensor:
+    """A size as a whole number of the graph, which ``torch.as_tensor`` takes for a constant in programs."""
+    return size if isinstance(size, Tensor) else torch.scalar_tensor(size, dtype=torch.int64)
 
 
 def _known_filters(features: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import tempfile
 import warnings
@@ -110,20 +111,69 @@ def trace(
         graph = onnx.load(path)
     for surplus in [each for each in graph.graph.input if each.name not in input_names]:
         graph.graph.input.remove(surplus)
+    _store_once(graph.graph)
     content: bytes = graph.SerializeToString()
     return content
 
 
+def _store_once(graph: Any) -> None:
+    """Keep one copy of numbers that are equal: a layer that runs twice is traced with two."""
+    first: dict[tuple[Any, ...], str] = {}
+    names: dict[str, str] = {}
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    holders = [(tensor.name, tensor, graph.initializer, tensor) for tensor in graph.initializer]
+    holders += [(node.output[0], node.attribute[0].t, graph.node, node) for node in constants]
+    for name, tensor, place, holder in holders:
+        content = (place is graph.node, tensor.data_type, *tensor.dims, tensor.raw_data)
+        names[name] = first.setdefault(content, name) if tensor.raw_data else name
+        if names[name] != name:
+            place.remove(holder)
+    _rename_inputs(graph, names)
+
+
+def _rename_inputs(graph: Any, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename_inputs(inner, names)
+
+
 def trace_program(network: Network) -> torch.export.ExportedProgram:
-    """A network as a program of ``torch.export``, for any batch and any length."""
+    """A network as a program of ``torch.export``, for any batch and any length.
+
+    The tracer asserts every comparison of sizes that it met, most of them about memory layouts that make no
+    difference; a batch of one would fail. They are left out, as ONNX files have none; the checks tell.
+    """
     dynamic: Any = torch.export.Dim.DYNAMIC
-    with _silence(), torch.no_grad(), _recurrent_loops():
-        return torch.export.export(
+    shortest = network.minimum_samples if isinstance(network, SeparationModel) else 1
+    with _silence(), torch.enable_grad(), _recurrent_loops():  # a change of this mode has no form in a file
+        program = torch.export.export(
             _Traced(network).eval(),
             (example(network),),
-            dynamic_shapes=({0: dynamic, 1: dynamic},),
+            dynamic_shapes=({0: dynamic(min=1), 1: dynamic(min=shortest)},),
             prefer_deferred_runtime_asserts_over_guards=True,  # else some paddings fix the length
         )
+    _drop_assertions(program.graph_module)
+    return program
+
+
+def _drop_assertions(module: torch.fx.GraphModule) -> None:
+    assertion = torch.ops.aten._assert_scalar.default
+    for part in module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.find_nodes(op="call_function", target=assertion):
+                part.graph.erase_node(node)
+            part.graph.eliminate_dead_code()
+            part.recompile()
+
+
+def save_program(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    """The content of a file with the program, and the metadata in its extra file ``metadata.json``."""
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        path = Path(folder) / "network.pt2"
+        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(dict(metadata))})
+        return path.read_bytes()
 
 
 @contextlib.contextmanager

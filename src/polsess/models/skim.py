@@ -9,6 +9,7 @@ Shapes: B batch, N features, H hidden units, D directions, K segment length, S s
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, Self
 
 import torch
@@ -201,6 +202,7 @@ class SkiM(SegmentMaskingModel):
         super().__init__(config)
         self.segment_models = nn.ModuleList(SegmentLSTM(config) for _ in range(config.num_blocks))
         self.memories = nn.ModuleList(Memory(config) for _ in range(config.num_blocks - 1))
+        self._waits_for_segments = False
 
     @property
     def causal(self) -> bool:
@@ -230,9 +232,15 @@ class SkiM(SegmentMaskingModel):
         """One, where frames need not wait for the rest of their segment."""
         return 1 if self._goes_by_frames else super().frames_per_step
 
+    def for_graphs(self) -> SkiM:
+        """By whole segments, since what happens where one ends is a branch; the latency is a segment more."""
+        model = copy.deepcopy(self)
+        model._waits_for_segments = True
+        return model
+
     @property
     def _goes_by_frames(self) -> bool:
-        return not self.config.overlap and self.config.norm != "gLN"
+        return not (self.config.overlap or self.config.norm == "gLN" or self._waits_for_segments)
 
     def process_segments(self, segments: Tensor, stream: Stream | None = None) -> Tensor:
         num_segments = segments.shape[1]

@@ -104,6 +104,10 @@ class StreamingModel(SeparationModel):
     def stream_piece(self, samples: Tensor, stream: Stream) -> Tensor:
         """Estimates of a piece with the memory in ``stream``, ``[B, n]`` -> ``[B, C, n]``."""
 
+    def for_graphs(self) -> StreamingModel:
+        """The model as it streams in a graph, which takes the same way in every step: as everywhere."""
+        return self
+
     @cached_property
     def layer_names(self) -> Mapping[nn.Module, str]:
         """The name of every layer, under which it is remembered."""

@@ -201,7 +201,7 @@ class SpeakerBlock(nn.Module):
         """Map ``[B, C, L, F, D]`` to the same shape."""
         bins = grids.permute(0, 2, 3, 1, 4)
         rows = bins.flatten(0, 2)  # [B L F, C, D]
-        size = len(rows)
+        size = rows.shape[0]
         if runs_in_blocks():
             size = max(1, MAX_NUMBERS // (rows.shape[1] * self.widest))
         parts = [self._block(part) for part in rows.split(size)]

@@ -209,6 +209,8 @@ def _seconds(product: Callable[[Tensor, Tensor], Tensor], features: Tensor, weig
 
 
 def _is_large(rows: int, *sides: int) -> bool:
+    if torch.compiler.is_compiling():  # sizes are symbols there, and a comparison is a guard
+        return False
     return min(sides) >= _LEAST_SIDE and rows * math.prod(sides) >= _LEAST_MACS
 
 

@@ -62,11 +62,11 @@ class RelativeAttention(nn.Module):
         query = query * query.shape[-1] ** -0.5
         length = query.shape[2]
         per_query = query.shape[0] * query.shape[1] * length  # scores
-        block = length if distances is None else max(1, _MAX_SCORES // per_query)
+        whole = distances is None or torch.compiler.is_compiling()  # a graph has no loop
+        block = length if whole else max(1, _MAX_SCORES // per_query)
         mixed = []
-        for start in range(0, length, block):
-            part = query[:, :, start : start + block]
-            bias = None if distances is None else distance_scores(part, distances, start, length)
+        for number, part in enumerate(query.split(block, dim=2)):
+            bias = None if distances is None else distance_scores(part, distances, number * block, length)
             mixed.append(F.scaled_dot_product_attention(part, key, value, bias, dropout_p=dropout, scale=1.0))
         return torch.cat(mixed, dim=2)
 

@@ -153,7 +153,7 @@ class FrameAttention(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         num_frames = key.shape[2]
-        block = max(1, _ATTENTION_ELEMENTS // (len(key) * self.num_heads * num_frames))
+        block = max(1, _ATTENTION_ELEMENTS // (key.shape[0] * self.num_heads * num_frames))
         return torch.cat([attend(part, key, value) for part in query.split(block, dim=2)], dim=2)
 
 
