@@ -98,6 +98,15 @@ def test_one_that_hangs_is_ended(tmp_path: Path, text: str) -> None:
         hear(tmp_path, text, limit=1.0)
 
 
+def test_one_that_hangs_on_the_first_sounds_is_not_asked_again(tmp_path: Path) -> None:
+    transcriber = Transcriber(script(tmp_path, "import time; time.sleep(60)"), 0.2)
+    for number, told in enumerate(
+        [r"0\.2 s$"] * 3 + [r"0\.2 s for the first 3 sounds; the others are not tried$"]
+    ):
+        with pytest.raises(TranscriberError, match=f"^takes more than {told}"):
+            transcriber.transcribe(np.float32(0.1 + number / 10) * SOUND, RATE, "anna")
+
+
 def test_one_that_starts_another_is_ended_with_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     inner = f"import time; time.sleep(4); open({str(mark)!r}, 'w')"

@@ -36,12 +36,18 @@ SAMPLE_RATE = 16_000
 _PATH = "{wav}"
 _MAX_BYTES = 1 << 24
 _LAST_BYTES = 1 << 12
+_MOST_LATE = 3
+"""A recogniser that is late for so many sounds and has heard none is not asked again."""
 _ROUNDING_SECONDS = 1.0
 """A word may end later than the sound by as much."""
 
 
 class TranscriberError(ValueError):
     """A recogniser gave no transcript; the message says why, in one line."""
+
+
+class _LateError(TranscriberError):
+    """It took too long."""
 
 
 class _Word(Schema):
@@ -81,6 +87,7 @@ class Transcriber:
             raise ConfigError(f"transcriber: expected a limit of more than 0 s, got {limit_seconds:g}.")
         self.command, self.limit_seconds = command, limit_seconds
         self._known: dict[str, Transcript | TranscriberError] = {}
+        self._num_late, self._num_heard = 0, 0
 
     def transcribe(self, samples: Samples, sample_rate: int, speaker: str) -> Transcript:
         """What is said in a sound.
@@ -95,16 +102,24 @@ class Transcriber:
             silence, which the recogniser does not get, and where it prints nothing.
 
         Raises:
-            TranscriberError: If the recogniser fails, takes too long or prints something else.
+            TranscriberError: If the recogniser fails, takes too long or prints something else, or took too
+                long for the first three sounds.
         """
         if not samples.any():
             return ()
         key = hashlib.sha256(f"{sample_rate}".encode() + samples.tobytes()).hexdigest()
         if key not in self._known:
+            if self._num_late >= _MOST_LATE and not self._num_heard:
+                raise TranscriberError(
+                    f"takes more than {self.limit_seconds:g} s for the first {_MOST_LATE} sounds; the others "
+                    "are not tried"
+                )
             try:
                 self._known[key] = self._run(samples, sample_rate)
+                self._num_heard += 1
             except TranscriberError as error:
                 self._known[key] = error
+                self._num_late += isinstance(error, _LateError)
         known = self._known[key]
         if isinstance(known, TranscriberError):
             raise known
@@ -166,10 +181,10 @@ def _output_of(command: list[str], limit_seconds: float) -> bytes:
             if output.is_full:
                 raise TranscriberError(f"prints more than {_MAX_BYTES >> 20} MB")
             if output.thread.is_alive():
-                raise TranscriberError(f"takes more than {limit_seconds:g} s")
+                raise _LateError(f"takes more than {limit_seconds:g} s")
             code = process.wait(limit_seconds)
         except subprocess.TimeoutExpired:
-            raise TranscriberError(f"takes more than {limit_seconds:g} s") from None
+            raise _LateError(f"takes more than {limit_seconds:g} s") from None
         finally:
             _end(process)
         errors.thread.join(1.0)
