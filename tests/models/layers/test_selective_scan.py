@@ -263,10 +263,13 @@ def test_extreme_step_sizes(level: float) -> None:
     assert inputs["delta"].grad.isfinite().all()
 
 
-def test_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "channels"), [(5, 3), (1, 40), (1, 3)])
+def test_threads_share_the_rows_or_channels(
+    rows: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if load_kernel("mamba") is None:
         pytest.skip("no C++ compiler")
-    inputs = {k: v.detach().float().requires_grad_() for k, v in random_inputs(5, 40, 3, 4).items()}
+    inputs = {k: v.detach().float().requires_grad_() for k, v in random_inputs(rows, 40, channels, 4).items()}
     expected = gradients(selective_scan_with_state, inputs)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for key, value in gradients(selective_scan_with_state, inputs).items():

@@ -136,8 +136,8 @@ class BidirectionalMamba(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, L, M]`` to ``[B, L, M]``."""
         x, z = self.in_proj(features).chunk(2, dim=-1)
-        both = self.forward_ssm.scan(x, z) + self.backward_ssm.scan(x, z, reverse=True)
-        return self.out_proj(0.5 * both)
+        from_start, from_end = self.forward_ssm.scan(x, z), self.backward_ssm.scan(x, z, reverse=True)
+        return self.out_proj(torch.lerp(from_start, from_end, 0.5))
 
 
 class MambaStack(nn.Module):

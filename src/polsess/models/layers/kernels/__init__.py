@@ -40,6 +40,11 @@ def load_kernel(name: str) -> ctypes.CDLL | None:
     return _load_once(name)
 
 
+def parts_of_rows(num_rows: int) -> int:
+    """Parts into which each of a few rows is cut, so that every thread that torch may use has one."""
+    return -(-torch.get_num_threads() // max(1, num_rows))
+
+
 def run_in_threads(work: Callable[[int, int], None], num_rows: int) -> None:
     """Call ``work(start, stop)`` over ranges of rows, one per thread that torch may use."""
     num_threads = min(torch.get_num_threads(), num_rows)
@@ -78,8 +83,10 @@ def _cache_folder() -> Path:
 
 
 def _fingerprint(source: Path) -> str:
-    """Source, flags and processor: a library made for another machine's instructions is never loaded."""
-    digest = hashlib.sha256(source.read_bytes())
+    """Source, headers, flags, processor: a library for another machine's instructions is never loaded."""
+    digest = hashlib.sha256()
+    for path in (source, *sorted(_FOLDER.glob("*.h"))):
+        digest.update(path.read_bytes())
     digest.update(" ".join([*_FLAGS, platform.machine(), platform.system(), _processor()]).encode())
     return digest.hexdigest()[:16]
 

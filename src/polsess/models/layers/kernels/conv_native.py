@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, byref, c_int64
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel, run_in_threads
+from polsess.models.layers.kernels import load_kernel, parts_of_rows, run_in_threads
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 
 _MAX_TAPS = 16  # as kMaxTaps
@@ -38,7 +38,10 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse:
     bias = None if bias is None else bias.contiguous()
     y = torch.empty(x.shape)
     conv = _Conv(*x.shape[1:], len(taps), reverse, silu, rows(x), rows(y), floats(taps), floats(bias))
-    run_in_threads(lambda start, stop: _library().conv_forward(byref(conv), start, stop), len(x))
+    parts = parts_of_rows(len(x))
+    run_in_threads(
+        lambda start, stop: _library().conv_forward(byref(conv), parts, start, stop), parts * len(x)
+    )
     return y
 
 
@@ -67,7 +70,7 @@ def _library() -> ctypes.CDLL:
     library = load_kernel("mamba")
     if library is None:
         raise RuntimeError("mamba.cpp is not built; ask is_available first.")
-    library.conv_forward.argtypes = [POINTER(_Conv), c_int64, c_int64]
+    library.conv_forward.argtypes = [POINTER(_Conv), c_int64, c_int64, c_int64]
     library.conv_backward.argtypes = [POINTER(_Conv), POINTER(_Gradients), c_int64, c_int64]
     library.conv_forward.restype = library.conv_backward.restype = None
     return library

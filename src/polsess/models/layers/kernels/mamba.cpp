@@ -8,27 +8,10 @@
 // [rows, length, channels], its filters [taps, channels]. All float32.
 
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
+#include <optional>
 #include <vector>
 
-namespace {
-
-constexpr int kLanes = 16;
-constexpr int kMaxStates = 64;
-constexpr int kMaxTaps = 16;
-typedef float Vec __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
-constexpr float kLog2e = 1.44269504088896341f;
-constexpr float kLn2 = 0.693147180559945309f;
-
-struct Rows {  // a [rows, length, width] tensor whose last dimension is contiguous
-  float* data;
-  int64_t row_stride, step_stride;
-  float* at(int64_t row, int64_t step) const { return data + row * row_stride + step * step_stride; }
-};
-
-}  // namespace
+#include "vectors.h"
 
 extern "C" struct Scan {
   int64_t length, channels, states, chunk, reverse, softplus;
@@ -56,66 +39,9 @@ extern "C" struct Gradients {
 
 namespace {
 
-inline Vec load(const float* from, int count) {
-  Vec value = {};
-  if (count == kLanes) std::memcpy(&value, from, sizeof value);
-  else std::memcpy(&value, from, count * sizeof(float));
-  return value;
-}
-
-inline void store(float* to, const Vec& value, int count) {
-  if (count == kLanes) std::memcpy(to, &value, sizeof value);
-  else std::memcpy(to, &value, count * sizeof(float));
-}
-
-inline void accumulate(float* to, const Vec& value, int count) { store(to, load(to, count) + value, count); }
-
-inline Vec splat(float value) { return Vec{} + value; }
-
-// 2^x to 2e-7: the nearest integer goes to the exponent bits, a polynomial covers the rest in [-1/2, 1/2].
-inline Vec exp2(Vec x) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  x = x < splat(-126.0f) ? splat(-126.0f) : x;
-  x = x > splat(127.0f) ? splat(127.0f) : x;
-  const Vec shifted = x + magic;
-  const Vec rest = x - (shifted - magic);
-  Vec p = rest * 1.5461444724e-4f + 1.3400428178e-3f;
-  p = p * rest + 9.6180566784e-3f;
-  p = p * rest + 5.5503272266e-2f;
-  p = p * rest + 2.4022650922e-1f;
-  p = p * rest + 6.9314720670e-1f;
-  p = p * rest + 1.0f;
-  return (Vec)((Ints)p + ((Ints)shifted << 23));  // the magic number's own bits leave with the shift
-}
-
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp2(x * -kLog2e)); }
-
-// log(1 + e) for e >= 0 with full relative precision near 0: log(w) * e / (w - 1) with w = fl(1 + e).
-inline Vec log1p(Vec e) {
-  const Vec w = 1.0f + e;
-  const Ints bits = (Ints)w;
-  const Ints exponent = (bits - 0x3f3504f3) >> 23;  // the mantissa goes to [sqrt(1/2), sqrt(2))
-  const Vec mantissa = (Vec)(bits - (exponent << 23));
-  const Vec s = (mantissa - 1.0f) / (mantissa + 1.0f);
-  const Vec s2 = s * s;
-  Vec p = s2 * (1.0f / 9.0f) + 1.0f / 7.0f;
-  p = p * s2 + 1.0f / 5.0f;
-  p = p * s2 + 1.0f / 3.0f;
-  const Vec logarithm = __builtin_convertvector(exponent, Vec) * kLn2 + 2.0f * (s + s * s2 * p);
-  const Vec gap = w - 1.0f;
-  return gap == 0.0f ? e : logarithm * e / gap;
-}
-
-inline Vec step_size(Vec raw, bool softplus) {
-  if (!softplus) return raw;
-  const Vec soft = log1p(exp2(raw * kLog2e));
-  return raw > splat(20.0f) ? raw : soft;
-}
-
-struct Block {  // kLanes channels of one row
-  int64_t row, channel;
-  int count;
-};
+constexpr int kMaxStates = 64;
+constexpr int kMaxTaps = 16;
+constexpr int64_t kAhead = 2;  // positions; where rows are parts of wider ones, processors do not foresee the next
 
 template <class Task>
 inline int64_t position(const Task& task, int64_t index) {
@@ -133,40 +59,121 @@ inline void load_rates(const Scan& scan, const Block& at, int states, Vec* rates
   for (int n = 0; n < states; ++n) rates[n] = load(scan.a + n * scan.channels + at.channel, at.count) * kLog2e;
 }
 
-template <int kStates>
-void forward_block(const Scan& scan, const Block& at) {
-  const int states = kStates ? kStates : static_cast<int>(scan.states);
-  const int64_t channels = scan.channels;
-  Vec rates[kStates ? kStates : kMaxStates], h[kStates ? kStates : kMaxStates];
-  load_rates(scan, at, states, rates);
-  for (int n = 0; n < states; ++n)
-    h[n] = scan.initial ? load(scan.initial + (at.row * states + n) * channels + at.channel, at.count) : Vec{};
-  const Vec skip = scan.skip ? load(scan.skip + at.channel, at.count) : Vec{};
-  const Vec bias = scan.bias ? load(scan.bias + at.channel, at.count) : Vec{};
-  for (int64_t index = 0; index < scan.length; ++index) {
-    if (scan.checkpoints && index % scan.chunk == 0) {
-      float* kept = checkpoint(scan, at.row, index / scan.chunk) + at.channel;
-      for (int n = 0; n < states; ++n) store(kept + n * channels, h[n], at.count);
-    }
-    const int64_t l = position(scan, index);
-    const Vec dt = step_size(load(scan.delta.at(at.row, l) + at.channel, at.count) + bias, scan.softplus);
-    const Vec u = load(scan.u.at(at.row, l) + at.channel, at.count);
-    const float *b = scan.b.at(at.row, l), *c = scan.c.at(at.row, l);
-    const Vec x = dt * u;
-    Vec y = skip * u;
-    for (int n = 0; n < states; ++n) {
-      h[n] = exp2(dt * rates[n]) * h[n] + x * b[n];
-      y += h[n] * c[n];
-    }
-    if (scan.z.data) {
-      const Vec z = load(scan.z.at(at.row, l) + at.channel, at.count);
-      y *= z * sigmoid(z);
-    }
-    store(scan.y.at(at.row, l) + at.channel, y, at.count);
+constexpr int64_t kSteps = 16;  // positions that the forward pass takes at once
+constexpr int64_t kPitch = kSteps + 1;  // between blocks, so that they do not meet in the same sets of the cache
+constexpr int kGroup = 8;       // states of a block of channels that stay in registers meanwhile
+
+// Some positions of a row, of a range of channels in whole blocks of lanes.
+struct Stretch {
+  int64_t first_channel, num_blocks;
+  std::vector<Vec> rates, state;  // [blocks, states]
+  std::vector<Vec> dt, x, y;      // [blocks, kPitch]
+  std::vector<float> b, c;        // [kSteps, states]
+
+  Stretch(const Scan& scan, int64_t first, int64_t last)
+      : first_channel(first), num_blocks((last - first + kLanes - 1) / kLanes) {
+    for (auto* buffer : {&rates, &state}) buffer->resize(num_blocks * scan.states);
+    for (auto* buffer : {&dt, &x, &y}) buffer->resize(num_blocks * kPitch);
+    for (auto* buffer : {&b, &c}) buffer->resize(kSteps * scan.states);
+    for (int64_t index = 0; index < num_blocks; ++index)
+      load_rates(scan, block(scan, 0, index), scan.states, &rates[index * scan.states]);
   }
-  if (scan.last)
-    for (int n = 0; n < states; ++n)
-      store(scan.last + (at.row * states + n) * channels + at.channel, h[n], at.count);
+
+  Block block(const Scan& scan, int64_t row, int64_t index) const {
+    const int64_t channel = first_channel + index * kLanes;
+    return {row, channel, static_cast<int>(std::min<int64_t>(kLanes, scan.channels - channel))};
+  }
+};
+
+// Step sizes, inputs and the skip path, position by position, so that memory is read as it lies.
+void prepare(const Scan& scan, int64_t row, int64_t first, int64_t size, Stretch& work) {
+  for (int64_t k = 0; k < size; ++k) {
+    const int64_t l = position(scan, first + k);
+    const int64_t next = position(scan, std::min(first + k + kAhead, scan.length - 1));
+    std::memcpy(&work.b[k * scan.states], scan.b.at(row, l), scan.states * sizeof(float));
+    std::memcpy(&work.c[k * scan.states], scan.c.at(row, l), scan.states * sizeof(float));
+    for (int64_t index = 0; index < work.num_blocks; ++index) {
+      const Block at = work.block(scan, row, index);
+      __builtin_prefetch(scan.u.at(row, next) + at.channel);
+      __builtin_prefetch(scan.delta.at(row, next) + at.channel);
+      if (scan.z.data) __builtin_prefetch(scan.z.at(row, l) + at.channel);
+      const Vec bias = scan.bias ? load(scan.bias + at.channel, at.count) : Vec{};
+      const Vec skip = scan.skip ? load(scan.skip + at.channel, at.count) : Vec{};
+      const Vec u = load(scan.u.at(row, l) + at.channel, at.count);
+      const Vec dt = step_size(load(scan.delta.at(row, l) + at.channel, at.count) + bias, scan.softplus);
+      work.dt[index * kPitch + k] = dt;
+      work.x[index * kPitch + k] = dt * u;
+      work.y[index * kPitch + k] = skip * u;
+    }
+  }
+}
+
+// The recurrence of some states of a block of channels.
+template <int kStates>
+inline void recur(const Scan& scan, int64_t index, int64_t size, int first_state, int count, Stretch& work) {
+  const int states = kStates ? kStates : count;
+  Vec rates[kGroup], h[kGroup];
+  for (int n = 0; n < states; ++n) rates[n] = work.rates[index * scan.states + first_state + n];
+  for (int n = 0; n < states; ++n) h[n] = work.state[index * scan.states + first_state + n];
+  const Vec *dt = &work.dt[index * kPitch], *x = &work.x[index * kPitch];
+  Vec* y = &work.y[index * kPitch];
+  for (int64_t k = 0; k < size; ++k) {
+    const float *b = &work.b[k * scan.states + first_state], *c = &work.c[k * scan.states + first_state];
+    Vec total = y[k];
+    for (int n = 0; n < states; ++n) {
+      h[n] = exp2(dt[k] * rates[n]) * h[n] + x[k] * b[n];
+      total += h[n] * c[n];
+    }
+    y[k] = total;
+  }
+  for (int n = 0; n < states; ++n) work.state[index * scan.states + first_state + n] = h[n];
+}
+
+void finish(const Scan& scan, int64_t row, int64_t first, int64_t size, const Stretch& work) {
+  for (int64_t k = 0; k < size; ++k) {
+    const int64_t l = position(scan, first + k);
+    for (int64_t index = 0; index < work.num_blocks; ++index) {
+      const Block at = work.block(scan, row, index);
+      Vec y = work.y[index * kPitch + k];
+      if (scan.z.data) {
+        const Vec z = load(scan.z.at(row, l) + at.channel, at.count);
+        y *= z * sigmoid(z);
+      }
+      store(scan.y.at(row, l) + at.channel, y, at.count);
+    }
+  }
+}
+
+// Copies the states of a row into the stretch or, with kOut, from it; zeros for a null pointer.
+template <bool kOut, class Pointer>
+void copy_states(const Scan& scan, int64_t row, Pointer states, Stretch& work) {
+  for (int64_t index = 0; index < work.num_blocks; ++index) {
+    const Block at = work.block(scan, row, index);
+    for (int n = 0; n < scan.states; ++n) {
+      Vec& h = work.state[index * scan.states + n];
+      if constexpr (kOut) store(states + n * scan.channels + at.channel, h, at.count);
+      else h = states ? load(states + n * scan.channels + at.channel, at.count) : Vec{};
+    }
+  }
+}
+
+void forward_row(const Scan& scan, int64_t row, Stretch& work) {
+  const int64_t width = scan.states * scan.channels;
+  copy_states<false>(scan, row, scan.initial ? scan.initial + row * width : nullptr, work);
+  for (int64_t first = 0, size; first < scan.length; first += size) {
+    const int64_t in_chunk = first % scan.chunk;
+    size = std::min({kSteps, scan.chunk - in_chunk, scan.length - first});
+    if (scan.checkpoints && in_chunk == 0) copy_states<true>(scan, row, checkpoint(scan, row, first / scan.chunk), work);
+    prepare(scan, row, first, size, work);
+    for (int64_t index = 0; index < work.num_blocks; ++index)
+      for (int n = 0; n < scan.states; n += kGroup) {
+        const int count = static_cast<int>(std::min<int64_t>(kGroup, scan.states - n));
+        if (count == kGroup) recur<kGroup>(scan, index, size, n, count, work);
+        else recur<0>(scan, index, size, n, count, work);
+      }
+    finish(scan, row, first, size, work);
+  }
+  if (scan.last) copy_states<true>(scan, row, scan.last + row * width, work);
 }
 
 // What one chunk's recomputation leaves for its backward recurrence, per step.
@@ -308,14 +315,24 @@ struct Window {
   }
 };
 
-template <int kTaps>
-void conv_block(const Conv& conv, const Block& at) {
-  Window<kTaps> window(conv, at);
+// Position by position, so that memory is read as it lies.
+void conv_row(const Conv& conv, int64_t row, int64_t first_channel, int64_t last_channel) {
+  const int taps = static_cast<int>(conv.taps);
+  const float* inputs[kMaxTaps];  // oldest first
   for (int64_t index = 0; index < conv.length; ++index) {
-    const int64_t l = position(conv, index);
-    Vec y = window.advance(load(conv.x.at(at.row, l) + at.channel, at.count));
-    if (conv.silu) y *= sigmoid(y);
-    store(conv.y.at(at.row, l) + at.channel, y, at.count);
+    const int missing = static_cast<int>(std::max<int64_t>(0, taps - 1 - index));
+    for (int k = missing; k < taps; ++k) inputs[k] = conv.x.at(row, position(conv, index - (taps - 1 - k)));
+    float* output = conv.y.at(row, position(conv, index));
+    const float* next = conv.x.at(row, position(conv, std::min(index + kAhead, conv.length - 1)));
+    for (int64_t channel = first_channel; channel < last_channel; channel += kLanes) {
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, last_channel - channel));
+      __builtin_prefetch(next + channel);
+      Vec y = conv.bias ? load(conv.bias + channel, count) : Vec{};
+      for (int k = missing; k < taps; ++k)
+        y += load(conv.weight + k * conv.channels + channel, count) * load(inputs[k] + channel, count);
+      if (conv.silu) y *= sigmoid(y);
+      store(output + channel, y, count);
+    }
   }
 }
 
@@ -357,12 +374,25 @@ void for_blocks(int64_t first_row, int64_t last_row, int64_t channels, Work work
       work(Block{row, channel, static_cast<int>(std::min<int64_t>(kLanes, channels - channel))});
 }
 
+// Calls work on every unit: a row and one of `parts` ranges of its channels, in whole blocks but for the last.
+template <class Work>
+void for_parts(int64_t channels, int64_t parts, int64_t first_unit, int64_t last_unit, Work work) {
+  const int64_t blocks = (channels + kLanes - 1) / kLanes;
+  for (int64_t unit = first_unit; unit < last_unit; ++unit) {
+    const int64_t part = unit % parts;
+    const int64_t first = blocks * part / parts * kLanes, last = blocks * (part + 1) / parts * kLanes;
+    if (first < last) work(unit / parts, first, std::min(last, channels));
+  }
+}
+
 }  // namespace
 
-extern "C" void scan_forward(const Scan* scan, int64_t first_row, int64_t last_row) {
-  for_blocks(first_row, last_row, scan->channels, [&](const Block& at) {
-    if (scan->states == 16) forward_block<16>(*scan, at);
-    else forward_block<0>(*scan, at);
+// Units are the rows, each in `parts` ranges of channels.
+extern "C" void scan_forward(const Scan* scan, int64_t parts, int64_t first_unit, int64_t last_unit) {
+  std::optional<Stretch> work;  // one for all rows where they are not cut
+  for_parts(scan->channels, parts, first_unit, last_unit, [&](int64_t row, int64_t first, int64_t last) {
+    if (!work || work->first_channel != first) work.emplace(*scan, first, last);
+    forward_row(*scan, row, *work);
   });
 }
 
@@ -375,11 +405,9 @@ extern "C" void scan_backward(const Scan* scan, const Gradients* out, int64_t fi
   for (int64_t row = first_row; row < last_row; ++row) backward_row(*scan, *out, row, work);
 }
 
-extern "C" void conv_forward(const Conv* conv, int64_t first_row, int64_t last_row) {
-  for_blocks(first_row, last_row, conv->channels, [&](const Block& at) {
-    if (conv->taps == 4) conv_block<4>(*conv, at);
-    else conv_block<0>(*conv, at);
-  });
+extern "C" void conv_forward(const Conv* conv, int64_t parts, int64_t first_unit, int64_t last_unit) {
+  for_parts(conv->channels, parts, first_unit, last_unit,
+            [&](int64_t row, int64_t first, int64_t last) { conv_row(*conv, row, first, last); });
 }
 
 extern "C" void conv_backward(const Conv* conv, const ConvGradients* out, int64_t first_row, int64_t last_row) {

@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, byref, c_int64
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel, run_in_threads
+from polsess.models.layers.kernels import load_kernel, parts_of_rows, run_in_threads
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.kernels.scan_torch import CHUNK_LENGTH, ScanInputs, chunk_count
 
@@ -45,7 +45,8 @@ def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tens
     last = inputs.u.new_empty(batch, *shape)
     kept = inputs.u.new_empty(batch, chunk_count(length), *shape) if keep_states else None
     arguments = _Arguments(inputs, y=y, last=last, checkpoints=kept)
-    run_in_threads(lambda start, stop: _library().scan_forward(byref(arguments.scan), start, stop), batch)
+    parts, scan = parts_of_rows(batch), byref(arguments.scan)
+    run_in_threads(lambda start, stop: _library().scan_forward(scan, parts, start, stop), parts * batch)
     return y, last.mT.contiguous(), kept
 
 
@@ -115,7 +116,7 @@ def _library() -> ctypes.CDLL:
     library = load_kernel("mamba")
     if library is None:
         raise RuntimeError("mamba.cpp is not built; ask is_available first.")
-    library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64]
+    library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64, c_int64]
     library.scan_backward.argtypes = [POINTER(_Scan), POINTER(_Gradients), c_int64, c_int64]
     library.scan_forward.restype = library.scan_backward.restype = None
     return library

@@ -1,0 +1,95 @@
+// Vectors of float32 and the functions of them that the kernels need.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX512DQ__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int kLanes = 16;
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+constexpr float kLog2e = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+
+struct Rows {  // a [rows, length, width] tensor whose last dimension is contiguous
+  float* data;
+  int64_t row_stride, step_stride;
+  float* at(int64_t row, int64_t step) const { return data + row * row_stride + step * step_stride; }
+};
+
+inline Vec load(const float* from, int count) {
+  if (count == kLanes) {
+    Vec value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  Vec rest = {};  // another variable, so that the one above stays in a register
+  std::memcpy(&rest, from, count * sizeof(float));
+  return rest;
+}
+
+inline void store(float* to, Vec value, int count) {
+  if (count == kLanes) std::memcpy(to, &value, sizeof value);
+  else std::memcpy(to, &value, count * sizeof(float));
+}
+
+inline void accumulate(float* to, const Vec& value, int count) { store(to, load(to, count) + value, count); }
+
+inline Vec splat(float value) { return Vec{} + value; }
+
+// 2^x to 2e-7: a polynomial, exact at 0, covers what is left of the nearest integer, which goes to the exponent.
+inline Vec exp2(Vec x) {
+#if defined(__AVX512DQ__)
+  const Vec rest = (Vec)_mm512_reduce_ps((__m512)x, 0);
+#else
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  x = x < splat(-126.0f) ? splat(-126.0f) : x;
+  x = x > splat(127.0f) ? splat(127.0f) : x;
+  const Vec shifted = x + magic;
+  const Vec rest = x - (shifted - magic);
+#endif
+  Vec p = rest * 1.3264727459e-3f + 9.6715126359e-3f;
+  p = p * rest + 5.5507337422e-2f;
+  p = p * rest + 2.4022242085e-1f;
+  p = p * rest + 6.9314697760e-1f;
+  p = p * rest + 1.0f;
+#if defined(__AVX512DQ__)
+  return (Vec)_mm512_scalef_ps((__m512)p, (__m512)(x - rest));
+#else
+  return (Vec)((Ints)p + ((Ints)shifted << 23));  // the magic number's own bits leave with the shift
+#endif
+}
+
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp2(x * -kLog2e)); }
+
+// log(1 + e) for e in [0, 1] to 2e-7 of itself, also near 0.
+inline Vec log1p(Vec e) {
+  Vec p = e * 5.2326914573e-3f - 2.9505227529e-2f;
+  p = p * e + 7.8225933559e-2f;
+  p = p * e - 1.3663244241e-1f;
+  p = p * e + 1.9106006030e-1f;
+  p = p * e - 2.4842982027e-1f;
+  p = p * e + 3.3319096784e-1f;
+  p = p * e - 4.9999493139e-1f;
+  p = p * e + 9.9999996988e-1f;
+  return p * e;
+}
+
+// The softplus, which in single precision is the identity from 20 on.
+inline Vec step_size(Vec raw, bool softplus) {
+  if (!softplus) return raw;
+  const Vec above = raw > splat(0.0f) ? raw : splat(0.0f);
+  return above + log1p(exp2((raw - 2.0f * above) * kLog2e));
+}
+
+struct Block {  // kLanes channels of one row
+  int64_t row, channel;
+  int count;
+};
+
+}  // namespace
