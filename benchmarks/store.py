@@ -3,8 +3,9 @@
     python benchmarks/store.py [--models FOLDER] [--add FOLDER] [--peers FOLDER]
 
 The folders are those that `polsess benchmark -o` and `python benchmarks/against.py -o` wrote. ``--models``
-replaces all models, ``--add`` those that it holds, which keep the conditions of their own run. Without
-options, the documents are generated anew from the stored results. A generated part begins with
+replaces all models, ``--add`` those that it holds, which keep the conditions of their own run.
+``--peers`` replaces the comparison of the same processor and precision; others stay. Without options, the
+documents are generated anew from the stored results. A generated part begins with
 ``<!-- generated: NAME ... -->`` and ends with ``<!-- end of NAME -->``; all other text is written by hand.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -31,12 +32,13 @@ from polsess.text_tables import markdown
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "docs/benchmarks"
+PEERS_STORE = STORE / "peers"
 README_SECONDS = 4.0
 
 
-def benchmark_parts(models: Result, peers: PeersResult) -> dict[str, str]:
+def benchmark_parts(models: Result, peers: Sequence[PeersResult]) -> dict[str, str]:
     """Generated parts of docs/BENCHMARKS.md."""
-    return {"models": render(models), "peers": render_peers(peers), "networks": _networks()}
+    return {"models": render(models), "peers": "\n".join(map(_section, peers)), "networks": _networks()}
 
 
 def readme_parts(models: Result) -> dict[str, str]:
@@ -87,6 +89,25 @@ def add(stored: Result, later: Result) -> Result:
             "models": tuple(models[name] for name in sorted(models)),
         }
     )
+
+
+def stored_peers() -> list[PeersResult]:
+    """Every stored comparison, the latest first."""
+    found = [read_peers(path) for path in PEERS_STORE.glob("*.json")]
+    return sorted(found, key=lambda result: result.conditions.date, reverse=True)
+
+
+def store_peers(result: PeersResult) -> Path:
+    """Store a comparison in the place of that of the same processor and precision, and return its file."""
+    words = re.findall(r"[a-z0-9]+", f"{result.conditions.processor} {result.settings.precision}".lower())
+    path = PEERS_STORE / f"{'-'.join(words)}.json"
+    write_result(result, path)
+    return path
+
+
+def _section(result: PeersResult) -> str:
+    tables = render_peers(result).replace("\n### ", "\n#### ")
+    return f"### {result.conditions.processor}, precision {result.settings.precision}\n\n{tables}"
 
 
 def _networks() -> str:
@@ -140,8 +161,8 @@ def main() -> None:
         joined = add(read_result(STORE / "models.json"), read_result(options.add / RESULT))
         write_result(joined, STORE / "models.json")
     if options.peers is not None:
-        write_result(read_peers(options.peers / RESULT), STORE / "peers.json")
-    models, peers = read_result(STORE / "models.json"), read_peers(STORE / "peers.json")
+        store_peers(read_peers(options.peers / RESULT))
+    models, peers = read_result(STORE / "models.json"), stored_peers()
     for path, parts in (
         (ROOT / "docs/BENCHMARKS.md", benchmark_parts(models, peers)),
         (ROOT / "README.md", readme_parts(models)),

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.peers.results import read_peers
-from benchmarks.store import add, benchmark_parts, fill, readme_parts
+from benchmarks import store
+from benchmarks.store import add, benchmark_parts, fill, readme_parts, store_peers, stored_peers
 from polsess.benchmark import draw_pareto, read_result, render
 from polsess.benchmark.pareto import Point, pareto_front, points
 from polsess.cli.main import app
 from polsess.config_error import ConfigError
 from polsess.models import list_models
 from polsess.overview import published_scores
-from tests.benchmark.builders import model_result, result, timing
+from tests.benchmark.builders import model_result, peers_result, result, timing
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "docs/benchmarks"
@@ -24,14 +24,14 @@ HINT = "run: python benchmarks/store.py"
 
 @pytest.mark.release
 def test_the_documents_are_generated_from_the_stored_results() -> None:
-    models, peers = read_result(STORE / "models.json"), read_peers(STORE / "peers.json")
+    models, peers = read_result(STORE / "models.json"), stored_peers()
     document = (ROOT / "docs/BENCHMARKS.md").read_text()
     assert document == fill(document, benchmark_parts(models, peers)), HINT
     readme = (ROOT / "README.md").read_text()
     assert readme == fill(readme, readme_parts(models)), HINT
     assert set(list_models()) <= {model.name for model in models.models}
     assert not [model.name for model in models.models if model.failure]
-    assert not [peer.name for peer in peers.peers if peer.refused]
+    assert not [peer.name for result in peers for peer in result.peers if peer.refused]
 
 
 def test_parts_are_replaced_between_their_marks() -> None:
@@ -41,6 +41,25 @@ def test_parts_are_replaced_between_their_marks() -> None:
     assert fill(filled, {"x": "new \\1\n"}) == filled
     with pytest.raises(ValueError, match="one part 'z'"):
         fill(text, {"z": ""})
+
+
+def test_a_comparison_takes_the_place_of_one_on_the_same_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PEERS_STORE", tmp_path)
+    first = peers_result()
+    later = first.conditions.model_copy(update={"date": "2026-11-29", "processor": "Another (AVX-512)"})
+    elsewhere = first.model_copy(update={"conditions": later})
+    reduced = first.model_copy(update={"settings": first.settings.model_copy(update={"precision": "auto"})})
+    names = [store_peers(each).name for each in (first, elsewhere, reduced, first)]
+    assert names[:2] == ["a-processor-float32.json", "another-avx-512-float32.json"]
+    assert len(set(names)) == 3
+    assert stored_peers()[0] == elsewhere
+    models = result(model_result("skim", timing(4.0, 1.0)))
+    text = benchmark_parts(models, stored_peers())["peers"]
+    headings = [line for line in text.splitlines() if line.startswith("### ")]
+    assert headings[0] == "### Another (AVX-512), precision float32"
+    assert sorted(headings[1:]) == ["### a processor, precision auto", "### a processor, precision float32"]
 
 
 def test_models_measured_later_keep_their_own_conditions() -> None:
