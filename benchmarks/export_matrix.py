@@ -77,7 +77,7 @@ def _measure_onnx(network: Network, *, rounds: bool) -> list[str]:
         try:
             checks = make_onnx(network, precision, graph)[1]
             loss = checks.si_snr_loss_db
-            lost = "" if loss is None else f", {loss:.2f} dB lost"
+            lost = "" if loss is None else f", {round(loss, 2) + 0.0:.2f} dB lost"
             cells.append(f"{checks.fidelity_db:.0f} dB{lost}")
         except ExportError as failure:
             cells.append(_reason(failure))

@@ -16,7 +16,9 @@ from polsess.export import exporting as exporting_module
 from polsess.export.associative_scan import associative_scan
 from polsess.export.checks import compare
 from polsess.export.real_arithmetic import real_arithmetic
+from polsess.export.tracing import trace
 from polsess.models import create_model
+from polsess.models.layers import relative_attention
 from polsess.models.layers.selective_scan import selective_scan
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -94,6 +96,18 @@ def test_a_file_that_onnxruntime_dies_of_is_refused(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "a.onnx").exists()
 
 
+def test_more_stays_in_float32_where_onnxruntime_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, dying = tmp_path / "runs", tmp_path / "python"
+    dying.write_text(f"#!/bin/sh\necho run >> {runs}\n[ $(wc -l < {runs}) -gt 1 ] || kill -SEGV $$\n")
+    dying.chmod(0o755)
+    source = saved(tmp_path, "convtasnet")
+    monkeypatch.setattr("sys.executable", str(dying))
+    export_model(source, tmp_path / "a.onnx", precision="float16", accept=True)
+    assert runs.read_text() == "run\nrun\n"
+
+
 def test_what_nobody_hears_of_nearly_perfect_estimates_is_no_loss() -> None:
     network = create_model("blstm", preset="tiny", num_sources=1)
 
@@ -130,6 +144,28 @@ def test_the_associative_scan_is_the_scan(reverse: bool) -> None:
     options: dict[str, Any] = {"delta_softplus": True, "reverse": reverse}
     expected = selective_scan(u, delta, a, b, c, d, z, bias, **options)
     torch.testing.assert_close(associative_scan(u, delta, a, b, c, d, z, bias, **options), expected)
+
+
+def test_attention_in_a_graph_takes_the_queries_of_longer_sounds_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relative_attention, "_MAX_SCORES", 2 * 40 * 40)
+    torch.manual_seed(0)
+    attention = relative_attention.RelativeAttention(8, 2, dropout=0.0).eval().requires_grad_(False)
+    torch.nn.init.ones_(attention.scale)
+    distances = torch.randn(24, 4)
+
+    class Traced(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            with real_arithmetic():
+                output: torch.Tensor = attention(tokens, distances)
+            return output
+
+    axes = {0: "batch", 1: "frames"}
+    graph = trace(Traced(), [torch.randn(1, 30, 8)], ["a"], ["b"], {"a": axes, "b": axes})
+    tokens = torch.randn(2, 70, 8)
+    found = onnxruntime.InferenceSession(graph).run(None, {"a": tokens.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), attention(tokens, distances))
 
 
 @pytest.mark.parametrize("name", ["gtcrn", "tiger", "tfgridnet", "srcorrnet", "mambatasnet", "sudormrf"])
