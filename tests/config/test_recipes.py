@@ -118,16 +118,18 @@ def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None
 def test_the_command_on_the_card_of_every_bundled_model_builds_that_network(name: str) -> None:
     card = (ROOT / "src/polsess/assets/models" / name / "README.md").read_text()
     command = re.search(
-        r"Recipe: `(?:polsess train (?:-c|--config) (?:configs/)?(\w+)|python (\S+\.py))", card
+        r"Recipe: `(?:polsess train (?:-c|--config) (?:configs/)?(\w+)(?:\.yaml)?([^`]*)|python (\S+\.py))",
+        card,
     )
     assert command is not None, f"{name}: its card has no line with 'Recipe: `polsess train -c ...'"
-    recipe, script = command.groups()
+    recipe, words, script = command.groups()
     shipped = read_checkpoint(name)
     if script is not None:
         assert (ROOT / script).is_file()
         assert shipped.config == ResNetConfig()
         return
-    config = load_config(ROOT / "configs" / f"{recipe}.yaml")
+    overrides = [word for word in (words or "").split() if "=" in word]
+    config = load_config(ROOT / "configs" / f"{recipe}.yaml", overrides)
     assert config.task == shipped.task
     built = config.model.model_dump() | {"num_shifts": None}  # averaged when used, in no weight
     assert built == shipped.config.model_dump() | {"num_shifts": None}

@@ -31,8 +31,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Weights: folder, file, hub id, a bundled model (default, default-16k, enhance-one, "
-        "enhance-both, enhance-one-streaming), or an ONNX file of polsess export, which needs no torch.",
+        help="Weights: folder, file, hub id, a bundled model (default, enhance-one, enhance-both, each "
+        "also with -16k; enhance-one-streaming), or an ONNX file of polsess export, which needs no torch.",
         rich_help_panel="Separation",
     ),
 ]
@@ -41,7 +41,7 @@ Models = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Weights: folder, file, hub id, or a bundled model (default, enhance-one, enhance-both). Given "
+        help="Weights: folder, file, hub id, or a bundled model (default, enhance-both-16k, ...). Given "
         "several times, the models are averaged.",
         show_default="default",
         rich_help_panel="Separation",

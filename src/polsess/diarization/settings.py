@@ -43,7 +43,7 @@ class GateConfig:
     within them."""
     same_voice_asked: float = _between(0.9, -1, 2)
     """The same, where more voices are asked for than were found."""
-    least_overlap: float = _between(0.04, 0, 1)
+    least_overlap: float = _between(0.015, 0, 1)
     """Share of overlap in speech from which there must be two voices; less may be an error."""
     unheard_voice_overlap: float = _between(0.1, 0, 1)
     """Share from which a voice that never talks alone gets a track of its own."""
