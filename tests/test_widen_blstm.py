@@ -28,7 +28,9 @@ def test_new_units_are_not_heard_yet(narrow: BLSTM, hidden_size: int) -> None:
 def test_new_units_can_be_learnt(narrow: BLSTM) -> None:
     wide = add_units(narrow, 20)
     wide(torch.randn(1, 700)).square().sum().backward()
-    units = wide.to_masks.weight.grad.unflatten(1, (2, 20))[..., 12:]
+    gradient = wide.to_masks.weight.grad
+    assert gradient is not None
+    units = gradient.unflatten(1, (2, 20))[..., 12:]
     assert (units != 0).any(0).all()
 
 
