@@ -210,9 +210,8 @@ def benchmark(run: Run) -> None:
     if run.results.get("benchmark_exit_code") == 0:
         return
     part = _SHARES["benchmark"] - _SHARES["speed"]
-    budget = (
-        part * run.seconds / len(list_models(SeparationModel))
-    )  # in each call the same, so that it goes on
+    # The same budget in each call, since a run goes on only with its own settings.
+    budget = part * run.seconds / len(list_models(SeparationModel))
     words = ["--device", run.device.type, "--seconds", "1,4", "--rounds", "1"]
     words += ["--budget-seconds", f"{max(1.0, budget):.1f}", "-o", str(run.folder / "benchmark")]
     words += ["--preset", run.preset] if run.preset else []

@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polsess.checkpoints import load_model, save_model
+from polsess.checkpoints import CheckpointError, load_model, save_model
 from polsess.models import create_model
 from polsess.models.blstm import BLSTM
+from polsess.schema import ConfigError
 
 _TOP_BINS = 16
 """The masks of the upper half begin as the mean of this many of the narrow network's topmost bins."""
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("--units", type=int, help="Units of each direction; as many as before if left out.")
     parser.add_argument("--same-rate", action="store_true", help="Keep the sample rate.")
     options = parser.parse_args()
-    model = load_model(options.model)
+    try:
+        model = load_model(options.model)
+    except (CheckpointError, ConfigError) as error:
+        parser.error(str(error))
     if not isinstance(model, BLSTM):
         parser.error(f"{options.model}: expected a blstm, got {model.config.model_type}.")
     if options.same_rate and options.units is None:
