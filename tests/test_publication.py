@@ -73,6 +73,15 @@ def test_a_failure_at_any_step_changes_nothing(
     assert text in whole
 
 
+def test_a_failure_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for place in (tmp_path / "new" / "deep", tmp_path / "old"):
+        for write_nothing in (atomic_files([place / "a"]), atomic_folder(place / "a")):
+            with pytest.raises(ValueError, match="no network"), write_nothing:
+                raise ValueError("no network")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
 def test_of_two_writers_of_one_name_the_second_fails(tmp_path: Path) -> None:
     def write_meanwhile() -> None:
         with atomic_files([tmp_path / "s1.wav"], overwrite=False) as (temporary,):

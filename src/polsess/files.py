@@ -35,8 +35,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> Path:
     """Find out before the work whether files can be written to a folder, which need not be there yet.
+
+    Returns:
+        The folder, or the nearest one above it that is there.
 
     Raises:
         OSError: If it is a file, or nothing may be written there.
@@ -51,6 +54,7 @@ def check_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "is a file; choose a folder", str(place))
     if not os.access(place, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "nothing may be written there; choose another place", str(place))
+    return place
 
 
 def check_target(target: Path) -> None:

@@ -38,8 +38,8 @@ _reading_umask = threading.Lock()
 def atomic_files(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator[list[Path]]:
     """Temporary paths beside several targets, all of which appear when the block ends well, or none.
 
-    On an error in the block, at the flush or between two renames, every target is as it was. A symbolic
-    link is resolved, not replaced.
+    On an error in the block, at the flush or between two renames, every target is as it was, and no folder
+    is left that was made for it. A symbolic link is resolved, not replaced.
 
     Args:
         targets: The files to write. Their folders are made if needed.
@@ -54,10 +54,11 @@ def atomic_files(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
     places = [target.resolve() for target in targets]
     _refuse_one_file_twice(targets, places)
     temporaries: list[Path] = []
+    made: list[Path] = []
     target = places[0] if places else Path()
     try:
         for target in places:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            made += _make_folder(target.parent)
             sweep_once(target.parent)
             with uninterrupted():
                 temporaries.append(_hidden(target.parent, target.suffix))
@@ -77,6 +78,7 @@ def atomic_files(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
         with uninterrupted():
             for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
+            _remove_empty(made)
 
 
 @contextlib.contextmanager
@@ -116,19 +118,20 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """A hidden folder for the time of the block; what a kill leaves of it, the next command removes.
 
     Args:
-        parent: The folder that holds it, made if needed.
+        parent: The folder that holds it, made if needed, and removed with it if nothing else is in it then.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    sweep_once(parent)
+    made = _make_folder(parent)
     temporary: Path | None = None
     try:
+        sweep_once(parent)
         with uninterrupted():
             temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
         yield temporary
     finally:
-        if temporary is not None:
-            with uninterrupted():
+        with uninterrupted():
+            if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
+            _remove_empty(made)
 
 
 def sweep(folder: Path) -> None:
@@ -161,6 +164,19 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it; the ones that were not there, the lowest first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # which is how a folder says that it holds something
+            folder.rmdir()
 
 
 def _refuse_one_file_twice(targets: Sequence[Path], places: Sequence[Path]) -> None:

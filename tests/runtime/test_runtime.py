@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from polsess.audio import read_audio, write_audio
+from polsess.checkpoints import save_model
+from polsess.cli.main import app
 from polsess.config_error import ConfigError
 from polsess.data.mini import MIXTURES
 from polsess.export import export_model
 from polsess.inference import Separator as TorchSeparator
+from polsess.models import create_model
 from polsess.runtime import Separator
 from tests.checkpoints.test_onnx_embedder import graph, statistics
 
@@ -115,6 +119,34 @@ def test_the_command_takes_an_onnx_file(files: Path, mixture: Path, tmp_path: Pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "separated" / "talk_speaker2.wav").exists()
+
+
+def test_a_file_that_gives_something_else_leaves_nothing(files: Path, mixture: Path, tmp_path: Path) -> None:
+    model = onnx.load(files / "default.onnx")
+    for entry in model.metadata_props:
+        entry.value = "3" if entry.key == "num_sources" else entry.value
+    onnx.save(model, tmp_path / "three.onnx")
+    out = tmp_path / "new" / "separated"
+    words = ["separate", str(mixture), "-m", str(tmp_path / "three.onnx"), "-o", str(out)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "three.onnx: gives [1, 2, " in result.stderr
+    assert not out.parent.exists()
+
+
+def test_streams_and_whole_sounds_are_not_taken_for_each_other(tmp_path: Path, mixture: Path) -> None:
+    torch.manual_seed(0)
+    save_model(create_model("gtcrn", preset="tiny"), tmp_path / "gtcrn")
+    export_model(tmp_path / "gtcrn", tmp_path / "stream.onnx", to="onnx-stream")
+    with pytest.raises(ConfigError, match=r"takes a sound push by push; .* run `polsess stream`"):
+        Separator.from_onnx(tmp_path / "stream.onnx")
+    for name, expected in (("stream.onnx", "ONNX file, which `polsess separate`"), ("a.pt2", "torch.export")):
+        (tmp_path / "a.pt2").write_bytes(b"PK")
+        words = ["stream", str(mixture), "-m", str(tmp_path / name), "-o", str(tmp_path / "o")]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 3
+        assert expected in result.stderr
+        assert not (tmp_path / "o").exists()
 
 
 def test_an_embedder_of_another_make_and_rate_listens(files: Path, mixture: Path, tmp_path: Path) -> None:

@@ -34,6 +34,13 @@ BUNDLED_MODELS = (
 )
 """The small networks that come with the package, for SB, ES, EB, ES in streams, OSD and SV; a folder of
 that name: ``./default``."""
+_EXPORTED = {
+    ".onnx": "an ONNX file, which `polsess separate` and `polsess evaluate` run; name the checkpoint that it "
+    "was exported from.",
+    ".pt2": "a program of torch.export, which `torch.export.load` reads; name the checkpoint that it was "
+    "exported from.",
+}
+"""What files of other runtimes are, by their endings."""
 
 
 def read_checkpoint(
@@ -151,7 +158,8 @@ def _recognise(files: WeightFiles) -> Reader:
     hints = [hint for reader in READERS if (hint := reader.near_miss(files))] or _networks_in(files)
     formats = ", ".join(dict.fromkeys(reader.format for reader in READERS))
     known = f"not a checkpoint of a known format. Known: {formats}."
-    raise CheckpointError(f"{files.path}: {hints[0] if hints else known}")
+    reason = hints[0] if hints else _EXPORTED.get(files.path.suffix.lower(), known)
+    raise CheckpointError(f"{files.path}: {reason}")
 
 
 def _read(reader: Reader, files: WeightFiles, config: Mapping[str, Any] | None) -> Converted:

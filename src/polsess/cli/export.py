@@ -66,9 +66,10 @@ def export(
         checks = export_site(model, out, precision=precision, accept=accept, runtime=web_runtime)
     else:
         checks = export_model(model, out, to=to, precision=precision, accept=accept)
-    loss = "" if checks.si_snr_loss_db is None else f", {checks.si_snr_loss_db:.2f} dB of SI-SNR lost"
+    lost = checks.si_snr_loss_db
+    loss = "" if lost is None else f", {round(lost, 2) + 0.0:.2f} dB of SI-SNR lost"
     size = sum(each.stat().st_size for each in (out.rglob("*.*") if out.is_dir() else [out]))
     terminal.note(
-        f"Saved: {out} ({size / 1e6:.1f} MB; largest error {checks.largest_error:.1e}, "
+        f"Saved: {out} ({size / 1e6:.2f} MB; largest error {checks.largest_error:.1e}, "
         f"fidelity {checks.fidelity_db:.0f} dB{loss})"
     )

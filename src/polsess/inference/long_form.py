@@ -24,6 +24,7 @@ from polsess.audio import AnySamples, AudioFormat, ClipMode, Samples, resampled_
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.regions import Regions
 from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
+from polsess.files import check_folder
 from polsess.inference.file_outputs import FileOutputs, Targets
 from polsess.inference.gated import separate_gated
 from polsess.inference.hearing import Detector, Embedder, Hearing
@@ -256,8 +257,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             outputs.audio_format.check_rate(recording.sample_rate, path)
             space = self._bytes_on_disk(recording, outputs.audio_format, estimator.sample_rate)
             check_space(path.parent, space)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            spools = Spools(stack, _SPOOL_BYTES, path.parent)
+            spools = Spools(stack, _SPOOL_BYTES, check_folder(path.parent))
             rendering = yield from self._render(passes, recording, spools, progress, outputs.most)
             yield None
             timeline = self._described(estimator, rendering.timeline())

@@ -36,8 +36,14 @@ class OnnxNetwork:
         self._facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         if self._facts.get("polsess_format") != "1":
             raise ConfigError(f"{self.path}: was not written by polsess export; export the network with it.")
-        if self._facts.get("kind") != kind:
-            raise ConfigError(f"{self.path}: holds a {self._facts.get('kind')}, expected a {kind}.")
+        found = self._facts.get("kind", "")
+        if found.startswith("stream of "):
+            raise ConfigError(
+                f"{self.path}: takes a sound push by push; export with --to onnx for whole sounds, "
+                "or run `polsess stream` with the checkpoint."
+            )
+        if found != kind:
+            raise ConfigError(f"{self.path}: holds a {found}, expected a {kind}.")
         check_waveform_input(self._session, self.path)
         self.sample_rate = self._whole_number("sample_rate", _HIGHEST_RATE)
 
