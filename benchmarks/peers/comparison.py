@@ -15,9 +15,10 @@ from benchmarks.peers.results import Agreement, PeerResult, PeersResult, write_o
 from polsess.benchmark.journal import Plan, StepJournal
 from polsess.benchmark.results import Settings, Skip, Timing
 from polsess.benchmark.running import Progress
-from polsess.benchmark.visits import WARM_UP_SECONDS, Case, ask_to_run, cases, expected_seconds
+from polsess.benchmark.visits import Case, ask_to_run, cases, expected_seconds
 from polsess.folder_lock import locked
 from polsess.machine import load_average
+from polsess.measurement import WARM_UP_SECONDS
 from polsess.schema import ConfigError, suggest
 from polsess.workers import Worker, WorkerError
 
@@ -143,7 +144,7 @@ class Comparison:
             with ExitStack() as stack:
                 sides = self._start(stack, workplace)
                 rest = {
-                    side: worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+                    side: worker.ask("rest", seconds=WARM_UP_SECONDS)["rest_bytes"]
                     for side, worker in sides.items()
                 }  # before anything longer, whose memory the process may keep
                 if self.agreement is None:

@@ -42,7 +42,6 @@ class Session:
             torch.save({key: value.cpu() for key, value in network.state_dict().items()}, request["state"])
         return {
             "load_seconds": seconds,
-            "loaded_bytes": self.bench.loaded_bytes,
             "parameters": sum(weight.numel() for weight in network.parameters()),
             "torch": torch.__version__,
             "version": _version(peer.toolkit),
@@ -52,6 +51,10 @@ class Session:
     def estimate(self, request: dict[str, Any]) -> Any:
         """Pass the request on."""
         return self.bench.estimate(request)
+
+    def rest(self, request: dict[str, Any]) -> Any:
+        """Pass the request on."""
+        return self.bench.rest(request)
 
     def infer(self, request: dict[str, Any]) -> Any:
         """Pass the request on."""
@@ -72,5 +75,5 @@ def _version(toolkit: str) -> str:
 if __name__ == "__main__":
     tune_allocator()
     session = Session()
-    commands = (session.load, session.estimate, session.infer, session.train)
+    commands = (session.load, session.estimate, session.rest, session.infer, session.train)
     serve({each.__name__: each for each in commands})

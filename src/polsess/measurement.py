@@ -20,6 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polsess.allocator import release_free_memory
+
+WARM_UP_SECONDS = 0.05
+"""Of the mixture after which a process counts as at rest: libraries set themselves up on it."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -73,8 +77,13 @@ class Bench:
     ) -> None:
         self.network, self.sample_rate, self.device = network, sample_rate, torch.device(device)
         self._dtype = dtype
-        self.loaded_bytes = peak_bytes(self.device, restart=True)
         self._optimizer: torch.optim.Optimizer | None = None
+
+    def rest(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once on ``seconds``, return freed memory to the system, and report what is then held."""
+        self.infer({**request, "passes": 1})
+        release_free_memory()
+        return {"rest_bytes": peak_bytes(self.device, restart=True)}
 
     def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Measure ``passes`` inferences on a mixture of ``seconds``."""

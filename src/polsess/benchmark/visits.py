@@ -12,12 +12,11 @@ from typing import Any
 from polsess.benchmark.journal import Visit
 from polsess.benchmark.results import Facts, Mode, Settings, Skip, Timing
 from polsess.benchmark.summary import grown_bytes, percentile
-from polsess.measurement import expected_growth
+from polsess.measurement import WARM_UP_SECONDS, expected_growth
 from polsess.workers import Worker, WorkerError
 
 PROCESS = (sys.executable, "-m", "polsess.benchmark.process")
 
-WARM_UP_SECONDS = 0.05
 LONG_SECONDS = 5.0  # a pass as long as that is not repeated within a visit
 TARGET_SECONDS, MAX_PASSES = 2.0, 10
 _GRACE_SECONDS = 60.0
@@ -150,7 +149,7 @@ class _Visitor:
         )
         self.precision = loaded["precision"]
         self.load_seconds.append(loaded["load_seconds"])
-        rest: int | None = worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)["peak_bytes"]
+        rest: int | None = worker.ask("rest", seconds=WARM_UP_SECONDS)["rest_bytes"]
         return rest
 
     def _run(self, worker: Worker, case: Case, rest_bytes: int | None) -> Timing:

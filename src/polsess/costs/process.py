@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from polsess.allocator import release_free_memory, tune_allocator
-from polsess.measurement import Bench, free_bytes, peak_bytes
+from polsess.allocator import tune_allocator
+from polsess.measurement import Bench, free_bytes
 from polsess.models import SeparationModel, create_model
 from polsess.precision import choose_precision, name_of
 from polsess.workers import Answer, serve
@@ -30,11 +30,7 @@ class Session:
         device, asked = torch.device(request["device"]), request.get("precision", "float32")
         dtype = choose_precision(asked, model.inference_dtype, device)
         self.bench = Bench(model, model.sample_rate, request["device"], dtype)
-        return {
-            "load_seconds": seconds,
-            "loaded_bytes": self.bench.loaded_bytes,
-            "precision": name_of(dtype),
-        }
+        return {"load_seconds": seconds, "precision": name_of(dtype)}
 
     def open_model(self, request: Answer) -> SeparationModel:
         """Create a model of a configuration with fresh weights, on which time and memory do not depend."""
@@ -45,9 +41,8 @@ class Session:
         return {"free_bytes": free_bytes(torch.device(request["device"]))}
 
     def rest(self, request: Answer) -> Answer:
-        """Return freed memory to the system, and how much the process then holds."""
-        release_free_memory()
-        return {"rest_bytes": peak_bytes(torch.device(request["device"]), restart=True)}
+        """Return the memory that the process holds between passes."""
+        return self.loaded().rest(request)
 
     def infer(self, request: Answer) -> Answer:
         """Measure inferences."""

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 
 from polsess.costs import count_macs
-from polsess.measurement import expected_growth
+from polsess.measurement import WARM_UP_SECONDS, expected_growth
 from polsess.models import create_model, parse_model_config
 from polsess.schema import ConfigError
 from polsess.workers import Worker
 
 PROCESS = (sys.executable, "-m", "polsess.costs.process")
-WARM_UP_SECONDS = 0.05
 SHORT_SECONDS, LONG_SECONDS = 0.5, 8.0
 """Audio of the first run, and at most of the second."""
 BUDGET_SECONDS = 2.0
@@ -100,25 +99,24 @@ def predict(
     with Worker(PROCESS, threads=threads) as worker:
         worker.ask("load", config=config.model_dump(mode="json"), threads=threads, device=device)
         report(1, total, "first run")
-        worker.ask("infer", seconds=WARM_UP_SECONDS, passes=1)
-        rest = worker.ask("rest", device=device)["rest_bytes"]
-        samples = [_run(worker, min(SHORT_SECONDS, seconds), device)]
+        rest = worker.ask("rest", seconds=WARM_UP_SECONDS)["rest_bytes"]
+        samples = [_run(worker, min(SHORT_SECONDS, seconds))]
         report(2, total, "second run")
         longer = min(seconds, LONG_SECONDS, _affordable_seconds(samples[0]))
         if longer > samples[0].audio_seconds:
-            samples.append(_run(worker, longer, device))
+            samples.append(_run(worker, longer))
         report(3, total, "counting the arithmetic")
         predicted = _extrapolate(_arithmetic(config), samples, seconds)
         measured = None
         if measure:
             report(4, total, f"running {seconds:g} s of audio")
-            measured = _run(worker, seconds, device)
+            measured = _run(worker, seconds)
     report(total, total, "done")
     return Prediction(name, device, threads, rest, tuple(samples), predicted, measured)
 
 
-def _run(worker: Worker, seconds: float, device: str) -> Run:
-    rest = worker.ask("rest", device=device)["rest_bytes"]
+def _run(worker: Worker, seconds: float) -> Run:
+    rest = worker.ask("rest", seconds=WARM_UP_SECONDS)["rest_bytes"]
     answer = worker.ask("infer", seconds=seconds, passes=1)
     peak = answer["peak_bytes"]
     grown = None if peak is None or rest is None else max(0, peak - rest)
