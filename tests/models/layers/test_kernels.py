@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from polsess.models.layers import kernels
-from polsess.models.layers.kernels import load_kernel, run_in_threads
+from polsess.models.layers.kernels import load_kernel
 
 
 @pytest.fixture
@@ -59,17 +57,3 @@ def test_without_a_compiler_or_when_switched_off_there_is_none(
     assert load_kernel("answer") is None
     monkeypatch.setenv("POLSESS_KERNELS", "off")
     assert load_kernel("mamba") is None
-
-
-@pytest.mark.parametrize(("num_threads", "num_rows"), [(1, 5), (3, 5), (4, 2)])
-def test_rows_are_covered_once(num_threads: int, num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
-    seen: list[int] = []
-    lock = threading.Lock()
-
-    def work(start: int, stop: int) -> None:
-        with lock:
-            seen.extend(range(start, stop))
-
-    run_in_threads(work, num_rows)
-    assert sorted(seen) == list(range(num_rows))

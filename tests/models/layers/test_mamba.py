@@ -67,11 +67,12 @@ def test_golden_convolution(
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("taps", [1, 4, 5])
-@pytest.mark.parametrize("kernels", ["on", "off"])
+@pytest.mark.parametrize(("kernels", "threads"), [("on", 1), ("on", 3), ("off", 1)])
 def test_convolution_of_sequences_around_the_length_of_the_filter(
-    length: int, reverse: bool, taps: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+    length: int, reverse: bool, taps: int, kernels: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLSESS_KERNELS", kernels)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x, weight = (torch.randn(shape) for shape in ((2, length, 19), (19, 1, taps)))
     x.requires_grad_(), weight.requires_grad_()
     padding = (0, taps - 1) if reverse else (taps - 1, 0)

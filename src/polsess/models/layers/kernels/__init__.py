@@ -4,7 +4,7 @@ A kernel is one ``<name>.cpp`` with functions of C linkage that take pointers; n
 included, so that a build takes seconds. ``load_kernel("<name>")`` compiles it with PyTorch's extension tools,
 keeps the library in the user's cache and returns it, or returns None: without a compiler, after a failed
 build (said once), or when ``POLSESS_KERNELS=off``. Callers then take their PyTorch path, so a kernel is never
-required. Calls release the interpreter lock; ``run_in_threads`` spreads rows over torch's threads.
+required. Calls release the interpreter lock and share the work out among torch's threads.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import torch
 
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
@@ -38,22 +34,6 @@ def load_kernel(name: str) -> ctypes.CDLL | None:
     if os.environ.get("POLSESS_KERNELS", "").lower() in {"off", "0", "no", "false"}:
         return None
     return _load_once(name)
-
-
-def parts_of_rows(num_rows: int) -> int:
-    """Parts into which each of a few rows is cut, so that every thread that torch may use has one."""
-    return -(-torch.get_num_threads() // max(1, num_rows))
-
-
-def run_in_threads(work: Callable[[int, int], None], num_rows: int) -> None:
-    """Call ``work(start, stop)`` over ranges of rows, one per thread that torch may use."""
-    num_threads = min(torch.get_num_threads(), num_rows)
-    if num_threads <= 1:
-        work(0, num_rows)
-        return
-    bounds = [num_rows * index // num_threads for index in range(num_threads + 1)]
-    with ThreadPoolExecutor(num_threads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, byref, c_int64
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel, parts_of_rows, run_in_threads
+from polsess.models.layers.kernels import load_kernel
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 
 _MAX_TAPS = 16  # as kMaxTaps
@@ -38,10 +38,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse:
     bias = None if bias is None else bias.contiguous()
     y = torch.empty(x.shape)
     conv = _Conv(*x.shape[1:], len(taps), reverse, silu, rows(x), rows(y), floats(taps), floats(bias))
-    parts = parts_of_rows(len(x))
-    run_in_threads(
-        lambda start, stop: _library().conv_forward(byref(conv), parts, start, stop), parts * len(x)
-    )
+    _library().conv_forward(byref(conv), len(x), torch.get_num_threads())
     return y
 
 
@@ -53,24 +50,18 @@ def backward(
     bias = None if bias is None else bias.contiguous()
     conv = _Conv(*x.shape[1:], len(taps), reverse, silu, rows(x), rows(None), floats(taps), floats(bias))
     grad_x = torch.empty(x.shape)
-    parts: list[tuple[Tensor, Tensor]] = []
-
-    def work(start: int, stop: int) -> None:
-        sums = torch.zeros_like(taps), torch.zeros(x.shape[-1])
-        parts.append(sums)
-        out = _Gradients(rows(grad), rows(grad_x), floats(sums[0]), floats(sums[1]))
-        _library().conv_backward(byref(conv), byref(out), start, stop)
-
-    run_in_threads(work, len(x))
-    grad_taps, grad_bias = (torch.stack(totals).sum(0) for totals in zip(*parts, strict=True))
-    return grad_x, grad_taps.mT.unsqueeze(1), grad_bias
+    parts = min(torch.get_num_threads(), len(x))
+    of_taps, of_bias = torch.zeros(parts, *taps.shape), torch.zeros(parts, x.shape[-1])
+    out = _Gradients(rows(grad), rows(grad_x), floats(of_taps), floats(of_bias))
+    _library().conv_backward(byref(conv), byref(out), len(x), parts)
+    return grad_x, of_taps.sum(0).mT.unsqueeze(1), of_bias.sum(0)
 
 
 def _library() -> ctypes.CDLL:
     library = load_kernel("mamba")
     if library is None:
         raise RuntimeError("mamba.cpp is not built; ask is_available first.")
-    library.conv_forward.argtypes = [POINTER(_Conv), c_int64, c_int64, c_int64]
+    library.conv_forward.argtypes = [POINTER(_Conv), c_int64, c_int64]
     library.conv_backward.argtypes = [POINTER(_Conv), POINTER(_Gradients), c_int64, c_int64]
     library.conv_forward.restype = library.conv_backward.restype = None
     return library

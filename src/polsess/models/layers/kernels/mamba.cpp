@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "threads.h"
 #include "vectors.h"
 
 extern "C" struct Scan {
@@ -28,13 +29,13 @@ extern "C" struct Conv {
 
 extern "C" struct ConvGradients {
   Rows y, x;
-  float *weight, *bias;  // sums of the calling thread; bias: null where absent
+  float *weight, *bias;  // sums, [parts, taps, channels] and [parts, channels]
 };
 
 extern "C" struct Gradients {
   Rows y, u, delta, z, b, c;
   const float* last;
-  float *a, *skip, *bias, *initial;  // a, skip, bias: sums of the calling thread
+  float *a, *skip, *bias, *initial;  // a, skip, bias: sums, [parts, states, channels] and [parts, channels]
 };
 
 namespace {
@@ -262,8 +263,8 @@ void backward_chunk(const Scan& scan, const Gradients& out, const Block& at, int
     store(&work.gradient[n * scan.channels + at.channel], g[n], at.count);
     accumulate(out.a + n * scan.channels + at.channel, rates_gradient[n], at.count);
   }
-  if (out.skip) accumulate(out.skip + at.channel, skip_gradient, at.count);
-  if (out.bias) accumulate(out.bias + at.channel, bias_gradient, at.count);
+  accumulate(out.skip + at.channel, skip_gradient, at.count);
+  accumulate(out.bias + at.channel, bias_gradient, at.count);
 }
 
 inline float sum(const Vec& value) {
@@ -363,7 +364,7 @@ void conv_backward_block(const Conv& conv, const ConvGradients& out, const Block
     store(out.x.at(at.row, position(conv, source)) + at.channel, x, at.count);
   }
   for (int k = 0; k < taps; ++k) accumulate(out.weight + k * conv.channels + at.channel, weights[k], at.count);
-  if (out.bias) accumulate(out.bias + at.channel, bias, at.count);
+  accumulate(out.bias + at.channel, bias, at.count);
 }
 
 // Calls work on every block of channels of some rows.
@@ -374,45 +375,72 @@ void for_blocks(int64_t first_row, int64_t last_row, int64_t channels, Work work
       work(Block{row, channel, static_cast<int>(std::min<int64_t>(kLanes, channels - channel))});
 }
 
-// Calls work on every unit: a row and one of `parts` ranges of its channels, in whole blocks but for the last.
-template <class Work>
-void for_parts(int64_t channels, int64_t parts, int64_t first_unit, int64_t last_unit, Work work) {
-  const int64_t blocks = (channels + kLanes - 1) / kLanes;
-  for (int64_t unit = first_unit; unit < last_unit; ++unit) {
-    const int64_t part = unit % parts;
-    const int64_t first = blocks * part / parts * kLanes, last = blocks * (part + 1) / parts * kLanes;
-    if (first < last) work(unit / parts, first, std::min(last, channels));
+// A thread's share of the work. Units are the rows, each cut into ranges of whole blocks of channels.
+struct Units {
+  int64_t channels, ranges, first, last;
+
+  template <class Work>
+  void each(Work work) const {
+    const int64_t blocks = (channels + kLanes - 1) / kLanes;
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t range = unit % ranges;
+      const int64_t from = blocks * range / ranges * kLanes, to = blocks * (range + 1) / ranges * kLanes;
+      if (from < to) work(unit / ranges, from, std::min(to, channels));
+    }
   }
+};
+
+// Calls work(units) in every thread; rows are cut where there are fewer of them than threads.
+template <class Work>
+void share_out(int64_t rows, int64_t channels, int64_t threads, Work work) {
+  const int64_t ranges = rows ? (threads + rows - 1) / rows : 1;
+  in_parts(std::min(threads, rows * ranges), rows * ranges, [&](int64_t, int64_t first, int64_t last) {
+    work(Units{channels, ranges, first, last});
+  });
 }
 
 }  // namespace
 
-// Units are the rows, each in `parts` ranges of channels.
-extern "C" void scan_forward(const Scan* scan, int64_t parts, int64_t first_unit, int64_t last_unit) {
-  std::optional<Stretch> work;  // one for all rows where they are not cut
-  for_parts(scan->channels, parts, first_unit, last_unit, [&](int64_t row, int64_t first, int64_t last) {
-    if (!work || work->first_channel != first) work.emplace(*scan, first, last);
-    forward_row(*scan, row, *work);
+extern "C" void scan_forward(const Scan* scan, int64_t rows, int64_t threads) {
+  share_out(rows, scan->channels, threads, [&](const Units& units) {
+    std::optional<Stretch> work;  // one for all rows where they are not cut
+    units.each([&](int64_t row, int64_t first, int64_t last) {
+      if (!work || work->first_channel != first) work.emplace(*scan, first, last);
+      forward_row(*scan, row, *work);
+    });
   });
 }
 
-extern "C" void scan_backward(const Scan* scan, const Gradients* out, int64_t first_row, int64_t last_row) {
-  Workspace work;
-  work.states.resize((scan->chunk + 1) * scan->states);
-  for (auto* buffer : {&work.decays, &work.b, &work.c}) buffer->resize(scan->chunk * scan->states);
-  work.steps.resize(scan->chunk);
-  work.gradient.resize(scan->states * scan->channels);
-  for (int64_t row = first_row; row < last_row; ++row) backward_row(*scan, *out, row, work);
+extern "C" void conv_forward(const Conv* conv, int64_t rows, int64_t threads) {
+  share_out(rows, conv->channels, threads, [&](const Units& units) {
+    units.each([&](int64_t row, int64_t first, int64_t last) { conv_row(*conv, row, first, last); });
+  });
 }
 
-extern "C" void conv_forward(const Conv* conv, int64_t parts, int64_t first_unit, int64_t last_unit) {
-  for_parts(conv->channels, parts, first_unit, last_unit,
-            [&](int64_t row, int64_t first, int64_t last) { conv_row(*conv, row, first, last); });
+// Gradients of what the rows share are summed apart in each of `parts` threads: out.a is [parts, states, channels].
+extern "C" void scan_backward(const Scan* scan, const Gradients* gradients, int64_t rows, int64_t parts) {
+  in_parts(parts, rows, [&](int64_t part, int64_t first_row, int64_t last_row) {
+    Gradients out = *gradients;
+    out.a += part * scan->states * scan->channels;
+    out.skip += part * scan->channels;
+    out.bias += part * scan->channels;
+    Workspace work;
+    work.states.resize((scan->chunk + 1) * scan->states);
+    for (auto* buffer : {&work.decays, &work.b, &work.c}) buffer->resize(scan->chunk * scan->states);
+    work.steps.resize(scan->chunk);
+    work.gradient.resize(scan->states * scan->channels);
+    for (int64_t row = first_row; row < last_row; ++row) backward_row(*scan, out, row, work);
+  });
 }
 
-extern "C" void conv_backward(const Conv* conv, const ConvGradients* out, int64_t first_row, int64_t last_row) {
-  for_blocks(first_row, last_row, conv->channels, [&](const Block& at) {
-    if (conv->taps == 4) conv_backward_block<4>(*conv, *out, at);
-    else conv_backward_block<0>(*conv, *out, at);
+extern "C" void conv_backward(const Conv* conv, const ConvGradients* gradients, int64_t rows, int64_t parts) {
+  in_parts(parts, rows, [&](int64_t part, int64_t first_row, int64_t last_row) {
+    ConvGradients out = *gradients;
+    out.weight += part * conv->taps * conv->channels;
+    out.bias += part * conv->channels;
+    for_blocks(first_row, last_row, conv->channels, [&](const Block& at) {
+      if (conv->taps == 4) conv_backward_block<4>(*conv, out, at);
+      else conv_backward_block<0>(*conv, out, at);
+    });
   });
 }

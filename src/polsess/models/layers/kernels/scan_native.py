@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, byref, c_int64
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel, parts_of_rows, run_in_threads
+from polsess.models.layers.kernels import load_kernel
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.kernels.scan_torch import CHUNK_LENGTH, ScanInputs, chunk_count
 
@@ -45,8 +45,7 @@ def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tens
     last = inputs.u.new_empty(batch, *shape)
     kept = inputs.u.new_empty(batch, chunk_count(length), *shape) if keep_states else None
     arguments = _Arguments(inputs, y=y, last=last, checkpoints=kept)
-    parts, scan = parts_of_rows(batch), byref(arguments.scan)
-    run_in_threads(lambda start, stop: _library().scan_forward(scan, parts, start, stop), parts * batch)
+    _library().scan_forward(byref(arguments.scan), batch, torch.get_num_threads())
     return y, last.mT.contiguous(), kept
 
 
@@ -59,23 +58,14 @@ def backward(
     gate = None if inputs.z is None else torch.empty_like(dense(inputs.z))
     initial = None if inputs.initial_state is None else torch.empty_like(arguments.state)
     grad_y, last = dense(grad_output), None if grad_last is None else grad_last.mT.contiguous()
-    shared: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def work(start: int, stop: int) -> None:
-        sums = (
-            torch.zeros_like(arguments.rates),
-            inputs.a.new_zeros(len(inputs.a)),
-            inputs.a.new_zeros(len(inputs.a)),
-        )
-        shared.append(sums)
-        out = _Gradients(y=rows(grad_y), z=rows(gate), last=floats(last), initial=floats(initial))
-        out.a, out.skip, out.bias = (floats(total) for total in sums)
-        for name, value in grads.items():
-            setattr(out, name, rows(value))
-        _library().scan_backward(byref(arguments.scan), byref(out), start, stop)
-
-    run_in_threads(work, len(inputs.u))
-    a, d, bias = (torch.stack(totals).sum(0) for totals in zip(*shared, strict=True))
+    batch, channels, parts = len(inputs.u), len(inputs.a), min(torch.get_num_threads(), len(inputs.u))
+    sums = [inputs.a.new_zeros(parts, *shape) for shape in (arguments.rates.shape, (channels,), (channels,))]
+    out = _Gradients(y=rows(grad_y), z=rows(gate), last=floats(last), initial=floats(initial))
+    out.a, out.skip, out.bias = (floats(each) for each in sums)
+    for name, value in grads.items():
+        setattr(out, name, rows(value))
+    _library().scan_backward(byref(arguments.scan), byref(out), batch, parts)
+    a, d, bias = (each.sum(0) for each in sums)
     return (
         *(grads["u"], grads["delta"], a.mT, grads["b"], grads["c"]),
         d if inputs.d is not None else None,
@@ -116,7 +106,7 @@ def _library() -> ctypes.CDLL:
     library = load_kernel("mamba")
     if library is None:
         raise RuntimeError("mamba.cpp is not built; ask is_available first.")
-    library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64, c_int64]
+    library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64]
     library.scan_backward.argtypes = [POINTER(_Scan), POINTER(_Gradients), c_int64, c_int64]
     library.scan_forward.restype = library.scan_backward.restype = None
     return library
