@@ -60,6 +60,12 @@ def test_rttm_round_trip(tmp_path: Path) -> None:
     assert list_speakers(TALK) == ("anna", "jan")
 
 
+def test_a_byte_order_mark_and_windows_line_ends_cost_no_turn(tmp_path: Path) -> None:
+    path = tmp_path / "talk.rttm"
+    path.write_bytes(b"\xef\xbb\xbf" + write_rttm(TALK, "talk").replace("\n", "\r\n").encode())
+    assert read_rttm(path) == {"talk": TALK}
+
+
 def test_names_that_a_line_cannot_hold_stay_apart(tmp_path: Path) -> None:
     talk = (Turn(0, 1, "a b"), Turn(1, 2, "a_b"), Turn(2, 3, "a\tb\n"), Turn(3, 4, " "))
     path = tmp_path / "talk.rttm"
@@ -75,6 +81,7 @@ def test_names_that_a_line_cannot_hold_stay_apart(tmp_path: Path) -> None:
         ("SPEAKER talk 1 zero 1.0 <NA> <NA> anna <NA>", "line 1: expected seconds from 0 up, got 'zero'"),
         ("SPEAKER talk 1 -1 1.0 <NA> <NA> anna <NA>", "got '-1'"),
         ("SPEAKER talk 1 0 nan <NA> <NA> anna <NA>", "got 'nan'"),
+        ("0.000000\t1.000000\tanna", "line 1: expected a line of RTTM, .* got '0.000000'"),
     ],
 )
 def test_wrong_lines_are_named(tmp_path: Path, line: str, reason: str) -> None:

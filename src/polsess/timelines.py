@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 _ROUNDING_SECONDS = 0.1
 """Turns of other tools may end this much after their recording."""
+_OTHER_TYPES = re.compile(
+    "SEGMENT|NOSCORE|NO_RT_METADATA|LEXEME|NON-LEX|NON-SPEECH|FILLER|EDIT|IP|SU|CB|A/P|SPKR-INFO"
+)
+"""Types of lines of NIST's RTTM that say nothing of turns."""
 _FIELDS = 9
 """Fields that an RTTM line has at least; the tenth, the look-ahead, is often left out."""
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -214,7 +218,8 @@ def read_rttm(
     """The timelines of an RTTM file by recording.
 
     Args:
-        path: A text file; lines of other types than SPEAKER, empty ones and comments (``;``) are passed over.
+        path: A text file; empty lines, comments (``;``) and RTTM's other types than SPEAKER are passed
+            over.
         recordings: Names that recordings may have; None for any.
         seconds: Length of the recordings; turns that go on after it by more than rounding are wrong.
 
@@ -223,14 +228,19 @@ def read_rttm(
         TimelineError: If a line is wrong; the message names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise TimelineError(f"{path}: is no text in UTF-8, as RTTM is.") from None
     turns: dict[str, list[Turn]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
-        if not fields or fields[0].startswith(";") or fields[0] != "SPEAKER":
+        if not fields or fields[0].startswith(";") or _OTHER_TYPES.fullmatch(fields[0]):
             continue
+        if fields[0] != "SPEAKER":
+            raise TimelineError(
+                f"{path}, line {number}: expected a line of RTTM, which begins with SPEAKER, got "
+                f"'{fields[0][:40]}'."
+            )
         if len(fields) < _FIELDS:
             raise TimelineError(
                 f"{path}, line {number}: expected at least {_FIELDS} fields (SPEAKER file channel start "

@@ -384,8 +384,8 @@ def test_sources_without_a_split_are_dealt_out_by_speaker(tmp_path: Path) -> Non
     assert not voices[0] & voices[1]
     with pytest.raises(ValueError, match="longer than 5 s"):
         list_sources(tmp_path / "list.csv", min_seconds=5.0)
-    (tmp_path / "list.csv").write_text("path,speaker,split\n0.wav,a,dev\n")
-    with pytest.raises(ValueError, match="'dev' is not one of"):
+    (tmp_path / "list.csv").write_text("path,speaker,split\n0.wav,a,extra\n")
+    with pytest.raises(ValueError, match="'extra' is not one of"):
         list_sources(tmp_path / "list.csv")
 
 
@@ -558,6 +558,31 @@ def test_the_command_makes_conversations(sources: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "set" / "train" / "mix").glob("*.rttm"))) == 1
     assert CliRunner().invoke(app, [*words, "--voices", "1"]).exit_code == ExitCode.USAGE
     assert CliRunner().invoke(app, [*words, *more, "--overlap", "0.5"]).exit_code != 0
+
+
+def test_conversations_carry_what_is_said(sources: Path, tmp_path: Path) -> None:
+    shutil.copytree(sources, tmp_path / "all")
+    for speaker in list((tmp_path / "all/speech").glob("*/*")):  # the others have no transcript
+        sound(speaker / "short.flac", 1.2)
+        (speaker / "short.txt").write_text(f"Words of {speaker.name}.")
+    config = ConversationConfig.model_validate({**TURNS, "words": True})
+    with pytest.warns(UserWarning, match="6 of 9 clips have no transcript"):
+        found = ingredients(tmp_path / "all", seconds=2.9, conversations=config)
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"at most half as long as a mixture \(1 s\)"),
+    ):
+        ingredients(tmp_path / "all", seconds=2.0, conversations=config)
+    generate_split(tmp_path / "set", Split.TEST, 4, found[Split.TEST])
+    corpus = parse_corpus_config({"corpus_type": "polsess", "root": str(tmp_path / "set")})
+    test = create_corpus(corpus, Split.TEST, Task.SB)
+    for example in (test.example(0, index) for index in range(len(test))):
+        assert example.transcript
+        for said in example.transcript:
+            assert 0 <= said.start < said.end <= 2.9
+            assert said.end - said.start == pytest.approx(1.2, abs=0.1)  # the whole recording
+            assert said.speaker in example.speakers
+            assert said.text.startswith("words of test")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,44 @@ def test_two_levels_that_do_not_say_which_is_the_speaker_are_refused(tmp_path: P
     assert labels == {"1zcI", "x4dA"}
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["train-clean-100/19/1/19-1-0.flac", "dev-clean/84/1/84-1-0.flac", "test-other/7/2/7-2-0.flac"],
+            "19 84 7",
+        ),
+        (["train_clean_360/19/a.wav", "dev_other/84/a.wav", "eval/7/a.wav"], "19 84 7"),
+        (["TRAIN/dr1/a.wav", "Validation/dr2/a.wav", "TEST/dr3/a.wav"], "dr1 dr2 dr3"),
+        (["tr/anna/1.wav", "cv/jan/1.wav", "tt/ola/1.wav"], "anna jan ola"),
+    ],
+)
+def test_folders_named_after_splits(tmp_path: Path, names: list[str], expected: str) -> None:
+    speakers(tmp_path, names)
+    found = [[one.label for one in list_clips(tmp_path, split)] for split in Split]
+    assert found == [[name] for name in expected.split()]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train/1.wav", "rain/1.wav", "dog/1.wav"],  # classes of sounds
+        ["test/1.wav", "anna/1.wav", "devon/1.wav"],  # speakers
+    ],
+)
+def test_a_folder_named_after_a_split_among_others_is_a_label(tmp_path: Path, names: list[str]) -> None:
+    assert speakers(tmp_path, names) == sorted(name.split("/")[0] for name in names)
+    assert {one.split for one in find_sources(tmp_path)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("anna/1.wav", "'anna' lies beside test, train"), ("1.wav", "a file lies")]
+)
+def test_what_is_in_no_split_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        speakers(tmp_path, ["train/jan/1.wav", "test/ola/1.wav", name])
+
+
 def test_paths_in_lists() -> None:
     assert speaker_of("LibriSpeech/train-clean-100/19/198/19-198-0000.flac") == "19"
     assert speaker_of("LibriTTS/19/198/19_198_000001_000000.wav") == "19"

@@ -170,7 +170,7 @@ def test_rate_and_speed_change_the_pitch_as_they_should(metadata: Path, rate: in
     ("text", "message"),
     [
         ("path,speaker\na.wav,x", "missing column.* split"),
-        ("path,speaker,split\na.wav,x,dev", "row 2, split: 'dev' is not one of train, val, test"),
+        ("path,speaker,split\na.wav,x,extra", "row 2, split: 'extra' is not one of train, val, test"),
         ("path,speaker,split\nval/1.wav,x,val", "nothing in it is for split 'train'"),
         ("path,speaker,split\ntrain/1.wav, ,train", "row 2, speaker: is empty"),
         (

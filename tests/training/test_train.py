@@ -16,11 +16,14 @@ from polsess.audio import write_audio
 from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
 from polsess.config import OptimizerConfig, TrainingConfig, load_config, parse_config
+from polsess.data import Batch
+from polsess.losses import LossConfig
 from polsess.models import create_model, list_models
 from polsess.models.blstm import BLSTM
 from polsess.schema import ConfigError
 from polsess.training.callbacks import EpochBar
 from polsess.training.module import create_optimizer
+from polsess.training.objectives.separation import SeparationObjective
 from polsess.training.run import train
 from polsess.training.schedule import LearningRate
 from polsess.training.trainer import reduces_precision
@@ -171,6 +174,34 @@ def test_a_model_is_not_overwritten(experiment: dict[str, Any], tmp_path: Path) 
     with pytest.raises(FileExistsError, match=r"holds a model, .* choose another"):
         run(experiment, tmp_path / "model")
     assert (tmp_path / "model" / "config.json").read_text() == before
+
+
+class Echoing(torch.nn.Module):
+    """Adds an echo 20 dB below what it gets."""
+
+    counts_speakers = False
+
+    def forward(self, mixture: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        del lengths
+        return mixture + 0.1 * mixture.roll(1, -1)
+
+
+def test_clean_items_do_not_decide_what_is_best() -> None:
+    torch.manual_seed(0)
+    references = torch.randn(3, 1, 4000)
+    noise = torch.tensor([0.0, 1.0, 1.0])[:, None] * torch.randn(3, 4000)
+    mixture, lengths = references[:, 0] + noise, torch.full((3,), 4000)
+    batch = Batch(
+        mixture, references, lengths, ["a", "b", "c"], [{}] * 3, [(0, n) for n in range(3)], [()] * 3
+    )
+    objective = SeparationObjective(LossConfig())
+    scores = objective.scores(Echoing(), batch)  # type: ignore[arg-type]
+    summary = objective.summarise(scores)
+    assert [score[1] is None for score in scores] == [True, False, False]
+    assert scores[0][0] == pytest.approx(20.0, abs=1.0)
+    assert -2.0 < summary["val_si_snri"] < 0.0  # with the clean item some -30 dB
+    assert objective.summarise(scores[:1]).keys() == {"val_si_snr"}
+    assert objective.summarise([]) == {}
 
 
 def test_strata_that_no_example_knows_are_refused(experiment: dict[str, Any], tmp_path: Path) -> None:

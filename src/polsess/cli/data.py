@@ -136,6 +136,14 @@ def generate(
             "speakers are silent. All talk if left out.",
         ),
     ] = None,
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words",
+            help="With --conversations: make every turn a whole recording whose words are known (from a "
+            "column text, or a text file beside it), and write a transcript (STM) beside every mixture.",
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of all draws; the same seed gives the same bytes.")
     ] = 0,
@@ -165,9 +173,13 @@ def generate(
     settings |= {"seconds": seconds, "speakers": speakers, "overlap": overlap, "compat": compat}
     if conversations:
         shares = [_share(word) for word in voices.split(",")] if voices else []
-        settings["conversations"] = {"overlap_range": overlap_range, "voice_shares": shares}
-    elif voices or overlap_range != (0.0, 0.4):
-        raise Failure("--voices, --overlap-range: belong to --conversations.", ExitCode.USAGE)
+        settings["conversations"] = {
+            "overlap_range": overlap_range,
+            "voice_shares": shares,
+            "words": words,
+        }
+    elif voices or words or overlap_range != (0.0, 0.4):
+        raise Failure("--voices, --overlap-range, --words: belong to --conversations.", ExitCode.USAGE)
     config = parse(GenerationConfig, settings, "generate")
     places = {"speech": speech, "scenes": scenes, "events": events}
     repeated: list[str] = []

@@ -6,6 +6,7 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,22 @@ class Split(StrEnum):
     VAL = "val"
     TEST = "test"
 
+    @classmethod
+    def named(cls, name: str) -> Split | None:
+        """The split that corpora call so, as ``dev-clean`` or ``tr``; None if it names none.
 
+        Only the first word counts, so that ``train-clean-100`` and ``dev_audio`` are names too. ``eval`` is
+        test, as beside the ``dev`` of AMI, CHiME or FSD50K.
+        """
+        word = re.split(r"[-_. ]", name.casefold(), maxsplit=1)[0]
+        return next((split for split, words in _SPLIT_NAMES.items() if word in words), None)
+
+
+_SPLIT_NAMES = {
+    Split.TRAIN: ("train", "training", "tr"),
+    Split.VAL: ("val", "valid", "validation", "dev", "devel", "development", "cv"),
+    Split.TEST: ("test", "testing", "tt", "eval", "evaluation"),
+}
 _SPLIT_NUMBERS = {split: number for number, split in enumerate(Split)}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -14,6 +16,7 @@ from pathlib import Path, PureWindowsPath
 from polsess.audio import list_sounds, read_audio, read_audio_info
 from polsess.data.base import Split
 from polsess.data.tables import Row, cell, read_csv, resolve, split_cell
+from polsess.data.transcripts import find_text, plain_words
 
 _READERS = 8
 _PIECE = 2048
@@ -43,7 +46,8 @@ def list_sources(
 ) -> list[SourceFile]:
     """List the recordings below a folder or in a CSV that are long enough, in a fixed order.
 
-    A folder holds ``<label>/<file>`` or ``<split>/<label>/<file>``; of speech also
+    A folder holds ``<label>/<file>`` or, where all its folders are called after splits, as ``train`` and
+    ``dev-clean``, ``<split>/<label>/<file>``; of speech also
     ``<speaker>/<chapter>/<file>`` where the names of the files begin so, as in LibriSpeech. A CSV has the
     columns ``path`` and ``label`` (or ``speaker``, ``class`` or ``room``), and perhaps ``split``.
 
@@ -95,11 +99,11 @@ def find_sources(
 
 
 def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
-    placed = []
-    for path in list_sounds(folder).paths:
-        parts = path.relative_to(folder).parts[:-1]
-        split = Split(parts[0]) if parts and parts[0] in set(Split) else None
-        placed.append((path, parts[1:] if split else parts, split))
+    paths = [(path, path.relative_to(folder).parts[:-1]) for path in list_sounds(folder).paths]
+    splits = _splits_in(folder, {parts[0] if parts else "" for _, parts in paths})
+    placed = [
+        (path, parts[1:] if splits else parts, splits[parts[0]] if splits else None) for path, parts in paths
+    ]
     levels = zip(*(parts for _, parts, _ in placed), strict=False)
     shared = len(list(takewhile(lambda names: len(set(names)) == 1, levels)))
     found = []
@@ -109,6 +113,25 @@ def _from_folder(folder: Path, speech: bool) -> list[SourceFile]:
             label = _speaker_in(folder, path, parts, shared)
         found.append(SourceFile(path, label, split))
     return found
+
+
+def _splits_in(folder: Path, names: Collection[str]) -> dict[str, Split]:
+    """The splits that folders are called after, if all are: ``train`` among others is a speaker or a sound.
+
+    Raises:
+        ValueError: If several splits are there, and something that is in none.
+    """
+    splits = {name: split for name in names if (split := Split.named(name))}
+    others = sorted(set(names) - set(splits))
+    if not others:
+        return splits
+    if len(set(splits.values())) > 1:
+        one = f"'{others[0]}'" if others[0] else "a file"
+        raise ValueError(
+            f"{folder}: {one} lies beside {', '.join(sorted(splits))}, but in no split; move it into one, or "
+            "list all files in a CSV with path and split."
+        )
+    return {}
 
 
 def _speaker_in(folder: Path, path: Path, parts: Sequence[str], shared: int) -> str:
@@ -186,7 +209,16 @@ def split_sources(
         _check_leakage(sources, by_label)
     found = [one for one in sources if (one.split or _deal(one, by_label)) is split]
     if not found:
-        raise ValueError(f"{sources[0].path.parent}: nothing in it is for split '{split}'; give it in a CSV.")
+        place = os.path.commonpath([one.path.parent for one in sources])
+        there = ", ".join(sorted({one.split for one in sources if one.split}))
+        raise ValueError(
+            f"{place}: nothing in it is for split '{split}'"
+            + (
+                f", only for {there}; add a folder of that name, or give splits in a CSV."
+                if there
+                else "; give it in a CSV."
+            )
+        )
     return found
 
 
@@ -211,6 +243,30 @@ def _check_leakage(sources: Iterable[SourceFile], by_label: bool) -> None:
                 raise ValueError(
                     f"{one.path}: '{key}' is in {first} and in {one.split}; give it to one of them."
                 )
+
+
+def keep_transcribed(sources: Sequence[SourceFile], where: str) -> list[SourceFile]:
+    """Recordings of which it is known what is said, in plain words; a warning counts the others.
+
+    Args:
+        sources: Recordings of speech.
+        where: Their place, for messages.
+
+    Raises:
+        ValueError: If none is left.
+        TranscriptError: If a file beside one is no text.
+    """
+    texts = [plain_words(one.text or find_text(one.path)) for one in sources]
+    known = [replace(one, text=text) for one, text in zip(sources, texts, strict=True) if text]
+    if not known:
+        raise ValueError(
+            f"{where}: words is set, but no clip has a transcript; give a column text, or a text file beside "
+            "each clip."
+        )
+    if len(known) < len(sources):
+        missing = f"{len(sources) - len(known)} of {len(sources)} clips have no transcript"
+        warnings.warn(f"{where}: {missing} and are left out.", stacklevel=2)
+    return known
 
 
 def drop_repeated(sources: Sequence[SourceFile], on_repeated: Callable[[str], None]) -> list[SourceFile]:

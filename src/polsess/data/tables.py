@@ -92,9 +92,10 @@ def split_cell(path: Path, number: int, row: Row) -> Split | None:
         ValueError: If it is not the name of a split.
     """
     text = row.get("split", "")
-    if text and text not in set(Split):
+    split = Split.named(text)
+    if text and split is None:
         raise ValueError(f"{path}, row {number}, split: '{text}' is not one of {', '.join(Split)}.")
-    return Split(text) if text else None
+    return split
 
 
 def whole_number(text: str) -> int | None:

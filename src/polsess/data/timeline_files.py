@@ -26,6 +26,11 @@ def timeline_path(mixture: Path) -> Path:
     return mixture.with_suffix(".rttm")
 
 
+def transcript_path(mixture: Path) -> Path:
+    """The STM file beside a mixture."""
+    return mixture.with_suffix(".stm")
+
+
 def read_timeline(path: Path, names: Collection[str], seconds: float) -> Timeline:
     """The turns of one recording.
 

@@ -117,3 +117,9 @@ def _read_line(line: str, recordings: Collection[str], seconds: float) -> Segmen
     text = fields[_FIELDS - 1] if len(fields) == _FIELDS else ""
     label, _, rest = text.partition(" ")
     return Segment(speaker, start, end, rest if label.startswith("<") and label.endswith(">") else text)
+
+
+def write_stm(transcript: Transcript, recording: str) -> str:
+    """An STM file of one recording, which ``read_stm`` reads; times to the millisecond."""
+    lines = (f"{recording} 1 {one.speaker} {one.start:.3f} {one.end:.3f} {one.text}\n" for one in transcript)
+    return "".join(lines)

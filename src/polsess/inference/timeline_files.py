@@ -52,7 +52,10 @@ def parse_formats(text: str) -> tuple[TimelineFormat, ...]:
     known: tuple[TimelineFormat, ...] = get_args(TimelineFormat)
     words = [word.strip() for word in text.split(",") if word.strip()]
     if unknown := [word for word in words if word not in known]:
-        raise ValueError(f"timeline: expected some of {', '.join(known)}, got '{unknown[0]}'.")
+        raise ValueError(
+            f"timeline: expected some of {', '.join(known)}, got '{unknown[0]}'; elan is .eaf, audacity "
+            "labels; RTTM and JSON are always written."
+        )
     if "picture" in words:
         require("matplotlib", "--timeline picture")
     return tuple(each for each in known if each in words)

@@ -47,7 +47,7 @@ def read_keys(path: Path) -> dict[str, str]:
         OSError: If the file cannot be read.
     """
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if line.strip() and not line.startswith("#"):
             if not (match := _LINE.fullmatch(line.strip())):
                 raise ConfigError(f"{path}: line {number}: expected name:SHA-256, as --new-key writes it.")

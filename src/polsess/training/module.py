@@ -9,6 +9,7 @@ Shapes: B batch, T samples.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
@@ -221,7 +222,7 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(batch.mixture.device.type, enabled=False):
             scores = self.objective.scores(self.model, batch)
         for (_, index), metadata, score in zip(batch.keys, batch.metadata, scores, strict=True):
-            self.scores[index] = (str(metadata.get(self.config.validation_strata or "", "")), score)
+            self.scores[index] = (str(metadata.get(self.config.validation_strata or "", "none")), score)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of all examples, per stratum where asked for, and the epoch's loss, over all processes."""
@@ -233,12 +234,14 @@ class TrainingModule(lightning.LightningModule):
         for _, (stratum, score) in sorted(scores.items(), key=itemgetter(0)):
             by_stratum[stratum].append(score)
         found = {name: self.objective.summarise(each) for name, each in sorted(by_stratum.items())}
-        column, keys = self.monitor.column, next(iter(found.values())).keys()
-        means = {key: float(np.mean([each[key] for each in found.values()])) for key in keys}
+        column = self.monitor.column
+        keys = dict.fromkeys(key for each in found.values() for key in each)
+        means = {key: float(np.mean([each[key] for each in found.values() if key in each])) for key in keys}
+        means.setdefault(column, math.nan)
         for key, mean in means.items():
             self.log(key, mean, prog_bar=key == column)
         if self.config.validation_strata is not None:
-            self.log_dict({f"{column}/{name}": each[column] for name, each in found.items()})
+            self.log_dict({f"{column}/{name}": each.get(column, math.nan) for name, each in found.items()})
         if self.learning_rate is not None:
             self.learning_rate.validated(self.monitor.gain(means[column]), self.current_epoch)
 

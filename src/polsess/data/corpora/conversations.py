@@ -7,9 +7,7 @@ Shapes: S speakers, C references, T samples.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -27,10 +25,10 @@ from polsess.data.mixing import (
     draw_speed,
     peak_factor,
 )
-from polsess.data.sources import SourceFile
+from polsess.data.sources import SourceFile, keep_transcribed
 from polsess.data.speech_activity import at_full_level, find_speech
 from polsess.data.surroundings import Surrounded
-from polsess.data.transcripts import Segment, Transcript, find_text, plain_words
+from polsess.data.transcripts import Segment, Transcript
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
@@ -91,18 +89,7 @@ class Conversations(ClipMixtures):
     def _choose(self, clips: list[SourceFile]) -> list[SourceFile]:
         if not self._has_words:
             return clips
-        texts = [plain_words(clip.text or find_text(clip.path)) for clip in clips]
-        known = [replace(clip, text=text) for clip, text in zip(clips, texts, strict=True) if text]
-        where = f"{self.config.metadata}, split '{self.split}'"
-        if not known:
-            raise ValueError(
-                f"{where}: words is set, but no clip has a transcript; give a column text, or a text file "
-                "beside each clip."
-            )
-        if len(known) < len(clips):
-            missing = f"{len(clips) - len(known)} of {len(clips)} clips have no transcript"
-            warnings.warn(f"{where}: {missing} and are left out.", stacklevel=2)
-        return known
+        return keep_transcribed(clips, f"{self.config.metadata}, split '{self.split}'")
 
     def _leave_out_long_clips(self) -> None:
         longest = self.config.conversation_seconds / 2

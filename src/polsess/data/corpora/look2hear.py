@@ -19,11 +19,6 @@ from polsess.files import read_json
 from polsess.tasks import Task
 
 _MAX_BYTES = 2**30
-SPLIT_FOLDERS = {
-    Split.TRAIN: ("train", "tr"),
-    Split.VAL: ("val", "cv", "dev", "valid"),
-    Split.TEST: ("test", "tt"),
-}
 
 
 class Look2HearConfig(StoredCorpusConfig):
@@ -31,7 +26,7 @@ class Look2HearConfig(StoredCorpusConfig):
 
     corpus_type: Literal["look2hear"] = "look2hear"
     root: Path
-    """Folder with one folder per split: ``train|tr``, ``val|cv|dev|valid``, ``test|tt``."""
+    """Folder with one folder per split, e.g. ``tr``, ``cv`` (or ``val``, ``dev``) and ``tt``."""
     mixture: Literal["mix", "mix_clean", "mix_both", "mix_single"] = "mix"
     """Name of the list of mixtures: with noise, clean, with noise, one speaker with noise."""
     num_speakers: int = Field(default=2, ge=2, le=3)
@@ -72,11 +67,14 @@ class Look2Hear(StoredCorpus):
         return found
 
     def _folder(self) -> Path:
-        names = SPLIT_FOLDERS[self.split]
-        found = [self.config.root / name for name in names if (self.config.root / name).is_dir()]
+        if not (root := self.config.root).is_dir():
+            raise FileNotFoundError(f"data.corpus.root: no folder at {root}.")
+        found = sorted(one for one in root.iterdir() if Split.named(one.name) is self.split and one.is_dir())
         if len(found) != 1:
-            state = "none" if not found else "more than one"
-            raise FileNotFoundError(f"data.corpus.root: {state} of {', '.join(names)} in {self.config.root}.")
+            names = ", ".join(one.name for one in found) or "no folder is called so"
+            raise FileNotFoundError(
+                f"data.corpus.root: expected one folder of split '{self.split}' in {root}, got: {names}."
+            )
         return found[0]
 
 

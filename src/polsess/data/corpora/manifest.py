@@ -51,18 +51,20 @@ class Manifest(StoredCorpus):
 
     def list_mixtures(self) -> list[StoredMixture]:
         table = self.config.manifest
-        places: dict[str, tuple[int, str]] = {}
+        places: dict[str, tuple[int, Split | None]] = {}
+        rows: list[tuple[int, Row]] = []
         for number, row in self._rows:
             cell(table, number, row, "split")
-            split_cell(table, number, row)
+            split = split_cell(table, number, row)
             mixture = cell(table, number, row, "mixture")
-            line, split = places.setdefault(mixture, (number, row["split"]))
-            if split != row["split"]:
+            line, first = places.setdefault(mixture, (number, split))
+            if first != split:
                 raise ValueError(
-                    f"{table}, row {number}, mixture: {mixture} is in split {row['split']}, and in {split} "
+                    f"{table}, row {number}, mixture: {mixture} is in split {split}, and in {first} "
                     f"in row {line}."
                 )
-        rows = [(number, row) for number, row in self._rows if row["split"] == self.split]
+            if split is self.split:
+                rows.append((number, row))
         if not rows:
             raise ValueError(f"{table}: no row has split '{self.split}'.")
         found: dict[str, StoredMixture] = {}

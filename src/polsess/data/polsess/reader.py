@@ -33,7 +33,8 @@ from polsess.data.polsess.layers import (
 )
 from polsess.data.polsess.remix import Recomposer
 from polsess.data.polsess.table import PolSESSRow, find_table, read_table
-from polsess.data.timeline_files import match_speakers, read_timeline, timeline_path
+from polsess.data.timeline_files import match_speakers, read_timeline, timeline_path, transcript_path
+from polsess.data.transcripts import read_stm
 from polsess.schema import Schema
 from polsess.tasks import Task
 from polsess.timelines import Timeline, crop_timeline
@@ -179,9 +180,13 @@ class PolSESS(Corpus):
         example = Example(mixture, references, identifier, metadata, timeline)
         if not self.has_timelines or part[1] < form[0] or self.task is not Task.SB:
             return example
-        path = timeline_path(Path(self.files.path(row, "mixFile")))
-        speakers = match_speakers(timeline, references, mixture, self.config.sample_rate, path)
-        return replace(example, speakers=speakers)
+        place = Path(self.files.path(row, "mixFile"))
+        rate, said = self.config.sample_rate, transcript_path(place)
+        return replace(
+            example,
+            speakers=match_speakers(timeline, references, mixture, rate, timeline_path(place)),
+            transcript=read_stm(said, {said.stem}, form[0] / form[1]) if said.is_file() else None,
+        )
 
     @cached_property
     def has_timelines(self) -> bool:

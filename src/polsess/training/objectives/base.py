@@ -47,4 +47,7 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
 
     @abstractmethod
     def summarise(self, scores: Sequence[Any]) -> Mapping[str, float]:
-        """The columns of ``metrics.csv`` from the scores of all examples, in the order of their indices."""
+        """The columns of ``metrics.csv`` from the scores of all examples, in the order of their indices.
+
+        Those for which no example has a value are left out.
+        """

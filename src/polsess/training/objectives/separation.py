@@ -8,7 +8,6 @@ Shapes: B batch, C sources, T samples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,13 +17,15 @@ from torch.nn import functional as F
 
 from polsess.data import Batch
 from polsess.losses import LossConfig, SeparationLoss, active_first
+from polsess.metrics.utterance import CLEAN_MIXTURE_DB
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError
 from polsess.signal_ratios import si_snr
 from polsess.training.objectives.base import Objective
 
-Score = tuple[float, ...]
-"""SI-SNR and its improvement where anybody speaks; then, of networks that count, if the number is right."""
+Score = tuple[float | None, ...]
+"""SI-SNR and its improvement (None where there is nothing to improve) where anybody speaks; then, of networks
+that count, if the number is right."""
 
 
 class SeparationObjective(Objective[SeparationModel]):
@@ -92,16 +93,23 @@ class SeparationObjective(Objective[SeparationModel]):
             return (right,)
         return (*self._score(estimates[:, :number], references[:, :number], mixture), right)
 
-    def _score(self, estimates: Tensor, references: Tensor, mixture: Tensor) -> tuple[float, float]:
-        """Of one utterance, ``[1, C, T]``, ``[1, C, T]`` and ``[1, T]``."""
-        score = self.separation_loss.score(estimates, references)
-        baseline = self.separation_loss.mean_over_active(si_snr(mixture, references), references).mean()
-        return score.item(), (score.mean() - baseline).item()
+    def _score(self, estimates: Tensor, references: Tensor, mixture: Tensor) -> tuple[float, float | None]:
+        """Of one utterance, ``[1, C, T]``, ``[1, C, T]`` and ``[1, T]``.
+
+        No improvement where the mixture is the reference: a clean item says nothing of noise, but would
+        outweigh all others by the 90 dB that it has to lose.
+        """
+        score = self.separation_loss.score(estimates, references).item()
+        ratios = si_snr(mixture, references)
+        baseline = self.separation_loss.mean_over_active(ratios, references).mean().item()
+        return score, score - baseline if baseline < CLEAN_MIXTURE_DB else None
 
     def summarise(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        spoken = [each[:2] for each in scores if len(each) > 1]
-        score, improvement = np.mean(spoken, axis=0) if spoken else (math.nan, math.nan)
-        found = {"val_si_snr": float(score), "val_si_snri": float(improvement)}
-        if right := [each[-1] for each in scores if len(each) != 2]:
-            found["val_count_accuracy"] = float(np.mean(right))
-        return found
+        spoken = [each for each in scores if len(each) > 1]
+        columns = {
+            "val_si_snr": [each[0] for each in spoken],
+            "val_si_snri": [each[1] for each in spoken],
+            "val_count_accuracy": [each[-1] for each in scores if len(each) != 2],
+        }
+        known = {name: [each for each in values if each is not None] for name, values in columns.items()}
+        return {name: float(np.mean(values)) for name, values in known.items() if values}

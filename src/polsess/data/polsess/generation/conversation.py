@@ -16,6 +16,7 @@ from polsess.audio import Samples, read_audio, resample, to_mono
 from polsess.data.mixing import Range, check_range
 from polsess.data.sources import SourceFile
 from polsess.data.speech_activity import at_full_level, find_speech
+from polsess.data.transcripts import Segment, Transcript
 from polsess.data.turns import JOIN_SECONDS, TurnConfig, plan_turns
 from polsess.schema import Schema
 from polsess.timelines import Timeline, Turn, sorted_timeline
@@ -34,6 +35,9 @@ class ConversationConfig(Schema):
     voice_shares: tuple[float, ...] = ()
     """Shares of items with 1, 2, ... voices, e.g. [0.25, 0.75]; empty for all voices in each."""
     turns: TurnConfig = Field(default=TurnConfig())
+    words: bool = False
+    """Every turn is a whole recording whose words are known, so that conversations carry them. Turns then
+    last as long as the recordings, and there are no backchannels."""
 
     @model_validator(mode="after")
     def _check(self) -> ConversationConfig:
@@ -56,6 +60,8 @@ class Talk:
     """When the voices are really heard; they are called s1, s2 ..."""
     first: list[tuple[SourceFile, int, int]]
     """File, first and behind-the-last sample of what each voice says first; none of it where it is silent."""
+    transcript: Transcript | None
+    """What is said, where recordings with known words are asked for."""
 
 
 def talk(
@@ -81,23 +87,35 @@ def talk(
     active = np.zeros(voices.shape, np.bool_)
     first = [(files[0], 0, 0) for files in speakers]
     heard: list[Turn] = []
-    for turn in plan_turns(random, num_voices, num_samples / sample_rate, overlap, config.turns):
+    said: list[Segment] = []
+    lengths = [[one.num_samples / one.sample_rate for one in files] for files in speakers[:num_voices]]
+    clips = lengths if config.words else None
+    seconds = num_samples / sample_rate
+    for turn in plan_turns(random, num_voices, seconds, overlap, config.turns, clips=clips):
         begin, end = (round(min(max(t, 0.0) * sample_rate, num_samples)) for t in (turn.start, turn.end))
         if end <= begin:
             continue
-        speech, source = _say(random, speakers[turn.voice], end - begin, sample_rate)
+        files, name = speakers[turn.voice], f"s{turn.voice + 1}"
+        if turn.clip is None:
+            speech, source = _say(random, files, end - begin, sample_rate)
+        else:
+            speech, source = _say_whole(files[turn.clip], end - begin, sample_rate)
         voices[turn.voice, begin:end] += speech
         active[turn.voice, begin:end] = True
         if first[turn.voice][2] == 0:
             first[turn.voice] = source
-        heard += [
-            Turn(begin / sample_rate + start, begin / sample_rate + stop, f"s{turn.voice + 1}")
+        found = [
+            Turn(begin / sample_rate + start, begin / sample_rate + stop, name)
             for start, stop in find_speech(speech, sample_rate)
         ]
+        heard += found
+        if turn.clip is not None and found:
+            said.append(Segment(name, found[0].start, found[-1].end, files[turn.clip].text))
     for number in range(len(speakers)):
         if f"s{number + 1}" not in {turn.speaker for turn in heard}:  # a short word in a pause of its clip
             voices[number], active[number] = 0.0, False
-    return Talk(list(voices), active, sorted_timeline(heard, join_seconds=JOIN_SECONDS), first)
+    timeline = sorted_timeline(heard, join_seconds=JOIN_SECONDS)
+    return Talk(list(voices), active, timeline, first, tuple(said) if config.words else None)
 
 
 def _say(
@@ -120,9 +138,23 @@ def _say(
             begin = start + round(place * rate / sample_rate)
             source = file, begin, min(begin + round(len(pieces[0]) * rate / sample_rate), start + length)
     assert source is not None
-    speech = np.concatenate(pieces)
-    fade = min(round(_FADE_SECONDS * sample_rate), num_samples // 2)
+    return _faded(np.concatenate(pieces), sample_rate), source
+
+
+def _say_whole(
+    file: SourceFile, num_samples: int, sample_rate: int
+) -> tuple[Samples, tuple[SourceFile, int, int]]:
+    """A whole recording as speech ``[num_samples]``; its length differs by rounding alone."""
+    samples, rate = read_audio(file.path)
+    sound = at_full_level(resample(to_mono(samples, file.path), rate, sample_rate).numpy(), sample_rate)
+    sound = np.pad(sound, (0, max(0, num_samples - len(sound))))[:num_samples]
+    return _faded(sound, sample_rate), (file, 0, file.num_samples)
+
+
+def _faded(speech: Samples, sample_rate: int) -> Samples:
+    """Speech ``[T]`` that begins and ends gently, in place."""
+    fade = min(round(_FADE_SECONDS * sample_rate), len(speech) // 2)
     ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     speech[:fade] *= ramp
-    speech[num_samples - fade :] *= ramp[::-1]
-    return speech, source
+    speech[len(speech) - fade :] *= ramp[::-1]
+    return speech

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from polsess.data.polsess.generation.scenes import ReverbRanges
 from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import speaker_files, speaker_reverbs
 from polsess.data.sources import SourceFile
+from polsess.data.transcripts import Transcript
 from polsess.timelines import Timeline
 
 Cells = dict[str, str | float | int]
@@ -52,6 +53,8 @@ class Item:
     """Row of the CSV."""
     timeline: Timeline | None
     """Who talks when; None where all talk throughout."""
+    transcript: Transcript | None
+    """What is said, where that is known."""
     redrawn: tuple[str, ...]
     """Reasons why earlier draws were dropped."""
 
@@ -78,14 +81,13 @@ class Mixer:
         reasons: list[str] = []
         while len(reasons) < _MAX_DRAWS:
             try:
-                layers, cells, timeline = self._draw(random)
-                return Item(layers, cells, timeline, tuple(reasons))
+                return replace(self._draw(random), redrawn=tuple(reasons))
             except Redraw as reason:
                 reasons.append(str(reason))
         often = max(set(reasons), key=reasons.count)
         raise ValueError(f"generation: {_MAX_DRAWS} draws were dropped, mostly because of: {often}.")
 
-    def _draw(self, random: Random) -> tuple[dict[str, NDArray[np.int16]], Cells, Timeline | None]:
+    def _draw(self, random: Random) -> Item:
         speakers = self._draw_speakers(random)
         scene = _pick(random, self.parts.scenes)
         events = self._events[scene.label]
@@ -95,14 +97,15 @@ class Mixer:
         event = _pick(random, events[label])
         cells: Cells = {}
         if self.config.conversations is None:
-            timeline = None
+            timeline = transcript = None
             named = enumerate(speakers, start=1)
             voices = [self._crop(random, speaker, f"speech{n}", cells) for n, speaker in named]
             voices = self._take_turns(voices)
             active = np.ones((len(voices), self.config.num_samples), np.bool_)
         else:
             spoken = self._converse(random, speakers, cells)
-            voices, active, timeline = spoken.voices, spoken.active, spoken.timeline
+            voices, active = spoken.voices, spoken.active
+            timeline, transcript = spoken.timeline, spoken.transcript
         background = {
             name: self._crop(random, source, name, cells)
             for name, source in (("scene", scene), ("event", event))
@@ -113,7 +116,7 @@ class Mixer:
             layers |= self._reverberate(random, layers, room, cells)
         cells |= {"sceneClass": scene.label, "eventClass": label}
         cells |= _names(random, len(speakers), indoor=room is not None)
-        return self._store(layers, cells), cells, timeline
+        return Item(self._store(layers, cells), cells, timeline, transcript, redrawn=())
 
     def _converse(self, random: Random, speakers: Sequence[SourceFile], cells: Cells) -> Talk:
         """People who take turns, and the cells on what each says first."""

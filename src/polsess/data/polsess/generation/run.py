@@ -18,7 +18,8 @@ from polsess.data.polsess.generation.item import Cells, Mixer
 from polsess.data.polsess.generation.settings import Ingredients
 from polsess.data.polsess.layers import FOLDERS
 from polsess.data.polsess.table import is_reverb_number, list_columns
-from polsess.data.timeline_files import timeline_path
+from polsess.data.timeline_files import timeline_path, transcript_path
+from polsess.data.transcripts import write_stm
 from polsess.files import write_text
 from polsess.folder_lock import locked
 from polsess.journal import Journal
@@ -57,10 +58,11 @@ class _Worker:
         """Make and store one item, the mixture last."""
         seed = [self.mixer.config.seed, list(Split).index(self.split), index]
         item = self.mixer.make(np.random.default_rng(seed))
-        mixture = str(item.cells["mixFile"])
+        mixture = self.folder / FOLDERS["mixFile"] / str(item.cells["mixFile"])
         if item.timeline is not None:
-            path = timeline_path(self.folder / FOLDERS["mixFile"] / mixture)
-            write_text(path, write_rttm(item.timeline, path.stem))
+            write_text(timeline_path(mixture), write_rttm(item.timeline, mixture.stem))
+        if item.transcript is not None:
+            write_text(transcript_path(mixture), write_stm(item.transcript, mixture.stem))
         for column, samples in item.layers.items():
             path = self.folder / FOLDERS[column] / str(item.cells[column])
             write_plain_pcm(path, samples, self.mixer.config.sample_rate)

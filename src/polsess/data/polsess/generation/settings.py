@@ -14,7 +14,7 @@ from polsess.data.polsess.generation.conversation import ConversationConfig
 from polsess.data.polsess.generation.scenes import SceneTable, load_scenes, normalize_label
 from polsess.data.polsess.layers import MAX_SPEAKERS
 from polsess.data.rooms import Rooms, list_rooms
-from polsess.data.sources import SourceFile, drop_repeated, list_sources, split_sources
+from polsess.data.sources import SourceFile, drop_repeated, keep_transcribed, list_sources, split_sources
 from polsess.schema import Schema
 
 _SHORTEST_SPEECH, _SHORTEST_EVENT = 1.0, 0.5
@@ -148,6 +148,8 @@ def collect_ingredients(
             name: split_sources(sources, split, by_label=name == "speech", strict=not config.matlab)
             for name, sources in found.items()
         }
+        if config.conversations is not None and config.conversations.words:
+            parts["speech"] = _with_words(parts["speech"], config, f"{speech}, split '{split}'")
         voices = {one.label for one in parts["speech"]}
         if len(voices) < config.speakers and not config.matlab:
             raise ValueError(
@@ -156,3 +158,14 @@ def collect_ingredients(
         rooms = list_rooms(rirs, split, deal=False) if rirs else None
         collected[split] = Ingredients(config, **parts, table=scene_table, rooms=rooms)
     return collected
+
+
+def _with_words(speech: Sequence[SourceFile], config: GenerationConfig, where: str) -> list[SourceFile]:
+    """Recordings whose words are known, short enough that several fit into a mixture."""
+    longest = config.seconds / 2
+    kept = [one for one in keep_transcribed(speech, where) if one.num_samples <= longest * one.sample_rate]
+    if not kept:
+        raise ValueError(
+            f"{where}: no recording with known words is at most half as long as a mixture ({longest:g} s)."
+        )
+    return kept
