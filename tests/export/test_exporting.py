@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from polsess.checkpoints import load_model, save_model
 from polsess.export import ExportError, export_model
@@ -49,11 +50,12 @@ def test_an_onnx_file_gives_what_the_network_gives_at_other_lengths(tmp_path: Pa
     assert len(json.loads(metadata["checks"])["inputs"]) == 8
     stored = [(*each.dims, each.raw_data) for each in onnx.load(tmp_path / "a.onnx").graph.initializer]
     assert len(set(stored)) == len(stored)  # though the LSTM runs once for each shift
-    samples = 0.1 * np.random.default_rng(1).standard_normal((3, 5003)).astype(np.float32)
-    found = session.run(None, {"samples": samples})[0]
-    with torch.inference_mode():
-        expected = load_model(source)(torch.from_numpy(samples)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for shape in ((3, 5003), (1, 96_001)):  # longer than all that was compared before it was written
+        samples = 0.1 * np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        found = session.run(None, {"samples": samples})[0]
+        with torch.inference_mode():
+            expected = load_model(source)(torch.from_numpy(samples)).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dprnn", "lstmtasnet"])
@@ -166,6 +168,33 @@ def test_attention_in_a_graph_takes_the_queries_of_longer_sounds_at_once(
     tokens = torch.randn(2, 70, 8)
     found = onnxruntime.InferenceSession(graph).run(None, {"a": tokens.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), attention(tokens, distances))
+
+
+@pytest.mark.parametrize("mask", [None, torch.bool, torch.float32])
+def test_attention_in_a_graph_holds_a_share_of_the_scores(mask: torch.dtype | None) -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            steps = torch.arange(key.shape[2])
+            distances = (steps[: query.shape[2], None] - steps).abs()
+            allowed = None if mask is None else distances < 3 if mask is torch.bool else -0.1 * distances
+            with real_arithmetic():
+                return F.scaled_dot_product_attention(query, key, 2 * key, allowed)
+
+    axes = {0: "batch", 2: "frames"}
+    graph = trace(
+        Attention(),
+        [torch.randn(1, 2, 30, 8), torch.randn(1, 2, 30, 8)],
+        ["query", "key"],
+        ["mixed"],
+        {"query": axes, "key": {0: "batch", 2: "keys"}, "mixed": axes},
+    )
+    softmax = [node for node in onnx.load_from_string(graph).graph.node if node.op_type == "Softmax"]
+    assert len(softmax) == 16
+    session = onnxruntime.InferenceSession(graph)
+    for num_queries, num_keys in ((1, 1), (5, 9), (70, 70)):
+        query, key = torch.randn(2, 2, num_queries, 8), torch.randn(2, 2, num_keys, 8)
+        found = session.run(None, {"query": query.numpy(), "key": key.numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), Attention()(query, key))
 
 
 @pytest.mark.parametrize("name", ["gtcrn", "tiger", "tfgridnet", "srcorrnet", "mambatasnet", "sudormrf"])

@@ -40,6 +40,22 @@ def test_an_ensemble_brings_others_to_the_order_and_the_level_of_the_first() -> 
     torch.testing.assert_close(estimates, ((first + expected) / 2).expand(2, -1, -1))
 
 
+def test_networks_of_different_architectures_work_together() -> None:
+    torch.manual_seed(0)
+    separators = [create_model(name, preset="tiny").eval() for name in ("convtasnet", "dprnn")]
+    enhancer = create_model("gtcrn", preset="tiny", num_sources=1, sample_rate=8000).eval()
+    mixture = torch.randn(2, 1003)
+    with torch.inference_mode():
+        first, second = (separator(mixture) for separator in separators)
+        rest = 2 * combine(separators)(mixture) - first  # of the second, in order and as loud as the first
+        for before, after in ((enhancer, combine(separators)), (combine(separators), enhancer)):
+            assert combine([before], num_shifts=2, then=after)(mixture).shape == (2, 2, 1003)
+    torch.testing.assert_close(rest.norm(dim=-1), first.norm(dim=-1), rtol=1e-3, atol=1e-4)
+    for item, known in zip(rest, second, strict=True):
+        alike = torch.cosine_similarity(item.unsqueeze(1), known, dim=-1)  # [C, C]
+        assert max(alike.diag().min(), alike.fliplr().diag().min()) > 0.999
+
+
 def test_shifts_of_a_wrapper_are_those_of_the_blstm() -> None:
     torch.manual_seed(0)
     inside = create_model("blstm", preset="tiny", num_shifts=3).eval()
@@ -76,11 +92,11 @@ def test_one_network_alone_stays_itself() -> None:
 
 def test_what_does_not_fit_together_is_told() -> None:
     two, one = Known(sources(0)), Known(sources(0, 1))
-    with pytest.raises(ValueError, match=r"2 source.* and 1 source"):
-        Ensemble([two, one])
+    with pytest.raises(ValueError, match=r"expected 2 sources at 8000 Hz .* got 1 source .* number 3, known"):
+        Ensemble([two, two, one])
     with pytest.raises(ValueError, match="8000 Hz as the first, got 16000"):
         Cascade(one, Known(sources(0), 16000))
-    with pytest.raises(ValueError, match="must be an enhancer"):
+    with pytest.raises(ValueError, match=r"must be an enhancer.* the first gives 2 sources at 8000 Hz"):
         Cascade(two, two)
     with pytest.raises(ValueError, match="expected 1 to 1, the hop of known"):
         Shifted(two, 2)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from polsess.export.associative_scan import associative_scan
+from polsess.export.attention import attention_in_blocks
 from polsess.models.layers.causal_conv import causal_conv
 from polsess.models.layers.selective_scan import selective_scan
 
@@ -344,6 +345,7 @@ class _RealArithmetic(TorchFunctionMode):
             torch.complex: ComplexPair,
             torch.view_as_complex: lambda parts: ComplexPair(parts[..., 0], parts[..., 1]),
             F.fold: _fold,
+            F.scaled_dot_product_attention: attention_in_blocks,
             F.interpolate: _interpolate,
             F.adaptive_avg_pool1d: _adaptive_avg_pool1d,
             F.group_norm: _group_norm,

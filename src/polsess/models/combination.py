@@ -124,10 +124,13 @@ class Ensemble(Combination):
 
     def __init__(self, models: Sequence[SeparationModel]) -> None:
         first = models[0]
-        for other in models[1:]:
+        for number, other in enumerate(models[1:], 2):
             ours, theirs = _interface(first), _interface(other)
             if ours != theirs:
-                raise ValueError(f"an ensemble needs networks of one kind, got {ours} and {theirs}.")
+                raise ValueError(
+                    f"ensemble: expected {ours} of every network as of the first, got {theirs} of number "
+                    f"{number}, {other.config.model_type}; leave it out."
+                )
         super().__init__("ensemble", models, first.output_sources)
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
@@ -157,7 +160,10 @@ class Cascade(Combination):
                 f"then: expected a network of {first.sample_rate} Hz as the first, got {then.sample_rate} Hz."
             )
         if min(first.output_sources, then.output_sources) > 1:
-            raise ValueError("then: one of both networks must be an enhancer, with one output.")
+            raise ValueError(
+                f"then: one of both networks must be an enhancer, with one output; the first gives "
+                f"{_interface(first)}, the other {_interface(then)}."
+            )
         super().__init__("cascade", [first, then], max(first.output_sources, then.output_sources))
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
@@ -198,4 +204,5 @@ def _level(estimates: Tensor) -> Tensor:
 
 
 def _interface(model: SeparationModel) -> str:
-    return f"{model.output_sources} source(s) at {model.sample_rate} Hz"
+    count = model.output_sources
+    return f"{count} source{'s' if count > 1 else ''} at {model.sample_rate} Hz"

@@ -7,7 +7,7 @@ import { drawWave } from "./waves.js";
 import { clock, currentLanguage, languages, nextLanguage, say, shownNumber, shownSeconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const player = new Player(showPlace);
+const player = new Player(showPlace, () => tell([...lines.filter(([key]) => key !== "noOutput"), ["noOutput"]]));
 const recording = new Recording(
   (seconds) => { $("record-label").textContent = say("stop", { s: clock(seconds) }); document.body.classList.add("recording"); },
   (file) => { document.body.classList.remove("recording"); translate(); open(file); },
@@ -118,7 +118,7 @@ function finish({ sounds, waves, peaks, timeline, seconds }) {
   else if (timeline && !found) note = [["noSpeech"]];
   else if (timeline && facts.detector) note = timeline.whole ? [["wholly"]] : [["gated", { n: found, p: share.toFixed(0) }]];
   tell([...note, ["done", { s: { seconds: length }, t: { seconds }, r: { ratio: seconds / length } }]]);
-  $("save-all").hidden = sounds.length < 3;
+  $("save-all").hidden = peaks.length < 3;
   $("save-timeline").hidden = !timeline?.turns.length;
   showTracks();
   showPlace();

@@ -1,18 +1,22 @@
 // Sounds of one length that play in step; one of them is heard.
+const STARTED_MS = 4000;
 
 export class Player {
-  constructor(onChange) {
-    Object.assign(this, { onChange, context: null, buffers: [], parts: null, place: 0, chosen: 0, length: 0 });
+  // `onSilence` is called where the browser does not play: it has no output, or may not use it.
+  constructor(onChange, onSilence) {
+    Object.assign(this, { onChange, onSilence, context: null, buffers: [], parts: null, place: 0, chosen: 0, length: 0 });
   }
 
+  // Takes the sounds over: each is given back when it is copied.
   load(sounds, rate) {
     this.pause();
-    this.buffers = sounds.map((samples) => {
+    this.buffers = [];
+    for (let samples = sounds.shift(); samples; samples = sounds.shift()) {
       const buffer = new AudioBuffer({ length: samples.length, sampleRate: rate, numberOfChannels: 1 });
       buffer.copyToChannel(samples, 0);
-      return buffer;
-    });
-    Object.assign(this, { place: 0, chosen: 0, length: sounds.length ? sounds[0].length / rate : 0 });
+      this.buffers.push(buffer);
+    }
+    Object.assign(this, { place: 0, chosen: 0, length: this.buffers[0]?.duration ?? 0 });
   }
 
   get isPlaying() { return this.parts !== null; }
@@ -28,6 +32,11 @@ export class Player {
     if (!this.buffers.length || this.isPlaying) return;
     this.context ??= new AudioContext();
     this.context.resume();
+    this.starting = setTimeout(() => {
+      if (this.context.state === "running") return;
+      this.pause();
+      this.onSilence();
+    }, STARTED_MS);
     if (this.place >= this.length - 0.05) this.place = 0;
     this.from = this.place;
     this.at = this.context.currentTime + 0.02; // one start for all
@@ -52,6 +61,7 @@ export class Player {
   pause() {
     if (!this.isPlaying) return;
     this.place = this.now;
+    clearTimeout(this.starting);
     this.parts.forEach(({ source }) => source.stop());
     this.parts = null;
     this.onChange();

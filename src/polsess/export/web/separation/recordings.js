@@ -29,7 +29,8 @@ export function frameLevels(channels, rate) {
   return { levels, frameSeconds: frame / rate };
 }
 
-// `mixture` without offsets, `gain` a power of two that brings it to a usual level, `levels` of its frames.
+// `mixture` without offsets, in the place of the first channel; `gain`, a power of two that brings it to a usual level;
+// `levels` of its frames.
 export function prepare(channels, rate) {
   const length = channels[0].length, sums = channels.map(sum), count = channels.length;
   const products = channels.map(() => new Array(count));
@@ -44,12 +45,12 @@ export function prepare(channels, rate) {
   const power = sum(centred.map((row, a) => weights[a] * dot(row, weights)));
   const rms = Math.sqrt(Math.max(0, power) / length);
   const exponent = rms > 0 ? round(Math.log2(TARGET_RMS / rms)) : 0;
-  const mixture = new Float32Array(length);
+  const gain = 2 ** Math.max(-MOST_EXPONENT, Math.min(MOST_EXPONENT, exponent)), levels = frameLevels(channels, rate);
+  const mixture = channels[0];
   channels.forEach((samples, k) => {
-    for (let i = 0; i < length; i++) mixture[i] += weights[k] * (samples[i] - offsets[k]);
+    for (let i = 0; i < length; i++) mixture[i] = (k && mixture[i]) + weights[k] * (samples[i] - offsets[k]);
   });
-  const gain = 2 ** Math.max(-MOST_EXPONENT, Math.min(MOST_EXPONENT, exponent));
-  return { mixture, gain, ...frameLevels(channels, rate) };
+  return { mixture, gain, ...levels };
 }
 
 export const scaled = (samples, gain) => samples.map((value) => value * gain);

@@ -11,17 +11,17 @@ const HEARING_SHARE = 0.3;
 // What it says is a key of words.js.
 export class SeparationError extends Error {}
 
-// channels: a Float32Array of each, at `rate`. networks: separate, detect and embed, which take samples
+// channels: a Float32Array of each, at `rate`, taken over, so that their memory is given back. networks: separate, detect and embed, which take samples
 // and promise rows of estimates, rows of probabilities and an embedding. facts: what polsess export says of them.
 // numSpeakers: the fewest and the most voices, or null to find out. Promises {mixture, tracks, timeline}.
 export async function separate(channels, rate, networks, facts, { numSpeakers = null, progress = () => {} } = {}) {
-  const recording = prepare(channels, rate);
+  const recording = prepare(channels.splice(0), rate);
   if (!recording.mixture.every((value) => Number.isFinite(value))) throw new SeparationError("noNumbers");
   const mixture = recording.mixture = resample(recording.mixture, rate, facts.sample_rate);
   const estimate = (samples) => estimated(networks, facts, samples);
   if (!facts.detector) return { mixture, ...await separateWhole(estimate, recording, facts, progress) };
-  const hearing = new Hearing(networks, facts), samples = scaled(mixture, recording.gain);
-  const probabilities = await hearing.activity(samples, (share) => progress(HEARING_SHARE * share));
+  const hearing = new Hearing(networks, facts);
+  const probabilities = await hearing.activity(scaled(mixture, recording.gain), (share) => progress(HEARING_SHARE * share));
   const regions = findRegions(probabilities, hearing.hopSeconds, facts.gate.regions);
   const later = (share) => progress(HEARING_SHARE + (1 - HEARING_SHARE) * share);
   const voices = numSpeakers ?? facts.num_speakers;
