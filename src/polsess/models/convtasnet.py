@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import into_first
 from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
@@ -181,10 +183,10 @@ class ConvTasNet(StreamedMasking):
     def estimate_masks(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         width = self.config.bottleneck_channels
         # One sum holds the residual path in its first D channels and the skip path in the rest.
-        residual = self.bottleneck(normalise(self.input_norm, features, stream))
-        total = F.pad(residual, (0, 0, 0, self.config.skip_channels))
+        total = self.bottleneck(normalise(self.input_norm, features, stream))
+        total = F.pad(total, (0, 0, 0, self.config.skip_channels))
         for block in self.blocks:
-            total = total + block(total[:, :width], stream)
+            total = into_first(torch.add, total, block(total[:, :width], stream))
         path = total[:, width:] if self.config.skip_channels else total
         masks = self.to_masks(self.mask_prelu(path)).unflatten(1, (self.output_sources, -1))
         return self.nonlinearity(masks)
@@ -202,7 +204,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         width, hidden = config.bottleneck_channels, config.hidden_channels
         self.expand = PointwiseConv1d(width, hidden, bias=config.bias)
-        self.expand_prelu = PReLU()
+        self.expand_prelu = PReLU(inplace=True)
         self.expand_norm = create_norm(config.norm, hidden)
         left, right = _borders(config, dilation)
         self.depthwise = DilatedDepthwiseConv(
@@ -214,7 +216,7 @@ class ConvBlock(nn.Module):
             reflect=config.padding == "reflect",
             bias=config.bias,
         )
-        self.depthwise_prelu = PReLU()
+        self.depthwise_prelu = PReLU(inplace=True)
         self.depthwise_norm = create_norm(config.norm, hidden)
         # The residual and the skip path share one product.
         self.outputs = PointwiseConv1d(hidden, width + config.skip_channels, bias=config.bias)
@@ -230,9 +232,9 @@ class ConvBlock(nn.Module):
             ``[B, D + S, L]``, the residual path's part first.
         """
         hidden = self.expand_prelu(self.expand(features))  # [B, H, L]
-        hidden = self.depthwise(normalise(self.expand_norm, hidden, stream), stream)
-        hidden = normalise(self.depthwise_norm, self.depthwise_prelu(hidden), stream)
-        return self.outputs(hidden)
+        hidden = normalise(self.expand_norm, hidden, stream)
+        hidden = self.depthwise_prelu(self.depthwise(hidden, stream))
+        return self.outputs(normalise(self.depthwise_norm, hidden, stream))
 
 
 def _borders(config: ConvTasNetConfig, dilation: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from polsess.models.layers.blocks import into_first
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
 from polsess.models.layers.masks import ChunkMasks, MaskActivation
@@ -249,20 +250,20 @@ class DualPathBlock(nn.Module):
         self.inter_norm = create_token_norm(config.norm, config.bottleneck_channels)
 
     def forward(self, chunks: Tensor, stream: Stream | None = None) -> Tensor:
-        """Map ``[B, S, K, H]`` to ``[B, S, K, H]``; a stream remembers the chunks before these."""
+        """Map ``[B, S, K, H]`` to ``[B, S, K, H]``, in inference in place; a stream has the chunks before."""
         num_items, num_chunks, chunk_size = chunks.shape[:3]
         steps = chunks.permute(2, 0, 1, 3).flatten(1, 2)  # [K, B * S, H]
         intra = self.intra(steps).unflatten(1, (num_items, num_chunks)).permute(1, 2, 0, 3)
         intra = normalise(self.intra_norm, intra, stream)
         if self.skip_around_intra:
-            intra = intra + chunks
+            intra = into_first(torch.add, chunks, intra)
         steps = intra.transpose(0, 1).flatten(1, 2)  # [S, B * K, H]
         rnn, *rest = self.inter
         inter = rnn(steps, stream)
         for layer in rest:
             inter = layer(inter)
         inter = inter.unflatten(1, (num_items, chunk_size)).transpose(0, 1)
-        return normalise(self.inter_norm, inter, stream) + intra
+        return into_first(torch.add, intra, normalise(self.inter_norm, inter, stream))
 
 
 def _create_path(config: DPRNNConfig, bidirectional: bool) -> nn.Sequential:

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.blocks import runs_in_blocks
+from polsess.models.layers.blocks import into_first, runs_in_blocks
 from polsess.models.layers.filterbank import Decoder
 from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
@@ -148,7 +148,8 @@ class SuDoRMRF(FilterbankModel):
         hidden = self.blocks(hidden).squeeze(2).contiguous()
         logits = self.to_masks(hidden).unflatten(1, (self.output_sources, -1))  # [B, C, N, L]
         masks = self.nonlinearity(logits)
-        return self.decoder(masks * features.unsqueeze(1))[..., : mixture.shape[-1]]
+        masked = into_first(torch.mul, masks, features.unsqueeze(1))
+        return self.decoder(masked)[..., : mixture.shape[-1]]
 
 
 class UConvBlock(nn.Module):

@@ -6,9 +6,16 @@ Shapes: B batch, L frames, N features.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Operation(Protocol):
+    """Of two tensors, e.g. ``torch.add``."""
+
+    def __call__(self, input: Tensor, other: Tensor, /, *, out: Tensor | None = None) -> Tensor: ...
 
 
 def frames_per_block(device: torch.device) -> int:
@@ -19,6 +26,19 @@ def frames_per_block(device: torch.device) -> int:
 def runs_in_blocks() -> bool:
     """Whether inference may take a part at a time: not while gradients or a graph are recorded."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def into_first(operation: Operation, first: Tensor, second: Tensor) -> Tensor:
+    """Combine two tensors, in inference in the memory of the first, which its owner must not need again.
+
+    Args:
+        operation: ``torch.add`` or ``torch.mul``.
+        first: Of the shape of the result.
+        second: Of a shape that broadcasts to it.
+    """
+    if runs_in_blocks() and first.dtype == second.dtype:
+        return operation(first, second, out=first)
+    return operation(first, second)
 
 
 def map_near_frames(

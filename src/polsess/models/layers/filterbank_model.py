@@ -12,10 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.blocks import into_first
 from polsess.models.layers.filterbank import Decoder, Encoder, EncoderActivation, FilterbankActivation
 from polsess.models.layers.filters import FiltersOptions, create_filters
 from polsess.models.layers.stream import Stream, StreamState
@@ -154,7 +156,7 @@ class FilterbankMasking(FilterbankModel):
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         features = self.encoder(mixture)  # [B, N, L]
-        return self.decoder(self.estimate_masks(features) * features.unsqueeze(1))
+        return self.decoder(into_first(torch.mul, self.estimate_masks(features), features.unsqueeze(1)))
 
 
 class StreamedMasking(FilterbankMasking, StreamingModel):

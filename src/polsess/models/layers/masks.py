@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.prelu import PReLU, prelu
 from polsess.models.layers.products import Linear, linear
@@ -38,6 +39,11 @@ _ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "ones": torch.ones_like,
+}
+_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "sigmoid": torch.sigmoid_,
+    "tanh": torch.tanh_,
 }
 
 
@@ -64,7 +70,7 @@ def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
     """Masks of all sources.
 
     Args:
-        logits: ``[B, C, N, L]``.
+        logits: ``[B, C, N, L]``; inference may write the masks into their memory.
         activation: Its name; ``prelu``, which has a parameter, is a ``MaskNonlinearity`` only.
 
     Returns:
@@ -78,7 +84,8 @@ def activate_masks(logits: Tensor, activation: MaskActivation) -> Tensor:
         return logits.softmax(dim=2)
     if activation == "frame_softmax":
         return logits.softmax(dim=3)
-    return _ELEMENTWISE[activation](logits)
+    functions = {**_ELEMENTWISE, **_IN_PLACE} if runs_in_blocks() else _ELEMENTWISE
+    return functions[activation](logits)
 
 
 class ChunkMasks(nn.Module):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import runs_in_blocks
+
 
 def prelu(features: Tensor, slope: Tensor) -> Tensor:
     """Scale what is negative, as ``torch.nn.functional.prelu``.
@@ -26,8 +28,7 @@ def prelu(features: Tensor, slope: Tensor) -> Tensor:
     Returns:
         The same shape.
     """
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or not torch.is_grad_enabled() or features.device.type != "cpu":
+    if _is_tracing() or not torch.is_grad_enabled() or features.device.type != "cpu":
         return F.prelu(features, slope.to(features.dtype))
     if torch.is_autocast_enabled("cpu"):  # which computes this in reduced precision
         features = features.to(torch.get_autocast_dtype("cpu"))
@@ -36,10 +37,25 @@ def prelu(features: Tensor, slope: Tensor) -> Tensor:
 
 
 class PReLU(nn.PReLU):
-    """``torch.nn.PReLU`` with the faster gradients."""
+    """``torch.nn.PReLU`` with the faster gradients.
+
+    Args:
+        num_slopes: One for all channels, or one for each.
+        inplace: Whether inference on a CPU may write into the input, with one slope.
+    """
+
+    def __init__(self, num_slopes: int = 1, *, inplace: bool = False) -> None:
+        super().__init__(num_slopes)
+        self.inplace = inplace and num_slopes == 1
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.inplace and runs_in_blocks() and not _is_tracing() and input.device.type == "cpu":
+            return F.leaky_relu_(input, self.weight.item())
         return prelu(input, self.weight)
+
+
+def _is_tracing() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 class _PReLU(torch.autograd.Function):
