@@ -84,7 +84,7 @@ def test_blocks_of_queries_give_the_same(length: int, monkeypatch: pytest.Monkey
         return distance_scores(query, distances, start, length)
 
     monkeypatch.setattr(relative_attention, "distance_scores", recorded)
-    monkeypatch.setattr(relative_attention, "_MAX_SCORES", 2 * 5 * length)  # five queries of two heads
+    monkeypatch.setattr(relative_attention, "_MAX_SCORES", 5 * length)
     torch.testing.assert_close(block(tokens, distances), whole, rtol=1e-9, atol=1e-12)
     assert starts == list(range(0, length, 5))
 

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from polsess.machine import processor_vendor
+from polsess.models.layers.blocks import into_first
 
 _LEAST_MACS, _LEAST_SIDE = 1 << 21, 8
 """Smaller and thinner products are not faster."""
@@ -111,24 +112,30 @@ def matmul(first: Tensor, second: Tensor) -> Tensor:
     return _matrices_by_matrices(first, second)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of heads whose values are wider or narrower than their queries.
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Attention of heads that PyTorch's fused attention on a CPU does not take, or not well.
 
-    PyTorch's fused attention does not take such heads on a CPU: it multiplies them one product after the
-    other, in float32 whatever their type. A GPU has a fused kernel for them.
+    It multiplies heads whose values are wider or narrower than their queries one product after the other, in
+    float32 whatever their type, and always by MKL. A GPU has a fused kernel for them.
 
     Args:
         query: ``[..., M, E]``.
         key: ``[..., K, E]``.
         value: ``[..., K, N]``.
+        bias: ``[..., M, K]``, added to the scores.
+        dropout: Share of the weights dropped.
 
     Returns:
         ``[..., M, N]``.
     """
     if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    weights = matmul(query * query.shape[-1] ** -0.5, key.mT).softmax(-1)
-    return matmul(weights, value)
+        return F.scaled_dot_product_attention(query, key, value, bias, dropout)
+    scores = matmul(query * query.shape[-1] ** -0.5, key.mT)
+    if bias is not None:
+        scores = into_first(torch.add, scores, bias)
+    return matmul(F.dropout(scores.softmax(-1), dropout), value)
 
 
 class Linear(nn.Linear):

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.products import Linear
+from polsess.models.layers.blocks import runs_in_blocks
+from polsess.models.layers.products import Linear, attend, linear
 
-_MAX_SCORES = 1 << 23
-"""Attention scores held at once: longer mixtures attend in blocks of queries."""
+_MAX_SCORES = 1 << 20
+"""Scores of a head held at once: longer mixtures attend in blocks of queries."""
 
 
 class RelativeAttention(nn.Module):
@@ -57,18 +58,25 @@ class RelativeAttention(nn.Module):
         return self.scale * self.dropout(self.out(mixed.flatten(2)))
 
     def _attend(self, heads: Tensor, distances: Tensor | None, dropout: float) -> Tensor:
-        """``[3, B, H, Q, F / H]`` to ``[B, H, Q, F / H]``."""
-        query, key, value = heads.unbind(0)
-        query = query * query.shape[-1] ** -0.5
-        length = query.shape[2]
-        per_query = query.shape[0] * query.shape[1] * length  # scores
-        whole = distances is None or torch.compiler.is_compiling()  # a graph has no loop
-        block = length if whole else max(1, _MAX_SCORES // per_query)
-        mixed = []
-        for number, part in enumerate(query.split(block, dim=2)):
-            bias = None if distances is None else distance_scores(part, distances, number * block, length)
-            mixed.append(F.scaled_dot_product_attention(part, key, value, bias, dropout_p=dropout, scale=1.0))
-        return torch.cat(mixed, dim=2)
+        """``[3, B, H, Q, F / H]`` to ``[B, H, Q, F / H]``, on a CPU in inference head by head."""
+        if distances is None:
+            return attend(*heads, dropout=dropout)
+        if runs_in_blocks() and heads.device.type == "cpu":
+            each = [_attend_in_blocks(head, distances, dropout) for head in heads.flatten(1, 2).unbind(1)]
+            return torch.stack(each).view(heads.shape[1:])
+        return _attend_in_blocks(heads, distances, dropout)
+
+
+def _attend_in_blocks(heads: Tensor, distances: Tensor, dropout: float) -> Tensor:
+    """``[3, ..., Q, D]`` to ``[..., Q, D]``, a block of queries after the other."""
+    query, key, value = heads
+    length, scale = query.shape[-2], query.shape[-1] ** -0.5
+    block = length if torch.compiler.is_compiling() else max(1, _MAX_SCORES // length)  # a graph has no loop
+    mixed = []
+    for number, part in enumerate(query.split(block, dim=-2)):
+        bias = distance_scores(part * scale, distances, number * block, length)
+        mixed.append(attend(part, key, value, bias, dropout))
+    return torch.cat(mixed, dim=-2)
 
 
 def _attend_few(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -98,7 +106,7 @@ def distance_scores(query: Tensor, distances: Tensor, start: int, length: int) -
     highest = start + num_queries - 1
     runs = torch.arange(highest, highest - length - num_queries, -1, device=query.device)
     rows = F.embedding(runs.clamp(-reach, reach - 1) + reach, distances)  # [Q + P, D]
-    products = (query @ rows.mT).flatten(-2)
+    products = linear(query, rows).flatten(-2)
     first, shorter = num_queries - 1, length + num_queries - 1
     lined_up = products[..., first : first + num_queries * shorter].unflatten(-1, (num_queries, shorter))
     return lined_up[..., :length]
