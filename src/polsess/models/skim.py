@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import into_first
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
@@ -82,7 +83,7 @@ class SegmentLSTM(nn.Module):
         self.norm = create_token_norm(config.norm, config.num_filters, _EPS)
 
     def forward(self, segments: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Process segments.
+        """Process segments, in inference in place.
 
         Args:
             segments: ``[B * S, K, N]``.
@@ -92,7 +93,8 @@ class SegmentLSTM(nn.Module):
             ``[B * S, K, N]``, and the state at the end of each segment.
         """
         hidden, state = self.lstm(segments, state)
-        return segments + self.norm(self.project(self.dropout(hidden))), state
+        change = self.norm(self.project(self.dropout(hidden)))
+        return into_first(torch.add, segments, change), state
 
 
 class MemoryLSTM(nn.Module):
@@ -258,7 +260,7 @@ class SkiM(SegmentMaskingModel):
             place = stream.take(self, "place", torch.zeros(1, dtype=torch.int64, device=frames.device))
             piece, frames = frames.tensor_split([size - int(place)], 1)
             place = (place + piece.shape[1]) % size
-            outputs.append(self._continue_segment(piece, stream, ends=not place))
+            outputs.append(self._continue_segment(piece.clone(), stream, ends=not place))
             stream.keep(self, "place", place)
         return torch.cat(outputs, 1)
 

@@ -60,7 +60,8 @@ class RelativeAttention(nn.Module):
     def _attend(self, heads: Tensor, distances: Tensor | None, dropout: float) -> Tensor:
         """``[3, B, H, Q, F / H]`` to ``[B, H, Q, F / H]``, on a CPU in inference head by head."""
         if distances is None:
-            return attend(*heads, dropout=dropout)
+            query, key, value = heads
+            return attend(query, key, value, dropout=dropout)
         if runs_in_blocks() and heads.device.type == "cpu":
             each = [_attend_in_blocks(head, distances, dropout) for head in heads.flatten(1, 2).unbind(1)]
             return torch.stack(each).view(heads.shape[1:])
