@@ -118,7 +118,7 @@ def attend(
     """Attention of heads that PyTorch's fused attention on a CPU does not take, or not well.
 
     It multiplies heads whose values are wider or narrower than their queries one product after the other, in
-    float32 whatever their type, and always by MKL. A GPU has a fused kernel for them.
+    float32 whatever their type, and always by MKL. A GPU has a fused kernel for them, a graph its own form.
 
     Args:
         query: ``[..., M, E]``.
@@ -130,7 +130,7 @@ def attend(
     Returns:
         ``[..., M, N]``.
     """
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(query, key, value, bias, dropout)
     scores = matmul(query * query.shape[-1] ** -0.5, key.mT)
     if bias is not None:
