@@ -333,6 +333,7 @@ def test_who_speaks_when_is_written_beside_the_tracks(model: Path) -> None:
     assert result.exit_code == 0, result.stderr
     tracks = ["day 1/talk_speaker1.wav", "day 1/talk_speaker2.wav", "day 1/talk_timeline.png"]
     assert outputs() == ["day 1/talk.eaf", "day 1/talk.json", "day 1/talk.rttm", *tracks]
+    assert "Who talks when: separated/day 1/talk.rttm." in result.stderr
     told = json.loads(result.stdout)
     assert [Path(path).name for path in told["timeline"]] == [
         "talk.rttm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from polsess.audio import read_audio, resample, write_audio
 from polsess.data.mini import MIXTURES
+from polsess.diarization import SpeakerTimeline
+from polsess.diarization.settings import parse_speakers
 from polsess.inference import Separator
+from polsess.timelines import Turn
 from tests.inference.oracle import FunctionModel
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
 
@@ -88,7 +92,27 @@ def test_more_voices_than_outputs_as_long_as_no_more_talk_at_once() -> None:
     assert len(two) == 2
     assert error_db(two.sources.sum(0), references.sum(0)) < -10
     assert two.timeline is not None
-    assert not two.timeline.limited
+    assert two.timeline.note().startswith("2 voices were found; ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "remark"),
+    [
+        ((1, 8), "2 voices were found; "),
+        ((1, 2), r"2 voices were found, as many as were allowed \(--speakers allows more\); "),
+        ((3, 3), "2 voices were found, 3 were asked for: the others talk too little alone, or sound alike; "),
+    ],
+)
+def test_the_note_compares_the_voices_with_those_asked_for(asked: tuple[int, int], remark: str) -> None:
+    turns = (Turn(0.0, 1.0, "speaker1"), Turn(1.5, 2.5, "speaker2"))
+    timeline = SpeakerTimeline(turns, 4.0, whole=False, network_seconds=1.0, asked=asked)
+    assert re.fullmatch(remark + "75 % of the recording did not need the network.", timeline.note())
+
+
+@pytest.mark.parametrize("words", ["0", "3-2", "65", "two", "2-", "-2"])
+def test_numbers_of_voices_that_make_no_sense(words: str) -> None:
+    with pytest.raises(ValueError, match=r"speakers: expected .*, got '"):
+        parse_speakers(words)
 
 
 def test_those_who_talk_throughout_are_separated_whole_exactly_as_without_the_gate() -> None:

@@ -103,7 +103,9 @@ class Results:
         if note := result.note_on_count():
             self.terminal.note(f"{name}: {note}")
         if result.timeline is not None and (note := result.timeline.note()):
-            self.terminal.note(f"{name}: {note}")
+            written = [] if self.piped.out else result.timeline_paths[:1]
+            where = "".join(f" Who talks when: {shown(path)}." for path in written)
+            self.terminal.note(f"{name}: {note}{where}")
         rate = result.model_rate or result.sample_rate
         if rate < result.sample_rate and result.sample_rate not in self.rates:
             self.rates.add(result.sample_rate)

@@ -81,7 +81,7 @@ def parse_speakers(speakers: str) -> NumSpeakers:
     """How many voices in words: ``2``, ``2-4``, or ``auto`` for None.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is none of these, or out of range.
     """
     if speakers == "auto":
         return None
@@ -90,4 +90,11 @@ def parse_speakers(speakers: str) -> NumSpeakers:
         raise ValueError(
             f"speakers: expected a number, e.g. 2, a range, e.g. 2-4, or auto, got {speakers!r}."
         )
-    return (int(fewest), int(most)) if dash else int(fewest)
+    asked = (int(fewest), int(most)) if dash else int(fewest)
+    try:
+        speaker_range(asked)
+    except ValueError:
+        raise ValueError(
+            f"speakers: expected 1 to {_MOST_ASKED}, the fewest before the most, got {speakers!r}."
+        ) from None
+    return asked

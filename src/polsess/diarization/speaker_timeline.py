@@ -29,8 +29,8 @@ class SpeakerTimeline:
     """Sound that went through the network, with the context of the stretches."""
     swaps_repaired: int = 0
     """Stretches whose outputs the network gave in another order than that of the tracks."""
-    limited: bool = False
-    """Whether as many voices were found as were allowed."""
+    asked: tuple[int, int] = (1, 64)
+    """The fewest and the most voices that were to be found."""
     settings: Mapping[str, str | float | int] = field(default_factory=dict)
     """Model, thresholds and other settings that the result depends on."""
 
@@ -54,5 +54,8 @@ class SpeakerTimeline:
             return "no speech was found; all tracks are silent (--gate never separates whatever is there)."
         count, saved = len(self.speakers), 100 * self.saved_share
         voices = "1 voice was" if count == 1 else f"{count} voices were"
-        limit = ", as many as were allowed (--speakers allows more)" if self.limited else ""
-        return f"{voices} found{limit}; {saved:.0f} % of the recording did not need the network."
+        fewest, most = self.asked
+        remark = ", as many as were allowed (--speakers allows more)" if fewest < most == count else ""
+        if count < fewest:
+            remark = f", {fewest} were asked for: the others talk too little alone, or sound alike"
+        return f"{voices} found{remark}; {saved:.0f} % of the recording did not need the network."

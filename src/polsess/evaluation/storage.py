@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 
 from polsess.audio import Samples
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.conversations import scored_recording
 from polsess.evaluation.estimate_files import FolderSystem
 from polsess.evaluation.onnx_systems import OnnxSystem
@@ -193,6 +194,7 @@ class _Origin(_Stored):
     macs_per_second: float | None = Field(default=None, ge=0)
     estimates: str | None = None
     system: str | None = None
+    baseline: str | None = None
     separator: _SeparatorOptions | None = None
 
 
@@ -298,6 +300,9 @@ class SavedEvaluation:
             return FolderSystem(self.folder / ESTIMATES)
         if "estimates" in origin:
             return FolderSystem(Path(origin["estimates"]), origin["system"])
+        for baseline in list_baselines(int(self.evaluation.settings["sample_rate"]), conversations=True):
+            if baseline.origin == origin:
+                return baseline
         if "model" not in origin:
             raise ValueError(
                 f"{self.folder}: does not say where the estimates came from; evaluate with --save-estimates."

@@ -192,7 +192,7 @@ def separate_gated(
     timeline = replace(
         _timeline(heard, turns, names, tracks, separation, overlap),
         network_seconds=separation.network_samples / network.sample_rate,
-        limited=num_speakers[0] < num_speakers[1] == len(tracks),
+        asked=num_speakers,
     )
     return ComposedTracks(
         heard.store.recording,

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from polsess.diarization.settings import parse_speakers, speaker_range
+from polsess.diarization.settings import parse_speakers
 from polsess.schema import Schema
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -114,7 +114,7 @@ class JobOptions(Schema):
     @classmethod
     def _countable(cls, speakers: str) -> str:
         try:
-            speaker_range(parse_speakers(speakers))
+            parse_speakers(speakers)
         except ValueError as error:
             raise ValueError(str(error).partition(": ")[2]) from None  # parsing names the key
         return speakers
