@@ -19,6 +19,7 @@ from polsess.config_error import ConfigError
 from polsess.data.mini import MIXTURES
 from polsess.export import export_model
 from polsess.inference import Separator as TorchSeparator
+from polsess.inference.onnx_networks import OnnxDetector
 from polsess.models import create_model
 from polsess.runtime import Separator
 from tests.checkpoints.test_onnx_embedder import graph, statistics
@@ -132,6 +133,12 @@ def test_a_file_that_gives_something_else_leaves_nothing(files: Path, mixture: P
     assert result.exit_code == 1
     assert "three.onnx: gives [1, 2, " in result.stderr
     assert not out.parent.exists()
+    facts = {"polsess_format": "1", "kind": "speech activity detector", "hop_seconds": "0.02"}
+    onnx.helper.set_model_props(model, facts | {"sample_rate": "8000"})
+    onnx.save(model, tmp_path / "detector.onnx")
+    detector = OnnxDetector(tmp_path / "detector.onnx")
+    with pytest.raises(ConfigError, match=r"detector.onnx: gives \[1, 2, 8000\], expected probabilities"):
+        detector.detect(np.zeros(8000, np.float32))
 
 
 def test_streams_and_whole_sounds_are_not_taken_for_each_other(tmp_path: Path, mixture: Path) -> None:

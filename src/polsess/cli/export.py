@@ -57,6 +57,8 @@ def export(
     """
     if web_runtime is not None and to != "web":
         raise Failure("--web-runtime: is for --to web.", ExitCode.USAGE)
+    if overwrite and to == "web":
+        raise Failure("--overwrite: --to web takes a new or an empty folder only.", ExitCode.USAGE)
     if out.exists() and not overwrite and to != "web":
         raise Failure(f"{out}: exists already; choose another place, or --overwrite.", ExitCode.USAGE)
     from polsess.export import export_model, export_site

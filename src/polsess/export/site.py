@@ -17,6 +17,7 @@ from polsess.checkpoints import load_model
 from polsess.diarization.settings import GateConfig, speaker_range
 from polsess.export.checks import Checks
 from polsess.export.exporting import ExportError, Precision, export_model
+from polsess.files import check_folder
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
 from polsess.publication import atomic_folder
@@ -78,15 +79,17 @@ def export_site(
         ExportError: As ``export_model``, or if the model has more than 8 outputs, or onnxruntime-web is not
             there or not complete.
         FileExistsError: If the folder holds files.
+        OSError: If nothing can be written there.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: exists already; choose a new or an empty folder.")
-    content = _read_runtime(runtime)
+    check_folder(folder)
     model = load_model(source, kind=SeparationModel)
     if model.output_sources > _MOST_SOURCES:
         raise ExportError(
             f"{source}: has {model.output_sources} outputs; the page separates at most {_MOST_SOURCES}."
         )
+    content = _read_runtime(runtime)
     page = files("polsess.export").joinpath("web")
     with atomic_folder(folder) as place, as_file(page) as scripts:
         checks = export_model(source, place / "model.onnx", precision=precision, accept=accept)

@@ -96,4 +96,10 @@ class OnnxDetector(OnnxNetwork):
 
     def detect(self, samples: Samples) -> Samples:
         """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
-        return self.run(samples[None])[0]
+        output = self.run(samples[None])
+        if output.ndim != 3 or (len(output), output.shape[2]) != (1, 3) or not np.isfinite(output).all():
+            found = list(output.shape) if np.isfinite(output).all() else "NaN or infinity"
+            raise ConfigError(
+                f"{self.path}: gives {found}, expected probabilities [1, L, 3]; export it again."
+            )
+        return output[0]
