@@ -237,7 +237,7 @@ class TrainingModule(lightning.LightningModule):
         column = self.monitor.column
         keys = dict.fromkeys(key for each in found.values() for key in each)
         means = {key: float(np.mean([each[key] for each in found.values() if key in each])) for key in keys}
-        means.setdefault(column, math.nan)
+        means.setdefault(column, means.get(self.objective.substitute or column, math.nan))
         for key, mean in means.items():
             self.log(key, mean, prog_bar=key == column)
         if self.config.validation_strata is not None:

@@ -257,8 +257,7 @@ def _result(
     if complete and not math.isfinite(score):
         raise TrainingStopped(
             f"{run_folder}: there are no best weights: no validation had a finite score, or {BEST} is gone. "
-            "Begin a new run, with a smaller training.optimizer.learning_rate if the loss was not finite, or "
-            "with noise or several voices in the validation split if all its mixtures are clean."
+            "Begin a new run, with a smaller training.optimizer.learning_rate if the loss was not finite."
         )
     return TrainingResult(
         run_folder=run_folder,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ NetworkT = TypeVar("NetworkT", bound=Network)
 
 class Objective(nn.Module, ABC, Generic[NetworkT]):
     """The objective of a task; parameters that it has are trained with the network, but not saved with it."""
+
+    substitute: ClassVar[str | None] = None
+    """The column that decides where no example has a value in the one that is monitored."""
 
     @abstractmethod
     def loss(self, model: NetworkT, batch: Batch, step: int) -> Tensor:

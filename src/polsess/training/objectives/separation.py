@@ -39,6 +39,8 @@ class SeparationObjective(Objective[SeparationModel]):
         ConfigError: If the loss does not fit such a network.
     """
 
+    substitute = "val_si_snr"
+
     def __init__(self, config: LossConfig, *, counts_speakers: bool = False) -> None:
         super().__init__()
         if counts_speakers and config.name == "mixit":
