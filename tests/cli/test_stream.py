@@ -139,3 +139,12 @@ def test_a_network_that_looks_ahead_is_refused_before_anything_is_read(tmp_path:
     assert result.exit_code == 2
     assert "skim cannot stream" in result.stderr
     assert "bidirectional: false with norm: cLN" in result.stderr
+
+
+def test_peaks_that_16_bits_cut_off_are_said(model: Path) -> None:
+    loud = (1e4 * SOUND).tobytes()
+    words = ("--from", "f32", "--rate", "8000")
+    assert "times full scale, which 16 bits cut off" in run(model, loud, *words).stderr
+    for kept in ("--to=f32", "--bits=32f"):
+        assert "full scale" not in run(model, loud, *words, kept).stderr
+    assert "full scale" not in run(model, SOUND.tobytes(), *words).stderr

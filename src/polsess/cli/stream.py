@@ -85,7 +85,12 @@ def stream(
         latency = separator.latency_samples / separator.model.sample_rate
         terminal.note(f"{source}: {reader.sample_rate} Hz; latency {1000 * latency:.1f} ms")
         with _writer(separator, out, to, bits, overwrite) as write:
-            ended = _run(separator, reader, write)
+            peak, ended = _run(separator, reader, write)
+    if peak > 1.0 and bits == "16" and to != "f32":
+        terminal.note(
+            f"{source}: {model} gives peaks of {peak:.3g} times full scale, which 16 bits cut off; "
+            "--bits 32f or --to f32 keeps them."
+        )
     if ended is not None:
         raise ended
 
@@ -117,25 +122,39 @@ def _open(
     return StreamingSeparator(loaded, reader.sample_rate, device=device), reader, file
 
 
-def _run(separator: StreamingSeparator, reader: PipeReader, write: Write) -> BaseException | None:
-    """Separate until the end; what ended it early, after which all that was heard is written, too."""
+def _run(
+    separator: StreamingSeparator, reader: PipeReader, write: Write
+) -> tuple[float, BaseException | None]:
+    """Separate until the end.
+
+    Returns:
+        The largest sample, and what ended the stream early, after which all that was heard is written, too.
+    """
+    peak = 0.0
     ended: BaseException | None = None
+
+    def hand_on(estimates: Tensor) -> None:
+        nonlocal peak
+        if estimates.numel():
+            peak = max(peak, float(estimates.abs().max()))
+        write(estimates)
+
     try:
         for block in reader.blocks():
             samples = block.mean(0)
             sound = int(samples.isfinite().cumprod(0).sum())
             for part in (samples[:sound], samples[sound:]):  # what comes before NaN is not lost with it
-                write(separator.push(part))
+                hand_on(separator.push(part))
     except BrokenPipeError:
         sys.stdout.flush()
-        return None
+        return peak, None
     except (Interrupted, ValueError) as error:
         ended = error
     try:
-        write(separator.flush())
+        hand_on(separator.flush())
     except BrokenPipeError:
-        return None
-    return ended
+        return peak, None
+    return peak, ended
 
 
 @contextmanager
