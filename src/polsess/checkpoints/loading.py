@@ -24,6 +24,7 @@ DEFAULT_MODEL = "default"
 BUNDLED_MODELS = (
     DEFAULT_MODEL,
     "default-16k",
+    "default-streaming",
     "enhance-one",
     "enhance-one-16k",
     "enhance-both",
@@ -32,8 +33,8 @@ BUNDLED_MODELS = (
     "activity-detector",
     "speaker-embedder",
 )
-"""The small networks that come with the package, for SB, ES, EB, ES in streams, OSD and SV; a folder of
-that name: ``./default``."""
+"""The small networks that come with the package, for SB, ES, EB (those for streams among them), OSD and SV;
+a folder of that name: ``./default``."""
 _EXPORTED = {
     ".onnx": "an ONNX file, which `polsess separate` and `polsess evaluate` run; name the checkpoint that it "
     "was exported from.",
