@@ -86,7 +86,7 @@ def test_a_voice_that_is_not_there_is_named_with_its_score(tmp_path: Path) -> No
     write_audio(source, CONVERSATION.sum(0), RATE)
     with pytest.raises(EnrolmentError, match=rf"{source}: not found in it"):
         found.separate_file(source, [tmp_path / "out" / "a.wav", tmp_path / "out" / "b.wav"])
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     with pytest.raises(EnrolmentError, match="nobody talks"):
         found.separate(torch.zeros(3 * RATE), RATE)
 

@@ -256,7 +256,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", 0.1 * torch.randn(8000), 8000)
     with pytest.raises(KeyboardInterrupt):
         cpu(FunctionModel(interrupted, 1)).separate_file(tmp_path / "a.wav", [tmp_path / "out" / "b.wav"])
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_result_saves_itself(tmp_path: Path) -> None:
