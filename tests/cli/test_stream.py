@@ -12,6 +12,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner, Result
 
+from polsess.audio import PipeWriter
 from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.models import create_model
@@ -148,3 +149,32 @@ def test_peaks_that_16_bits_cut_off_are_said(model: Path) -> None:
     for kept in ("--to=f32", "--bits=32f"):
         assert "full scale" not in run(model, loud, *words, kept).stderr
     assert "full scale" not in run(model, SOUND.tobytes(), *words).stderr
+
+
+@pytest.mark.parametrize("before", [b"", b"what was there"])
+def test_a_file_says_how_long_it_is(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "a.wav"
+    with path.open("wb") as file:
+        file.write(before)
+        writer = PipeWriter(file, 8000, 2)
+        writer.write(np.stack([SOUND, -SOUND]))
+        writer.close()
+        file.write(b"and after")
+    content = path.read_bytes()
+    assert content.startswith(before)
+    assert content.endswith(b"and after")
+    path.write_bytes(content[len(before) : -9])
+    sound, rate = soundfile.read(path)
+    assert (sound.shape, rate) == ((1999, 2), 8000)
+    assert np.abs(sound[:, 0] - SOUND).max() < 1e-4
+
+
+def test_a_file_that_is_appended_to_is_only_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with path.open("ab") as file:
+        writer = PipeWriter(file, 8000, 1)
+        writer.write(SOUND[None])
+        writer.close()
+    content = path.read_bytes()
+    assert len(content) == 44 + 2 * len(SOUND)
+    assert content[40:44] == b"\xff" * 4

@@ -7,6 +7,7 @@ Shapes: K channels, n samples.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
@@ -28,6 +29,8 @@ _ENCODINGS = {(1, 16): "s16", (3, 32): "f32"}
 _EXTENSIBLE = 0xFFFE
 _BLOCK_BYTES = 1 << 16
 _MAX_HEADER = 1 << 20
+_HEADER_BYTES = 44
+"""Of the header that ``PipeWriter`` writes."""
 _UNKNOWN = 0xFFFFFFFF
 _PLACEHOLDER_FROM = 0x7FFF0000
 """Lengths from here on are written by programs that do not know them, and so is 0."""
@@ -152,7 +155,7 @@ class PipeWriter:
         sample_rate: In Hz.
         num_channels: K.
         encoding: Of the samples.
-        header: Whether a WAV header comes first, of a length that is not known.
+        header: Whether a WAV header comes first; ``close`` puts the length into it where it can.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class PipeWriter:
         header: bool = True,
     ) -> None:
         self._file, self._type = file, _TYPES[encoding]
+        self._start = _position(file) if header else None
         if header:
             width = self._type.itemsize
             tag = 1 if encoding == "s16" else 3
@@ -183,3 +187,28 @@ class PipeWriter:
             values = np.rint(values * 2**15).clip(-(2**15), 2**15 - 1)
         self._file.write(np.ascontiguousarray(values, self._type).tobytes())
         self._file.flush()
+
+    def close(self) -> None:
+        """Say in the header how long it was: of a file that ends here; a pipe keeps "unknown"."""
+        if self._start is None:
+            return
+        end = self._file.tell()
+        size = end - self._start - _HEADER_BYTES
+        if size < _PLACEHOLDER_FROM:
+            for place, value in ((4, size + _HEADER_BYTES - 8), (_HEADER_BYTES - 4, size)):
+                self._file.seek(self._start + place)
+                self._file.write(struct.pack("<I", value))
+            self._file.seek(end)
+        self._file.flush()
+
+
+def _position(file: BinaryIO) -> int | None:
+    """Where a file stands that can be written anew; None for a pipe, or what is only appended to."""
+    try:
+        import fcntl  # not on every system; without it the length stays unknown
+
+        if fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_APPEND or not file.seekable():
+            return None
+        return file.tell()
+    except (ImportError, OSError):  # the latter of a stream without a descriptor, too
+        return None

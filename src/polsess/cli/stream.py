@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -175,7 +175,10 @@ def _writer(
         if sys.stdout.isatty():
             raise Failure("-o -: stdout is a terminal; send it to a file or a program.", ExitCode.USAGE)
         encoding: Literal["s16", "f32"] = to if to != "wav" else "f32" if bits == "32f" else "s16"
-        yield PipeWriter(sys.stdout.buffer, rate, len(names), encoding, header=to == "wav").write
+        writer = PipeWriter(sys.stdout.buffer, rate, len(names), encoding, header=to == "wav")
+        yield writer.write
+        with suppress(BrokenPipeError):
+            writer.close()
         return
     paths = [out / f"{name}.wav" for name in names]
     with usage_errors():
