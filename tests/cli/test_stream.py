@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -178,3 +179,10 @@ def test_a_file_that_is_appended_to_is_only_appended_to(tmp_path: Path) -> None:
     content = path.read_bytes()
     assert len(content) == 44 + 2 * len(SOUND)
     assert content[40:44] == b"\xff" * 4
+
+
+def test_a_device_takes_what_comes() -> None:
+    with Path(os.devnull).open("wb") as file:
+        writer = PipeWriter(file, 8000, 1)
+        writer.write(SOUND[None])
+        writer.close()

@@ -8,6 +8,7 @@ Shapes: K channels, n samples.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
@@ -203,12 +204,12 @@ class PipeWriter:
 
 
 def _position(file: BinaryIO) -> int | None:
-    """Where a file stands that can be written anew; None for a pipe, or what is only appended to."""
+    """Where a file stands that can be written anew; None for a pipe or a device, or what is appended to."""
     try:
         import fcntl  # not on every system; without it the length stays unknown
 
-        if fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_APPEND or not file.seekable():
-            return None
-        return file.tell()
+        number = file.fileno()
+        appends = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND
+        return None if appends or not stat.S_ISREG(os.fstat(number).st_mode) else file.tell()
     except (ImportError, OSError):  # the latter of a stream without a descriptor, too
         return None
