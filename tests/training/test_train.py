@@ -22,8 +22,8 @@ from polsess.models import create_model, list_models
 from polsess.models.blstm import BLSTM
 from polsess.schema import ConfigError
 from polsess.training.callbacks import EpochBar
-from polsess.training.module import create_optimizer
 from polsess.training.objectives.separation import SeparationObjective
+from polsess.training.optimizers import create_optimizer
 from polsess.training.run import train
 from polsess.training.schedule import LearningRate
 from polsess.training.trainer import reduces_precision

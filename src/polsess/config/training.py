@@ -13,7 +13,8 @@ from polsess.schema import Schema
 class OptimizerConfig(Schema):
     """The optimiser and its learning rate."""
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw", "muon"] = "adam"
+    """Muon moves matrices along their orthogonalised momentum, and everything else as AdamW does."""
     learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)

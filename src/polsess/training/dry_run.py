@@ -19,8 +19,8 @@ from polsess.devices import pick_device
 from polsess.measurement import measure, peak_bytes, wait_for
 from polsess.models import Network
 from polsess.training.fine_tuning import Origin, frozen_norms
-from polsess.training.module import create_optimizer
 from polsess.training.objectives import Objective, create_objective
+from polsess.training.optimizers import create_optimizer
 from polsess.training.run import check_batches, check_device, create_trained_model, open_corpora
 from polsess.training.trainer import reduces_precision
 

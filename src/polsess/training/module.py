@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polsess.config import OptimizerConfig, TrainingConfig
+from polsess.config import TrainingConfig
 from polsess.data import Batch
 from polsess.models import Network
 from polsess.system_errors import shortage_of_memory
@@ -34,6 +34,7 @@ from polsess.training.failures import (
 from polsess.training.fine_tuning import Origin, frozen_norms
 from polsess.training.monitor import monitor_of
 from polsess.training.objectives import Objective
+from polsess.training.optimizers import create_optimizer
 from polsess.training.schedule import LearningRate
 
 
@@ -270,21 +271,6 @@ class TrainingModule(lightning.LightningModule):
         """Move a batch; Lightning does not look into our dataclass."""
         del dataloader_idx
         return batch.to(device)
-
-
-def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW, with weight decay on matrices and kernels only."""
-    decayed, others = list[nn.Parameter](), list[nn.Parameter]()
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            alone = parameter.ndim <= 1 or getattr(parameter, "without_decay", False)
-            (others if alone else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return optimizer_class(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
