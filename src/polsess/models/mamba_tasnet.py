@@ -52,6 +52,7 @@ class MambaTasNet(FilterbankMasking):
         "l": {"num_filters": 512, "num_layers": 32},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
     supports_compile = False
 
     def __init__(self, config: MambaTasNetConfig) -> None:

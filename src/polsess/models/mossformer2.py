@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.depthwise import DepthwiseConv
+from polsess.models.layers.filterbank import synthesise
 from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankModel
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, cleared
@@ -143,8 +144,8 @@ class MossFormer2(FilterbankModel):
         sources = self._output(frames, encoded)  # [B, L, C, N]
         if padding is not None:
             sources = sources * padding.mask[..., None]
-        features = sources.permute(0, 2, 3, 1).flatten(0, 1)  # [B*C, N, L]
-        return self.decoder(features).view(mixture.shape[0], self.output_sources, -1)
+        features = sources.transpose(1, 2).flatten(0, 1).mT  # [B*C, N, L]
+        return synthesise(features, self.decoder).view(mixture.shape[0], self.output_sources, -1)
 
     def _output(self, frames: Tensor, encoded: Tensor) -> Tensor:
         """The sources' features ``[B, L, C, N]`` from the last block's ``[B, L, N]``."""

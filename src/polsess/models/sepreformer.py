@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.blocks import map_near_frames
-from polsess.models.layers.depthwise import DepthwiseConv
+from polsess.models.layers.depthwise import DepthwiseConv, gated_conv
+from polsess.models.layers.filterbank import synthesise
 from polsess.models.layers.filterbank_model import FilterbankModel, StridedFilterbankConfig
 from polsess.models.layers.focused_attention import FocusedOptions
 from polsess.models.layers.padding import UtteranceNorm
@@ -66,6 +67,7 @@ class SepReformer(FilterbankModel):
     """A learned filterbank, whose frames a U-net with early speaker split maps to the sources' frames."""
 
     config: SepReformerConfig
+    inference_dtype = torch.bfloat16
     presets = {
         "tiny": {
             "num_filters": 16,
@@ -271,7 +273,8 @@ class ConvolvedFeedForward(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """``[B, L, F]`` to ``[B, L, F]``."""
-        return torch.addcmul(frames, self.scale, self.reduce(self.conv(self.expand(frames))))
+        gated = gated_conv(self.expand(frames), self.conv.weight, self.conv.bias)
+        return torch.addcmul(frames, self.scale, self.reduce[1:](gated))
 
 
 class Halving(nn.Module):
@@ -346,5 +349,5 @@ class OutputHead(nn.Module):
             masks = F.interpolate(decoded.relu(), size=encoded.shape[1])
             masks = masks.unflatten(0, (-1, self.num_sources))
             decoded = (masks * encoded.mT.unsqueeze(1)).flatten(0, 1)
-        waves: Tensor = self.decoder(decoded)
+        waves = synthesise(decoded, self.decoder)
         return waves.view(-1, self.num_sources, waves.shape[-1])

@@ -96,6 +96,7 @@ class SPMamba(SpectralModel):
         "echo2mix": {"n_fft": 512, "hop_length": 128, "sample_rate": 16000},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
     supports_compile = False
 
     def __init__(self, config: SPMambaConfig) -> None:

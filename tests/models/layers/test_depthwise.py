@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polsess.models.layers import depthwise
-from polsess.models.layers.depthwise import DepthwiseConv, depthwise_conv
+from polsess.models.layers.depthwise import DepthwiseConv, depthwise_conv, gated_conv
 
 
 @pytest.mark.parametrize("length", [1, 5, 64, 131])
@@ -85,3 +85,21 @@ def test_autocast_gives_the_reduced_precision() -> None:
     assert layer.weight.grad is not None
     assert layer.weight.grad.dtype == torch.float32
     torch.testing.assert_close(output.float(), layer(frames), rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("kernels", ["on", "off"])
+@pytest.mark.parametrize("length", [1, 2, 3, 40])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_half_of_the_channels_gates_the_other(
+    kernels: str, length: int, kernel_size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLSESS_KERNELS", kernels)
+    frames = torch.randn(2, length, 38).to(dtype)
+    weight, bias = torch.randn(38, 1, kernel_size), torch.randn(38)
+    sums = F.conv1d(frames.float().mT, weight, bias, padding=kernel_size // 2, groups=38)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        found = gated_conv(frames, weight, bias)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), F.glu(sums, 1).mT, rtol=tolerance, atol=tolerance)

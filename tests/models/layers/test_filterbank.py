@@ -46,3 +46,4 @@ def test_decoder_overlaps_and_adds(
     if decoder.conv.bias is not None:
         expected = expected + decoder.conv.bias
     torch.testing.assert_close(decoder(features), expected)
+    torch.testing.assert_close(decoder(features.mT.contiguous().mT), expected)  # channels innermost

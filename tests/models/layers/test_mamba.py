@@ -84,6 +84,25 @@ def test_convolution_of_sequences_around_the_length_of_the_filter(
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("channels", [16, 19])
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_bfloat16_is_read_and_written_with_sums_in_float32(
+    reverse: bool, channels: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLSESS_KERNELS", kernels)
+    wide = torch.randn(2, 9, 2 * channels).bfloat16()
+    x, weight, bias = wide[..., channels:].detach(), torch.randn(channels, 1, 4), torch.randn(channels)
+    found = causal_conv(x.requires_grad_(), weight, bias, reverse=reverse)
+    exact = x.detach().float().requires_grad_()
+    expected = causal_conv(exact, weight, bias, reverse=reverse)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected.bfloat16(), rtol=2**-7, atol=1e-6)
+    (to_x,) = torch.autograd.grad(found.sum(), x)
+    (to_exact,) = torch.autograd.grad(expected.sum(), exact)
+    torch.testing.assert_close(to_x, to_exact.bfloat16(), rtol=2**-7, atol=1e-6)
+
+
 def test_golden_stacks_from_both_ends() -> None:
     weights = load_file(BLOCK / "d8_2layer.weights.safetensors")
     golden = load_file(BLOCK / "d8_2layer.B2_L21.f64.safetensors")

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
+from polsess.models.layers.blocks import runs_in_blocks
+from polsess.models.layers.kernels import conv_native
+
 _BLOCK_FRAMES = 64
 """Frames that the tap loops handle at once, so that what they touch stays in the cache."""
 
@@ -101,6 +104,23 @@ def depthwise_conv(frames: Tensor, weight: Tensor, bias: Tensor | None = None, d
     offsets = None if bias is None else bias.repeat(dilation)
     output = _convolve(folded, weight.repeat(dilation, 1, 1), offsets)
     return output.view(batch, -1, channels)[:, :length]
+
+
+def gated_conv(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve as ``depthwise_conv``; then the second half of the channels gates the first.
+
+    Args:
+        frames: ``[B, L, 2 C]``.
+        weight: ``[2 C, 1, K]`` with K odd.
+        bias: ``[2 C]``.
+
+    Returns:
+        ``[B, L, C]``.
+    """
+    alone = runs_in_blocks() and not has_torch_function((frames, weight))
+    if alone and conv_native.is_available(frames, weight):
+        return conv_native.forward(frames, weight, bias, "gated", ahead=weight.shape[-1] // 2)
+    return F.glu(depthwise_conv(frames, weight, bias))
 
 
 def _convolve(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -160,7 +160,7 @@ def _run(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs.tensors):
             options = (inputs.delta_softplus, inputs.reverse)
             return _SelectiveScan.apply(backend, *options, *inputs.tensors)  # type: ignore[no-untyped-call]
-        y, last, _ = backend.forward(inputs.upcast(), keep_states=False)
+        y, last, _ = backend.forward(inputs, keep_states=False)
         return y.to(inputs.u.dtype), last
 
 
@@ -183,7 +183,7 @@ class _SelectiveScan(torch.autograd.Function):
         ctx: Any, backend: ModuleType, delta_softplus: bool, reverse: bool, *tensors: Any
     ) -> tuple[Tensor, Tensor]:
         inputs = _inputs(tensors, delta_softplus, reverse)
-        y, last, kept = backend.forward(inputs.upcast(), keep_states=True)
+        y, last, kept = backend.forward(inputs, keep_states=True)
         ctx.backend, ctx.options = backend, (delta_softplus, reverse)
         ctx.save_for_backward(kept, *tensors)
         ctx.set_materialize_grads(False)

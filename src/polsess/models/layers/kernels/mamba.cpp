@@ -5,7 +5,8 @@
 // starts; that of the convolution recomputes its sums.
 // Layout: u, delta, z, y [rows, length, channels]; b, c [rows, length, states]; a [states, channels];
 // state tensors [rows, states, channels]; checkpoints [rows, chunks, states, channels]; x of the convolution
-// [rows, length, channels], its filters [taps, channels]. All float32.
+// [rows, length, channels], its filters [taps, channels]. All float32, but that sequences of forward passes may be
+// bfloat16.
 
 #include <algorithm>
 #include <optional>
@@ -22,8 +23,9 @@ extern "C" struct Scan {
 };
 
 extern "C" struct Conv {
-  int64_t length, channels, taps, reverse, silu;
-  Rows x, y;
+  int64_t length, channels, taps, reverse, activation;
+  int64_t ahead;  // positions to come that a sum reaches; 0 in backward passes
+  Rows x, y;      // y: half of the channels where these gate the other half
   const float *weight, *bias;  // bias: null where absent
 };
 
@@ -42,6 +44,7 @@ namespace {
 
 constexpr int kMaxStates = 64;
 constexpr int kMaxTaps = 16;
+constexpr int64_t kSilu = 1, kGated = 2;  // activations; 0: none
 constexpr int64_t kAhead = 2;  // positions; where rows are parts of wider ones, processors do not foresee the next
 
 template <class Task>
@@ -91,17 +94,23 @@ void prepare(const Scan& scan, int64_t row, int64_t first, int64_t size, Stretch
   for (int64_t k = 0; k < size; ++k) {
     const int64_t l = position(scan, first + k);
     const int64_t next = position(scan, std::min(first + k + kAhead, scan.length - 1));
-    std::memcpy(&work.b[k * scan.states], scan.b.at(row, l), scan.states * sizeof(float));
-    std::memcpy(&work.c[k * scan.states], scan.c.at(row, l), scan.states * sizeof(float));
+    const Numbers us = scan.u.numbers(row, l), deltas = scan.delta.numbers(row, l), zs = scan.z.numbers(row, l);
+    const Numbers next_us = scan.u.numbers(row, next), next_deltas = scan.delta.numbers(row, next);
+    const Numbers bs = scan.b.numbers(row, l), cs = scan.c.numbers(row, l);
+    for (int64_t n = 0; n < scan.states; n += kLanes) {
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, scan.states - n));
+      store(&work.b[k * scan.states + n], bs.read(n, count), count);
+      store(&work.c[k * scan.states + n], cs.read(n, count), count);
+    }
     for (int64_t index = 0; index < work.num_blocks; ++index) {
       const Block at = work.block(scan, row, index);
-      __builtin_prefetch(scan.u.at(row, next) + at.channel);
-      __builtin_prefetch(scan.delta.at(row, next) + at.channel);
-      if (scan.z.data) __builtin_prefetch(scan.z.at(row, l) + at.channel);
+      next_us.prefetch(at.channel);
+      next_deltas.prefetch(at.channel);
+      if (scan.z.data) zs.prefetch(at.channel);
       const Vec bias = scan.bias ? load(scan.bias + at.channel, at.count) : Vec{};
       const Vec skip = scan.skip ? load(scan.skip + at.channel, at.count) : Vec{};
-      const Vec u = load(scan.u.at(row, l) + at.channel, at.count);
-      const Vec dt = step_size(load(scan.delta.at(row, l) + at.channel, at.count) + bias, scan.softplus);
+      const Vec u = us.read(at.channel, at.count);
+      const Vec dt = step_size(deltas.read(at.channel, at.count) + bias, scan.softplus);
       work.dt[index * kPitch + k] = dt;
       work.x[index * kPitch + k] = dt * u;
       work.y[index * kPitch + k] = skip * u;
@@ -133,14 +142,15 @@ inline void recur(const Scan& scan, int64_t index, int64_t size, int first_state
 void finish(const Scan& scan, int64_t row, int64_t first, int64_t size, const Stretch& work) {
   for (int64_t k = 0; k < size; ++k) {
     const int64_t l = position(scan, first + k);
+    const Numbers zs = scan.z.numbers(row, l), ys = scan.y.numbers(row, l);
     for (int64_t index = 0; index < work.num_blocks; ++index) {
       const Block at = work.block(scan, row, index);
       Vec y = work.y[index * kPitch + k];
       if (scan.z.data) {
-        const Vec z = load(scan.z.at(row, l) + at.channel, at.count);
+        const Vec z = zs.read(at.channel, at.count);
         y *= z * sigmoid(z);
       }
-      store(scan.y.at(row, l) + at.channel, y, at.count);
+      ys.write(at.channel, y, at.count);
     }
   }
 }
@@ -316,24 +326,57 @@ struct Window {
   }
 };
 
+// The inputs of a position's sum: those of the taps first to last, oldest first.
+template <int kTaps>  // 0: not known before
+struct Taps {
+  Numbers inputs[kTaps ? kTaps : kMaxTaps];
+  int first, last;
+
+  Taps(const Conv& conv, int64_t row, int64_t oldest)
+      : first(static_cast<int>(std::max<int64_t>(0, -oldest))),
+        last(static_cast<int>(std::min(conv.taps, conv.length - oldest))) {
+    for (int k = first; k < last; ++k) inputs[k] = conv.x.numbers(row, position(conv, oldest + k));
+  }
+
+  inline Vec sum(const Conv& conv, int64_t channel, int count) const {
+    Vec y = conv.bias ? load(conv.bias + channel, count) : Vec{};
+    for (int k = kTaps ? 0 : first; k < (kTaps ? kTaps : last); ++k)
+      y += load(conv.weight + k * conv.channels + channel, count) * inputs[k].read(channel, count);
+    return y;
+  }
+};
+
+template <int kTaps>
+void conv_position(const Conv& conv, int64_t row, int64_t index, int64_t first_channel, int64_t last_channel) {
+  const int64_t half = conv.activation == kGated ? conv.channels / 2 : 0;
+  const Taps<kTaps> taps(conv, row, index + conv.ahead - (conv.taps - 1));
+  const Numbers output = conv.y.numbers(row, position(conv, index));
+  const int64_t soon = std::min(index + conv.ahead + kAhead, conv.length - 1);
+  const Numbers next = conv.x.numbers(row, position(conv, soon));
+  const auto block = [&](int64_t channel, int count) __attribute__((always_inline)) {
+    next.prefetch(channel);
+    Vec y = taps.sum(conv, channel, count);
+    if (half) {
+      next.prefetch(channel + half);
+      y *= sigmoid(taps.sum(conv, channel + half, count));
+    } else if (conv.activation == kSilu) {
+      y *= sigmoid(y);
+    }
+    output.write(channel, y, count);
+  };
+  int64_t channel = first_channel;
+  for (; channel + kLanes <= last_channel; channel += kLanes) block(channel, kLanes);
+  if (channel < last_channel) block(channel, static_cast<int>(last_channel - channel));
+}
+
 // Position by position, so that memory is read as it lies.
 void conv_row(const Conv& conv, int64_t row, int64_t first_channel, int64_t last_channel) {
-  const int taps = static_cast<int>(conv.taps);
-  const float* inputs[kMaxTaps];  // oldest first
   for (int64_t index = 0; index < conv.length; ++index) {
-    const int missing = static_cast<int>(std::max<int64_t>(0, taps - 1 - index));
-    for (int k = missing; k < taps; ++k) inputs[k] = conv.x.at(row, position(conv, index - (taps - 1 - k)));
-    float* output = conv.y.at(row, position(conv, index));
-    const float* next = conv.x.at(row, position(conv, std::min(index + kAhead, conv.length - 1)));
-    for (int64_t channel = first_channel; channel < last_channel; channel += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, last_channel - channel));
-      __builtin_prefetch(next + channel);
-      Vec y = conv.bias ? load(conv.bias + channel, count) : Vec{};
-      for (int k = missing; k < taps; ++k)
-        y += load(conv.weight + k * conv.channels + channel, count) * load(inputs[k] + channel, count);
-      if (conv.silu) y *= sigmoid(y);
-      store(output + channel, y, count);
-    }
+    const int64_t newest = index + conv.ahead;
+    const bool whole = newest >= conv.taps - 1 && newest < conv.length;
+    if (whole && conv.taps == 3) conv_position<3>(conv, row, index, first_channel, last_channel);
+    else if (whole && conv.taps == 4) conv_position<4>(conv, row, index, first_channel, last_channel);
+    else conv_position<0>(conv, row, index, first_channel, last_channel);
   }
 }
 
@@ -349,7 +392,7 @@ void conv_backward_block(const Conv& conv, const ConvGradients& out, const Block
       const int64_t l = position(conv, index);
       const Vec sum = window.advance(load(conv.x.at(at.row, l) + at.channel, at.count));
       gradient = load(out.y.at(at.row, l) + at.channel, at.count);
-      if (conv.silu) {
+      if (conv.activation == kSilu) {
         const Vec share = sigmoid(sum);
         gradient *= share * (1.0f + sum * (1.0f - share));
       }
@@ -412,7 +455,8 @@ extern "C" void scan_forward(const Scan* scan, int64_t rows, int64_t threads) {
 }
 
 extern "C" void conv_forward(const Conv* conv, int64_t rows, int64_t threads) {
-  share_out(rows, conv->channels, threads, [&](const Units& units) {
+  const int64_t outputs = conv->activation == kGated ? conv->channels / 2 : conv->channels;
+  share_out(rows, outputs, threads, [&](const Units& units) {
     units.each([&](int64_t row, int64_t first, int64_t last) { conv_row(*conv, row, first, last); });
   });
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int64
+from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 Floats = POINTER(c_float)
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class Rows(Structure):
-    """A ``[rows, length, width]`` tensor whose last dimension is contiguous."""
+    """A ``[rows, length, width]`` tensor, float32 or bfloat16, whose last dimension is contiguous."""
 
-    _fields_ = [("data", Floats), ("row_stride", c_int64), ("step_stride", c_int64)]
+    _fields_ = [
+        ("data", c_void_p),
+        *[(name, c_int64) for name in ("row_stride", "step_stride", "is_bfloat16")],
+    ]
 
 
 def dense(sequence: Tensor) -> Tensor:
@@ -27,8 +31,9 @@ def dense(sequence: Tensor) -> Tensor:
 def rows(sequence: Tensor | None) -> Rows:
     """Pointer to a sequence; null for None. The caller keeps the tensor alive."""
     if sequence is None:
-        return Rows(None, 0, 0)
-    return Rows(floats(sequence), sequence.stride(0), sequence.stride(1))
+        return Rows(None, 0, 0, 0)
+    is_bfloat16 = sequence.dtype == torch.bfloat16
+    return Rows(sequence.data_ptr(), sequence.stride(0), sequence.stride(1), is_bfloat16)
 
 
 def floats(tensor: Tensor | None) -> FloatPointer | None:

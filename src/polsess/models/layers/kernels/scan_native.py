@@ -1,4 +1,7 @@
-"""The selective scan through ``mamba.cpp``: one pass, forward and backward, float32 on a CPU."""
+"""The selective scan through ``mamba.cpp``: one pass on a CPU.
+
+Forward of float32 or bfloat16 sequences, backward of float32; the states are float32 in both.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +42,12 @@ def is_available(inputs: ScanInputs) -> bool:
 
 def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """As ``scan_torch.forward``."""
+    inputs = inputs.upcast({torch.float32, torch.bfloat16})
     batch, length, channels = inputs.u.shape
     shape = (inputs.a.shape[1], channels)
     y = inputs.u.new_empty(batch, length, channels)
-    last = inputs.u.new_empty(batch, *shape)
-    kept = inputs.u.new_empty(batch, chunk_count(length), *shape) if keep_states else None
+    last = inputs.a.new_empty(batch, *shape)
+    kept = inputs.a.new_empty(batch, chunk_count(length), *shape) if keep_states else None
     arguments = _Arguments(inputs, y=y, last=last, checkpoints=kept)
     _library().scan_forward(byref(arguments.scan), batch, torch.get_num_threads())
     return y, last.mT.contiguous(), kept

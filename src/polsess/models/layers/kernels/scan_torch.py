@@ -9,7 +9,7 @@ Shapes: B batch, L length, D channels = G groups x E channels of a group, N stat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,12 +43,21 @@ class ScanInputs:
         first = (self.u, self.delta, self.a, self.b, self.c)
         return (*first, self.d, self.z, self.delta_bias, self.initial_state)
 
-    def upcast(self) -> ScanInputs:
-        """In float32, or float64 where the input has it: a state in half precision would lose its past."""
+    def upcast(self, readable: Collection[torch.dtype] = ()) -> ScanInputs:
+        """In float32, or float64 where the input has it: a state in half precision would lose its past.
+
+        Args:
+            readable: Types in which sequences stay as they are.
+        """
         dtype = torch.promote_types(self.u.dtype, torch.float32)
-        names = ("u", "delta", "a", "b", "c", "d", "z", "delta_bias", "initial_state")
-        values = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: value.to(dtype) for name, value in values.items() if value is not None})
+        parameters = ("a", "d", "delta_bias", "initial_state")
+        values = {name: getattr(self, name) for name in ("u", "delta", "b", "c", "z", *parameters)}
+        cast = {
+            name: value.to(dtype)
+            for name, value in values.items()
+            if value is not None and (name in parameters or value.dtype not in readable)
+        }
+        return replace(self, **cast)
 
 
 def chunk_count(length: int) -> int:
@@ -60,12 +69,13 @@ def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tens
     """Run the scan.
 
     Args:
-        inputs: In one floating-point type.
+        inputs: Of any floating-point types.
         keep_states: Whether a backward pass will follow.
 
     Returns:
         Outputs ``[B, L, D]``, the last state ``[B, D, N]``, and the states at the starts of the chunks.
     """
+    inputs = inputs.upcast()
     terms = _Terms(inputs)
     last = terms.state(inputs.initial_state)
     kept = last.new_empty(chunk_count(terms.length), *last.shape) if keep_states else None
@@ -95,7 +105,7 @@ def backward(
     """Gradients of the tensors of ``inputs``, in the order of its fields.
 
     Args:
-        inputs: As given to ``forward``.
+        inputs: As given to ``forward``, in one floating-point type.
         kept: What ``forward`` kept.
         grad_output: ``[B, L, D]``.
         grad_last: ``[B, D, N]`` or None for zero.

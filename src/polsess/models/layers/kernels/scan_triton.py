@@ -28,6 +28,7 @@ def is_available(inputs: ScanInputs) -> bool:
 
 def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """As ``scan_torch.forward``."""
+    inputs = inputs.upcast()
     batch, length, channels = inputs.u.shape
     states = inputs.a.shape[1]
     y = torch.empty_like(inputs.u, memory_format=torch.contiguous_format)

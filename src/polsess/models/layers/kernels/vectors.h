@@ -13,32 +13,73 @@ namespace {
 constexpr int kLanes = 16;
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));  // bfloat16
 constexpr float kLog2e = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
 
-struct Rows {  // a [rows, length, width] tensor whose last dimension is contiguous
-  float* data;
-  int64_t row_stride, step_stride;
-  float* at(int64_t row, int64_t step) const { return data + row * row_stride + step * step_stride; }
-};
-
-inline Vec load(const float* from, int count) {
+template <class Lanes, class Number>
+inline Lanes load_as(const Number* from, int count) {
   if (count == kLanes) {
-    Vec value;
+    Lanes value;
     std::memcpy(&value, from, sizeof value);
     return value;
   }
-  Vec rest = {};  // another variable, so that the one above stays in a register
-  std::memcpy(&rest, from, count * sizeof(float));
+  Lanes rest = {};  // another variable, so that the one above stays in a register
+  std::memcpy(&rest, from, count * sizeof(Number));
   return rest;
 }
 
-inline void store(float* to, Vec value, int count) {
+template <class Lanes, class Number>
+inline void store_as(Number* to, Lanes value, int count) {
   if (count == kLanes) std::memcpy(to, &value, sizeof value);
-  else std::memcpy(to, &value, count * sizeof(float));
+  else std::memcpy(to, &value, count * sizeof(Number));
 }
 
+inline Vec load(const float* from, int count) { return load_as<Vec>(from, count); }
+
+inline void store(float* to, Vec value, int count) { store_as(to, value, count); }
+
 inline void accumulate(float* to, const Vec& value, int count) { store(to, load(to, count) + value, count); }
+
+// The upper halves of float32 numbers, and back with the nearest of them.
+inline Vec widen(Shorts value) { return (Vec)(__builtin_convertvector(value, Ints) << 16); }
+
+inline Shorts narrow(Vec value) {
+  const Ints bits = (Ints)value;
+  return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Shorts);
+}
+
+struct Numbers {  // of one position: float32 or bfloat16
+  void* data;
+  bool is_bfloat16;
+
+  float* wide() const { return static_cast<float*>(data); }
+  uint16_t* half() const { return static_cast<uint16_t*>(data); }
+
+  Vec read(int64_t channel, int count) const {
+    return is_bfloat16 ? widen(load_as<Shorts>(half() + channel, count)) : load(wide() + channel, count);
+  }
+
+  void write(int64_t channel, Vec value, int count) const {
+    if (is_bfloat16) store_as(half() + channel, narrow(value), count);
+    else store(wide() + channel, value, count);
+  }
+
+  void prefetch(int64_t channel) const {
+    __builtin_prefetch(is_bfloat16 ? static_cast<void*>(half() + channel) : wide() + channel);
+  }
+};
+
+struct Rows {  // a [rows, length, width] tensor whose last dimension is contiguous
+  void* data;
+  int64_t row_stride, step_stride, is_bfloat16;
+
+  float* at(int64_t row, int64_t step) const { return numbers(row, step).wide(); }  // of float32
+  Numbers numbers(int64_t row, int64_t step) const {
+    const int64_t bytes = (row * row_stride + step * step_stride) * (is_bfloat16 ? 2 : 4);
+    return {static_cast<char*>(data) + bytes, is_bfloat16 != 0};
+  }
+};
 
 inline Vec splat(float value) { return Vec{} + value; }
 
