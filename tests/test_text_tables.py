@@ -5,7 +5,11 @@ import io
 import math
 from collections.abc import Sequence
 
-from polsess.text_tables import comma_separated, condition, fitted, latex, markdown, number, percent
+from polsess.text_tables import comma_separated, condition, counted, fitted, latex, markdown, number, percent
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
 
 
 def test_markdown_and_latex() -> None:

@@ -19,6 +19,7 @@ from polsess.inference import Separation, Separator
 from polsess.losses import permutation_invariant
 from polsess.pictures import draw_spectrograms, draw_timeline
 from polsess.signal_ratios import si_snr
+from polsess.text_tables import counted
 
 _CONVERSATION = (
     (0, "different_sex/s1", 0.3, 0.0),
@@ -63,7 +64,7 @@ def run_demo(
     """
     if separator.model.output_sources != 2:
         raise ConfigError(
-            f"the demo has two speakers; the model has {separator.model.output_sources} output(s)."
+            f"the demo has two speakers; the model has {counted(separator.model.output_sources, 'output')}."
         )
     items = []
     mixtures = MIXTURES / ("16k" if separator.model.sample_rate >= 16_000 else "8k")

@@ -1,4 +1,4 @@
-"""Tables as text: for the terminal and documents (Markdown), for papers (LaTeX), for other programs (CSV)."""
+"""Text: tables for terminals and documents (Markdown), papers (LaTeX), programs (CSV); numbers of things."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def fitted(draw: Callable[[Sequence[str]], str], names: Sequence[str], width: in
     numbers = [str(number) for number in range(1, len(names) + 1)]
     legend = [f"{number}: {name}" for number, name in zip(numbers, names, strict=True)]
     return "\n".join([draw(numbers), "", *legend])
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something, as ``1 file`` or ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Latex(str):

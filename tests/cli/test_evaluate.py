@@ -128,7 +128,7 @@ def test_exit_codes(tmp_path: Path) -> None:
     code, table, message = run("-d", items, "--estimates", perfect, "-o", tmp_path / "out", *FAST)
     assert code == ExitCode.SOME_FAILED
     assert "| SI-SNR [dB]  | 100.00 |" in table
-    assert "1 utterance(s) could not be evaluated" in message
+    assert "1 utterance could not be evaluated" in message
 
 
 def test_compare(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_make_and_analyse(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, text, notes = run("make", *folders, "-o", out, "--clips", "2", "--webmushra")
     assert code == ExitCode.DONE, notes
-    assert "3 pages (1 for training), 2 clips, 2 system(s)." in text
+    assert "3 pages (1 for training), 2 clips, 2 systems." in text
     key = read_key(out / "key.json")
     assert (out / "webmushra" / "configs" / f"{key.test}.yaml").is_file()
     write_answers(tmp_path / "answers", *(answers(key, f"L{n}", noisy(MEANS, n)) for n in range(7)))

@@ -217,6 +217,19 @@ def test_a_full_disk_is_known_before_the_work(model: Path, monkeypatch: pytest.M
     assert not Path("separated").exists()
 
 
+def test_numbered_outputs_are_said_once(model: Path) -> None:
+    for name in ("in/a.flac", "in/a.wav", "in/A.ogg", "in/b/a.wav"):
+        sound(name)
+    Path("in/note.txt").touch()
+    result = run(model, "in")
+    assert "Inputs of one name have numbered outputs: a_2 is in/a.flac, and 1 more." in result.stderr
+    assert "in: 1 file of other kinds passed over: .txt 1." in result.stderr
+    assert outputs() == sorted(
+        f"{track}_speaker{n}.wav" for track in ("A", "a_2", "a_3", "b/a") for n in (1, 2)
+    )
+    assert "numbered" not in run(model, "in/b", "-o", "other").stderr
+
+
 def test_the_band_of_the_model_is_said_once_per_rate(model: Path) -> None:
     for name in ("a", "b"):
         sound(f"in/{name}.wav", rate=44100)
@@ -227,6 +240,13 @@ def test_the_band_of_the_model_is_said_once_per_rate(model: Path) -> None:
     separation = Separator.from_pretrained(model, device="cpu", gate="never").separate("in/a.wav")
     assert separation.bandwidth_hz == 4000
     assert "44100 Hz, nothing above 4000 Hz" in repr(separation)
+
+
+def test_the_band_of_the_model_is_not_said_where_all_passes_through(model: Path) -> None:
+    write_audio("silence.wav", torch.zeros(1, 44100), 44100)
+    always = ["separate", "silence.wav", "-m", str(model), "--device", "cpu"]
+    assert "Hz" not in CliRunner().invoke(app, always).stderr
+    assert "hold nothing above" in CliRunner().invoke(app, [*always, "--gate", "never", "--overwrite"]).stderr
 
 
 @pytest.mark.parametrize(

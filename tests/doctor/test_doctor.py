@@ -114,7 +114,7 @@ def test_a_prediction_and_the_measured_run() -> None:
     shown = CliRunner().invoke(app, [*command, "--measure"])
     assert shown.exit_code == 0, shown.output
     first, time, memory, lengths = shown.stdout.splitlines()
-    assert first == "blstm:small, 12 s of audio on cpu, 1 thread(s):"
+    assert first == "blstm:small, 12 s of audio on cpu, 1 thread:"
     assert re.fullmatch(r"  time    \S+ s, \S+ of real time, CPU \S+ s; measured \S+ s, [+-]\d+ %", time)
     parts = r"process with the model \d+ MiB, run \d+ MiB"
     assert re.fullmatch(rf"  memory  \d+ MiB: {parts}(; measured \d+ MiB(, [+-]\d+ %)?)?", memory)

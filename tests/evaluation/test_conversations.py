@@ -199,7 +199,7 @@ def test_interrupted_and_continued(tmp_path: Path) -> None:
             "SPEAKER item0 1 0.0 9.0 <NA> <NA> anna <NA> <NA>\n",
             "line 1: ends at 9.00 s, the recording at 6.00",
         ),
-        ("SPEAKER item0 1 0.0 6.0 <NA> <NA> anna <NA> <NA>\n", "names 1 speaker(s), but 2 references"),
+        ("SPEAKER item0 1 0.0 6.0 <NA> <NA> anna <NA> <NA>\n", "names 1 speaker, but 2 references"),
         (
             "".join(f"SPEAKER item0 1 {n}.0 1.0 <NA> <NA> {n} <NA> <NA>\n" for n in range(3)),
             "names 3 speakers (0, 1, 2), the recording has 2 reference",

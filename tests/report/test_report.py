@@ -127,7 +127,7 @@ def test_players_are_cut_and_limited_and_the_page_says_so(results: Path) -> None
     _, text, problems = make(results, num_examples=2, seconds=0.1, max_megabytes=0.02)
     assert "the first 0.1 s of 0." in text
     assert len(problems) == 1
-    assert "more utterance(s) are left out" in problems[0]
+    assert "more utterances left out" in problems[0]
     assert problems[0] in text
     page, _, problems = make(results, num_examples=0)
     assert not page.all("article")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polsess.audio import ffmpeg
+from polsess.text_tables import counted
 
 _SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64"})
 _SHOWN = 5
@@ -30,7 +31,7 @@ class FoundSounds:
         kinds = ", ".join(f"{suffix or 'no suffix'} {n}" for suffix, n in self.others.most_common(_SHOWN))
         more = ", …" if len(self.others) > _SHOWN else ""
         remedy = " (install ffmpeg to read them)" if set(self.others) & ffmpeg.SUFFIXES else ""
-        return f"{self.others.total()} files of other kinds passed over: {kinds}{more}{remedy}."
+        return f"{counted(self.others.total(), 'file')} of other kinds passed over: {kinds}{more}{remedy}."
 
 
 def audio_suffixes() -> frozenset[str]:

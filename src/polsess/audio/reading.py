@@ -18,6 +18,7 @@ from polsess.audio.ffmpeg import FFmpegFile
 from polsess.audio.plain_wav import MAX_CHANNELS, RATES, read_plain_header, read_plain_pcm
 from polsess.audio.samples import Samples, as_tensor
 from polsess.audio.streams import Refusal, Stream, StreamFile
+from polsess.text_tables import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -264,7 +265,9 @@ def _open_stream(path: Path, stream: Stream) -> _Decoder:
 def _check_form(path: Path, first: tuple[int, int], form: tuple[int, int]) -> None:
     """Refuse a stream whose rate or channels are not those of the first one."""
     if form != first:
-        text = " and ".join(f"{rate} Hz with {channels} channel(s)" for rate, channels in (first, form))
+        text = " and ".join(
+            f"{rate} Hz with {counted(channels, 'channel')}" for rate, channels in (first, form)
+        )
         raise AudioError(path, f"holds sounds of {text} one after the other; split it into files.")
 
 

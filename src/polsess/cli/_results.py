@@ -16,6 +16,7 @@ from polsess.cli._pipes import Pipes, send
 from polsess.cli._sound_options import PICTURE_SECONDS
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 from polsess.object_storage import exists, shown
+from polsess.text_tables import counted
 
 if TYPE_CHECKING:
     from polsess.inference import SeparatedFile
@@ -107,7 +108,8 @@ class Results:
             where = "".join(f" Who talks when: {shown(path)}." for path in written)
             self.terminal.note(f"{name}: {note}{where}")
         rate = result.model_rate or result.sample_rate
-        if rate < result.sample_rate and result.sample_rate not in self.rates:
+        passed = result.timeline is not None and not (result.timeline.whole or result.timeline.separated)
+        if rate < result.sample_rate and not passed and result.sample_rate not in self.rates:
             self.rates.add(result.sample_rate)
             where = ", where several talk," if rate < 2 * result.bandwidth_hz else ""
             self.terminal.note(
@@ -127,14 +129,14 @@ class Results:
         if self.done:
             sound = sum(result.duration_seconds for result in self.done)
             self.terminal.note(
-                f"{_count(len(self.done), 'recording')}, {sound:.1f} s of sound in {spent:.1f} s: "
+                f"{counted(len(self.done), 'recording')}, {sound:.1f} s of sound in {spent:.1f} s: "
                 f"real-time factor {spent / sound:.3f}, products in {self.done[-1].precision}."
             )
         if self.num_skipped:
-            self.terminal.note(f"{_count(self.num_skipped, 'recording')} skipped, whose outputs exist.")
+            self.terminal.note(f"{counted(self.num_skipped, 'recording')} skipped, whose outputs exist.")
         if self.problems:
             done = f"{len(self.done)} done" + (f", {self.num_skipped} skipped" if self.num_skipped else "")
-            lines = [f"{_count(len(self.problems), 'input')} failed, {done}:", *self.problems]
+            lines = [f"{counted(len(self.problems), 'input')} failed, {done}:", *self.problems]
             raise Failure("\n  ".join(lines), code)
 
 
@@ -157,10 +159,6 @@ def separate_all(
             results.add(job, outcome)
     missing = not all(exists(path) for path in results.piped.inputs)
     results.finish(ExitCode.USAGE if missing else ExitCode.SOME_FAILED, time.perf_counter() - begin)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _draw(job: Job, result: SeparatedFile) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import ExitCode, Failure, Terminal
+from polsess.text_tables import counted
 
 data_app = typer.Typer(
     help="Make sets to try recipes on; audit, generate and time corpora.", no_args_is_help=True
@@ -187,7 +188,9 @@ def generate(
         config, list(counts), **places, table=scene_table, rirs=rirs, on_repeated=repeated.append
     )
     if repeated:
-        terminal.note(f"Left out, {len(repeated)} files with the sound of another: {'; '.join(repeated[:3])}")
+        terminal.note(
+            f"Left out, {counted(len(repeated), 'file')} with the sound of another: {'; '.join(repeated[:3])}"
+        )
     for split, count in counts.items():
         with terminal.progress() as progress:
             bar = progress.add_task(split, total=count)
@@ -200,7 +203,7 @@ def generate(
                 on_item=lambda progress=progress, bar=bar: progress.advance(bar),  # type: ignore[misc]
             )
         dropped = ", ".join(f"{reason} {times}" for reason, times in sorted(made.redrawn.items())) or "none"
-        terminal.note(f"{made.table}: {count} mixtures, {made.num_resumed} of them made before.")
+        terminal.note(f"{made.table}: {counted(count, 'mixture')}, {made.num_resumed} of them made before.")
         terminal.note(f"Dropped draws: {dropped}.")
 
 

@@ -30,6 +30,7 @@ from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
 from polsess.cli._sound_options import Precision, Shifts, Then
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
+from polsess.text_tables import counted
 
 if TYPE_CHECKING:
     from polsess.data import Corpus
@@ -150,7 +151,9 @@ def evaluate(
         _print_variants(terminal, every, out)
     problems = [describe_unheard(every)] if listener is not None else []
     if num_failed := sum(each.num_failed for each in every):
-        problems.append(f"{num_failed} utterance(s) could not be evaluated: see the column 'failure'.")
+        problems.append(
+            f"{counted(num_failed, 'utterance')} could not be evaluated: see the column 'failure'."
+        )
     if any(problems):
         raise Failure(" ".join(filter(None, problems)))
 

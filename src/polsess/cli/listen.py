@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from polsess.cli.terminal import Terminal
+from polsess.text_tables import counted
 
 listen_app = typer.Typer(help="Make a blind listening test and analyse its answers.", no_args_is_help=True)
 
@@ -86,7 +87,7 @@ def make(
     plan = parse(ListeningPlan, settings | {"max_seconds": seconds, "seed": seed}, "listen")
     source = Clips([SavedEvaluation(folder, device) for folder in evaluations])
     if source.num_left_out:
-        terminal.note(f"{source.num_left_out} utterance(s) are not in all evaluations and are left out.")
+        terminal.note(f"{counted(source.num_left_out, 'utterance')} left out: not in all evaluations.")
     with terminal.progress() as progress:
         bar = progress.add_task("Clips", total=(clips or DEFAULT_CLIPS) + 1)
         test = make_test(source, plan, lambda done: progress.update(bar, completed=done))
@@ -99,7 +100,7 @@ def make(
     typer.echo(
         f"{len(trials)} pages ({sum(each.training for each in trials)} for training), "
         f"{len({each.clip for each in trials if not each.training})} clips, "
-        f"{len(source.systems)} system(s).\n"
+        f"{counted(len(source.systems), 'system')}.\n"
         f"For listeners: {out / 'test.html'}\nKeep to yourself: {out / 'key.json'}"
     )
 

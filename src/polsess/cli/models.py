@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polsess.text_tables import counted
+
 if TYPE_CHECKING:
     from polsess.checkpoints import Published
     from polsess.overview import Architecture
@@ -103,7 +105,8 @@ def _details(architecture: Architecture) -> list[str]:
 def _published(entry: Published) -> str:
     """The id on a line of its own, so that it can be copied whole, and the facts below it."""
     licence = "; ".join([entry.license or "licence not stated", *entry.license_notes])
-    facts = [entry.model_type, entry.task, f"{entry.sample_rate} Hz", f"{entry.num_sources} source(s)"]
+    sources = counted(entry.num_sources, "source")
+    facts = [entry.model_type, entry.task, f"{entry.sample_rate} Hz", sources]
     elsewhere = "" if entry.hub == "huggingface" else f"get it by: {entry.download}"
     parts = [", ".join(facts), f"trained on {entry.corpus}", entry.stated_score, licence, elsewhere]
     return f"{entry.hub_id}\n{_wrapped('; '.join(part for part in parts if part), '    ')}"

@@ -9,6 +9,7 @@ import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import Terminal
+from polsess.text_tables import counted
 
 if TYPE_CHECKING:
     from polsess.config import Config
@@ -188,7 +189,8 @@ def _print_dry_run(experiment: Config, terminal: Terminal) -> None:
         "data": "; ".join(splits) + " (an epoch)",
         "step": f"{found.step_seconds:.3g} s on {found.device} for {examples} x "
         f"{samples / found.sample_rate:.3g} s{memory}",
-        "loading": f"{found.loading_seconds:.3g} s a batch in one process, {found.num_workers} worker(s)",
+        "loading": f"{found.loading_seconds:.3g} s a batch in one process, "
+        f"{counted(found.num_workers, 'worker')}",
         "epoch": f"{found.steps_per_epoch:,} batches: about {_duration(found.training_seconds)}, and "
         f"{_duration(found.validation_seconds)} of validation",
         "run": f"at most {found.max_epochs} epochs: about {_duration(total)}",

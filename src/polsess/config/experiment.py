@@ -19,6 +19,7 @@ from polsess.losses import LossConfig
 from polsess.models import Network, NetworkConfig, get_model_class, list_models, parse_model_config
 from polsess.schema import ConfigError, Schema, parse
 from polsess.tasks import SEPARATION_TASKS, Task
+from polsess.text_tables import counted
 from polsess.yaml_files import parse_yaml, read_yaml
 
 Layer = tuple[str, Mapping[str, Any]]
@@ -222,8 +223,8 @@ def _set_sources(model: dict[str, Any], expected: int, data: Mapping[str, Any]) 
     given = model.setdefault("num_sources", 2 * expected if mixit else expected)
     if given != expected and not mixit:  # whose estimates are dealt out
         raise ConfigError(
-            f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has {expected} "
-            "reference(s). Leave model.num_sources out to follow the task."
+            f"model.num_sources is {given}, but task {data.get('task', Task.SB)} has "
+            f"{counted(expected, 'reference')}. Leave model.num_sources out to follow the task."
         )
 
 

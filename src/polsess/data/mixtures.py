@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from polsess.data.base import Corpus, Example
+from polsess.text_tables import counted
 
 
 class MixturesOfMixtures(Corpus):
@@ -28,8 +29,8 @@ class MixturesOfMixtures(Corpus):
         super().__init__(corpus.config, corpus.split, corpus.task, corpus.seed)
         if len(corpus) < num_mixtures:
             raise ValueError(
-                f"{corpus.config.corpus_type}, {corpus.split}: {len(corpus)} example(s), but {num_mixtures} "
-                "different ones make a mixture of mixtures."
+                f"{corpus.config.corpus_type}, {corpus.split}: {counted(len(corpus), 'example')}, but "
+                f"{num_mixtures} different ones make a mixture of mixtures."
             )
         self.corpus = corpus
         self.num_mixtures = num_mixtures

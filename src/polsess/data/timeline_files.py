@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from polsess.text_tables import counted
 from polsess.timelines import Timeline, TimelineError, activity, list_speakers, read_rttm, sorted_timeline
 
 _FRAME_SECONDS = 0.01
@@ -67,8 +68,8 @@ def match_speakers(
     speakers, count = list_speakers(timeline), len(references)
     if len(speakers) > count:
         raise TimelineError(
-            f"{path}: names {len(speakers)} speakers ({', '.join(speakers)}), the recording has {count} "
-            "reference(s)."
+            f"{path}: names {len(speakers)} speakers ({', '.join(speakers)}), the recording has "
+            f"{counted(count, 'reference')}."
         )
     hop = max(1, round(_FRAME_SECONDS * sample_rate))
     num_frames = references.shape[-1] // hop
@@ -77,8 +78,8 @@ def match_speakers(
     audible = total > float(mixture.double().square().sum()) * 10 ** (-_AUDIBLE_DB / 10)
     if unnamed := int(audible.sum()) - len(speakers):
         raise TimelineError(
-            f"{path}: names {len(speakers)} speaker(s), but {int(audible.sum())} references are not silent"
-            f"{'; is it of another recording?' if unnamed > 0 else '.'}"
+            f"{path}: names {counted(len(speakers), 'speaker')}, but {int(audible.sum())} references "
+            f"are not silent{'; is it of another recording?' if unnamed > 0 else '.'}"
         )
     inside = activity(timeline, speakers, num_frames, hop / sample_rate) @ energies.T  # [S, C]
     share = inside / np.where(total > 0, total, 1)

@@ -13,6 +13,7 @@ from polsess.costs import count_macs
 from polsess.measurement import WARM_UP_SECONDS, expected_growth
 from polsess.models import create_model, parse_model_config
 from polsess.schema import ConfigError
+from polsess.text_tables import counted
 from polsess.workers import Worker
 
 PROCESS = (sys.executable, "-m", "polsess.costs.process")
@@ -147,7 +148,7 @@ def _extrapolate(macs_of: Callable[[float], int], samples: list[Run], seconds: f
 def describe_prediction(prediction: Prediction) -> list[str]:
     """Return the prediction as text, a line for time and a line for memory."""
     predicted, measured, rest = prediction.predicted, prediction.measured, prediction.rest_bytes
-    where = f", {prediction.num_threads} thread(s)" if prediction.device == "cpu" else ""
+    where = f", {counted(prediction.num_threads, 'thread')}" if prediction.device == "cpu" else ""
     factor = predicted.seconds / predicted.audio_seconds
     lines = [
         f"{prediction.model}, {predicted.audio_seconds:g} s of audio on {prediction.device}{where}:",

@@ -39,6 +39,7 @@ from polsess.metrics.perceptual import PESQ_MODES
 from polsess.metrics.pool import Job, ScorePool, default_workers
 from polsess.schema import ConfigError
 from polsess.tasks import Task
+from polsess.text_tables import counted
 
 Progress = Callable[[int, int], None]
 """Called with the number of utterances done and the total number."""
@@ -157,11 +158,11 @@ def check_fit(system: System, corpus: Corpus) -> None:
         advice = (
             "Pass --task ES (the first speaker) or --task EB (the sum of the speakers)."
             if system.num_sources == 1
-            else f"Choose a model with {corpus.num_sources} output(s), or another --task."
+            else f"Choose a model with {counted(corpus.num_sources, 'output')}, or another --task."
         )
         raise ConfigError(
-            f"{system.name} gives {system.num_sources} estimate(s), but task {corpus.task} of this data has "
-            f"{corpus.num_sources} reference(s). {advice}"
+            f"{system.name} gives {counted(system.num_sources, 'estimate')}, but task {corpus.task} "
+            f"of this data has {counted(corpus.num_sources, 'reference')}. {advice}"
         )
 
 

@@ -17,6 +17,7 @@ from polsess.inference import pick_device
 from polsess.metrics import Summary
 from polsess.schema import ConfigError, suggest
 from polsess.tasks import Task
+from polsess.text_tables import counted
 
 Mode = Literal["min", "max"]
 COLUMN = "si_snri"
@@ -152,8 +153,8 @@ def verify(
     system = ModelSystem(load_model(source), published.hub_id.rpartition("/")[2], pick_device(device), source)
     if system.num_sources != corpus.num_sources:
         raise ConfigError(
-            f"verify: {source} gives {system.num_sources} estimate(s), but {published.benchmark} has "
-            f"{corpus.num_sources} reference(s)."
+            f"verify: {source} gives {counted(system.num_sources, 'estimate')}, but "
+            f"{published.benchmark} has {counted(corpus.num_sources, 'reference')}."
         )
     evaluation = evaluate(
         system,

@@ -11,6 +11,7 @@ from polsess.audio import AudioError, AudioFormat, AudioReader, AudioWriter
 from polsess.inference.manifests import Excerpt
 from polsess.object_storage import fetched, shown
 from polsess.system_errors import check_space
+from polsess.text_tables import counted
 
 _BLOCK = 1 << 20
 
@@ -61,7 +62,9 @@ def _cut(file: Path, excerpt: Excerpt, target: Path) -> None:
             raise AudioError(file, f"is {info.duration_seconds:g} s long; asked for the part {excerpt}.")
         channels = excerpt.channels or tuple(range(info.num_channels))
         if max(channels) >= info.num_channels:
-            raise AudioError(file, f"has {info.num_channels} channel(s); asked for channel {max(channels)}.")
+            raise AudioError(
+                file, f"has {counted(info.num_channels, 'channel')}; asked for channel {max(channels)}."
+            )
         check_space(target.parent, 4 * length * len(channels))
         reader.seek(start)
         form = AudioFormat("wav", "32f")

@@ -31,6 +31,7 @@ from polsess.inference.rendering import Rendering
 from polsess.inference.separator import EMBEDDER, Separator
 from polsess.inference.stitching import Spools
 from polsess.models import SeparationModel
+from polsess.text_tables import counted
 from polsess.timelines import sorted_timeline, subtract_spans
 
 _LEAST_SOLO_SECONDS, _MOST_SECONDS = 1.5, 40.0
@@ -110,7 +111,7 @@ class Extractor(Separator):
         if not all(match.tracks):
             raise EnrolmentError(
                 f"{recording.name}: not found in it: the voice of {self._describe_missing(match)}; "
-                f"{self.threshold:.2f} is needed. {_count(len(tracks))} heard."
+                f"{self.threshold:.2f} is needed. Heard: {counted(len(tracks), 'voice')}."
             )
         return ChosenTracks(rendering, match.tracks, self.names)
 
@@ -126,10 +127,6 @@ class Extractor(Separator):
                 taken = f", but to the track of '{owners[0]}'; are both one person?" if owners else ""
                 missing.append(f"'{name}' (similarity {best:.2f}{taken})")
         return ", ".join(missing)
-
-
-def _count(number: int) -> str:
-    return "1 voice was" if number == 1 else f"{number} voices were"
 
 
 class ChosenTracks(Rendering):

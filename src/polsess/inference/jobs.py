@@ -20,6 +20,7 @@ from polsess.inference.passes import Course, Passes
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
 from polsess.object_storage import exists, folder_for, is_folder, is_remote, list_objects, shown
 from polsess.publication import sweep_once
+from polsess.text_tables import counted
 
 USUAL_BYTES = 32_000
 """Of a second of sound: 16 bits at 16 kHz."""
@@ -63,7 +64,7 @@ def find_jobs(
     Args:
         inputs: Files, folders and lists (see ``manifests``), of this machine or of a store (``s3://``).
         out: The output folder.
-        on_note: Called with a line on the files in a folder that are passed over.
+        on_note: Called with a line on the files in a folder that are passed over, and on numbered names.
         pattern: Names of the outputs.
         known: Tracks of earlier jobs by their names, which they keep.
 
@@ -75,6 +76,7 @@ def find_jobs(
         OSError: If it cannot be read.
     """
     jobs: list[Job] = []
+    numbered: list[Job] = []
     problems: list[str] = []
     given, known = list(inputs), known or {}
     found: set[tuple[Path, Excerpt | None]] = set()
@@ -86,6 +88,11 @@ def find_jobs(
                 found.add((source, each.excerpt))
                 job = Job(each.source, each.name, excerpt=each.excerpt, seconds=each.seconds)
                 jobs.append(replace(job, track=known.get(job.name) or _unused(each.name, tracks)))
+                if job.name not in known and jobs[-1].track != each.name:
+                    numbered.append(jobs[-1])
+    if numbered:
+        more = f", and {len(numbered) - 1} more" if len(numbered) > 1 else ""
+        on_note(f"Inputs of one name have numbered outputs: {numbered[0].track} is {numbered[0].name}{more}.")
     return _without_outputs(jobs, set(given), out, pattern, on_note), problems
 
 
@@ -127,7 +134,10 @@ def _without_outputs(
     }
     if outputs:
         first = next(iter(outputs)).source
-        on_note(f"{shown(out)}: {len(outputs)} files passed over, outputs of other inputs, e.g. {first}.")
+        on_note(
+            f"{shown(out)}: {counted(len(outputs), 'file')} passed over, outputs of other inputs, "
+            f"e.g. {first}."
+        )
     return [outputs.get(job, job) for job in jobs if job not in outputs or job.source in named]
 
 

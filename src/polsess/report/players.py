@@ -23,7 +23,7 @@ from polsess.report.markup import Markup, element
 from polsess.report.runs import Group
 from polsess.report.spectra import level_range, spectrogram_uri
 from polsess.report.turns import Conversation, show_turns
-from polsess.text_tables import condition, number
+from polsess.text_tables import condition, counted, number
 
 _PEAK = 0.9
 _USUAL_SECONDS, _CONVERSATION_SECONDS = 12.0, 60.0
@@ -103,7 +103,7 @@ def players(
         if size > max_bytes and found:
             left = len(choices) - place
             problems.append(
-                f"{left} more utterance(s) are left out: the page would be larger than asked for."
+                f"{counted(left, 'more utterance')} left out: the page would be larger than asked for."
             )
             break
         found.append(made)

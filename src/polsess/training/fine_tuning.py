@@ -17,6 +17,7 @@ from polsess.files import sha256
 from polsess.models import ModelConfig, Network, NetworkConfig
 from polsess.schema import ConfigError
 from polsess.tasks import Task
+from polsess.text_tables import counted
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def start_from(model: Network, settings: TrainingConfig, task: Task) -> Origin:
         if head and not settings.reset_head:
             theirs, ours = (_sources(each)["num_sources"] for each in (checkpoint.config, model.config))
             raise ConfigError(
-                f"training.init: {settings.init} estimates {theirs} source(s), the run {ours}; "
+                f"training.init: {settings.init} estimates {counted(theirs, 'source')}, the run {ours}; "
                 f"{', '.join(head)} cannot be taken over. --reset-head (training.reset_head=true) starts "
                 "them afresh."
             )

@@ -31,6 +31,7 @@ from polsess.data.surroundings import Surrounded
 from polsess.data.transcripts import Segment, Transcript
 from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import SEPARATION_TASKS, Task
+from polsess.text_tables import counted
 from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
 
 _FADE_SECONDS = 0.01
@@ -100,8 +101,8 @@ class Conversations(ClipMixtures):
         self.speakers = [name for name in self.speakers if self.clips_of[name]]
         if len(self.speakers) < self.config.num_speakers:
             raise ValueError(
-                f"{self.config.metadata}: split '{self.split}' has {len(self.speakers)} speaker(s) with "
-                f"clips of at most half of conversation_seconds ({longest:g} s), as words needs them; a "
+                f"{self.config.metadata}: split '{self.split}' has {counted(len(self.speakers), 'speaker')} "
+                f"with clips of at most half of conversation_seconds ({longest:g} s), as words needs them; a "
                 f"mixture needs {self.config.num_speakers}."
             )
 

@@ -16,6 +16,7 @@ from polsess.data.polsess.layers import MAX_SPEAKERS
 from polsess.data.rooms import Rooms, list_rooms
 from polsess.data.sources import SourceFile, drop_repeated, keep_transcribed, list_sources, split_sources
 from polsess.schema import Schema
+from polsess.text_tables import counted
 
 _SHORTEST_SPEECH, _SHORTEST_EVENT = 1.0, 0.5
 """Seconds of the shortest recordings of speech and events in conversations, which they need not fill."""
@@ -153,7 +154,8 @@ def collect_ingredients(
         voices = {one.label for one in parts["speech"]}
         if len(voices) < config.speakers and not config.matlab:
             raise ValueError(
-                f"{speech}: split '{split}' has {len(voices)} speaker(s); a mixture needs {config.speakers}."
+                f"{speech}: split '{split}' has {counted(len(voices), 'speaker')}; "
+                f"a mixture needs {config.speakers}."
             )
         rooms = list_rooms(rirs, split, deal=False) if rirs else None
         collected[split] = Ingredients(config, **parts, table=scene_table, rooms=rooms)
