@@ -370,20 +370,34 @@ def test_an_unknown_scene_is_found_out_before_anything_is_written(sources: Path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_split_whose_scenes_are_too_short_is_named(sources: Path, tmp_path: Path) -> None:
+    shutil.copytree(sources, tmp_path / "s")
+    for scene in (tmp_path / "s/scenes/val").rglob("*.flac"):
+        sound(scene, 0.3)
+    with pytest.raises(ValueError, match=r"s/scenes, split 'val': none of \d+ recordings? is longer than"):
+        generate(tmp_path / "out", tmp_path / "s")
+
+
 def test_sources_without_a_split_are_dealt_out_by_speaker(tmp_path: Path) -> None:
     lines = ["path,speaker"]
     for n in range(40):
         sound(tmp_path / f"{n}.wav", 0.6)
         lines.append(f"{n}.wav,voice{n // 2}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    from polsess.data.sources import split_sources
+    from polsess.data.sources import keep_long, split_sources
 
     found = list_sources(tmp_path / "list.csv", speech=True)
     parts = [split_sources(found, split, by_label=True, strict=True) for split in (Split.TRAIN, Split.VAL)]
     voices = [{one.label for one in part} for part in parts]
     assert not voices[0] & voices[1]
-    with pytest.raises(ValueError, match="longer than 5 s"):
-        list_sources(tmp_path / "list.csv", min_seconds=5.0)
+    with pytest.raises(
+        ValueError, match=r"place: none of 40 recordings is longer than 5 s; the longest has 0\.6 s"
+    ):
+        keep_long(found, 5.0, "place")
+    sound(tmp_path / "long.wav", 1.0)
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "long.wav,voice0\n"]))
+    with pytest.warns(UserWarning, match="place: 40 of 41 recordings are not longer than 0.8 s and left out"):
+        assert len(keep_long(list_sources(tmp_path / "list.csv", speech=True), 0.8, "place")) == 1
     (tmp_path / "list.csv").write_text("path,speaker,split\n0.wav,a,extra\n")
     with pytest.raises(ValueError, match="'extra' is not one of"):
         list_sources(tmp_path / "list.csv")

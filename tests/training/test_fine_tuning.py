@@ -78,9 +78,7 @@ def test_the_draws_of_a_run_do_not_depend_on_its_origin(source: Path) -> None:
 
 def test_a_head_of_other_sources_is_named_and_not_reset_unasked(source: Path) -> None:
     model = create_model("blstm", preset="tiny", num_sources=3)
-    with pytest.raises(
-        ConfigError, match=r"2 source\(s\), the run 3; to_masks.weight, to_masks.bias .*--reset"
-    ):
+    with pytest.raises(ConfigError, match=r"2 sources, the run 3; to_masks.weight, to_masks.bias .*--reset"):
         start(model, source)
 
 

@@ -101,5 +101,5 @@ def test_options_that_would_not_count_are_refused(
 
 def test_one_example_is_not_enough(experiment: dict[str, Any]) -> None:
     config = parse_corpus_config({**experiment["data"]["corpus"], "evaluation_examples": 1})
-    with pytest.raises(ValueError, match=r"1 example\(s\), but 2 different ones"):
+    with pytest.raises(ValueError, match=r"1 example, but 2 different ones"):
         create_corpus(config, Split.VAL, Task.SB, num_mixtures=2)

@@ -17,6 +17,7 @@ from polsess.audio import list_sounds, read_audio, read_audio_info
 from polsess.data.base import Split
 from polsess.data.tables import Row, cell, read_csv, resolve, split_cell
 from polsess.data.transcripts import find_text, plain_words
+from polsess.text_tables import counted
 
 _READERS = 8
 _PIECE = 2048
@@ -41,10 +42,8 @@ class SourceFile:
     """What is said, where a CSV says so."""
 
 
-def list_sources(
-    place: Path, *, speech: bool = False, labelled: bool = True, min_seconds: float = 0.0
-) -> list[SourceFile]:
-    """List the recordings below a folder or in a CSV that are long enough, in a fixed order.
+def list_sources(place: Path, *, speech: bool = False, labelled: bool = True) -> list[SourceFile]:
+    """List the recordings below a folder or in a CSV in a fixed order, with their lengths and rates.
 
     A folder holds ``<label>/<file>`` or, where all its folders are called after splits, as ``train`` and
     ``dev-clean``, ``<split>/<label>/<file>``; of speech also
@@ -55,24 +54,19 @@ def list_sources(
         place: The folder or the CSV.
         speech: Whether labels are speakers; files directly in a folder are then labelled by their name.
         labelled: Whether a CSV must have labels; else the names of the files are used.
-        min_seconds: Shortest recording that is kept.
 
     Raises:
         FileNotFoundError: If there is no such place.
-        ValueError: If nothing is left, or the CSV is wrong.
+        ValueError: If nothing is in it, or the CSV is wrong.
         AudioError: If a file cannot be read.
     """
     found = find_sources(place, speech=speech, labelled=labelled)
     with ThreadPoolExecutor(_READERS) as pool:
         infos = list(pool.map(lambda one: read_audio_info(one.path), found))
-    known = [
+    return [
         replace(one, num_samples=info.num_samples, sample_rate=info.sample_rate)
         for one, info in zip(found, infos, strict=True)
     ]
-    kept = [one for one in known if one.num_samples > round(min_seconds * one.sample_rate)]
-    if not kept:
-        raise ValueError(f"{place}: none of its {len(found)} sound files is longer than {min_seconds:g} s.")
-    return kept
 
 
 def find_sources(
@@ -243,6 +237,31 @@ def _check_leakage(sources: Iterable[SourceFile], by_label: bool) -> None:
                 raise ValueError(
                     f"{one.path}: '{key}' is in {first} and in {one.split}; give it to one of them."
                 )
+
+
+def keep_long(sources: Sequence[SourceFile], seconds: float, where: str) -> list[SourceFile]:
+    """Recordings that are longer than so many seconds; a warning counts the others.
+
+    Args:
+        sources: Recordings whose lengths are known.
+        seconds: Length that is not enough.
+        where: Their place, for messages.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    kept = [one for one in sources if one.num_samples > round(seconds * one.sample_rate)]
+    count = counted(len(sources), "recording")
+    if not kept:
+        longest = max(one.num_samples / one.sample_rate for one in sources)
+        raise ValueError(
+            f"{where}: none of {count} is longer than {seconds:g} s; the longest has {longest:.3g} s."
+        )
+    if short := len(sources) - len(kept):
+        verb = "is" if short == 1 else "are"
+        left = f"{short} of {count} {verb} not longer than {seconds:g} s and left out."
+        warnings.warn(f"{where}: {left}", stacklevel=2)
+    return kept
 
 
 def keep_transcribed(sources: Sequence[SourceFile], where: str) -> list[SourceFile]:

@@ -14,7 +14,14 @@ from polsess.data.polsess.generation.conversation import ConversationConfig
 from polsess.data.polsess.generation.scenes import SceneTable, load_scenes, normalize_label
 from polsess.data.polsess.layers import MAX_SPEAKERS
 from polsess.data.rooms import Rooms, list_rooms
-from polsess.data.sources import SourceFile, drop_repeated, keep_transcribed, list_sources, split_sources
+from polsess.data.sources import (
+    SourceFile,
+    drop_repeated,
+    keep_long,
+    keep_transcribed,
+    list_sources,
+    split_sources,
+)
 from polsess.schema import Schema
 from polsess.text_tables import counted
 
@@ -136,10 +143,8 @@ def collect_ingredients(
     shortest = dict.fromkeys(("speech", "scenes", "events"), config.seconds)
     if config.conversations is not None:
         shortest |= {"speech": _SHORTEST_SPEECH, "events": _SHORTEST_EVENT}
-    found = {
-        name: list_sources(place, speech=name == "speech", min_seconds=shortest[name])
-        for name, place in (("speech", speech), ("scenes", scenes), ("events", events))
-    }
+    places = {"speech": speech, "scenes": scenes, "events": events}
+    found = {name: list_sources(place, speech=name == "speech") for name, place in places.items()}
     if not config.matlab:
         found = {name: drop_repeated(sources, on_repeated) for name, sources in found.items()}
     scene_table = load_scenes(table)
@@ -148,6 +153,10 @@ def collect_ingredients(
         parts = {
             name: split_sources(sources, split, by_label=name == "speech", strict=not config.matlab)
             for name, sources in found.items()
+        }
+        parts = {
+            name: keep_long(part, shortest[name], f"{places[name]}, split '{split}'")
+            for name, part in parts.items()
         }
         if config.conversations is not None and config.conversations.words:
             parts["speech"] = _with_words(parts["speech"], config, f"{speech}, split '{split}'")
