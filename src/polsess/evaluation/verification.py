@@ -153,7 +153,7 @@ def verify(
     system = ModelSystem(load_model(source), published.hub_id.rpartition("/")[2], pick_device(device), source)
     if system.num_sources != corpus.num_sources:
         raise ConfigError(
-            f"verify: {source} gives {counted(system.num_sources, 'estimate')}, but "
+            f"verify: {source} gives {counted(system.num_sources or 0, 'estimate')}, but "
             f"{published.benchmark} has {counted(corpus.num_sources, 'reference')}."
         )
     evaluation = evaluate(
