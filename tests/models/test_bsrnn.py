@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from polsess.models import bsrnn, create_model
 from polsess.models.bsrnn import BSRNN, BSRNNConfig
+from polsess.models.combination import average_shifts
 
 
 @pytest.mark.parametrize(
@@ -138,3 +139,16 @@ def test_the_level_passes_through(features: str) -> None:
     mixture = torch.randn(1, 3000)
     with torch.no_grad():
         torch.testing.assert_close(model(100 * mixture), 100 * model(mixture), rtol=1e-3, atol=1e-2)
+
+
+def test_shifts_are_averaged_outside_training() -> None:
+    once = create_model("bsrnn", preset="tiny").eval()
+    twice = create_model("bsrnn", preset="tiny", num_shifts=2).eval()
+    twice.load_state_dict(once.state_dict())
+    mixture = torch.randn(2, 900)
+    with torch.no_grad():
+        expected = average_shifts(once, mixture, 32, 2)
+        torch.testing.assert_close(twice(mixture), expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(twice.train()(mixture), once.train()(mixture))
+    with pytest.raises(ValueError, match="num_shifts=33 must be at most hop_length=32"):
+        create_model("bsrnn", preset="tiny", num_shifts=33)

@@ -9,20 +9,20 @@ Shapes: B batch, C sources, T samples, F frequency bins, L frames.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from polsess.models.base import ModelConfig, SeparationModel
-from polsess.models.combination import average_shifts
+from polsess.models.base import SeparationModel
+from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
 from polsess.models.registry import register_model
 
 
-class BLSTMConfig(ModelConfig):
+class BLSTMConfig(ShiftsConfig):
     """Spectral masking with a BLSTM; the defaults are the paper's layer count at 8 kHz."""
 
     model_type: Literal["blstm"] = "blstm"
@@ -37,15 +37,6 @@ class BLSTMConfig(ModelConfig):
     """Share of activations dropped between layers in training."""
     mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
     """Softmax runs over the sources, so that the masks sum to one; for a single source it is a sigmoid."""
-    num_shifts: int = Field(default=1, ge=1)
-    """Outside training: frames begin at this many places within a hop, and the estimates are averaged, at
-    as many times the cost. Defossez et al. (2019), https://arxiv.org/abs/1911.13254, the shift trick."""
-
-    @model_validator(mode="after")
-    def _shifts_fit(self) -> Self:
-        if self.num_shifts > self.hop_length:
-            raise ValueError(f"num_shifts={self.num_shifts} must be at most hop_length={self.hop_length}.")
-        return self
 
 
 @register_model("blstm", BLSTMConfig)

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.base import SeparationModel
+from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
@@ -33,7 +34,7 @@ _STEPS_TOGETHER = 1 << 13
 """Steps of a recurrent network in one pass of inference, so that what it computes stays in cache."""
 
 
-class BSRNNConfig(SpectralConfig):
+class BSRNNConfig(ShiftsConfig, SpectralConfig):
     """BSRNN; the defaults are the paper's sizes, with bands for speech at 8 kHz."""
 
     model_type: Literal["bsrnn"] = "bsrnn"
@@ -158,6 +159,11 @@ class BSRNN(SeparationModel):
         return self.transform.minimum_samples
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
+        num_shifts = 1 if self.training else self.config.num_shifts
+        return average_shifts(self._separate, mixture, self.config.hop_length, num_shifts)
+
+    def _separate(self, mixture: Tensor) -> Tensor:
+        """One pass, ``[B, T]`` -> ``[B, C, T]``."""
         spectrum = self.transform.analyse(mixture)  # [B, L, F]
         bands = self._hear(spectrum).split(self.config.band_widths, 2)
         rows = torch.stack([split(band.flatten(2)) for split, band in zip(self.split, bands, strict=True)], 1)

@@ -9,8 +9,10 @@ Shapes: B batch, C sources, T samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +41,21 @@ def average_shifts(
         order = best_permutation(first @ shifted.mT)  # correlations [B, C, C]
         estimates = estimates + apply_permutation(shifted, order)
     return estimates if num_shifts == 1 else estimates / num_shifts
+
+
+class ShiftsConfig(ModelConfig):
+    """Of a network that averages shifts by itself, with a ``hop_length`` among its fields."""
+
+    num_shifts: int = Field(default=1, ge=1)
+    """Outside training: frames begin at this many places within a hop, and the estimates are averaged, at
+    as many times the cost. Defossez et al. (2019), https://arxiv.org/abs/1911.13254, the shift trick."""
+
+    @model_validator(mode="after")
+    def _shifts_fit(self) -> Self:
+        hop_length: int = self.hop_length  # type: ignore[attr-defined]
+        if self.num_shifts > hop_length:
+            raise ValueError(f"num_shifts={self.num_shifts} must be at most hop_length={hop_length}.")
+        return self
 
 
 class CombinedConfig(ModelConfig):
