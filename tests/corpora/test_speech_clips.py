@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.signal import lfilter
 
 from polsess.audio import write_audio
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
-from polsess.data.mixing import colour
+from polsess.data.mixing import colour, move_formants
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 
@@ -243,6 +244,37 @@ def test_colour_is_a_gain_over_frequency_of_the_deviation_asked_for() -> None:
     )
     np.testing.assert_allclose(gains[:, [0, -1]].std(axis=0), 4.0, rtol=0.15)
     assert np.abs(np.diff(gains, axis=1)).max() < 4.0  # smooth
+
+
+def test_moved_formants_keep_the_pitch() -> None:
+    rate, random = 8000, np.random.default_rng(0)
+    pulses = np.zeros(rate, np.float32)
+    pulses[:: rate // 100] = 1.0  # 100 Hz
+    turn = 2 * np.pi * 1000 / rate
+    resonance = [1.0, -2 * 0.96 * np.cos(turn), 0.96**2]  # a formant at 1 kHz
+    vowel = lfilter([1.0], resonance, pulses).astype(np.float32)
+    assert move_formants(vowel, 1.0, rate) is vowel
+    for factor in (0.8, 1.25):
+        moved = move_formants(vowel, factor, rate)
+        assert moved.shape == vowel.shape
+        assert moved.dtype == np.float32
+        spectrum = np.abs(np.fft.rfft(moved))  # bins of 1 Hz
+        assert abs(spectrum.argmax() - 1000 * factor) <= 100
+        harmonics = spectrum[100::100]
+        between = spectrum[150::100]
+        assert harmonics[:20].min() > 5 * between[:20].max()
+    sound = random.normal(size=3333).astype(np.float32)
+    np.testing.assert_allclose(move_formants(sound, 1.0 + 1e-9, rate), sound, atol=1e-5)
+    assert not move_formants(np.zeros(500, np.float32), 1.2, rate).any()
+
+
+def test_formants_move_in_training_only(metadata: Path) -> None:
+    plain, moved = corpus(metadata), corpus(metadata, formant_range=[0.8, 0.9])
+    assert not torch.allclose(plain.example(0, 0).references, moved.example(0, 0).references)
+    still = corpus(metadata, Split.VAL, formant_range=[0.8, 0.9]).example(0, 0)
+    assert torch.equal(still.mixture, corpus(metadata, Split.VAL).example(0, 0).mixture)
+    with pytest.raises(ConfigError, match=r"formant_range: expected two rising numbers from 0.5 to 2"):
+        corpus(metadata, formant_range=[0.3, 1.0])
 
 
 def test_clips_are_played_backwards(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Shapes: S signals, T samples.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ _QUIETEST = 1e-4
 """RMS below which a signal counts as a pause, which is not raised to the level of speech."""
 _PEAK = 0.99
 _NUM_BANDS = 7
+_FORMANT_FRAME_SECONDS, _ENVELOPE_SECONDS = 0.032, 0.002
+_LARGEST_MOVE = 3.0
+"""Natural logarithm of the largest gain (26 dB) where formants are moved."""
 
 
 def check_range(name: str, values: Range, low: float, high: float) -> None:
@@ -82,6 +87,37 @@ def colour(sound: Samples, deviation_db: float, random: np.random.Generator) -> 
     curve = 10 ** (np.interp(bands, np.arange(_NUM_BANDS), gains_db) / 20)
     coloured: Samples = np.fft.irfft(spectrum * curve, length)[: len(sound)].astype(np.float32)
     return coloured
+
+
+def move_formants(sound: Samples, factor: float, sample_rate: int) -> Samples:
+    """Stretch the spectral envelope over frequency and keep the pitch, as another vocal tract would.
+
+    After Jaitly and Hinton (2013), "Vocal tract length perturbation (VTLP) improves speech recognition".
+
+    Args:
+        sound: ``[T]``.
+        factor: That of the frequencies of the formants; above 1 those of a shorter tract.
+        sample_rate: Hz.
+    """
+    if factor == 1.0:
+        return sound
+    hop = 1 << round(math.log2(_FORMANT_FRAME_SECONDS / 2 * sample_rate))
+    window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop)).astype(np.float32)
+    padded = np.pad(sound, (hop, hop + -len(sound) % hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * window
+    spectrum = np.fft.rfft(frames)
+    cepstrum = np.fft.irfft(np.log(np.abs(spectrum) + 1e-5))
+    longest = round(_ENVELOPE_SECONDS * sample_rate)  # of the cepstrum: what is longer is pitch
+    cepstrum[:, longest : -longest + 1] = 0.0
+    envelope = np.fft.rfft(cepstrum).real  # [frames, bins], logarithmic
+    places = np.minimum(np.arange(hop + 1) / factor, hop)
+    below = np.minimum(places.astype(int), hop - 1)
+    weight = places - below
+    moved = envelope[:, below] * (1 - weight) + envelope[:, below + 1] * weight
+    gains = np.exp(np.clip(moved - envelope, -_LARGEST_MOVE, _LARGEST_MOVE))
+    halves = (np.fft.irfft(spectrum * gains) * window).reshape(len(frames), 2, hop)
+    joined = halves[1:, 0] + halves[:-1, 1]  # squared sines half a frame apart add up to one
+    return joined.reshape(-1)[: len(sound)].astype(np.float32)
 
 
 def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samples:

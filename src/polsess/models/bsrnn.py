@@ -51,6 +51,8 @@ class BSRNNConfig(ShiftsConfig, SpectralConfig):
     """Units of each direction along the bands."""
     num_blocks: int = Field(default=12, ge=1, le=256)
     """Pairs of a network along time and one along the bands."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the outputs of recurrent networks dropped in training."""
     norm: Literal["gLN", "cLN"] = "gLN"
     """Before each recurrent network: over its whole sequence as published (gLN), or step by step (cLN)."""
 
@@ -82,6 +84,7 @@ class SequenceBlock(nn.Module):
         super().__init__()
         self.norm = create_token_norm(config.norm, config.num_features, _EPS)
         self.lstm = nn.LSTM(config.num_features, hidden_size, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(config.dropout)
         self.project = Linear(2 * hidden_size, config.num_features)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -91,7 +94,7 @@ class SequenceBlock(nn.Module):
         return torch.cat([self._map(part) for part in rows.split(max(1, _STEPS_TOGETHER // rows.shape[1]))])
 
     def _map(self, rows: Tensor) -> Tensor:
-        return rows + self.project(self.lstm(self.norm(rows))[0])
+        return rows + self.project(self.dropout(self.lstm(self.norm(rows))[0]))
 
 
 @register_model("bsrnn", BSRNNConfig)

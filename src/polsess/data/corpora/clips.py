@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from polsess.audio import Samples
 from polsess.data.bad_files import TolerantCorpusConfig, check_share
 from polsess.data.base import Corpus, Split
 from polsess.data.clip_store import ClipStore
-from polsess.data.mixing import Range, check_range
+from polsess.data.mixing import Range, check_range, colour, move_formants
 from polsess.data.sources import SourceFile, find_sources, split_sources
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.tasks import Task
@@ -30,6 +31,8 @@ class ClipsConfig(TolerantCorpusConfig):
     folder with ``<split>/<speaker>/<file>``; without a split, a hash assigns speakers."""
     equaliser_db: float = Field(default=0.0, ge=0.0, le=20.0)
     """Training only: standard deviation of a random, smooth gain over frequency."""
+    formant_range: Range = (1.0, 1.0)
+    """Training only: factor on the frequencies of a voice's formants, uniform; its pitch stays."""
     noise: tuple[NoiseConfig, ...] = ()
     """Noise in every split, of that split's recordings; fixed by index in validation and test."""
     rooms: RoomConfig | None = None
@@ -38,6 +41,11 @@ class ClipsConfig(TolerantCorpusConfig):
     """Number of training draws in an epoch."""
     evaluation_examples: int = Field(default=200, ge=1)
     """Number of fixed examples in validation and in test."""
+
+    @model_validator(mode="after")
+    def _check_formants(self) -> ClipsConfig:
+        check_range("formant_range", self.formant_range, 0.5, 2.0)
+        return self
 
 
 class ClipMixturesConfig(ClipsConfig):
@@ -83,6 +91,14 @@ class ClipsCorpus(Corpus):
     def _prepare(self, samples: Samples) -> Samples:
         """What is done to the samples of every clip, ``[T]``."""
         return samples
+
+    def _vary(self, voice: Samples, random: np.random.Generator) -> Samples:
+        """A voice ``[T]`` as another vocal tract and another microphone would make it, in training."""
+        if self.split is not Split.TRAIN:
+            return voice
+        low, high = self.config.formant_range
+        factor = random.uniform(low, high) if low < high else low
+        return colour(move_formants(voice, factor, self.config.sample_rate), self.config.equaliser_db, random)
 
     def inventory(self) -> Iterator[tuple[str, Path | None]]:
         """The clips of each speaker, noise and rooms."""

@@ -21,7 +21,6 @@ from polsess.data.mixing import (
     Range,
     change_speed,
     check_range,
-    colour,
     draw_speed,
     peak_factor,
 )
@@ -216,8 +215,7 @@ class Conversations(ClipMixtures):
                 text = self.clips_of[name][turn.clip].text
                 said.append(Segment(name, found[0].start, found[-1].end, text))
             voices[turn.voice, begin : begin + len(piece)] += piece * np.float32(10 ** (level / 20))
-        if self.split is Split.TRAIN and config.equaliser_db:
-            voices = np.stack([colour(voice, config.equaliser_db, random) for voice in voices])
+        voices = np.stack([self._vary(voice, random) for voice in voices])
         return voices, sorted_timeline(heard, join_seconds=JOIN_SECONDS), tuple(said)
 
     def _speech(self, random: np.random.Generator, name: str, num_samples: int, speed: int) -> Samples:

@@ -15,7 +15,7 @@ from pydantic import Field
 from polsess.audio import Samples
 from polsess.data.base import Example, Split, register_corpus
 from polsess.data.corpora.clips import ClipsConfig, ClipsCorpus
-from polsess.data.mixing import change_speed, colour, peak_factor
+from polsess.data.mixing import change_speed, peak_factor
 from polsess.tasks import Task
 
 
@@ -62,12 +62,12 @@ class SingleSpeakers(ClipsCorpus):
         if self.split is Split.TRAIN:
             name = self.speakers[int(random.integers(len(self.speakers)))]
             speed = config.speeds[int(random.integers(len(config.speeds)))]
-            seconds, deviation_db = config.segment_seconds, config.equaliser_db
+            seconds = config.segment_seconds
         else:  # every speaker in turn, so that there are pairs of each
             name, speed = self.speakers[index % len(self.speakers)], 1.0
-            seconds, deviation_db = config.evaluation_seconds, 0.0
+            seconds = config.evaluation_seconds
         voice = self._piece(random, name, round(seconds * config.sample_rate), round(1000 * speed))
-        scene = self.surroundings.surround(random, colour(voice, deviation_db, random)[None])
+        scene = self.surroundings.surround(random, self._vary(voice, random)[None])
         mixture = scene.voices[0] + scene.noise
         return Example(
             mixture=torch.from_numpy(mixture * np.float32(peak_factor(mixture))),

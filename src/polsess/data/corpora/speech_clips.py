@@ -19,7 +19,6 @@ from polsess.data.base import Example, Split, register_corpus
 from polsess.data.corpora.clips import ClipMixtures, ClipMixturesConfig
 from polsess.data.mixing import (
     change_speed,
-    colour,
     draw_speed,
     peak_factor,
     place,
@@ -51,7 +50,7 @@ class SpeechClips(ClipMixtures):
         clips = [self.clips_of[name][random.integers(len(self.clips_of[name]))] for name in names]
         sounds = [self._voice(clip, random) for clip in clips]
         length = self._mixture_length(sounds)
-        voices = np.stack([place(sound, length, random) for sound in sounds])
+        voices = np.stack([self._vary(place(sound, length, random), random) for sound in sounds])
         levels = [0.0, *random.uniform(*self.config.level_range_db, self.config.num_speakers - 1)]
         voices = self._scale(set_levels(voices, levels), random)
         if self.task is Task.ES:  # as in PolSESS: the others are silent
@@ -77,7 +76,7 @@ class SpeechClips(ClipMixtures):
         speed = draw_speed(random, self.config.speed_range)
         audio = change_speed(audio, speed, self.config.sample_rate, self.config.sample_rate)
         backwards = self.config.reverse_probability > 0 and random.random() < self.config.reverse_probability
-        return colour(audio[::-1] if backwards else audio, self.config.equaliser_db, random)
+        return audio[::-1] if backwards else audio
 
     def _mixture_length(self, voices: list[Samples]) -> int:
         if self.split is Split.TRAIN and self.config.segment_seconds is not None:
