@@ -53,6 +53,7 @@ class DPMamba(DualPathMasking):
         "l": {"num_filters": 512, "d_model": 512, "num_blocks": 16, "skip_around_intra": True},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
     supports_compile = False
 
     @staticmethod

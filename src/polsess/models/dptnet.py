@@ -94,6 +94,7 @@ class DPTNet(FilterbankMasking):
     """
 
     config: DPTNetConfig
+    inference_dtype = torch.bfloat16
     presets = {
         "tiny": {
             "num_filters": 12,

@@ -25,6 +25,7 @@ from polsess.models.layers.padding import Padding, TimeNorm, UtteranceNorm, clea
 from polsess.models.layers.positions import RotaryRates, inverse_frequencies, rotate
 from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear, matmul
+from polsess.models.layers.stft import at_least_float32, without_autocast
 from polsess.models.registry import register_model
 
 
@@ -95,6 +96,7 @@ class MossFormer2(FilterbankModel):
         "ss-16k": {"sample_rate": 16000},
     }
     amp_dtype = torch.bfloat16
+    inference_dtype = torch.bfloat16
 
     def __init__(self, config: MossFormer2Config) -> None:
         super().__init__(config)
@@ -133,15 +135,17 @@ class MossFormer2(FilterbankModel):
 
     def _separate(self, mixture: Tensor, padding: Padding | None) -> Tensor:
         """``[B, T]`` to ``[B, C, T']``."""
-        encoded = self.encoder(mixture.unsqueeze(1)).relu().mT.contiguous()  # [B, L, N]
+        with without_autocast(mixture):  # these ends, and queries and keys below, are what precision is for
+            encoded = self.encoder(mixture.unsqueeze(1)).relu().mT.contiguous()  # [B, L, N]
+            start = self.project_in(self.norm_in(encoded, padding))
         rotation = self.rotation(encoded.shape[1], encoded)
-        start = self.project_in(self.norm_in(encoded, padding))
         start = start + self.positions(start.shape[1])
         frames = start
         for block in self.blocks:
             frames = block(frames, rotation, padding)
         frames = start + self.norm_out(self.norm_frames(frames), padding)
-        sources = self._output(frames, encoded)  # [B, L, C, N]
+        with without_autocast(frames):
+            sources = self._output(at_least_float32(frames), encoded)  # [B, L, C, N]
         if padding is not None:
             sources = sources * padding.mask[..., None]
         features = sources.transpose(1, 2).flatten(0, 1).mT  # [B*C, N, L]
@@ -201,7 +205,9 @@ class GatedAttention(nn.Module):
             late = F.pad(frames[:, :-1, :half], (0, 0, 1, 0))
             shifted = torch.cat([late, frames[..., half:]], dim=-1)
         hidden = cleared(self.to_hidden(shifted, padding), padding)  # [B, L, E]
-        attended = self._attend(self.to_query_key(shifted, padding), hidden, rotation, padding)
+        with without_autocast(shifted):
+            query_key = self.to_query_key(at_least_float32(shifted), padding)
+        attended = self._attend(query_key, hidden, rotation, padding)
         value, gate = hidden.chunk(2, dim=-1)
         attended_value, attended_gate = attended.chunk(2, dim=-1)
         gated = attended_gate * value * (attended_value * gate).sigmoid()

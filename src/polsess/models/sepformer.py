@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 
 from polsess.models.layers.attention import FeedForwardActivation
@@ -105,6 +106,7 @@ class SepFormer(DualPathMasking):
     """One rectified mask per source on a learned filterbank; each mask sees the whole mixture."""
 
     config: SepFormerConfig
+    inference_dtype = torch.bfloat16
     presets = {
         "tiny": {
             "num_filters": 16,

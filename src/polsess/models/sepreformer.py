@@ -24,6 +24,7 @@ from polsess.models.layers.focused_attention import FocusedOptions
 from polsess.models.layers.padding import UtteranceNorm
 from polsess.models.layers.products import Linear, linear
 from polsess.models.layers.relative_attention import RelativeAttention
+from polsess.models.layers.stft import without_autocast
 from polsess.models.registry import register_model
 
 
@@ -123,7 +124,8 @@ class SepReformer(FilterbankModel):
 
     def _encode(self, mixture: Tensor) -> Tensor:
         """``[B, T]`` to ``[B, L, N]``."""
-        return F.gelu(self.encoder(mixture.unsqueeze(1))).mT.contiguous()
+        with without_autocast(mixture):
+            return F.gelu(self.encoder(mixture.unsqueeze(1))).mT.contiguous()
 
     def _separate(self, encoded: Tensor) -> list[Tensor]:
         """Frames of every source, ``[B*C, L', F]``: what enters each up-stage, then the last output."""

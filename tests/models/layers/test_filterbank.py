@@ -47,3 +47,12 @@ def test_decoder_overlaps_and_adds(
         expected = expected + decoder.conv.bias
     torch.testing.assert_close(decoder(features), expected)
     torch.testing.assert_close(decoder(features.mT.contiguous().mT), expected)  # channels innermost
+
+
+def test_filters_keep_float32_under_autocast() -> None:
+    encoder, decoder, mixture = Encoder(6, 8, 4, activation="gated"), Decoder(6, 8, 4), torch.randn(2, 40)
+    features, masked = encoder(mixture), torch.randn(2, 3, 6, 9).bfloat16()
+    expected = decoder(masked.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder(mixture), features)
+        assert torch.equal(decoder(masked), expected)

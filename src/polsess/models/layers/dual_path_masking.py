@@ -21,6 +21,7 @@ from polsess.models.layers.filterbank_model import FilterbankConfig, FilterbankM
 from polsess.models.layers.norms import NormName, TokenNormName, create_norm, create_token_norm
 from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear, linear
+from polsess.models.layers.stft import without_autocast
 
 
 class DualPathConfig(FilterbankConfig):
@@ -118,7 +119,8 @@ class DualPathMasking(FilterbankModel):
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         encoded = self.encoder(mixture)  # [B, N, L]
-        frames = self.bottleneck(self.norm(encoded).mT)  # [B, L, D]
+        with without_autocast(encoded):  # what the blocks add to stays in float32
+            frames = self.bottleneck(self.norm(encoded).mT)  # [B, L, D]
         chunking = Chunking.half_overlapping(frames.shape[1], self.config.chunk_size)
         chunks = chunking.segment(frames)  # [B, S, K, D]
         for block in self.blocks:
