@@ -160,6 +160,11 @@ def overlap_share(timeline: Timeline) -> float:
     return overlap / speech if speech else 0.0
 
 
+def conditions_of(timeline: Timeline) -> dict[str, str | float]:
+    """Conditions to stratify by: ``voices``, how many talk, and ``overlap``, when several do, a share."""
+    return {"voices": str(len(list_speakers(timeline))), "overlap": round(overlap_share(timeline), 3)}
+
+
 def write_rttm(timeline: Timeline, recording: str) -> str:
     """The lines of an RTTM file.
 

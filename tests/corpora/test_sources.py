@@ -1,4 +1,4 @@
-"""Whose voice a file in folders holds, by the layouts of published corpora of speech."""
+"""Recordings in folders and lists: whose voice each holds, by the layouts of published corpora; its split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from polsess.data import Split
 from polsess.data.corpora.clips import list_clips
-from polsess.data.sources import find_sources, speaker_of
+from polsess.data.sources import find_sources, keep_long, list_sources, speaker_of, split_sources
+from tests.corpora.generated import sound
 
 
 def speakers(folder: Path, names: Iterable[str]) -> list[str]:
@@ -94,3 +95,26 @@ def test_paths_in_lists() -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no sound files in it"):
         list_clips(tmp_path, Split.TRAIN)
+
+
+def test_sources_without_a_split_are_dealt_out_by_speaker(tmp_path: Path) -> None:
+    lines = ["path,speaker"]
+    for n in range(40):
+        sound(tmp_path / f"{n}.wav", 0.6)
+        lines.append(f"{n}.wav,voice{n // 2}")
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    found = list_sources(tmp_path / "list.csv", speech=True)
+    parts = [split_sources(found, split, by_label=True, strict=True) for split in (Split.TRAIN, Split.VAL)]
+    voices = [{one.label for one in part} for part in parts]
+    assert not voices[0] & voices[1]
+    with pytest.raises(
+        ValueError, match=r"place: none of 40 recordings is longer than 5 s; the longest has 0\.6 s"
+    ):
+        keep_long(found, 5.0, "place")
+    sound(tmp_path / "long.wav", 1.0)
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "long.wav,voice0\n"]))
+    with pytest.warns(UserWarning, match="place: 40 of 41 recordings are not longer than 0.8 s and left out"):
+        assert len(keep_long(list_sources(tmp_path / "list.csv", speech=True), 0.8, "place")) == 1
+    (tmp_path / "list.csv").write_text("path,speaker,split\n0.wav,a,extra\n")
+    with pytest.raises(ValueError, match="'extra' is not one of"):
+        list_sources(tmp_path / "list.csv")

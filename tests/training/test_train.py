@@ -204,6 +204,14 @@ def test_clean_items_do_not_decide_what_is_best() -> None:
     assert objective.summarise([]) == {}
 
 
+def test_strata_of_numbers_are_quartiles(experiment: dict[str, Any], tmp_path: Path) -> None:
+    experiment["data"]["corpus"]["evaluation_examples"] = 12
+    (row,) = run(experiment, tmp_path / "run", validation_strata="ssr_db", max_epochs=1)
+    quartiles = [float(value) for key, value in row.items() if key.startswith("val_si_snri/")]
+    assert len(quartiles) == 4
+    assert float(row["val_si_snri"]) == pytest.approx(sum(quartiles) / 4, abs=1e-3)
+
+
 def test_strata_that_no_example_knows_are_refused(experiment: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"validation_strata: no example has 'sex'\. Did you mean 'sexes'"):
         run(experiment, tmp_path / "run", validation_strata="sex")

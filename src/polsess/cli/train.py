@@ -154,7 +154,8 @@ def _print_result(terminal: Terminal, result: TrainingResult, experiment: Config
     folder, max_epochs = result.run_folder, experiment.training.max_epochs
     monitor = monitor_of(experiment.task)
     lines = [
-        f"{result.epochs} epochs; best {monitor.label} on validation {monitor.show(result.best_score)}\n"
+        f"{counted(result.epochs, 'epoch')}; best {monitor.label} on validation "
+        f"{monitor.show(result.best_score)}\n"
         f"Best weights: {result.best_checkpoint}"
         if result.best_checkpoint
         else "Nothing has been validated yet.",

@@ -62,9 +62,9 @@ class TrainingConfig(Schema):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of the weight average that is validated and kept; null uses the weights themselves."""
     validation_strata: str | None = None
-    """A key of the examples' metadata with few values, e.g. ``variant`` or ``reverberation``: scores are also
-    given per value, and the mean of those decides what is best. Values whose mixtures are all clean, with
-    nothing to improve, have none."""
+    """A key of the examples' metadata, e.g. ``variant``, ``voices`` or ``overlap``: scores are also given per
+    value, and the mean of those decides what is best. Numbers of many values are split at their quartiles.
+    Values whose mixtures are all clean, with nothing to improve, have none."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """The last checkpoint is written after every epoch, and within epochs this often."""
     max_skipped_steps: int = Field(default=100, ge=0)

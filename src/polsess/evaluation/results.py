@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ import torch
 
 from polsess.data import Example
 from polsess.evaluation.timeline_table import Timelines
-from polsess.metrics import METRICS, WORD_ERRORS, Scores, Summary, columns_of, summarise
+from polsess.metrics import METRICS, WORD_ERRORS, Scores, Summary, columns_of, group_by_condition, summarise
 from polsess.schema import parse
-from polsess.text_tables import condition
 
 _SPEAKER_KEY = re.compile(r"speakers|speaker\d+")
-_MAX_LABELS = 10  # more distinct numbers than this are grouped by quartile
+_MAX_STRATA = 30
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ class Evaluation:
         every = dict.fromkeys(key for row in self.rows for key in row.metadata)
         keys = [key for key in every if not _SPEAKER_KEY.fullmatch(key)]
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
-        most = min(max(_MAX_LABELS, 30), len(self.rows) - 1)
+        most = min(_MAX_STRATA, len(self.rows) - 1)
         return [key for key in candidates if 1 < len(self.strata(key)) <= most]
 
 
@@ -203,35 +201,3 @@ def _condition(row: Row, key: str) -> str | float | None:
         return row.metadata[key]
     value = row.value(key) if key in row.scores.values else math.nan
     return None if math.isnan(value) else value
-
-
-def group_by_condition(values: Sequence[str | float | None]) -> dict[str, list[int]]:
-    """Indices of the items by the label of their condition; numbers of many values are split at quartiles.
-
-    Args:
-        values: The condition of each item; items without one are left out.
-    """
-    label_of = _labels([value for value in values if value is not None])
-    groups: dict[str, list[int]] = {}
-    for index, value in enumerate(values):
-        if value is not None:
-            groups.setdefault(label_of(value), []).append(index)
-    return {label: groups[label] for label in sorted(groups, key=lambda label: (_number(label), label))}
-
-
-def _labels(values: list[str | float]) -> Any:
-    """A function that maps a condition to the name of its group."""
-    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-    if len(numbers) < len(values) or len(set(values)) <= _MAX_LABELS:
-        return condition
-    edges = np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1])
-    names = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
-    return lambda value: names[int(np.searchsorted(edges[1:-1], value, side="right"))]
-
-
-def _number(label: str) -> float:
-    """The number at the start of a label, to sort the groups by."""
-    try:
-        return float(label.split(" to ")[0])
-    except ValueError:
-        return math.inf

@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.data import Corpus
-from polsess.evaluation.results import group_by_condition
 from polsess.inference.speakers import CepstralFrames, SpeakerProfile
-from polsess.metrics import Detection, EqualErrors, find_equal_errors
+from polsess.metrics import Detection, EqualErrors, find_equal_errors, group_by_condition
 from polsess.models import ActivityDetector, SpeakerEmbedder
 from polsess.schema import ConfigError, suggest
 from polsess.training.objectives.activity import score_frames

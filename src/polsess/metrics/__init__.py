@@ -21,6 +21,7 @@ from polsess.metrics.scores import (
     title_of,
     unit_of,
 )
+from polsess.metrics.strata import group_by_condition
 from polsess.metrics.summary import Summary, failure_rate, summarise, summarise_runs
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "count_frames",
     "failure_rate",
     "find_equal_errors",
+    "group_by_condition",
     "lower_is_better",
     "missing_metrics",
     "name_of",

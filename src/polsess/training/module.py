@@ -10,9 +10,7 @@ Shapes: B batch, T samples.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from operator import itemgetter
 from typing import Any
 
 import lightning
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from polsess.config import TrainingConfig
 from polsess.data import Batch
+from polsess.metrics import group_by_condition
 from polsess.models import Network
 from polsess.system_errors import shortage_of_memory
 from polsess.training.distributed import gather
@@ -87,7 +86,7 @@ class TrainingModule(lightning.LightningModule):
         self.num_micro_batches = 1
         self.origin: Origin | None = None
         self.frozen_norms = frozen_norms(model)
-        self.scores: dict[int, tuple[str, Any]] = {}  # stratum and scores by the index of the example
+        self.scores: dict[int, tuple[str | float | None, Any]] = {}  # condition and scores by example
         self.sums = EpochSums()
         self._group: list[tuple[int, Batch]] = []  # the batches of this step, numbered within the epoch
         self._fault: tuple[str, int, Batch] | None = None  # the first bad batch of the step
@@ -223,7 +222,7 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(batch.mixture.device.type, enabled=False):
             scores = self.objective.scores(self.model, batch)
         for (_, index), metadata, score in zip(batch.keys, batch.metadata, scores, strict=True):
-            self.scores[index] = (str(metadata.get(self.config.validation_strata or "", "none")), score)
+            self.scores[index] = (metadata.get(self.config.validation_strata or ""), score)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of all examples, per stratum where asked for, and the epoch's loss, over all processes."""
@@ -231,10 +230,14 @@ class TrainingModule(lightning.LightningModule):
         loss = sum(each.loss for each in sums) / max(1, sum(each.examples for each in sums))
         self.log("train_loss_epoch", loss)
         scores = {index: score for part in gather(self.scores) for index, score in part.items()}
-        by_stratum: dict[str, list[Any]] = defaultdict(list)
-        for _, (stratum, score) in sorted(scores.items(), key=itemgetter(0)):
-            by_stratum[stratum].append(score)
-        found = {name: self.objective.summarise(each) for name, each in sorted(by_stratum.items())}
+        conditions, every = zip(*(scores[index] for index in sorted(scores)), strict=True)
+        groups = group_by_condition(conditions)
+        if None in conditions:
+            groups["none"] = [place for place, value in enumerate(conditions) if value is None]
+        found = {
+            name: self.objective.summarise([every[place] for place in places])
+            for name, places in groups.items()
+        }
         column = self.monitor.column
         keys = dict.fromkeys(key for each in found.values() for key in each)
         means = {key: float(np.mean([each[key] for each in found.values() if key in each])) for key in keys}

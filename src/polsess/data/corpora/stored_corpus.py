@@ -23,7 +23,7 @@ from polsess.data.corpora.stored_mixture import Form, StoredMixture
 from polsess.data.timeline_files import match_speakers, read_timeline
 from polsess.data.transcripts import read_stm
 from polsess.tasks import Task
-from polsess.timelines import crop_timeline
+from polsess.timelines import conditions_of, crop_timeline
 
 _READERS = 8
 
@@ -126,12 +126,13 @@ class StoredCorpus(Corpus):
             return example
         timeline = read_timeline(recording.timeline, recording.names, num_samples / rate)
         if count < num_samples:
-            return replace(example, timeline=crop_timeline(timeline, start / rate, (start + count) / rate))
+            timeline = crop_timeline(timeline, start / rate, (start + count) / rate)
         speakers: tuple[str, ...] = ()
-        if self.task is Task.SB:
+        if self.task is Task.SB and count == num_samples:
             rate = self.config.sample_rate
             speakers = match_speakers(timeline, signals[1:], signals[0], rate, recording.timeline)
-        return replace(example, timeline=timeline, speakers=speakers)
+        metadata = conditions_of(timeline) | example.metadata
+        return replace(example, timeline=timeline, speakers=speakers, metadata=metadata)
 
     @property
     def has_timelines(self) -> bool:

@@ -69,7 +69,7 @@ def variants_of(indoor: bool) -> tuple[str, ...]:
 
 def tasks_of(num_speakers: int) -> frozenset[Task]:
     """Tasks that suit mixtures with a number of speakers."""
-    return frozenset({Task.ES}) if num_speakers == 1 else SEPARATION_TASKS
+    return (frozenset({Task.ES}) if num_speakers == 1 else SEPARATION_TASKS) | {Task.OSD}
 
 
 @dataclass(frozen=True)
@@ -103,4 +103,4 @@ def create_recipe(
     voices: list[tuple[str, ...]] = [names if with_reverb else names[:1] for names in pairs]
     if task is Task.EB:
         voices = [tuple(name for names in voices for name in names)]
-    return Recipe(tuple(subtract), tuple(voices[:1] if task is Task.ES else voices))
+    return Recipe(tuple(subtract), tuple(voices[: task.num_sources(len(voices))]))

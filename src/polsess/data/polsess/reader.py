@@ -36,8 +36,8 @@ from polsess.data.polsess.table import PolSESSRow, find_table, read_table
 from polsess.data.timeline_files import match_speakers, read_timeline, timeline_path, transcript_path
 from polsess.data.transcripts import read_stm
 from polsess.schema import Schema
-from polsess.tasks import Task
-from polsess.timelines import Timeline, crop_timeline
+from polsess.tasks import SEPARATION_TASKS, Task
+from polsess.timelines import Timeline, conditions_of, crop_timeline
 
 
 class CurriculumStage(Schema):
@@ -117,16 +117,17 @@ class PolSESS(Corpus):
     """One split of a PolSESS corpus under one task."""
 
     config: PolSESSConfig
+    tasks = SEPARATION_TASKS | {Task.OSD}
 
     def __init__(self, config: PolSESSConfig, split: Split, task: Task, seed: int = 0) -> None:
         super().__init__(config, split, task, seed)
         self.table = find_table(config.root, split, config.table)
         rows = read_table(self.table)
         self.num_speakers = rows[0].num_speakers
-        self._check_task()
         _check_identifiers(self.table, rows)
         self.rows = self._select(rows)
         self.files = LayerFiles(str(config.root / split), self.table)
+        self._check_task()
         self._check_rate()
         self._recomposer = Recomposer(self.files, self.rows, config.remix, config.background_gain_db)
         self._cases = [
@@ -171,6 +172,8 @@ class PolSESS(Corpus):
         else:
             signals = self._decompose(row, recipe, form, part)
         timeline = self._timeline(row, form, part) if self.has_timelines else ()
+        if self.has_timelines and self.task is not Task.ES:  # whose mixtures lack the other voices
+            metadata |= conditions_of(timeline)
         if form[1] != self.config.sample_rate:
             signals = resample(torch.from_numpy(signals), form[1], self.config.sample_rate).numpy()
         identifier = row.files["mixFile"].removesuffix(".wav")
@@ -235,6 +238,11 @@ class PolSESS(Corpus):
             raise ValueError(
                 f"{self.table}: mixtures of {self.num_speakers} speaker do not fit task {self.task}, only "
                 f"{', '.join(sorted(fitting))}."
+            )
+        if self.task is Task.OSD and not self.has_timelines:
+            raise ValueError(
+                f"{self.table}: task OSD learns from RTTM files beside mixtures that stay as they are. "
+                "Make them with polsess data generate --conversations; leave out remix, background_gain_db."
             )
         if self.config.remix is not None and self.num_speakers == 1:
             raise ValueError(f"data.corpus.remix: {self.table} has mixtures of one speaker; leave it out.")
