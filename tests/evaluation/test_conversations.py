@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from polsess.audio import write_audio
+from polsess.audio import read_audio, write_audio
 from polsess.checkpoints import save_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
 from polsess.diarization import SpeakerTimeline
@@ -171,6 +171,20 @@ def test_what_separate_wrote_brings_its_turns(tmp_path: Path) -> None:
     assert [row.timelines.source for row in evaluation.rows if row.timelines] == ["system", "system"]
     (tmp_path / "separated" / "item0" / "mix.rttm").unlink()
     assert "1 of 2 estimates" in evaluate(system, corpus, metrics=FAST).rows[0].failure
+
+
+def test_estimates_in_files_need_no_track_for_those_who_never_talk(tmp_path: Path) -> None:
+    data = write_conversations(tmp_path / "data", num_items=1)
+    jan, silence = read_audio(data / "item0" / "s1.wav")[0], torch.zeros(1, round(RATE * SECONDS))
+    for name, samples in (("mix", jan), ("s2", silence)):
+        write_audio(data / "item0" / f"{name}.wav", samples, RATE)
+    (data / "item0" / "mix.rttm").write_text(write_rttm((TURNS[1],), "mix"))
+    write_audio(tmp_path / "found" / "item0" / "s1.wav", jan, RATE)
+    (system,) = open_estimates(tmp_path / "found")
+    evaluation = evaluate(system, open_folder(data), metrics=FAST)
+    assert not evaluation.num_failed
+    assert evaluation.values("wrong_track") == [0]
+    assert evaluation.rows[0].metadata == {"voices": "1", "overlap": 0.0}
 
 
 def test_interrupted_and_continued(tmp_path: Path) -> None:

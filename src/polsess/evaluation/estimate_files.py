@@ -17,6 +17,7 @@ from polsess.audio import Samples, list_sounds, read_audio, write_audio
 from polsess.data import Example
 from polsess.data.corpora.folder import find_sound, list_items
 from polsess.diarization import SpeakerTimeline
+from polsess.evaluation.conversations import heard_references
 from polsess.evaluation.systems import Estimate, System, names_of_tracks
 from polsess.schema import ConfigError, suggest
 from polsess.timelines import Timeline, read_rttm, sorted_timeline
@@ -64,9 +65,10 @@ class FolderSystem:
         """Read the estimates of one example; each must be as long as the mixture."""
         paths = self._paths(example.identifier)
         turns = _turns_beside(paths)
-        if len(paths) < (1 if turns else len(example.references)):
+        heard = len(heard_references(example))  # nobody needs a track for those who never talk
+        if len(paths) < (1 if turns else max(1, heard)):
             raise FileNotFoundError(
-                f"{self.folder}: {len(paths)} of {len(example.references)} estimates of "
+                f"{self.folder}: {len(paths)} of {heard} estimates of "
                 f"'{example.identifier}' in it, e.g. {self._places(example.identifier)[0][0]}/s1.wav."
             )
         signals, rate = [], 1
