@@ -24,6 +24,7 @@ DEFAULT_MODEL = "default"
 BUNDLED_MODELS = (
     DEFAULT_MODEL,
     "default-16k",
+    "default-bsrnn",
     "default-streaming",
     "enhance-one",
     "enhance-one-16k",
