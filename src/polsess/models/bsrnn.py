@@ -18,12 +18,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from polsess.models.base import SeparationModel
 from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
-from polsess.models.layers.spectral_model import SpectralConfig
+from polsess.models.layers.spectral_model import SpectralConfig, TransformModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model
 
@@ -98,7 +97,7 @@ class SequenceBlock(nn.Module):
 
 
 @register_model("bsrnn", BSRNNConfig)
-class BSRNN(SeparationModel):
+class BSRNN(TransformModel):
     """Bands in, recurrent networks along time and along the bands in turn, complex masks out."""
 
     config: BSRNNConfig
@@ -129,7 +128,6 @@ class BSRNN(SeparationModel):
 
     def __init__(self, config: BSRNNConfig) -> None:
         super().__init__(config)
-        self.transform = config.create_transform()
         features, parts = config.num_features, 3 if config.features == "compressed" else 2
         self.split = nn.ModuleList(
             nn.Sequential(create_token_norm("gLN", parts * width, _EPS), Linear(parts * width, features))
@@ -151,15 +149,6 @@ class BSRNN(SeparationModel):
             )
             for width in config.band_widths
         )
-
-    @property
-    def hop_length(self) -> int:
-        return self.config.hop_length
-
-    @property
-    def minimum_samples(self) -> int:
-        """The shortest mixture that can be padded by reflection."""
-        return self.transform.minimum_samples
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         num_shifts = 1 if self.training else self.config.num_shifts

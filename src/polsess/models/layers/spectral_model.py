@@ -47,7 +47,31 @@ class SpectralConfig(ModelConfig):
         return self.n_fft // 2 + 1
 
 
-class SpectralModel(SeparationModel):
+class TransformModel(SeparationModel):
+    """Sees the spectrum of the mixture.
+
+    Args:
+        config: The configuration.
+    """
+
+    config: SpectralConfig
+
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__(config)
+        self.transform = config.create_transform()
+
+    @property
+    def hop_length(self) -> int:
+        """Samples between spectral frames."""
+        return self.config.hop_length
+
+    @property
+    def minimum_samples(self) -> int:
+        """The shortest mixture that can be padded by reflection."""
+        return self.transform.minimum_samples
+
+
+class SpectralModel(TransformModel):
     """Maps the complex spectrum of the mixture to those of the sources, without masks.
 
     The first and the last convolution run in float32 under autocast: they are cheap, and the range of a
@@ -61,13 +85,10 @@ class SpectralModel(SeparationModel):
             the mixture's level either way.
     """
 
-    config: SpectralConfig
-
     def __init__(
         self, config: SpectralConfig, num_channels: int, *, eps: float, normalize_variance: bool = True
     ) -> None:
         super().__init__(config)
-        self.transform = config.create_transform()
         self.normalize_variance = normalize_variance
         self.conv = nn.Conv2d(2, num_channels, 3, padding=1)
         self.norm = nn.GroupNorm(1, num_channels, eps=eps)
@@ -76,16 +97,6 @@ class SpectralModel(SeparationModel):
     @abstractmethod
     def map_grid(self, grid: Tensor) -> Tensor:
         """The network proper, ``[B, L, F, D]`` -> ``[B, L, F, D]``."""
-
-    @property
-    def hop_length(self) -> int:
-        """Samples between spectral frames."""
-        return self.config.hop_length
-
-    @property
-    def minimum_samples(self) -> int:
-        """The shortest mixture that can be padded by reflection."""
-        return self.transform.minimum_samples
 
     def estimate_sources(self, mixture: Tensor) -> Tensor:
         level = signal_level(mixture) if self.normalize_variance else mixture.new_ones(mixture.shape[0], 1)
