@@ -51,7 +51,8 @@ class BSRNNConfig(ShiftsConfig, SpectralConfig):
     num_blocks: int = Field(default=12, ge=1, le=256)
     """Pairs of a network along time and one along the bands."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the outputs of recurrent networks dropped in training."""
+    """Share of the units of recurrent networks dropped in training, each for the whole of a sequence (Gal and
+    Ghahramani, 2016, https://arxiv.org/abs/1512.05287)."""
     norm: Literal["gLN", "cLN"] = "gLN"
     """Before each recurrent network: over its whole sequence as published (gLN), or step by step (cLN)."""
 
@@ -83,7 +84,7 @@ class SequenceBlock(nn.Module):
         super().__init__()
         self.norm = create_token_norm(config.norm, config.num_features, _EPS)
         self.lstm = nn.LSTM(config.num_features, hidden_size, batch_first=True, bidirectional=True)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout1d(config.dropout)
         self.project = Linear(2 * hidden_size, config.num_features)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -93,7 +94,8 @@ class SequenceBlock(nn.Module):
         return torch.cat([self._map(part) for part in rows.split(max(1, _STEPS_TOGETHER // rows.shape[1]))])
 
     def _map(self, rows: Tensor) -> Tensor:
-        return rows + self.project(self.dropout(self.lstm(self.norm(rows))[0]))
+        heard: Tensor = self.lstm(self.norm(rows))[0]
+        return rows + self.project(self.dropout(heard.transpose(1, 2)).transpose(1, 2))
 
 
 @register_model("bsrnn", BSRNNConfig)
