@@ -10,7 +10,7 @@ from torch import nn
 
 from polsess.config import OptimizerConfig
 from polsess.models import create_model
-from polsess.training.optimizers import create_optimizer
+from polsess.training.optimizers import OrthogonalMomentum, create_optimizer, orthogonalise
 
 CONFIG = OptimizerConfig(name="muon", learning_rate=0.01)
 
@@ -33,6 +33,32 @@ def test_matrices_move_along_orthogonal_directions() -> None:
     lengths = torch.linalg.svdvals(change)  # five iterations bring every singular value near one
     assert ((lengths > 0.5) & (lengths < 1.4)).all(), lengths
     assert linear.bias.grad is not None
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (9, 5)])
+def test_matrices_move_as_by_the_muon_of_torch(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polsess.training.optimizers.multiplies_natively", lambda *_: True)
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(shape)) for _ in range(2))
+    config = CONFIG.model_copy(update={"weight_decay": 0.1})
+    optimizer = OrthogonalMomentum([ours], config)
+    reference = torch.optim.Muon([theirs], 0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_float32_where_bfloat16_has_no_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polsess.training.optimizers.multiplies_natively", lambda *_: False)
+    matrix = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ orthogonalise(matrix) @ right.T  # the iterations change singular values alone
+    torch.testing.assert_close(turned, turned.diagonal().diag(), atol=1e-5, rtol=0)
 
 
 def test_everything_else_moves_as_by_adamw() -> None:

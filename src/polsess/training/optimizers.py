@@ -6,9 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polsess.config import OptimizerConfig
+from polsess.precision import multiplies_natively
+
+_MOMENTUM = 0.95
+_ITERATIONS = 5
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of x, x^3 and x^5 in an iteration, which brings every singular value near one."""
+_RMS_OF_ADAM = 0.2
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -34,10 +41,7 @@ def _adam(
 
 
 class Muon(torch.optim.Optimizer):
-    """Matrices move along their orthogonalised momentum, everything else by AdamW, at rates of one size.
-
-    Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the factor between the rates: Liu et al.
-    (2025), "Muon is scalable for LLM training", https://arxiv.org/abs/2502.16982.
+    """Matrices by ``OrthogonalMomentum``, everything else by AdamW, at rates of one size.
 
     Args:
         decayed: Parameters with weight decay; those of two dimensions are the matrices.
@@ -52,9 +56,7 @@ class Muon(torch.optim.Optimizer):
         if not matrices:
             raise ValueError("training.optimizer.name: muon is for networks with matrices; expected adamw.")
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                matrices, config.learning_rate, config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            ),
+            OrthogonalMomentum(matrices, config),
             _adam([each for each in decayed if each.ndim != 2], others, config),
         ]
         super().__init__([group for part in self.parts for group in part.param_groups], {})
@@ -86,3 +88,50 @@ class Muon(torch.optim.Optimizer):
         self.state.clear()
         for part in self.parts:
             self.state.update(part.state)
+
+
+class OrthogonalMomentum(torch.optim.Optimizer):
+    """Matrices move along their orthogonalised momentum, by as much as Adam would move them.
+
+    Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the factor of the rate: Liu et al.
+    (2025), "Muon is scalable for LLM training", https://arxiv.org/abs/2502.16982. As ``torch.optim.Muon``,
+    but for its products: those are always in bfloat16, which a processor without instructions for it
+    multiplies so slowly that the step takes longer than the network.
+
+    Args:
+        matrices: Parameters of two dimensions.
+        config: Rate and weight decay.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], config: OptimizerConfig) -> None:
+        super().__init__(matrices, {"lr": config.learning_rate, "weight_decay": config.weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+                momentum.lerp_(matrix.grad, 1 - _MOMENTUM)
+                direction = orthogonalise(matrix.grad.lerp(momentum, _MOMENTUM))
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.sub_(direction, alpha=group["lr"] * _RMS_OF_ADAM * max(matrix.shape) ** 0.5)
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Bring the singular values near one by Newton-Schulz iterations, ``[M, N]`` to ``[M, N]``.
+
+    In bfloat16 where the device has instructions for it, else in float32.
+    """
+    if len(matrix) > matrix.shape[1]:
+        return orthogonalise(matrix.T).T
+    native = multiplies_natively(matrix.device, torch.bfloat16)
+    rows = matrix.to(torch.bfloat16 if native else torch.float32)
+    rows = rows / rows.norm().clamp_min(1e-7)
+    first, third, fifth = _COEFFICIENTS
+    for _ in range(_ITERATIONS):
+        gram = rows @ rows.T
+        rows = torch.addmm(rows, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), rows, beta=first)
+    return rows.to(matrix.dtype)
