@@ -29,7 +29,7 @@ FLOORS = [
         "onnx_files",
     }
     | {"signal_ratios", "permutation", "allocator", "machine", "devices", "pictures", "text_tables"}
-    | {"processes", "measurement", "workers", "client", "object_storage", "precision"},
+    | {"processes", "measurement", "pace", "workers", "client", "object_storage", "precision"},
     {"data", "models", "losses", "metrics", "diarization"},
     {"checkpoints", "costs"},
     {"config"},

@@ -248,12 +248,24 @@ def test_a_run_without_a_terminal_says_a_line_per_epoch(experiment: dict[str, An
     path.write_text(parse_config(experiment).model_dump_json())
     result = CliRunner().invoke(app, ["train", "-c", str(path), "-o", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    lines = [line for line in result.output.splitlines() if line.startswith("Epoch ")]
+    lines = [line for line in result.output.splitlines() if re.match(r"Epoch .* validation", line)]
     assert len(lines) == 2
     line = r"Epoch 2 of 2: loss -?\d+.\d\d, validation (-?\d+.\d\d) dB, best (-?\d+.\d\d) dB \(epoch [12]\), "
     assert re.match(line + r"rate 0.01, \d+.\d\d min", lines[1])
     quiet = ["train", "-c", str(path), "-o", str(tmp_path / "quiet"), "-q"]
     assert CliRunner().invoke(app, quiet).output == ""
+
+
+def test_long_epochs_say_how_far_they_are(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polsess.pace._FIRST", 0.0)
+    monkeypatch.setattr("polsess.pace._LONGEST", 0.0)
+    said: list[str] = []
+    train(parse_config(experiment), tmp_path / "run", progress=False, say_epoch=said.append)
+    batches = [line for line in said if "batch" in line]
+    assert len(batches) == 8
+    assert re.fullmatch(r"Epoch 2 of 2: batch 1 of 4, loss -?\d+\.\d\d, [\d.]+ s", batches[4])
 
 
 def test_the_bar_counts_epochs_from_one_and_shows_no_folder_number() -> None:

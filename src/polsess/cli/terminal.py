@@ -163,9 +163,13 @@ class Terminal:
         print(f"error: {message}", file=sys.stderr)  # memory may not suffice for more
 
     def progress(self) -> Progress:
-        """A progress bar with the time left; invisible when quiet or when stderr is no terminal."""
+        """A progress bar with the time left; lines where stderr is no terminal, and nothing when quiet."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if not self.quiet and not self.interactive:
+            from polsess.cli._progress_lines import ProgressLines
+
+            return ProgressLines(self.note)
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -9,6 +9,7 @@ import typer
 
 from polsess.cli._corpus_options import MaxBad, max_bad_override
 from polsess.cli.terminal import Terminal
+from polsess.pace import in_words
 from polsess.text_tables import counted
 
 if TYPE_CHECKING:
@@ -192,22 +193,12 @@ def _print_dry_run(experiment: Config, terminal: Terminal) -> None:
         f"{samples / found.sample_rate:.3g} s{memory}",
         "loading": f"{found.loading_seconds:.3g} s a batch in one process, "
         f"{counted(found.num_workers, 'worker')}",
-        "epoch": f"{found.steps_per_epoch:,} batches: about {_duration(found.training_seconds)}, and "
-        f"{_duration(found.validation_seconds)} of validation",
-        "run": f"at most {found.max_epochs} epochs: about {_duration(total)}",
+        "epoch": f"{found.steps_per_epoch:,} batches: about {in_words(found.training_seconds)}, and "
+        f"{in_words(found.validation_seconds)} of validation",
+        "run": f"at most {found.max_epochs} epochs: about {in_words(total)}",
     }
     for name, text in rows.items():
         typer.echo(f"{name:8} {text}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def _fine_tuning(init: str | None, patterns: list[str], *, reset_head: bool) -> list[str]:

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from polsess.config import TrainingConfig
 from polsess.dependencies import require
 from polsess.files import write_text
+from polsess.pace import Pace, in_words
 from polsess.schema import ConfigError
 from polsess.training.distributed import is_main_process
 from polsess.training.module import TrainingModule
@@ -113,7 +114,7 @@ def _read_table(path: Path) -> list[Row]:
 
 
 class EpochLines(lightning.Callback):
-    """Prints one line per epoch, for logs without a terminal.
+    """Prints a line per epoch and a few within long ones, for logs without a terminal.
 
     Args:
         say: Receives the line.
@@ -123,6 +124,22 @@ class EpochLines(lightning.Callback):
     def __init__(self, say: Callable[[str], None], table: EpochTable) -> None:
         self.say = say
         self.table = table
+        self.pace = Pace()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *batch: Any
+    ) -> None:
+        """Say how far the epoch is, if it is time."""
+        del batch
+        assert isinstance(pl_module, TrainingModule)
+        elapsed, sums = time.monotonic() - self.table.started, pl_module.sums
+        if not trainer.is_global_zero or not sums.examples or not self.pace.is_due(elapsed):
+            return
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self.say(
+            f"Epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: batch {batches} of "
+            f"{trainer.num_training_batches}, loss {sums.loss / sums.examples:.2f}, {in_words(elapsed)}"
+        )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from polsess.dependencies import require
 from polsess.files import atomic_path
+from polsess.pace import in_words
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, fitted, latex, markdown, number
 from polsess.training.history import Epoch, PastRun, RunState, differing_keys
@@ -166,7 +167,7 @@ def _cells(run: PastRun, name: str, *, names_score: bool) -> list[str]:
         str(best.number + 1) if best else "-",
         f"{last.number + 1 if last else 0} of {_plain(total)}",
         f"{last.steps:,}" if last else "0",
-        _duration(run.minutes),
+        in_words(60 * run.minutes),
         _size(run.num_parameters),
     ]
 
@@ -201,11 +202,6 @@ def _size(num_parameters: int | None) -> str:
     if num_parameters is None:
         return "-"
     return f"{num_parameters / 1e6:.2f} M" if num_parameters >= 1e5 else f"{num_parameters / 1e3:.1f} k"
-
-
-def _duration(minutes: float) -> str:
-    hours, rest = divmod(round(minutes), 60)
-    return f"{hours} h {rest:02d} min" if hours else f"{minutes:.1f} min"
 
 
 def _plain(value: Any) -> str:
