@@ -133,6 +133,8 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.glob("*.onnx")) == []
     with pytest.raises(ExportError, match="float32; use --to onnx"):
         export_model(source, tmp_path / "a.pt2", to="torch-export", precision="int8")
+    with pytest.raises(ExportError, match="--accept: float32 loses nothing"):
+        export_model(source, tmp_path / "a.onnx", accept=True)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -13,17 +13,21 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from polsess.audio import Samples, read_audio, write_audio
-from polsess.checkpoints import save_model
+from polsess.checkpoints import load_model, save_model
 from polsess.data.mini import MIXTURES
 from polsess.diarization.settings import GateConfig
 from polsess.export import ExportError, export_site
+from polsess.export import exporting as exporting_module
+from polsess.export import site as site_module
 from polsess.models import create_model
+from polsess.models.network import Network
 from polsess.runtime import Separator
 from polsess.timelines import read_rttm
 from tests.export.browsers import Chromium, Firefox, Page, shown
@@ -52,13 +56,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_folder_holds_all_that_the_page_needs(model: Path, tmp_path: Path) -> None:
+def test_the_folder_holds_all_that_the_page_needs(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(source: str | Path, **options: Any) -> Network:
+        loaded.append(Path(source).name)
+        return load_model(source, **options)
+
+    for module in (site_module, exporting_module):
+        monkeypatch.setattr(module, "load_model", load)
     archive = tmp_path / "package.tgz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(package(tmp_path / "package"), "package")
     for number, runtime in enumerate((archive, tmp_path / "package")):
         site = tmp_path / f"site{number}"
+        loaded.clear()
         export_site(model, site, runtime=runtime)
+        assert sorted(loaded) == ["activity-detector", "blstm", "speaker-embedder"]
         names = {path.name for path in site.iterdir()}
         assert {"index.html", "page.css", "page.js", "worker.js", "separation", "facts.json"} < names
         assert {"model.onnx", "activity-detector.onnx", "speaker-embedder.onnx"} < names
@@ -80,6 +96,8 @@ def test_what_is_no_package_and_folders_with_files(model: Path, tmp_path: Path) 
             export_site(model, tmp_path / "site", runtime=runtime)
     with pytest.raises(FileExistsError, match="choose a new or an empty folder"):
         export_site(model, tmp_path, runtime=package(tmp_path / "package"))
+    with pytest.raises(ExportError, match="--accept: float32 loses nothing"):
+        export_site(model, tmp_path / "site", accept=True, runtime=package(tmp_path / "another"))
     assert not (tmp_path / "site").exists()
 
 

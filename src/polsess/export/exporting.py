@@ -60,14 +60,16 @@ def export_model(
             ``"sherpa-onnx"`` for the same of GTCRN as that toolkit loads it; or ``"torch-export"`` for a
             program that ``torch.export.load`` reads.
         precision: Of the weights; anything but float32 is for ONNX.
-        accept: Whether an export that loses more than 0.3 dB of SI-SNR is written all the same.
+        accept: Whether an export in float16 or int8 that loses more than 0.3 dB of SI-SNR is written all the
+            same.
 
     Returns:
         What was compared.
 
     Raises:
         CheckpointError: If the network cannot be loaded.
-        ExportError: If it has no such export, or the export is too far from it.
+        ExportError: If it has no such export, the export is too far from it, or the settings contradict each
+            other.
         ModuleNotFoundError: If onnx, onnxscript or onnxruntime is not installed.
         OSError: If the file cannot be written.
     """
@@ -75,15 +77,52 @@ def export_model(
         raise ExportError(f"export: expected one of {get_args(Target)} and {get_args(Precision)}.")
     if to != "onnx" and precision != "float32":
         raise ExportError(f"--precision {precision}: {to} is float32; use --to onnx.")
+    check_accept(precision, accept)
     check_target(path)
-    network = load_model(source, kind=Network).requires_grad_(False)
+    network = load_model(source, kind=Network)
+    return export_network(network, str(source), path, to=to, precision=precision, accept=accept)
+
+
+def check_accept(precision: Precision, accept: bool) -> None:
+    """Refuse to accept losses where none are.
+
+    Raises:
+        ExportError: If it says that float32 may lose SI-SNR.
+    """
+    if accept and precision == "float32":
+        raise ExportError(
+            "--accept: float32 loses nothing that could be accepted; leave it out, or choose --precision "
+            "float16 or int8."
+        )
+
+
+def export_network(
+    network: Network,
+    name: str,
+    path: Path,
+    *,
+    to: Target = "onnx",
+    precision: Precision = "float32",
+    accept: bool = False,
+) -> Checks:
+    """Write a network that is loaded already: see ``export_model``.
+
+    Args:
+        network: In evaluation mode; its weights need no gradients any more.
+        name: Of the network, for messages.
+        path: The file.
+        to: As there.
+        precision: As there.
+        accept: As there.
+    """
+    network.requires_grad_(False)
     if to == "onnx":
         content, checks = make_onnx(network, precision)
     elif to == "torch-export":
         content, checks = make_program(network)
     else:
         content, checks = make_stream(network, to)
-    _judge(checks, precision, accept, str(source), LARGEST_ERROR if to in WHOLE else LARGEST_STREAM_ERROR)
+    _judge(checks, precision, accept, name, LARGEST_ERROR if to in WHOLE else LARGEST_STREAM_ERROR)
     metadata = describe(network, precision) | {"checks": json.dumps(checks.as_data())}
     with atomic_path(path) as temporary:
         temporary.write_bytes(content(metadata))

@@ -16,7 +16,7 @@ from typing import Any
 from polsess.checkpoints import load_model
 from polsess.diarization.settings import GateConfig, speaker_range
 from polsess.export.checks import Checks
-from polsess.export.exporting import ExportError, Precision, export_model
+from polsess.export.exporting import ExportError, Precision, check_accept, export_network
 from polsess.files import check_folder
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
@@ -83,27 +83,30 @@ def export_site(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: exists already; choose a new or an empty folder.")
+    check_accept(precision, accept)
     check_folder(folder)
     model = load_model(source, kind=SeparationModel)
     if model.output_sources > _MOST_SOURCES:
         raise ExportError(
             f"{source}: has {model.output_sources} outputs; the page separates at most {_MOST_SOURCES}."
         )
+    listeners = {name: load_model(name, kind=Network) for name in _LISTENERS if model.output_sources > 1}
     content = _read_runtime(runtime)
     page = files("polsess.export").joinpath("web")
     with atomic_folder(folder) as place, as_file(page) as scripts:
-        checks = export_model(source, place / "model.onnx", precision=precision, accept=accept)
-        if model.output_sources > 1:
-            for name in _LISTENERS:
-                export_model(name, place / f"{name}.onnx")
+        checks = export_network(model, str(source), place / "model.onnx", precision=precision, accept=accept)
+        for name, network in listeners.items():
+            export_network(network, name, place / f"{name}.onnx")
         shutil.copytree(scripts, place, dirs_exist_ok=True)
-        (place / "facts.json").write_text(json.dumps(_facts(model), indent=2) + "\n")
+        (place / "facts.json").write_text(json.dumps(_facts(model, *listeners.values()), indent=2) + "\n")
         for name, data in content.items():
             (place / name).write_bytes(data)
     return checks
 
 
-def _facts(model: SeparationModel) -> dict[str, Any]:
+def _facts(
+    model: SeparationModel, detector: Network | None = None, embedder: Network | None = None
+) -> dict[str, Any]:
     """What the page has to know of the networks."""
     count = model.output_sources
     facts: dict[str, Any] = {
@@ -117,9 +120,7 @@ def _facts(model: SeparationModel) -> dict[str, Any]:
         "detector": None,
         "embedder": None,
     }
-    if count > 1:
-        detector, embedder = (load_model(name, kind=Network) for name in _LISTENERS)
-        assert isinstance(detector, ActivityDetector)
+    if isinstance(detector, ActivityDetector) and embedder is not None:
         facts |= {
             "detector": {"sample_rate": detector.sample_rate, "hop_seconds": detector.hop_seconds},
             "embedder": {"sample_rate": embedder.sample_rate},
