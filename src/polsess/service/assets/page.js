@@ -57,6 +57,7 @@ find("#leave").addEventListener("click", async () => {
 const choose = (files) => {
   chosen.push(...files);
   find("#files").value = "";
+  order.querySelector(".problem").textContent = "";
   find("#chosen").replaceChildren(...chosen.map((file, index) => element("li", {},
     element("span", {}, `${file.name} (${size(file.size)})`),
     element("button", { type: "button", onclick: () => { chosen.splice(index, 1); choose([]); } }, say("remove")))));
@@ -246,7 +247,7 @@ class Row {
     if (file.status === "failed") return file.error;
     if (file.status === "queued") return file.ahead ? say("ahead", file.ahead) : say("queued");
     if (file.status === "done") return `${say("done")}, ${time(file.seconds)}, ${file.sample_rate} Hz`;
-    const left = file.seconds_left === null ? "" : `, ${say("left", time(file.seconds_left))}`;
+    const left = file.seconds_left === null ? "" : `, ${say("left", time(Math.ceil(file.seconds_left)))}`;
     return `${say(file.stage || "running")}${left}`;
   }
 

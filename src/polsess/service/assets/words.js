@@ -66,7 +66,7 @@ export const nameOf = (speaker) => {
 const decimal = (value, digits) => value.toFixed(digits).replace(".", language === "pl" ? "," : ".");
 
 export const time = (seconds) => {
-  if (seconds < 60) return `${decimal(seconds, seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 60) return `${decimal(seconds, seconds >= 10 || Number.isInteger(seconds) ? 0 : 1)} s`;
   const whole = Math.round(seconds);
   if (whole % 3600 === 0) return `${whole / 3600} h`;
   const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
