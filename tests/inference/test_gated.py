@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_the_note_compares_the_voices_with_those_asked_for(asked: tuple[int, int
     turns = (Turn(0.0, 1.0, "speaker1"), Turn(1.5, 2.5, "speaker2"))
     timeline = SpeakerTimeline(turns, 4.0, whole=False, network_seconds=1.0, asked=asked)
     assert re.fullmatch(remark + "75 % of the recording did not need the network.", timeline.note())
+
+
+@pytest.mark.parametrize(
+    ("asked", "remark"),
+    [((1, 8), r" \(if there are two, --speakers 2 says so\)"), ((1, 1), ""), ((2, 8), ", 2 .*")],
+)
+def test_one_voice_may_be_two_and_the_note_says_how_to_ask(asked: tuple[int, int], remark: str) -> None:
+    timeline = SpeakerTimeline((Turn(0.0, 1.0, "speaker1"),), 4.0, whole=False, asked=asked)
+    assert re.fullmatch(f"1 voice was found{remark}; 100 % of the recording .*", timeline.note())
+    of_two = replace(timeline, voices_found=2)
+    assert of_two.note().startswith("2 voices were found")
 
 
 @pytest.mark.parametrize("words", ["0", "3-2", "65", "two", "2-", "-2"])

@@ -142,6 +142,7 @@ def test_the_document_says_what_was_separated_and_what_passed_through(tmp_path: 
         {"start": 4.0, "end": 5.0},
     ]
     assert (document["saved_share"], document["swaps_repaired"]) == (0.5, 1)
+    assert (document["voices_found"], document["note"]) == (2, TALKED.note())
     assert document["settings"] == {"model": "default", "overlap_on": 0.6}
     separation(replace(TALKED, whole=True)).save(tmp_path / "whole")
     assert json.loads((tmp_path / "whole" / "my talk.json").read_text())["passed_through"] == []

@@ -69,6 +69,7 @@ class Results:
 
     def _show(self, job: Job, name: str, result: SeparatedFile) -> None:
         picture = _draw(job, result) if self.pictures else None
+        gated = None if result.timeline is None or result.timeline.whole else result.timeline
         if self.piped.out:
             send(result.paths[0])
         elif not self.as_json:
@@ -93,6 +94,7 @@ class Results:
                     if result.count
                     else {}
                 ),
+                **({"voices_found": gated.voices_found} if gated else {}),
                 "precision": result.precision,
                 "elapsed_seconds": round(result.elapsed_seconds, 3),
             }
@@ -108,7 +110,7 @@ class Results:
             where = "".join(f" Who talks when: {shown(path)}." for path in written)
             self.terminal.note(f"{name}: {note}{where}")
         rate = result.model_rate or result.sample_rate
-        passed = result.timeline is not None and not (result.timeline.whole or result.timeline.separated)
+        passed = gated is not None and not gated.separated
         if rate < result.sample_rate and not passed and result.sample_rate not in self.rates:
             self.rates.add(result.sample_rate)
             where = ", where several talk," if rate < 2 * result.bandwidth_hz else ""

@@ -29,6 +29,8 @@ class SpeakerTimeline:
     """Sound that went through the network, with the context of the stretches."""
     swaps_repaired: int = 0
     """Stretches whose outputs the network gave in another order than that of the tracks."""
+    voices_found: int = 0
+    """How many voices were told apart, whose turns may be left out; 0 where nobody counted them."""
     asked: tuple[int, int] = (1, 64)
     """The fewest and the most voices that were to be found."""
     settings: Mapping[str, str | float | int] = field(default_factory=dict)
@@ -52,10 +54,12 @@ class SpeakerTimeline:
             return ""
         if not self.turns:
             return "no speech was found; all tracks are silent (--gate never separates whatever is there)."
-        count, saved = len(self.speakers), 100 * self.saved_share
+        count, saved = self.voices_found or len(self.speakers), 100 * self.saved_share
         voices = "1 voice was" if count == 1 else f"{count} voices were"
         fewest, most = self.asked
         remark = ", as many as were allowed (--speakers allows more)" if fewest < most == count else ""
+        if count == fewest == 1 < most:
+            remark = " (if there are two, --speakers 2 says so)"
         if count < fewest:
             remark = f", {fewest} were asked for: the others talk too little alone, or sound alike"
         return f"{voices} found{remark}; {saved:.0f} % of the recording did not need the network."

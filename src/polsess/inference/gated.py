@@ -271,6 +271,7 @@ def _timeline(
         overlaps=tuple((first * hop, min(last * hop, seconds)) for first, last in overlaps),
         separated=tuple((each.start, min(each.end, seconds)) for _, each in separation.stretches),
         swaps_repaired=separation.swaps,
+        voices_found=len(tracks),
     )
 
 

@@ -201,6 +201,8 @@ def format_json(timeline: SpeakerTimeline, tracks: Tracks, folder: Path) -> str:
         "network_seconds": round(timeline.network_seconds, 3),
         "saved_share": round(timeline.saved_share, 4),
         "swaps_repaired": timeline.swaps_repaired,
+        "voices_found": timeline.voices_found or len(timeline.speakers),
+        "note": timeline.note(),
         "settings": dict(timeline.settings),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -117,6 +117,7 @@ function finish({ sounds, waves, peaks, timeline, seconds }) {
   if (!peaks[0]) note = [["digital", { f: name }]];
   else if (timeline && !found) note = [["noSpeech"]];
   else if (timeline && facts.detector) note = timeline.whole ? [["wholly"]] : [["gated", { n: found, p: share.toFixed(0) }]];
+  if (found === 1 && note[0]?.[0] === "gated" && $("count").value === "0") note.push(["oneVoice"]);
   tell([...note, ["done", { s: { seconds: length }, t: { seconds }, r: { ratio: seconds / length } }]]);
   $("save-all").hidden = peaks.length < 3;
   $("save-timeline").hidden = !timeline?.turns.length;

@@ -84,6 +84,9 @@ export class Player {
       this.lanes.append(element("div", { class: "track lane" },
         element("div", { class: "name" }, element("span", {}, nameOf(speaker.name), talks)), lane));
     }
+    if (timeline.voices_found === 1 && !timeline.separated_whole) {
+      this.lanes.append(element("p", { class: "note" }, say("one_voice")));
+    }
     this.show();
   }
 
