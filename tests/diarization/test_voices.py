@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from polsess.diarization.assignment import assign_outputs, decode_voices
-from polsess.diarization.clustering import cluster
+from polsess.diarization.clustering import cluster, find_centroids
+from polsess.diarization.known_voices import KnownVoices, cut_by_known
 
 
 def pieces_of(
@@ -41,6 +42,27 @@ def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
     assert len(cluster(one, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 1
     many = pieces_of([0, 1, 2, 3] * 10)
     assert len(cluster(many, seconds, num_speakers=(1, 2), threshold=0.4)[1]) == 2
+
+
+def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
+    embeddings, seconds = pieces_of([0, 1] * 12, spread=0.2, alike=0.6), np.full(24, 2.0)
+    labels, _ = cluster(embeddings, seconds, threshold=0.4)
+    assert set(labels) == {0}
+    first, middle = (
+        find_centroids(embeddings[chosen], seconds[chosen], 0 * labels[chosen])
+        for chosen in (slice(0, None, 2), slice(None))
+    )
+    cut = cut_by_known(embeddings, seconds, labels, KnownVoices(first, 0.55), most=8)
+    assert (cut == cut[:2].tolist() * 12).all()
+    assert len(set(cut)) == 2
+    for known, most in (
+        (KnownVoices(first, 0.55), 1),
+        (KnownVoices(np.eye(1, 32, 9, dtype=np.float32), 0.55), 8),
+        (KnownVoices(middle, 0.55), 8),
+    ):
+        assert (cut_by_known(embeddings, seconds, labels, known, most=most) == labels).all()
+    one = pieces_of([0] * 24)
+    assert not cut_by_known(one, seconds, labels, KnownVoices(one[:1], 0.55), most=8).any()
 
 
 def test_short_pieces_do_not_decide_what_voices_there_are() -> None:

@@ -125,6 +125,9 @@ def test_a_voice_that_was_heard_as_two_has_both_tracks() -> None:
     voices = [Voice("a", np.array([1.0, 0.0], np.float32))]
     tracks = np.array([[0.6, 0.8], [0.0, 1.0], [0.8, 0.6]], np.float32)
     assert match_voices(voices, tracks, 0.5).tracks == ((2, 0),)
+    assert match_voices(voices, np.concatenate([tracks, np.eye(1, 2, dtype=np.float32)]), 0.5).tracks == (
+        (3, 2),
+    )
     cut = (Turn(0.0, 1.0, "speaker1"), Turn(1.0, 2.0, "speaker3"), Turn(1.5, 2.5, "speaker2"))
 
     class Cut(Rendering):

@@ -35,6 +35,7 @@ def cluster(
     threshold: float,
     eager_threshold: float | None = None,
     trusted_seconds: float = 1.2,
+    pure_cosine: float = _PURE_COSINE,
 ) -> tuple[Labels, Embeddings]:
     """Find voices.
 
@@ -47,6 +48,8 @@ def cluster(
         eager_threshold: The same while there are fewer voices than ``num_speakers`` asks for; one voice is
             not cut in two to reach that number. None for ``threshold``.
         trusted_seconds: Shorter pieces do not decide what voices there are, if enough longer ones do.
+        pure_cosine: Mean cosine of two groups of pieces from which they are one voice, however many are asked
+            for.
 
     Returns:
         The voice of each piece ``[N]``, and unit centroids ``[S, D]``.
@@ -62,6 +65,7 @@ def cluster(
         (fewest, most),
         threshold,
         threshold if eager_threshold is None else eager_threshold,
+        pure_cosine,
     )
     centroids = find_centroids(embeddings[trusted], seconds[trusted], labels)
     for _ in range(_ROUNDS):
@@ -89,12 +93,13 @@ def _agglomerate(
     num_speakers: tuple[int, int],
     threshold: float,
     eager_threshold: float,
+    pure_cosine: float,
 ) -> Labels:
     """Pure groups by average linkage, then these by their likeness, less noisy than that of pieces."""
     fewest, most = num_speakers
     if len(embeddings) == 1 or most == 1:
         return np.zeros(len(embeddings), np.int64)
-    groups = join_by_average(embeddings, _PURE_COSINE)
+    groups = join_by_average(embeddings, pure_cosine)
     while (
         pair := _pair_to_join(embeddings, seconds, groups, fewest, most, threshold, eager_threshold)
     ) is not None:
@@ -156,7 +161,7 @@ def _pair_to_join(
 ) -> tuple[int, int] | None:
     """The two groups that are most alike and one voice, or None."""
     present = np.unique(groups)
-    alike = _likeness(embeddings, seconds, groups)
+    alike = likeness(embeddings, seconds, groups)
     alike[np.tril_indices(len(present))] = -2.0
     large = np.isin(present, _large(groups, seconds))
     if large.sum() > most:
@@ -170,12 +175,17 @@ def _pair_to_join(
     return int(present[first]), int(present[second])
 
 
-def _likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
+def likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
     """How alike pieces of two groups are, relative to pieces of one: ``[G, G]``.
 
     Mean cosines, corrected for attenuation (Spearman 1904, "The proof and measurement of association between
     two things"): two like voices that each sound the same throughout are told apart, and one voice whose
     pieces differ, for noise or for their shortness, is held together.
+
+    Args:
+        embeddings: Unit vectors ``[N, D]``.
+        seconds: Length of each piece ``[N]``.
+        groups: The group of each piece ``[N]``.
     """
     weights = (groups[:, None] == np.unique(groups)) * seconds[:, None]  # [N, G]
     totals, squares = weights.sum(0), np.square(weights).sum(0)
@@ -186,8 +196,8 @@ def _likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labe
     within = (np.diag(products) - squares) / np.maximum(pairs, 1e-9)
     steadiness = (within * count + _USUAL_COSINE * _USUAL_PAIRS) / (count + _USUAL_PAIRS)
     steadiness = steadiness.clip(0.1, 1.0)
-    likeness: NDArray[np.float64] = products / np.outer(totals, totals)
-    return likeness / np.sqrt(np.outer(steadiness, steadiness))
+    cosines: NDArray[np.float64] = products / np.outer(totals, totals)
+    return cosines / np.sqrt(np.outer(steadiness, steadiness))
 
 
 def _large(labels: Labels, seconds: NDArray[np.float64]) -> list[int]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from polsess.audio import Samples
 from polsess.diarization.clustering import Embeddings, cluster
+from polsess.diarization.known_voices import LEAST_DIFFERENCE
 from polsess.diarization.regions import cut_pieces, find_regions
 from polsess.diarization.settings import GateConfig
 from polsess.inference.hearing import Hearing
@@ -143,8 +144,8 @@ def match_voices(voices: Sequence[Voice], tracks: Embeddings, threshold: float) 
     """Give each voice a track of its own, so that the sum of the similarities is greatest.
 
     Only similarities from the threshold up count, so that a voice that is not there takes no track from
-    another one. A track that is left over belongs to the voice that it resembles most, if it does at all: one
-    person may have been heard as two.
+    another one. A track that is left over belongs to the voice that it resembles most, if it does so not much
+    less than this voice's own: one person may have been heard as two.
 
     Args:
         voices: V of them.
@@ -158,9 +159,10 @@ def match_voices(voices: Sequence[Voice], tracks: Embeddings, threshold: float) 
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     found = {voice: [track] for voice, track in pairs if scores[voice, track] >= threshold}
     nearest = [found[voice][0] if voice in found else int(row.argmax()) for voice, row in enumerate(scores)]
+    nearly = [row[track] - LEAST_DIFFERENCE for row, track in zip(scores, nearest, strict=True)]
     for track in sorted(set(range(len(tracks))) - {track for each in found.values() for track in each}):
         voice = int(scores[:, track].argmax())
-        if voice in found and scores[voice, track] >= threshold:
+        if voice in found and scores[voice, track] >= max(threshold, nearly[voice]):
             found[voice].append(track)
     best = tuple(float(row[track]) for row, track in zip(scores, nearest, strict=True))
     return Match(tuple(tuple(found.get(voice, ())) for voice in range(len(voices))), best, tuple(nearest))

@@ -14,6 +14,7 @@ import numpy as np
 from polsess.audio import Samples, resample
 from polsess.diarization import Span, SpeakerTimeline
 from polsess.diarization.clustering import Embeddings
+from polsess.diarization.known_voices import KnownVoices
 from polsess.inference.enrolment import (
     SAME_VOICE,
     EnrolmentError,
@@ -81,6 +82,8 @@ class Extractor(Separator):
         if not -1 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected a cosine from -1 to 1, got {threshold}.")
         self.voices = tuple(self._enrol(name, audio) for name, audio in voices.items())
+        embeddings = np.stack([voice.embedding for voice in self.voices])
+        self._known_voices = KnownVoices(embeddings, self.threshold)
 
     def _enrol(self, name: str, audio: Audio | tuple[Audio, float]) -> Voice:
         sound, rate = audio if isinstance(audio, tuple) else (audio, None)

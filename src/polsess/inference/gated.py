@@ -19,6 +19,7 @@ from polsess.audio import Samples
 from polsess.diarization import SpeakerTimeline
 from polsess.diarization.assignment import assign_outputs
 from polsess.diarization.clustering import Labels
+from polsess.diarization.known_voices import KnownVoices
 from polsess.diarization.regions import Frames, Mask, list_runs
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import Piece, find_turns, passed_through, plan_pieces
@@ -163,6 +164,7 @@ def separate_gated(
     num_speakers: tuple[int, int],
     longest_seconds: float,
     config: GateConfig,
+    known: KnownVoices | None,
     progress: Progress,
 ) -> Asking[Rendering]:
     """Separate the overlaps of a recording and give every voice its track.
@@ -177,9 +179,10 @@ def separate_gated(
         num_speakers: The fewest and the most voices.
         longest_seconds: Longest piece for the network.
         config: Thresholds.
+        known: Voices that are looked for; None for none.
         progress: Called with the share that is done.
     """
-    voices = list_voices(hearing, heard, num_speakers, config, lambda share: progress(0.4 * share))
+    voices = list_voices(hearing, heard, num_speakers, config, lambda share: progress(0.4 * share), known)
     alone = len(voices.centroids) < 2
     overlap = np.zeros_like(heard.regions.overlap) if alone else heard.regions.wide_overlap
     separation = OverlapSeparation(network, hearing, heard.store, voices, spool, 2 * config.fade_seconds)

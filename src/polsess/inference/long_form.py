@@ -22,6 +22,7 @@ import numpy as np
 
 from polsess.audio import AnySamples, AudioFormat, ClipMode, Samples, resampled_length
 from polsess.diarization import SpeakerTimeline
+from polsess.diarization.known_voices import KnownVoices
 from polsess.diarization.regions import Regions
 from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
 from polsess.files import check_folder
@@ -111,6 +112,9 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     named_listeners: Mapping[str, str] = {}
     """Networks that listen in place of those of the package, for the settings of timelines."""
+
+    _known_voices: KnownVoices | None = None
+    """Voices that are looked for, and are told from others with more care."""
 
     @abstractmethod
     def _estimator(self) -> Estimator:
@@ -340,6 +344,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                         num_speakers=(min(fewest, ceiling), ceiling),
                         longest_seconds=self._segment_seconds or seconds,
                         config=config,
+                        known=self._known_voices,
                         progress=lambda share: report(done + (1 - done) * share),
                     )
                 )
@@ -379,11 +384,10 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         """Whether so many talk at once that the network separates everything."""
         if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
             return True  # no voice is ever heard alone
-        more = self._num_speakers[0] > self._num_sources
+        auto = self.gate == "auto" and self._num_speakers[0] <= self._num_sources
         config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
         least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
-        several = regions.overlap.any() and regions.expected_overlap >= least
-        return self.gate == "auto" and not more and bool(several)
+        return auto and bool(regions.overlap.any()) and regions.expected_overlap >= least
 
 
 def _check_number(fewest: int, num_sources: int, counts_speakers: bool) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from polsess.audio import Samples
 from polsess.diarization.assignment import decode_voices
 from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
+from polsess.diarization.known_voices import KnownVoices, cut_by_known
 from polsess.diarization.regions import Regions, cut_pieces, cut_steps, find_regions
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import label_frames
@@ -110,14 +111,28 @@ class Voices:
 
 
 def list_voices(
-    hearing: Hearing, heard: Heard, num_speakers: tuple[int, int], config: GateConfig, progress: Progress
+    hearing: Hearing,
+    heard: Heard,
+    num_speakers: tuple[int, int],
+    config: GateConfig,
+    progress: Progress,
+    known: KnownVoices | None = None,
 ) -> Voices:
-    """The voices of a recording; enough overlap is evidence of two, of which one may never talk alone."""
+    """The voices of a recording; enough overlap is evidence of two, of which one may never talk alone.
+
+    Args:
+        hearing: The networks.
+        heard: How many talk.
+        num_speakers: The fewest and the most voices.
+        config: Thresholds.
+        progress: Called with the share that is done.
+        known: Voices that are looked for, and are to be told from others; None for none.
+    """
     share, (fewest, most) = heard.regions.overlap_share, num_speakers
     if share >= config.least_overlap:
         fewest = min(max(fewest, 2), most)
     voices = _find_voices(
-        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress
+        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress, known
     )
     if len(voices.centroids) == 1 and most > 1 and share >= config.unheard_voice_overlap:
         return replace(voices, centroids=np.pad(voices.centroids, ((0, 1), (0, 0))))
@@ -132,6 +147,7 @@ def _find_voices(
     num_speakers: tuple[int, int],
     config: GateConfig,
     progress: Progress,
+    known: KnownVoices | None,
 ) -> Voices:
     """Say whose each solo stretch is.
 
@@ -143,6 +159,7 @@ def _find_voices(
         num_speakers: The fewest and the most voices.
         config: Thresholds.
         progress: Called with the share that is done.
+        known: Voices that are looked for.
     """
     num_frames = len(probabilities)
     pieces = cut_pieces(regions, probabilities, config.regions)
@@ -152,13 +169,16 @@ def _find_voices(
     hop = regions.hop_seconds
     embeddings = hearing.embed_pieces(store.read_mix, pieces, lambda share: progress(0.4 * share))
     seconds = np.array([last - first for first, last in pieces]) * hop
-    _, centroids = cluster(
+    labels, centroids = cluster(
         embeddings,
         seconds,
         num_speakers=num_speakers,
         threshold=config.same_voice,
         eager_threshold=config.same_voice_asked,
     )
+    if known is not None:
+        labels = cut_by_known(embeddings, seconds, labels, known, most=num_speakers[1])
+        centroids = find_centroids(embeddings, seconds, labels)
     for _ in range(_ROUNDS):
         labels = decode_voices((embeddings @ centroids.T).astype(np.float64), pieces, hop)
         if len(np.unique(labels)) == len(centroids):  # all voices talk
