@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.products import Linear, attend, linear
 
-_MAX_SCORES = 1 << 20
-"""Scores of a head held at once: longer mixtures attend in blocks of queries."""
+_MAX_SCORES = 1 << 18
+"""Scores of a head held at once, as many as a processor's cache holds: more come in blocks of queries."""
 
 
 class RelativeAttention(nn.Module):
@@ -63,20 +63,23 @@ class RelativeAttention(nn.Module):
             query, key, value = heads
             return attend(query, key, value, dropout=dropout)
         if runs_in_blocks() and heads.device.type == "cpu":
-            each = [_attend_in_blocks(head, distances, dropout) for head in heads.flatten(1, 2).unbind(1)]
-            return torch.stack(each).view(heads.shape[1:])
+            alone = heads.flatten(1, 2)[:, :, None, None].unbind(1)  # each [3, 1, 1, Q, F / H]
+            mixed = [_attend_in_blocks(head, distances, dropout) for head in alone]
+            return torch.cat(mixed).view(heads.shape[1:])
         return _attend_in_blocks(heads, distances, dropout)
 
 
 def _attend_in_blocks(heads: Tensor, distances: Tensor, dropout: float) -> Tensor:
-    """``[3, ..., Q, D]`` to ``[..., Q, D]``, a block of queries after the other."""
+    """``[3, B, H, Q, D]`` to ``[B, H, Q, D]``, a block of queries after the other."""
     query, key, value = heads
     length, scale = query.shape[-2], query.shape[-1] ** -0.5
     block = length if torch.compiler.is_compiling() else max(1, _MAX_SCORES // length)  # a graph has no loop
+    # The fused kernel has no gradient for a bias.
+    mix = attend if torch.is_grad_enabled() else F.scaled_dot_product_attention
     mixed = []
     for number, part in enumerate(query.split(block, dim=-2)):
         bias = distance_scores(part * scale, distances, number * block, length)
-        mixed.append(attend(part, key, value, bias, dropout))
+        mixed.append(mix(part, key, value, bias, dropout))
     return torch.cat(mixed, dim=-2)
 
 
