@@ -65,12 +65,12 @@ def fill(document: str, parts: Mapping[str, str]) -> str:
 def add(stored: Result, later: Result) -> Result:
     """Return a result with the models of a later run, each with the conditions of its own.
 
-    A peak of matrix products that the stored run lacks is that of the later one: the processor is the same.
+    The later run may be of another processor, which the documents then name.
 
     Raises:
-        ConfigError: If the runs are of different processors, threads or lengths.
+        ConfigError: If the runs are of different devices, versions of PyTorch, threads or lengths.
     """
-    for name in ("processor", "device", "torch"):
+    for name in ("device", "torch"):
         if getattr(stored.conditions, name) != getattr(later.conditions, name):
             raise ConfigError(
                 f"--add: expected results of {name} '{getattr(stored.conditions, name)}', got "
@@ -82,13 +82,7 @@ def add(stored: Result, later: Result) -> Result:
     apart = {"conditions": later.conditions, "settings": later.settings}
     models = {each.name: each for each in stored.models}
     models |= {each.name: each.model_copy(update=apart) for each in later.models}
-    peak = stored.conditions.matrix_gflops or later.conditions.matrix_gflops
-    return stored.model_copy(
-        update={
-            "conditions": stored.conditions.model_copy(update={"matrix_gflops": peak}),
-            "models": tuple(models[name] for name in sorted(models)),
-        }
-    )
+    return stored.model_copy(update={"models": tuple(models[name] for name in sorted(models))})
 
 
 def stored_peers() -> list[PeersResult]:
@@ -141,10 +135,13 @@ def _readme_row(architecture: Architecture, model: ModelResult | None) -> tuple[
 def _readme_legend(models: Result) -> str:
     conditions, settings = models.conditions, models.settings
     place = f"{conditions.processor}, {conditions.date}, load average {conditions.load_before} at the start"
+    elsewhere = [(model.name, name) for model in models.models if (name := models.other_processor(model))]
+    apart = "".join(f"`{model}` ran on another processor, {processor}. " for model, processor in elsewhere)
     return (
         "Default sizes. GMAC/s: 10^9 multiply-accumulates per second of audio. RTF: processor time per "
         f"second of audio; memory: above the process at rest; both of {README_SECONDS:g} s, "
-        f"{settings.threads} thread(s) of {place}. Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
+        f"{settings.threads} thread(s) of {place}. {apart}"
+        "Every figure: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).\n"
     )
 
 

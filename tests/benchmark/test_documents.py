@@ -64,6 +64,8 @@ def test_a_comparison_takes_the_place_of_one_on_the_same_processor(
 
 def test_models_measured_later_keep_their_own_conditions() -> None:
     stored = result(model_result("dprnn", timing(4.0, 1.0)), model_result("skim", timing(4.0, 1.0)))
+    peak = stored.conditions.model_copy(update={"matrix_gflops": 100.0})
+    stored = stored.model_copy(update={"conditions": peak})
     one = result(model_result("gtcrn", timing(1.0, 1.0), timing(4.0, 2.0)))
     at_night = one.conditions.model_copy(
         update={"date": "at night", "matrix_gflops": 100.0, "load_after": 7.5}
@@ -73,13 +75,25 @@ def test_models_measured_later_keep_their_own_conditions() -> None:
     assert [each.name for each in joined.models] == ["dprnn", "gtcrn", "skim"]
     assert joined.models[1].conditions == at_night
     text = render(joined)
-    assert "matrix peak 100 GFLOP/s" in text
     assert "Measured apart: `gtcrn`, at night; load average 0.5 before, 7.5 after" in text
     shares = [line.rpartition("%")[0].split()[-1] for line in text.splitlines() if "% |" in line]
     assert shares == ["21", "11", "21"]  # 2 x 4 GMAC/s x 4 s in 1.5 s or 3 s of a processor
-    other = later.model_copy(update={"conditions": at_night.model_copy(update={"processor": "another"})})
-    with pytest.raises(ConfigError, match="processor 'a processor', got 'another'"):
-        add(stored, other)
+    with pytest.raises(ConfigError, match=r"torch '2\.13', got 'newer'"):
+        add(stored, later.model_copy(update={"conditions": at_night.model_copy(update={"torch": "newer"})}))
+
+
+def test_a_model_measured_on_another_processor_says_so() -> None:
+    stored = result(model_result("skim", timing(4.0, 1.0)))
+    later = result(model_result("gtcrn", timing(4.0, 1.0)))
+    there = later.conditions.model_copy(update={"processor": "a slow one", "matrix_gflops": 50.0})
+    joined = add(stored, later.model_copy(update={"conditions": there}))
+    assert joined.conditions == stored.conditions
+    apart = next(line for line in render(joined).splitlines() if "Measured apart" in line)
+    assert apart.startswith("- Measured apart: `gtcrn`, on **a slow one**, matrix peak 50 GFLOP/s, ")
+    assert apart.endswith("Times do not compare with the others.")
+    legend = readme_parts(joined)["models"].rpartition("|\n")[2]
+    assert "`gtcrn` ran on another processor, a slow one." in legend
+    assert "another processor" not in readme_parts(stored)["models"]
 
 
 def test_scores_belong_to_the_configuration_that_was_measured() -> None:

@@ -140,6 +140,11 @@ class Result(Schema):
     settings: Settings
     models: tuple[ModelResult, ...] = ()
 
+    def other_processor(self, model: ModelResult) -> str:
+        """The processor that a model was measured on, if it is not that of the others; else empty."""
+        name = (model.conditions or self.conditions).processor
+        return "" if name == self.conditions.processor else name
+
 
 def read_result(path: Path) -> Result:
     """Read a result file.

@@ -58,7 +58,7 @@ def save_outputs(result: Schema, table: Table, document: str, folder: Path) -> N
 
 def render(result: Result) -> str:
     """Return conditions and tables in Markdown, ending with a newline."""
-    apart = [f"- {line}\n" for model in result.models if (line := _measured_apart(model))]
+    apart = [f"- {line}\n" for model in result.models if (line := _measured_apart(model, result))]
     head, tail = render_tables(result.conditions, result.settings, tables(result)).split("\n\n", 1)
     return f"{head}\n{''.join(apart)}\n{tail}"
 
@@ -91,14 +91,22 @@ def describe_conditions(conditions: Conditions, settings: Settings) -> list[str]
     ]
 
 
-def _measured_apart(model: ModelResult) -> str:
-    """When and under what load a model was measured that the other models did not share; empty without."""
+def _measured_apart(model: ModelResult, result: Result) -> str:
+    """Where, when and under what load a model was measured apart from the others; empty if it was not."""
     if model.conditions is None or model.settings is None:
         return ""
     before, after = model.conditions.load_before, model.conditions.load_after
+    processor, gflops = result.other_processor(model), model.conditions.matrix_gflops
+    peak = "" if gflops is None else f", matrix peak {gflops:.0f} GFLOP/s"
+    place = f"on **{processor}**{peak}, " if processor else ""
+    compare = (
+        "Times do not compare with the others."
+        if processor
+        else "CPU seconds compare; latencies need equal load."
+    )
     return (
-        f"Measured apart: `{model.name}`, {model.conditions.date}; load average {before} before, {after} "
-        f"after; at most {model.settings.budget_seconds:g} s. CPU seconds compare; latencies need equal load."
+        f"Measured apart: `{model.name}`, {place}{model.conditions.date}; load average {before} before, "
+        f"{after} after; at most {model.settings.budget_seconds:g} s. {compare}"
     )
 
 
