@@ -16,7 +16,7 @@ from polsess.data.rooms import MeasuredRooms, PlateRooms, list_rooms
 from polsess.data.surroundings import NoiseConfig, RoomConfig, Surroundings
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from tests.corpora.test_stored_corpora import NAMES, RATE, noise, whamr, write, write_mixtures
+from tests.corpora.stored_layouts import NAMES, RATE, noise, whamr, write, write_mixtures
 
 ALL: dict[str, Any] = {
     "remix": {"ssr_range_db": [-5.0, 5.0]},

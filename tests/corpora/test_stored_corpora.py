@@ -1,135 +1,36 @@
-"""The corpora of recordings: each published layout in small, what is served, and what is refused."""
+"""The corpora of recordings: what is served, and what is refused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
 import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
 from polsess.cli.main import app
-from polsess.data import Split, create_corpus, parse_corpus_config
-from polsess.data.corpora.stored_corpus import StoredCorpus
+from polsess.data import Split
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-
-RATE = 8000
-NAMES = ["011a0101_1.5_20ga010m_-1.5", "011c0202_0.25_22ga010x_-0.25", "012a0103_2_20ga010q_-2"]
-
-
-def noise(seed: int, samples: int = 900) -> Tensor:
-    return 0.2 * torch.randn(samples, generator=torch.Generator().manual_seed(seed)).clamp(-2, 2)
-
-
-def write(path: Path, samples: Tensor, rate: int = RATE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples.numpy(), rate, subtype="FLOAT")
-
-
-def write_mixtures(folder: Path, mixtures: Mapping[str, Sequence[str]], sources: Sequence[str]) -> None:
-    """Recordings of ``NAMES`` in folders by kind; each mixture is the sum of the parts that it names."""
-    for index, name in enumerate(NAMES):
-        parts = {part: noise(17 * index + number) for number, part in enumerate(sources)}
-        for part, samples in parts.items():
-            write(folder / part / f"{name}.wav", samples)
-        for mixture, summands in mixtures.items():
-            write(folder / mixture / f"{name}.wav", torch.stack([parts[each] for each in summands]).sum(0))
-
-
-def wsj0(root: Path) -> dict[str, Any]:
-    for split in ("tr", "cv", "tt"):
-        write_mixtures(root / "2speakers/wav8k/min" / split, {"mix": ["s1", "s2"]}, ["s1", "s2"])
-    return {"corpus_type": "wsj0_mix", "root": str(root)}
-
-
-def wsj0_3(root: Path) -> dict[str, Any]:
-    sources = ["s1", "s2", "s3"]
-    for split in ("tr", "cv", "tt"):
-        write_mixtures(root / "wav8k/max" / split, {"mix": sources}, sources)
-    return {"corpus_type": "wsj0_mix", "root": str(root), "num_speakers": 3, "mode": "max"}
-
-
-def wham(root: Path) -> dict[str, Any]:
-    mixtures = {"mix_clean": ["s1", "s2"], "mix_both": ["s1", "s2", "noise"], "mix_single": ["s1", "noise"]}
-    for split in ("tr", "cv", "tt"):
-        write_mixtures(root / "wav8k/min" / split, mixtures, ["s1", "s2", "noise"])
-    return {"corpus_type": "wham", "root": str(root)}
-
-
-def whamr(root: Path) -> dict[str, Any]:
-    parts = ["s1_anechoic", "s2_anechoic", "s1_reverb", "s2_reverb", "noise"]
-    mixtures = {
-        f"{name}_{room}": [f"s1_{room}", *([f"s2_{room}"] * two), *(["noise"] * noisy)]
-        for room in ("anechoic", "reverb")
-        for name, two, noisy in (("mix_clean", 1, 0), ("mix_both", 1, 1), ("mix_single", 0, 1))
-    }
-    for split in ("tr", "cv", "tt"):
-        write_mixtures(root / "wav8k/min" / split, mixtures, parts)
-    return {"corpus_type": "whamr", "root": str(root)}
-
-
-def libri(root: Path) -> dict[str, Any]:
-    mixtures = {"mix_clean": ["s1", "s2"], "mix_both": ["s1", "s2", "noise"], "mix_single": ["s1", "noise"]}
-    folder = root / "Libri2Mix/wav8k/min"
-    for subset in ("train-100", "dev", "test"):
-        write_mixtures(folder / subset, mixtures, ["s1", "s2", "noise"])
-        lines = ["mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length"]
-        for name in NAMES:
-            paths = [
-                f"/elsewhere/Libri2Mix/wav8k/min/{subset}/{part}/{name}.wav"
-                for part in ("mix_both", "s1", "s2", "noise")
-            ]
-            lines.append(",".join([name, *paths, "900"]))
-        (folder / "metadata").mkdir(exist_ok=True)
-        (folder / "metadata" / f"mixture_{subset}_mix_both.csv").write_text("\n".join(lines))
-    return {"corpus_type": "libri_mix", "root": str(root)}
-
-
-def libri_lists(root: Path) -> dict[str, Any]:
-    return {**libri(root), "use_lists": True}
-
-
-def look2hear(root: Path) -> dict[str, Any]:
-    write_mixtures(root / "audio", {"mix": ["s1", "s2", "noise"]}, ["s1", "s2", "noise"])
-    for split in ("train", "cv", "test"):
-        (root / split).mkdir()
-        for part in ("mix", "s1", "s2"):
-            entries = [[f"audio/{part}/{name}.wav", 900] for name in NAMES]
-            (root / split / f"{part}.json").write_text(json.dumps(entries))
-    return {"corpus_type": "look2hear", "root": str(root)}
-
-
-def manifest(root: Path) -> dict[str, Any]:
-    write_mixtures(root / "audio", {"mix": ["s1", "s2", "noise"]}, ["s1", "s2", "noise"])
-    lines = ["identifier,mixture,source_1,source_2,split,room,snr_db"]
-    for split in Split:
-        for name in NAMES:
-            mixture = root / f"audio/{split}/{name}.wav"  # no mixture is in two splits
-            mixture.parent.mkdir(exist_ok=True)
-            mixture.write_bytes((root / f"audio/mix/{name}.wav").read_bytes())
-            paths = [f"audio/{part}/{name}.wav" for part in (split, "s1", "s2")]
-            lines.append(",".join([name, *paths, split, "hall", "3.5"]))
-    path = root / "corpus.csv"
-    path.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
-    return {"corpus_type": "manifest", "manifest": str(path)}
-
-
-MAKERS = [wsj0, wsj0_3, wham, whamr, libri, libri_lists, look2hear, manifest]
-Maker = Callable[[Path], dict[str, Any]]
-
-
-def opened(
-    values: dict[str, Any], split: Split = Split.TEST, task: Task = Task.SB, **changes: Any
-) -> StoredCorpus:
-    corpus = create_corpus(parse_corpus_config({**values, **changes}), split, task, seed=5)
-    assert isinstance(corpus, StoredCorpus)
-    return corpus
+from tests.corpora.stored_layouts import (
+    MAKERS,
+    NAMES,
+    RATE,
+    Maker,
+    libri,
+    look2hear,
+    manifest,
+    noise,
+    opened,
+    wham,
+    whamr,
+    write,
+    wsj0,
+    wsj0_3,
+)
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -275,156 +176,6 @@ def test_other_rates_of_wsj0_are_refused_and_of_lists_resampled(tmp_path: Path) 
     for number, make in enumerate((look2hear, manifest)):
         corpus = opened(make(tmp_path / str(number)), sample_rate=4000)
         assert corpus.example(0, 0).references.shape == (2, 450)
-
-
-def test_a_subset_by_list(tmp_path: Path) -> None:
-    values = libri_lists(tmp_path)
-    path = tmp_path / "Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], lines[2]]))
-    corpus = opened(values)
-    assert [one.identifier for one in corpus.mixtures] == [NAMES[1]]
-    path.write_text("\n".join([lines[0], lines[2].replace(",900", ",901")]))
-    with pytest.raises(ValueError, match="its list says 901"):
-        opened(values)
-    path.write_text("\n".join([lines[0], lines[2].replace(",900", ",many")]))
-    with pytest.raises(ValueError, match="row 2, length"):
-        opened(values)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("s1.json", "[", "not readable as JSON"),
-        ("s1.json", "{}", "expected a list"),
-        ("s1.json", '[["a.wav", "900"]]', "entry 0"),
-        ("s1.json", '[["audio/s1/a.wav", 900]]', "differ in length"),
-        ("s1.json", None, "no such file"),
-    ],
-)
-def test_lists_that_cannot_be_used_are_named(
-    name: str, content: str | None, message: str, tmp_path: Path
-) -> None:
-    values = look2hear(tmp_path)
-    path = tmp_path / "test" / name
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(content)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        opened(values)
-
-
-def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
-    values = look2hear(tmp_path)
-    (tmp_path / "tt").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"one folder of split 'test' in .*, got: test, tt"):
-        opened(values)
-
-
-def test_the_manifest_keeps_conditions(tmp_path: Path) -> None:
-    example = opened(manifest(tmp_path)).example(0, 0)
-    assert example.metadata == {"room": "hall", "snr_db": 3.5}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (",", ";", "separator must be a comma"),
-        ("mixture", "mix", r"missing column\(s\) mixture"),
-        ("source_2", "source_3", "without a gap"),
-        (",hall,3.5", ",hall", r"row 2: expected 7 cells"),
-        (",hall,3.5", ",hall,3.5,4", r"row 2: expected 7 cells"),
-        (f"audio/s1/{NAMES[0]}.wav", "", r"row 8, source_1: is empty"),
-        (",test,", ",tests,", "'tests' is not one of train, val, test"),
-        (",test,", ",val,", "identifier: .* is there before|no row has split 'test'"),
-        (f"{NAMES[1]},", f"{NAMES[0]},", "is there before"),
-        (f"audio/s2/{NAMES[0]}.wav", "audio/none.wav", "audio/none.wav"),
-    ],
-)
-def test_manifests_that_cannot_be_used_are_named(old: str, new: str, message: str, tmp_path: Path) -> None:
-    values = manifest(tmp_path)
-    path = Path(values["manifest"])
-    path.write_text(path.read_text(encoding="utf-8-sig").replace(old, new))
-    with pytest.raises(ValueError, match=message):
-        opened(values)
-
-
-def test_a_manifest_of_single_speakers_is_for_enhancement(tmp_path: Path) -> None:
-    values = manifest(tmp_path)
-    path = Path(values["manifest"])
-    path.write_text(path.read_text(encoding="utf-8-sig").replace("source_2", "other"))
-    assert opened(values, task=Task.ES).num_sources == 1
-    with pytest.raises(ValueError, match="task SB"):
-        opened(values)
-
-
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "corpus.csv"
-    for content in (b"\xff\xfe\x00mixtures", b"mixture,source_1,split\na.wav,b\xb3.wav,test\n"):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"row [12]: not a CSV file in UTF-8 \(byte"):
-            opened({"corpus_type": "manifest", "manifest": str(path)})
-
-
-def test_a_table_in_utf_16_and_padded_cells_are_read(tmp_path: Path) -> None:
-    values = manifest(tmp_path)
-    path = Path(values["manifest"])
-    text = path.read_text(encoding="utf-8-sig").replace(",", " , ")
-    path.write_bytes(text.encode("utf-16"))
-    assert len(opened(values)) == len(NAMES)
-    assert opened(values).example(0, 0).metadata == {"room": "hall", "snr_db": 3.5}
-
-
-@pytest.mark.parametrize("folder", ["D:\\data\\set\\audio", ".\\audio", "audio", "/of/another/machine/audio"])
-def test_lists_of_other_machines_are_found_beside_their_files(folder: str, tmp_path: Path) -> None:
-    values = manifest(tmp_path)
-    path = Path(values["manifest"])
-    separator = "\\" if "\\" in folder else "/"
-    text = path.read_text(encoding="utf-8-sig").replace("audio/", "audio/")
-    lines = [
-        ",".join(
-            cell.replace("audio/", f"{folder}/").replace("/", separator) if "audio/" in cell else cell
-            for cell in line.split(",")
-        )
-        for line in text.splitlines()
-    ]
-    path.write_text("\n".join(lines))
-    assert len(opened(values)) == len(NAMES)
-    lists = look2hear(tmp_path / "lists")
-    for name in ("mix", "s1", "s2"):
-        file = tmp_path / "lists" / "test" / f"{name}.json"
-        entries = json.loads(file.read_text())
-        moved = [[one.replace("audio/", f"{folder}/").replace("/", separator), f] for one, f in entries]
-        file.write_text(json.dumps([[one, float(count)] for one, count in moved]))
-    assert len(opened(lists)) == len(NAMES)
-
-
-def test_lengths_with_a_point_are_whole_numbers(tmp_path: Path) -> None:
-    values = libri_lists(tmp_path)
-    path = tmp_path / "Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv"
-    path.write_text(path.read_text().replace(",900", ",900.0"))
-    assert len(opened(values)) == len(NAMES)
-    path.write_text(path.read_text().replace(",900.0", ",900.5"))
-    with pytest.raises(ValueError, match=r"row 2, length: expected a number of samples, got '900\.5'"):
-        opened(values)
-
-
-def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    values = libri_lists(tmp_path)
-    path = tmp_path / "Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[1]]))
-    with pytest.raises(ValueError, match="names 2 mixtures; names must differ"):
-        opened(values)
-
-
-def test_a_mixture_in_two_splits_is_refused(tmp_path: Path) -> None:
-    values = manifest(tmp_path)
-    path = Path(values["manifest"])
-    path.write_text(path.read_text(encoding="utf-8-sig").replace("audio/val/", "audio/train/"))
-    with pytest.raises(ValueError, match=r"row 5, mixture: .* is in split val, and in train in row 2"):
-        opened(values)
 
 
 def test_files_that_systems_add_are_no_mixtures(tmp_path: Path) -> None:
