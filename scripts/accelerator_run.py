@@ -1,6 +1,6 @@
 """Everything worth doing on a borrowed GPU, in one command and a fixed time: checks, speed, then training.
 
-    python scripts/accelerator_run.py OUT -c blstm_sb_speech_clips_16k data.corpus.metadata=voices.csv
+    python scripts/accelerator_run.py OUT -c bsrnn_sb_conversations_16k data.corpus.metadata=voices.csv
 
 What comes first matters first: parity of every architecture with a float64 pass on the CPU, in float32
 (without TF32) and in bfloat16; the selective scan in Triton against PyTorch; times of every architecture as

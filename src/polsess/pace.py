@@ -9,7 +9,7 @@ _FIRST, _LONGEST = 30.0, 1800.0
 def in_words(seconds: float) -> str:
     """A duration as one reads it, e.g. ``42 s``, ``12 min``, ``3 h 5 min``, ``4.2 days``."""
     if seconds < 100:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 100:
         return f"{minutes} min"

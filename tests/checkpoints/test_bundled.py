@@ -20,7 +20,7 @@ MODELS = Path(polsess.__file__).parent / "assets" / "models"
 MINI = Path(__file__).parents[1] / "data" / "polsess_mini" / "test"
 
 
-TASKS = (Task.SB, Task.SB, Task.SB, Task.SB, Task.ES, Task.ES, Task.EB, Task.EB, Task.ES, Task.OSD, Task.SV)
+TASKS = (Task.SB, Task.SB, Task.SB, Task.ES, Task.ES, Task.EB, Task.EB, Task.ES, Task.OSD, Task.SV)
 
 
 @pytest.mark.parametrize(("name", "task"), list(zip(BUNDLED_MODELS, TASKS, strict=True)))

@@ -172,7 +172,7 @@ def test_the_command_prints_tables_and_writes_rates(clips: Path, tmp_path: Path)
 def test_wrong_requests_are_one_line(clips: Path, tmp_path: Path) -> None:
     save_model(create_model("tdnn", kind=SpeakerEmbedder, preset="tiny"), tmp_path / "tdnn")
     cases = {
-        "default: blstm is a separation model; polsess separate": ["-m", "default"],
+        "default: bsrnn is a separation model; polsess separate": ["-m", "default"],
         "--threshold is for activity detectors": ["-m", str(tmp_path / "tdnn"), "--threshold", "0.7"],
         "no item has 'sex'. Did you mean 'sexes'": [
             *("-m", str(tmp_path / "tdnn"), "--by", "sex", "corpus.evaluation_examples=8")

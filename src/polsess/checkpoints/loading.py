@@ -24,7 +24,6 @@ DEFAULT_MODEL = "default"
 BUNDLED_MODELS = (
     DEFAULT_MODEL,
     "default-16k",
-    "default-bsrnn",
     "default-streaming",
     "enhance-one",
     "enhance-one-16k",
