@@ -100,6 +100,15 @@ def test_errors_are_one_line_and_a_code(error: Exception, code: ExitCode) -> Non
     assert result.stderr == f"error: {error}\n"
 
 
+def test_a_precision_that_a_layer_does_not_have_here_names_the_way_out() -> None:
+    error = RuntimeError(
+        "could not create a primitive descriptor for the LSTM forward propagation primitive."
+    )
+    result = CliRunner().invoke(program(error), ["work"])
+    assert result.exit_code == ExitCode.SOME_FAILED
+    assert "auto or float32" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "message", "code"),
     [

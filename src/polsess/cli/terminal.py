@@ -55,6 +55,11 @@ def explain(error: BaseException) -> str:
     ours = type(error).__module__.startswith("polsess.")  # says itself what helps
     if not ours and (shortage := shortage_of_memory(error)):
         return f"{shortage[0].upper()}{shortage[1:]}: the program alone takes about 0.7 GB. {_LESS_MEMORY}"
+    if "could not create a primitive" in str(error):  # oneDNN's recurrent layers without AVX-512
+        return (
+            "This processor cannot compute a layer of the network in the 16 bits that were asked for: take "
+            "auto or float32 (--precision, training.precision)."
+        )
     return one_line(error)
 
 
