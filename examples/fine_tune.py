@@ -1,9 +1,9 @@
-"""Fine-tune the model that comes with the package: only its last layer learns, at a small rate.
+"""Fine-tune the model that comes with the package: only its last layers learn, at a small rate.
 
     python examples/fine_tune.py                               # on the small set of `polsess data fetch mini`
     python examples/fine_tune.py my/metadata.csv runs/mine     # on your own clips
 
-As a command: polsess train --init default --freeze 'rnn.*' data.corpus.corpus_type=speech_clips ...
+As a command: polsess train --init default --freeze 'along_*' data.corpus.corpus_type=speech_clips ...
 """
 
 import sys
@@ -23,7 +23,7 @@ def main() -> None:
         None,
         [
             "training.init=default",  # architecture, sample rate and task are those of these weights
-            "training.freeze=['rnn.*']",
+            "training.freeze=['split.*', 'along_*']",
             f"data.corpus={{corpus_type: speech_clips, metadata: '{clips}', segment_seconds: 1.0}}",
             "data.corpus.examples_per_epoch=8",
             "data.corpus.evaluation_examples=2",

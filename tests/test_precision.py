@@ -19,6 +19,7 @@ from polsess.inference import Separator
 from polsess.models import SeparationModel, create_model
 from polsess.models.combination import Cascade, combine
 from polsess.precision import choose_precision, multiplies_natively, times_as_long
+from tests.processors import skipped_without_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -71,10 +72,11 @@ def test_another_word_is_refused() -> None:
 @pytest.mark.usefixtures("native")
 def test_a_separation_runs_in_what_it_says() -> None:
     mixture = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.1
-    results = {
-        name: Separator(model(), precision=name, gate="never").separate(mixture, 8000)
-        for name in ("float32", "bfloat16", "auto")
-    }
+    with skipped_without_bfloat16():
+        results = {
+            name: Separator(model(), precision=name, gate="never").separate(mixture, 8000)
+            for name in ("float32", "bfloat16", "auto")
+        }
     assert {name: each.precision for name, each in results.items()} == {
         "float32": "float32",
         "bfloat16": "bfloat16",
