@@ -27,6 +27,7 @@ from polsess.training.optimizers import create_optimizer
 from polsess.training.run import train
 from polsess.training.schedule import LearningRate
 from polsess.training.trainer import reduces_precision
+from tests.processors import skipped_without_bfloat16
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -103,7 +104,8 @@ def test_steps_in_bfloat16_are_validated_in_float32(
         return original(self, mixture)
 
     monkeypatch.setattr(BLSTM, "estimate_sources", look)
-    run(experiment, tmp_path / "run", precision="bfloat16", max_epochs=1)
+    with skipped_without_bfloat16():
+        run(experiment, tmp_path / "run", precision="bfloat16", max_epochs=1)
     assert seen == {(True, True), (False, False)}
 
 
