@@ -18,7 +18,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from polsess.cli.main import CommandGroup, Commands, app
+from polsess.cli.main import CommandGroup, Commands, _let_waiting_threads_sleep, app
 from polsess.cli.terminal import ExitCode, Failure, Terminal, outlast_output
 from polsess.schema import ConfigError
 
@@ -201,3 +201,15 @@ def test_help_groups_options_and_ends_in_examples(name: str) -> None:
     for line in re.findall(r"^  (polsess .*)$", shown.partition("\nExamples:\n")[2], re.MULTILINE):
         options = re.findall(r"(?<= )--?[a-z][a-z-]*", line)
         assert all(option in shown.partition("\nExamples:\n")[0] for option in options), line
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, expected in (
+        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ):
+        environment = dict(given)
+        monkeypatch.setattr(os, "environ", environment)
+        _let_waiting_threads_sleep()
+        assert environment == expected

@@ -8,6 +8,7 @@ that help and completion stay fast.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import signal
 import sys
@@ -182,8 +183,19 @@ def _program(
     warnings.formatwarning = _format_warning
 
 
+def _let_waiting_threads_sleep() -> None:
+    """Make OpenMP's threads sleep soon while they wait for each other; torch reads it when it is imported.
+
+    GNU's OpenMP lets them try for milliseconds. Where others use the processors, those are what the thread
+    that is waited for would need. A thousand tries take about as long as to wake a thread.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main() -> None:
     """Run the `polsess` command."""
+    _let_waiting_threads_sleep()
     outlast_output()
     try:
         app()
