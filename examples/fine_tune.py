@@ -3,7 +3,7 @@
     python examples/fine_tune.py                               # on the small set of `polsess data fetch mini`
     python examples/fine_tune.py my/metadata.csv runs/mine     # on your own clips
 
-As a command: polsess train --init default --freeze 'along_*' data.corpus.corpus_type=speech_clips ...
+As a command: polsess train --init default --freeze 'split.*' --freeze 'along_*' data.corpus.metadata=...
 """
 
 import sys

@@ -32,8 +32,8 @@ Model = Annotated[
         "-m",
         "--model",
         help="Weights: folder, file, hub id, a bundled model (default, enhance-one, enhance-both, each "
-        "also with -16k; default-streaming, enhance-one-streaming), or an ONNX file of "
-        "polsess export, which needs no torch.",
+        "also with -16k; default-streaming, enhance-one-streaming), or an ONNX file of polsess export, "
+        "which needs no torch.",
         rich_help_panel="Separation",
     ),
 ]

@@ -105,15 +105,23 @@ def export_network(
     precision: Precision = "float32",
     accept: bool = False,
 ) -> Checks:
-    """Write a network that is loaded already: see ``export_model``.
+    """Write a network that is loaded already, as ``export_model`` does, whose settings have to be right.
 
     Args:
         network: In evaluation mode; its weights need no gradients any more.
         name: Of the network, for messages.
         path: The file.
-        to: As there.
-        precision: As there.
-        accept: As there.
+        to: See ``export_model``, as for the next two.
+        precision: Of the weights.
+        accept: Whether a loss of SI-SNR is accepted.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        ExportError: If the network has no such export, or the export is too far from it.
+        ModuleNotFoundError: If onnx, onnxscript or onnxruntime is not installed.
+        OSError: If the file cannot be written.
     """
     network.requires_grad_(False)
     if to == "onnx":
