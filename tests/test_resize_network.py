@@ -6,47 +6,8 @@ import pytest
 import torch
 
 from polsess.models import create_model
-from polsess.models.blstm import BLSTM
 from polsess.models.bsrnn import BSRNN
-from scripts.resize_network import add_units, change_rate
-
-
-@pytest.fixture(name="narrow")
-def create_narrow() -> BLSTM:
-    torch.manual_seed(0)
-    return create_model({"model_type": "blstm", "preset": "tiny", "num_sources": 2}, kind=BLSTM).eval()
-
-
-@pytest.mark.parametrize("hidden_size", [13, 20])
-@torch.no_grad()
-def test_new_units_are_not_heard_yet(narrow: BLSTM, hidden_size: int) -> None:
-    mixture = torch.randn(2, 700)
-    wide = add_units(narrow, hidden_size).eval()
-    assert wide.config.hidden_size == hidden_size
-    torch.testing.assert_close(wide(mixture), narrow(mixture))
-
-
-def test_new_units_can_be_learnt(narrow: BLSTM) -> None:
-    wide = add_units(narrow, 20)
-    wide(torch.randn(1, 700)).square().sum().backward()
-    gradient = wide.to_masks.weight.grad
-    assert gradient is not None
-    units = gradient.unflatten(1, (2, 20))[..., 12:]
-    assert (units != 0).any(0).all()
-
-
-def test_as_many_units_are_refused(narrow: BLSTM) -> None:
-    with pytest.raises(ValueError, match="more than the 12 "):
-        add_units(narrow, 12)
-
-
-@torch.no_grad()
-def test_the_lower_half_hears_what_it_heard(narrow: BLSTM) -> None:
-    wide, bins = change_rate(narrow, 2 * narrow.config.sample_rate), narrow.config.n_fft // 2 + 1
-    assert wide.config.sample_rate == 2 * narrow.config.sample_rate
-    weight = wide.state_dict()["rnn.weight_ih_l0"]
-    assert torch.equal(weight[:, :bins], narrow.state_dict()["rnn.weight_ih_l0"])
-    assert not weight[:, bins:].any()
+from scripts.resize_network import change_rate, keep_sources
 
 
 @pytest.fixture(name="banded")
@@ -87,9 +48,20 @@ def test_a_bsrnn_made_wide_and_narrow_again_is_what_it_was_but_for_its_last_bin(
             assert torch.equal(again[key], tensor), key
 
 
-def test_rates_that_do_not_fit_are_refused(narrow: BLSTM, banded: BSRNN) -> None:
-    with pytest.raises(ValueError, match="expected 16000 Hz"):
-        change_rate(narrow, 48000)
+@torch.no_grad()
+def test_the_sources_that_stay_are_what_they_were() -> None:
+    network = create_model({"model_type": "bsrnn", "preset": "tiny", "num_sources": 3}, kind=BSRNN).eval()
+    mixture = torch.randn(2, 700)
+    for number in (1, 2):
+        fewer = keep_sources(network, number).eval()
+        torch.testing.assert_close(
+            fewer.estimate_sources(mixture), network.estimate_sources(mixture)[:, :number]
+        )
+    with pytest.raises(ValueError, match="expected 1 to 2, fewer than the network has, got 3"):
+        keep_sources(network, 3)
+
+
+def test_rates_that_do_not_fit_are_refused(banded: BSRNN) -> None:
     with pytest.raises(ValueError, match="no bands above"):
         change_rate(banded, 4000, [6000.0])
     with pytest.raises(ValueError, match="whole number"):

@@ -7,7 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from polsess.diarization.regions import RegionConfig, cut_pieces, cut_steps, find_regions, list_runs
-from polsess.diarization.stretches import NOBODY, Piece, find_turns, label_frames, passed_through, plan_pieces
+from polsess.diarization.stretches import (
+    NOBODY,
+    Piece,
+    find_changes,
+    find_turns,
+    label_frames,
+    passed_through,
+    plan_pieces,
+)
 
 HOP = 0.02
 
@@ -36,6 +44,7 @@ def test_overlaps_are_widened_within_speech() -> None:
     regions = find_regions(scores([(20, 0), (30, 1), (40, 2), (2, 1), (40, 0)]), HOP, RegionConfig())
     assert list_runs(regions.overlap) == [(50, 90)]
     assert list_runs(regions.wide_overlap) == [(45, 95)]
+    assert list_runs(regions.unsure) == [(40, 95)]
     assert list_runs(regions.solo) == [(17, 45)]
     assert regions.overlap_share == pytest.approx(40 / 72)
 
@@ -43,8 +52,29 @@ def test_overlaps_are_widened_within_speech() -> None:
 def test_overlap_that_is_not_sure_does_not_count() -> None:
     doubtful = scores([(50, 1)])
     doubtful[10:40] = (0.02, 0.5, 0.48)
-    assert not find_regions(doubtful, HOP, RegionConfig(overlap_on=0.6, overlap_off=0.4)).overlap.any()
+    assert not find_regions(doubtful, HOP, RegionConfig(overlap_on=0.6, overlap_off=0.4)).unsure.any()
     assert find_regions(doubtful, HOP, RegionConfig(overlap_on=0.45, overlap_off=0.4)).overlap[10:40].all()
+
+
+def test_what_is_separated_reaches_to_where_overlap_is_improbable() -> None:
+    probabilities = scores([(100, 1)])
+    probabilities[30:60] = (0.02, 0.68, 0.3)
+    probabilities[45:55] = (0.02, 0.08, 0.9)
+    regions = find_regions(probabilities, HOP, RegionConfig(overlap_off=0.2, overlap_pad_seconds=0.1))
+    assert list_runs(regions.overlap) == [(45, 55)]
+    assert list_runs(regions.unsure) == [(20, 70)]
+    assert list_runs(regions.wide_overlap) == [(40, 60)]
+    regions = find_regions(probabilities, HOP, RegionConfig(overlap_off=0.4, overlap_pad_seconds=0.1))
+    assert list_runs(regions.unsure) == [(35, 65)]
+
+
+def test_changes_of_voice_without_a_pause() -> None:
+    who = label_frames([(0, 30), (32, 60), (75, 100), (100, 130)], np.array([0, 1, 0, 0]), 140)
+    speech = mask(140, (0, 40), (44, 140))
+    assert list_runs(find_changes(who, speech, 10)) == [(20, 40)]
+    assert list_runs(find_changes(who, speech, 16)) == [(14, 40), (44, 91)]
+    assert not find_changes(who, speech, 1).any()
+    assert not find_changes(np.full(9, NOBODY), np.ones(9, bool), 5).any()
 
 
 def test_pieces_end_at_pauses_and_are_no_longer_than_allowed() -> None:
@@ -121,7 +151,7 @@ def test_steps_cover_the_pieces_and_hear_no_further_than_the_talk_reaches() -> N
     pieces = cut_pieces(regions, probabilities, config)
     steps, windows = cut_steps(regions, pieces, config)
     assert sum(last - first for first, last in steps) == regions.solo.sum()
-    assert all(0.3 <= (last - first) * HOP <= 0.8 for first, last in steps)
+    assert all(0.15 <= (last - first) * HOP <= 0.4 for first, last in steps)
     for (first, last), (begin, end) in zip(steps, windows, strict=True):
         assert begin <= first
         assert last <= end

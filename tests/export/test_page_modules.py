@@ -205,6 +205,7 @@ def test_regions_and_their_pieces(page: PageModules, seed: int) -> None:
         ("overlap", expected.overlap),
         ("wideSpeech", expected.wide_speech),
         ("wideOverlap", expected.wide_overlap),
+        ("unsure", expected.unsure),
         ("solo", expected.solo),
     ):
         assert found[one] == other.astype(int).tolist(), one
@@ -260,6 +261,8 @@ def test_stretches(page: PageModules, seed: int) -> None:
     draw, overlap = random(seed), masks(seed) & masks(seed + 10)
     who = np.repeat(draw.integers(-1, 3, 40), 10)
     who[overlap] = -1
+    found = page("m.stretches.findChanges(...a)", who, masks(seed + 30).astype(int), 12)
+    assert found == stretches.find_changes(who, masks(seed + 30), 12).astype(int).tolist()
     found = page("m.stretches.passedThrough(...a)", who, overlap, 12)
     assert found == listed(stretches.passed_through(who, overlap, 12))
     for longest, most in ((60, 2), (200, 3)):

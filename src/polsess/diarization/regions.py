@@ -26,22 +26,23 @@ class RegionConfig:
     speech_off: float = 0.5
     """Probability below which it ends."""
     overlap_on: float = 0.5
-    """Probability of several voices from which an overlap begins."""
-    overlap_off: float = 0.5
-    """Probability below which it ends."""
+    """Probability of several voices from which a frame is overlap."""
+    overlap_off: float = 0.15
+    """What is separated reaches from overlap to where the probability falls below this: a separator that has
+    learnt from partial overlap does little harm to one voice, and much of an overlap's edges is missed."""
     shortest_seconds: float = 0.1
     """Shorter stretches and overlaps are dropped."""
     join_seconds: float = 0.06
     """Shorter gaps are closed."""
     overlap_pad_seconds: float = 0.1
-    """Overlaps are widened by this on both sides, within speech, before they are separated."""
+    """Voices are told from speech further from overlap than this; twice this is separated around it."""
     speech_pad_seconds: float = 0.06
     """Speech is widened by this on both sides before it is passed through."""
     longest_piece_seconds: float = 2.4
     """Longer talk of one voice is cut into several pieces, from which it is found what voices there are."""
-    step_seconds: float = 0.5
+    step_seconds: float = 0.25
     """Whose voice it is is then decided in steps of about this length."""
-    window_seconds: float = 0.8
+    window_seconds: float = 0.6
     """For each step the voice is heard for this long around its middle, as far as there is talk."""
 
 
@@ -57,6 +58,9 @@ class Regions:
     """``[L]``: speech with its margins."""
     wide_overlap: Mask
     """``[L]``: overlap with its margins; a part of ``wide_speech``."""
+    unsure: Mask
+    """``[L]``: overlap as far as it may reach, with its margins; holds ``wide_overlap`` and is a part of
+    ``wide_speech``."""
     hop_seconds: float
     """From one frame to the next."""
     expected_overlap: float
@@ -86,13 +90,20 @@ def find_regions(probabilities: NDArray[np.float32], hop_seconds: float, config:
     )
     talk = 1 - probabilities[:, 0]
     speech = _smooth(_hysteresis(talk, config.speech_on, config.speech_off), join, shortest)
-    overlap = _hysteresis(probabilities[:, 2], config.overlap_on, config.overlap_off)
-    overlap = _smooth(overlap, join, shortest)
+    several = probabilities[:, 2]
+    overlap = _smooth(several >= config.overlap_on, join, shortest)
     speech = speech | overlap
     wide_speech = _widen(speech, speech_pad)
-    expected = float(probabilities[:, 2].sum() / talk.sum()) if speech.any() else 0.0
+    reach = _containing((several >= config.overlap_off) | overlap, overlap)
+    expected = float(several.sum() / talk.sum()) if speech.any() else 0.0
     return Regions(
-        speech, overlap, wide_speech, _widen(overlap, pad) & wide_speech, hop_seconds, min(1.0, expected)
+        speech,
+        overlap,
+        wide_speech,
+        _widen(overlap, pad) & wide_speech,
+        _widen(reach, 2 * pad) & wide_speech,
+        hop_seconds,
+        min(1.0, expected),
     )
 
 
@@ -149,9 +160,14 @@ def cut_steps(
 
 def _hysteresis(scores: NDArray[np.float32], on: float, off: float) -> Mask:
     """Runs above ``off`` that reach ``on``."""
-    kept = np.zeros(len(scores), np.bool_)
-    for first, last in list_runs(scores >= off):
-        kept[first:last] = scores[first:last].max() >= on
+    return _containing(scores >= off, scores >= on)
+
+
+def _containing(active: Mask, inner: Mask) -> Mask:
+    """Runs of active frames of which some are in ``inner``."""
+    kept = np.zeros_like(active)
+    for first, last in list_runs(active):
+        kept[first:last] = inner[first:last].any()
     return kept
 
 

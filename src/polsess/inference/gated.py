@@ -22,7 +22,14 @@ from polsess.diarization.clustering import Labels
 from polsess.diarization.known_voices import KnownVoices
 from polsess.diarization.regions import Frames, Mask, list_runs
 from polsess.diarization.settings import GateConfig
-from polsess.diarization.stretches import Piece, find_turns, passed_through, plan_pieces
+from polsess.diarization.stretches import (
+    NOBODY,
+    Piece,
+    find_changes,
+    find_turns,
+    passed_through,
+    plan_pieces,
+)
 from polsess.inference.composition import ComposedTracks, PassedStretch, SeparatedStretch
 from polsess.inference.hearing import Hearing
 from polsess.inference.levels import LevelStatistics
@@ -184,7 +191,11 @@ def separate_gated(
     """
     voices = list_voices(hearing, heard, num_speakers, config, lambda share: progress(0.4 * share), known)
     alone = len(voices.centroids) < 2
-    overlap = np.zeros_like(heard.regions.overlap) if alone else heard.regions.wide_overlap
+    overlap = np.zeros_like(heard.regions.overlap)
+    if not alone:
+        reach = round(config.change_seconds / hearing.hop_seconds)
+        overlap = heard.regions.unsure | find_changes(voices.who, heard.regions.wide_speech, reach)
+        voices = replace(voices, who=np.where(overlap, NOBODY, voices.who))
     separation = OverlapSeparation(network, hearing, heard.store, voices, spool, 2 * config.fade_seconds)
     pieces = _plan(overlap, voices, network.num_sources, heard.regions.hop_seconds, longest_seconds, config)
     yield from separation.separate(pieces, heard.num_samples, lambda share: progress(0.4 + 0.6 * share))

@@ -5,7 +5,7 @@ import { compose } from "./composition.js";
 import { LevelStatistics } from "./levels.js";
 import { dot, listRuns, round, unique } from "./numbers.js";
 import { scaled } from "./recordings.js";
-import { findTurns, passedThrough, planPieces } from "./stretches.js";
+import { NOBODY, findChanges, findTurns, passedThrough, planPieces } from "./stretches.js";
 import { listSpeakers, sourceNames } from "./timelines.js";
 import { listVoices } from "./voices.js";
 
@@ -16,7 +16,12 @@ export async function separateGated(estimate, hearing, heard, recording, facts, 
   const hop = regions.hopSeconds, rate = facts.sample_rate, seconds = samples.length / rate;
   const voices = await listVoices(hearing, samples, heard, numSpeakers, config, (share) => progress(0.4 * share));
   const alone = voices.centroids.length < 2;
-  const overlap = alone ? new Uint8Array(regions.overlap.length) : regions.wideOverlap;
+  let overlap = new Uint8Array(regions.overlap.length);
+  if (!alone) {
+    const changes = findChanges(voices.who, regions.wideSpeech, round(config.change_seconds / hop));
+    overlap = regions.unsure.map((on, l) => on | changes[l]);
+    voices.who = voices.who.map((voice, l) => (overlap[l] ? NOBODY : voice));
+  }
   const pieces = planPieces(overlap, voices.who, {
     context: round(config.context_seconds / hop),
     longest: Math.max(1, round(facts.segment_seconds / hop)),

@@ -1,19 +1,21 @@
 // From the scores of frames to regions in which nobody, one or several talk, as polsess.diarization.regions.
 // Probabilities are rows of nobody, one and several; masks are arrays of 0 and 1.
-import { evenEdges, largest, listRuns, round, sum } from "./numbers.js";
+import { evenEdges, listRuns, round, sum } from "./numbers.js";
 
 export function findRegions(probabilities, hopSeconds, config) {
   const frames = (seconds) => round(seconds / hopSeconds);
   const join = frames(config.join_seconds), shortest = frames(config.shortest_seconds);
   const talk = probabilities.map((row) => Math.fround(1 - row[0])), several = probabilities.map((row) => row[2]);
   const speech = smooth(hysteresis(talk, config.speech_on, config.speech_off), join, shortest);
-  const overlap = smooth(hysteresis(several, config.overlap_on, config.overlap_off), join, shortest);
+  const overlap = smooth(several.map((score) => score >= config.overlap_on), join, shortest);
   overlap.forEach((on, l) => { if (on) speech[l] = 1; });
   const wideSpeech = widen(speech, frames(config.speech_pad_seconds));
-  const wideOverlap = widen(overlap, frames(config.overlap_pad_seconds)).map((on, l) => on & wideSpeech[l]);
+  const reach = containing(several.map((score, l) => score >= config.overlap_off || overlap[l]), overlap);
+  const pad = frames(config.overlap_pad_seconds);
+  const [wideOverlap, unsure] = [widen(overlap, pad), widen(reach, 2 * pad)].map((mask) => mask.map((on, l) => on & wideSpeech[l]));
   const spoken = sum(speech);
   return {
-    speech, overlap, wideSpeech, wideOverlap, hopSeconds,
+    speech, overlap, wideSpeech, wideOverlap, unsure, hopSeconds,
     solo: wideSpeech.map((on, l) => on & (1 - wideOverlap[l])),
     overlapShare: sum(overlap) / Math.max(1, spoken),
     expectedOverlap: spoken ? Math.min(1, sum(several) / sum(talk)) : 0,
@@ -55,16 +57,19 @@ export function cutSteps(regions, pieces, config) {
 }
 
 function hysteresis(scores, on, off) {
-  const kept = new Uint8Array(scores.length);
-  for (const [first, last] of listRuns(scores.map((score) => score >= off))) {
-    kept.fill(largest(scores.slice(first, last)) >= on ? 1 : 0, first, last);
-  }
+  return containing(scores.map((score) => score >= off), scores.map((score) => score >= on));
+}
+
+// Runs of active frames of which some are in `inner`.
+function containing(active, inner) {
+  const kept = new Uint8Array(active.length);
+  for (const [first, last] of listRuns(active)) kept.fill(inner.slice(first, last).some(Boolean) ? 1 : 0, first, last);
   return kept;
 }
 
 function smooth(active, shortestGap, shortestRun) {
-  const smoothed = active.slice();
-  for (const [first, last] of listRuns(active.map((on) => 1 - on))) {
+  const smoothed = Uint8Array.from(active);
+  for (const [first, last] of listRuns(smoothed.map((on) => 1 - on))) {
     if (last - first < shortestGap && first > 0 && last < active.length) smoothed.fill(1, first, last);
   }
   for (const [first, last] of listRuns(smoothed)) if (last - first < shortestRun) smoothed.fill(0, first, last);

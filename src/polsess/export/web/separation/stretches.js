@@ -10,6 +10,20 @@ export function labelFrames(pieces, labels, numFrames) {
   return who;
 }
 
+// Frames of speech around places where another voice takes over without a longer pause.
+export function findChanges(who, speech, reach) {
+  const changes = new Uint8Array(who.length);
+  let end = -1;
+  for (let begin = 0; begin < who.length; begin++) {
+    if (who[begin] === NOBODY) continue;
+    if (end >= 0 && who[end] !== who[begin] && begin - end <= reach) {
+      changes.fill(1, Math.max(0, end + 1 - reach), begin + reach);
+    }
+    end = begin;
+  }
+  return changes.map((on, l) => on & speech[l]);
+}
+
 // Stretches of one voice as [first, last, voice]; its short pauses pass through with it.
 export function passedThrough(who, overlap, longestPause) {
   const stretches = [];
