@@ -70,11 +70,12 @@ def test_what_is_separated_reaches_to_where_overlap_is_improbable() -> None:
 
 def test_changes_of_voice_without_a_pause() -> None:
     who = label_frames([(0, 30), (32, 60), (75, 100), (100, 130)], np.array([0, 1, 0, 0]), 140)
-    speech = mask(140, (0, 40), (44, 140))
-    assert list_runs(find_changes(who, speech, 10)) == [(20, 40)]
-    assert list_runs(find_changes(who, speech, 16)) == [(14, 40), (44, 91)]
-    assert not find_changes(who, speech, 1).any()
-    assert not find_changes(np.full(9, NOBODY), np.ones(9, bool), 5).any()
+    speech, several = mask(140, (0, 40), (44, 140)), mask(140, (41, 42), (62, 63))
+    assert list_runs(find_changes(who, speech, several, 10)) == [(20, 40)]
+    assert list_runs(find_changes(who, speech, several, 16)) == [(14, 40), (44, 91)]
+    assert list_runs(find_changes(who, speech, mask(140, (62, 63)), 16)) == [(44, 91)]
+    assert not find_changes(who, speech, several, 1).any()
+    assert not find_changes(np.full(9, NOBODY), np.ones(9, bool), np.ones(9, bool), 5).any()
 
 
 def test_pieces_end_at_pauses_and_are_no_longer_than_allowed() -> None:

@@ -261,8 +261,9 @@ def test_stretches(page: PageModules, seed: int) -> None:
     draw, overlap = random(seed), masks(seed) & masks(seed + 10)
     who = np.repeat(draw.integers(-1, 3, 40), 10)
     who[overlap] = -1
-    found = page("m.stretches.findChanges(...a)", who, masks(seed + 30).astype(int), 12)
-    assert found == stretches.find_changes(who, masks(seed + 30), 12).astype(int).tolist()
+    given = who, masks(seed + 30), masks(seed + 40) & masks(seed + 50)
+    found = page("m.stretches.findChanges(...a, 12)", who, *(mask.astype(int) for mask in given[1:]))
+    assert found == stretches.find_changes(*given, 12).astype(int).tolist()
     found = page("m.stretches.passedThrough(...a)", who, overlap, 12)
     assert found == listed(stretches.passed_through(who, overlap, 12))
     for longest, most in ((60, 2), (200, 3)):

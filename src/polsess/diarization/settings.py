@@ -40,7 +40,7 @@ class GateConfig:
     """Sound on both sides of an overlap that the network hears with it."""
     change_seconds: float = _between(0.2, 0, 10)
     """Where one voice takes over from another without a pause as long as this, so much of either is separated
-    too: the borders of voices are known to a quarter of a second only."""
+    too if several may talk there: the borders of voices are known to a quarter of a second only."""
     same_voice: float = _between(0.53, -1, 2)
     """Likeness of two groups of pieces from which they are one voice: their mean cosine over that of pieces
     within them."""

@@ -41,21 +41,23 @@ def label_frames(pieces: Sequence[Frames], labels: Labels, num_frames: int) -> L
     return who
 
 
-def find_changes(who: Labels, speech: Mask, reach: int) -> Mask:
+def find_changes(who: Labels, speech: Mask, several: Mask, reach: int) -> Mask:
     """Frames of speech around places where another voice takes over without a longer pause.
 
-    Where exactly it begins, and whether both talk for a moment, is not known.
+    Where exactly it begins is not known.
 
     Args:
         who: The voice of frames of one voice ``[L]``, ``NOBODY`` elsewhere.
         speech: Where anybody talks ``[L]``.
+        several: Where several may talk ``[L]``; changes without such a frame are left out.
         reach: Frames on either side, and of the longest pause.
     """
     known = np.flatnonzero(who != NOBODY)
     changes = np.zeros(len(who), np.bool_)
     for end, begin in itertools.pairwise(known.tolist()):
         if who[end] != who[begin] and begin - end <= reach:
-            changes[max(0, end + 1 - reach) : begin + reach] = True
+            around = slice(max(0, end + 1 - reach), begin + reach)
+            changes[around] |= several[around].any()
     return changes & speech
 
 

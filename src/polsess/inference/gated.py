@@ -193,8 +193,13 @@ def separate_gated(
     alone = len(voices.centroids) < 2
     overlap = np.zeros_like(heard.regions.overlap)
     if not alone:
-        reach = round(config.change_seconds / hearing.hop_seconds)
-        overlap = heard.regions.unsure | find_changes(voices.who, heard.regions.wide_speech, reach)
+        changes = find_changes(
+            voices.who,
+            heard.regions.wide_speech,
+            heard.probabilities[:, 2] >= config.regions.overlap_off,
+            round(config.change_seconds / hearing.hop_seconds),
+        )
+        overlap = heard.regions.unsure | changes
         voices = replace(voices, who=np.where(overlap, NOBODY, voices.who))
     separation = OverlapSeparation(network, hearing, heard.store, voices, spool, 2 * config.fade_seconds)
     pieces = _plan(overlap, voices, network.num_sources, heard.regions.hop_seconds, longest_seconds, config)

@@ -18,7 +18,8 @@ export async function separateGated(estimate, hearing, heard, recording, facts, 
   const alone = voices.centroids.length < 2;
   let overlap = new Uint8Array(regions.overlap.length);
   if (!alone) {
-    const changes = findChanges(voices.who, regions.wideSpeech, round(config.change_seconds / hop));
+    const several = heard.probabilities.map((row) => row[2] >= config.regions.overlap_off);
+    const changes = findChanges(voices.who, regions.wideSpeech, several, round(config.change_seconds / hop));
     overlap = regions.unsure.map((on, l) => on | changes[l]);
     voices.who = voices.who.map((voice, l) => (overlap[l] ? NOBODY : voice));
   }

@@ -10,14 +10,15 @@ export function labelFrames(pieces, labels, numFrames) {
   return who;
 }
 
-// Frames of speech around places where another voice takes over without a longer pause.
-export function findChanges(who, speech, reach) {
+// Frames of speech around places where another voice takes over without a longer pause, if several may talk there.
+export function findChanges(who, speech, several, reach) {
   const changes = new Uint8Array(who.length);
   let end = -1;
   for (let begin = 0; begin < who.length; begin++) {
     if (who[begin] === NOBODY) continue;
     if (end >= 0 && who[end] !== who[begin] && begin - end <= reach) {
-      changes.fill(1, Math.max(0, end + 1 - reach), begin + reach);
+      const around = [Math.max(0, end + 1 - reach), begin + reach];
+      if (several.slice(...around).some(Boolean)) changes.fill(1, ...around);
     }
     end = begin;
   }
