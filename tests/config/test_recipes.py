@@ -9,19 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from polsess.audio import write_audio
-from polsess.checkpoints import BUNDLED_MODELS, read_checkpoint
+from polsess.checkpoints import BUNDLED_MODELS, load_model, read_checkpoint
 from polsess.cli.main import app
 from polsess.config import load_config, parse_config, read_settings
 from polsess.data.mini import make_mini
 from polsess.models import Network, list_models
+from polsess.models.bsrnn import BSRNN
 from polsess.models.speakers.resnet import ResNetConfig
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.training import dry_run
 from polsess.training.monitor import monitor_of
 from polsess.training.run import train
+from scripts.resize_network import change_rate
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -85,6 +88,8 @@ def test_every_experiment_passes_a_dry_run_on_the_mini_sets(
     separates = Task(settings["task"]) in SEPARATION_TASKS
     settings["data"]["batch_size"] = 1 if separates else 2  # embeddings are normalised over the batch
     settings["data"]["corpus"]["segment_seconds"] = 0.25 if separates else 3.0
+    if settings["data"]["corpus"]["corpus_type"] == "polsess":
+        settings["data"]["corpus"].pop("sample_rate", None)  # the mini set has 8 kHz
     settings.setdefault("training", {})["device"] = "cpu"
     found = dry_run.rehearse(parse_config(settings))
     assert found.parameters > 0
@@ -114,25 +119,37 @@ def test_every_experiment_is_read_and_named_after_what_it_is(path: Path) -> None
     assert corpus.startswith(config.data.corpus.corpus_type)
 
 
+def weightless(config: BaseModel) -> dict[str, Any]:
+    """Settings of a network but for those that are in no weight."""
+    return config.model_dump(exclude={"num_shifts", "dropout"})
+
+
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_the_command_on_the_card_of_every_bundled_model_builds_that_network(name: str) -> None:
     card = (ROOT / "src/polsess/assets/models" / name / "README.md").read_text()
     command = re.search(
-        r"Recipe: `(?:polsess train (?:-c|--config) (?:configs/)?(\w+)(?:\.yaml)?([^`]*)|python (\S+\.py))",
+        r"Recipe: `(?:polsess train (?:-c|--config) (?:configs/)?(\w+)(?:\.yaml)?|python (\S+\.py))([^`]*)`",
         card,
     )
     assert command is not None, f"{name}: its card has no line with 'Recipe: `polsess train -c ...'"
-    recipe, words, script = command.groups()
+    recipe, script, words = command.groups()
     shipped = read_checkpoint(name)
+    if script == "scripts/resize_network.py":
+        source, _, option, rate = words.split()
+        assert option == "--rate"
+        made = change_rate(load_model(source, kind=BSRNN), int(rate))
+        weights = load_model(name).state_dict()
+        assert weightless(made.config) == weightless(shipped.config)
+        assert all(torch.equal(weights[key], tensor) for key, tensor in made.state_dict().items())
+        return
     if script is not None:
         assert (ROOT / script).is_file()
         assert shipped.config == ResNetConfig()
         return
-    overrides = [word for word in (words or "").split() if "=" in word]
+    overrides = [word for word in words.split() if "=" in word]
     config = load_config(ROOT / "configs" / f"{recipe}.yaml", overrides)
     assert config.task == shipped.task
-    in_no_weight = {"num_shifts": None, "dropout": None}
-    assert config.model.model_dump() | in_no_weight == shipped.config.model_dump() | in_no_weight
+    assert weightless(config.model) == weightless(shipped.config)
 
 
 @every_config
