@@ -20,6 +20,7 @@ from polsess.models import (
     list_models,
     parse_model_config,
 )
+from polsess.models.blstm import BLSTM
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig, mel_bands
 from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
 from polsess.schema import ConfigError
@@ -180,6 +181,8 @@ def test_a_name_of_another_kind_says_what_it_is() -> None:
         get_model_class("crnn")
     with pytest.raises(ConfigError, match="blstm is a separation model, not a speaker embedder"):
         create_model("blstm", kind=SpeakerEmbedder)
+    with pytest.raises(ConfigError, match=r"skim: expected the architecture blstm\."):
+        create_model("skim", kind=BLSTM)
 
 
 NO_CHANGE = AugmentationConfig(warp=0, equaliser=0, gain=0, num_masks=0)

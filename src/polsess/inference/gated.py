@@ -190,17 +190,8 @@ def separate_gated(
         progress: Called with the share that is done.
     """
     voices = list_voices(hearing, heard, num_speakers, config, lambda share: progress(0.4 * share), known)
-    alone = len(voices.centroids) < 2
-    overlap = np.zeros_like(heard.regions.overlap)
-    if not alone:
-        changes = find_changes(
-            voices.who,
-            heard.regions.wide_speech,
-            heard.probabilities[:, 2] >= config.regions.overlap_off,
-            round(config.change_seconds / hearing.hop_seconds),
-        )
-        overlap = heard.regions.unsure | changes
-        voices = replace(voices, who=np.where(overlap, NOBODY, voices.who))
+    overlap = _to_separate(heard, voices, config)
+    voices = replace(voices, who=np.where(overlap, NOBODY, voices.who))
     separation = OverlapSeparation(network, hearing, heard.store, voices, spool, 2 * config.fade_seconds)
     pieces = _plan(overlap, voices, network.num_sources, heard.regions.hop_seconds, longest_seconds, config)
     yield from separation.separate(pieces, heard.num_samples, lambda share: progress(0.4 + 0.6 * share))
@@ -228,6 +219,16 @@ def separate_gated(
         fade_seconds=config.fade_seconds,
         found=timeline,
     )
+
+
+def _to_separate(heard: Heard, voices: Voices, config: GateConfig) -> Mask:
+    """Frames in which several may talk ``[L]``; none, of one voice."""
+    regions = heard.regions
+    if len(voices.centroids) < 2:
+        return np.zeros_like(regions.overlap)
+    several = heard.probabilities[:, 2] >= config.regions.overlap_off
+    reach = round(config.change_seconds / regions.hop_seconds)
+    return regions.unsure | find_changes(voices.who, regions.wide_speech, several, reach)
 
 
 def _plan(

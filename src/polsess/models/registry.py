@@ -47,7 +47,7 @@ def get_model_class(name: str, kind: type[Network] = SeparationModel) -> type[Ne
 
     Args:
         name: The name of an architecture.
-        kind: What it has to be; ``Network`` takes every kind.
+        kind: What it has to be; ``Network`` takes every kind, the class of an architecture that one only.
 
     Raises:
         ConfigError: If there is none of that kind; the message names the nearest and all, or says what the
@@ -57,6 +57,8 @@ def get_model_class(name: str, kind: type[Network] = SeparationModel) -> type[Ne
         raise ConfigError(f"Unknown model '{name}'." + suggest(name, list_models(kind), "Available"))
     found = MODEL_REGISTRY[name]
     if not issubclass(found, kind):
+        if found.kind == kind.kind:  # one architecture is asked for
+            raise ConfigError(f"{name}: expected the architecture {' or '.join(list_models(kind))}.")
         raise ConfigError(f"{name} is a {found.kind}, not a {kind.kind}; {found.usage}.")
     return found
 
