@@ -100,6 +100,19 @@ def test_a_pointwise_convolution_gives_the_same_numbers_and_gradients(calls: lis
 
 
 @needs_operator
+@pytest.mark.parametrize(("num_frames", "by_onednn"), [(24, False), (23, True)])
+def test_without_avx512_only_broken_rows_go_by_onednn(
+    calls: list[int], monkeypatch: pytest.MonkeyPatch, num_frames: int, by_onednn: bool
+) -> None:
+    monkeypatch.setattr(products, "choose_products", lambda: Products("oneDNN", 1.3, whole_vectors=False))
+    features, weight = random(1, 16, num_frames), random(24, 16, 1)
+    with torch.no_grad():
+        assert_equal(pointwise_conv(features, weight), F.conv1d(features, weight))
+        linear(features[0].mT, weight[..., 0])  # rows of 24
+    assert len(calls) == by_onednn
+
+
+@needs_operator
 @pytest.mark.parametrize("innermost", [True, False])
 def test_only_channels_that_are_innermost_go_by_rows(calls: list[int], innermost: bool) -> None:
     layer, features = PointwiseConv2d(16, 24), random(2, 16, 3, 20)
@@ -187,12 +200,16 @@ def test_the_choice_can_be_switched_off_and_is_checked(monkeypatch: pytest.Monke
     choose_products.cache_clear()
 
 
-def test_an_operator_that_is_wrong_or_missing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole_vectors", [True, False])
+def test_an_operator_that_is_wrong_or_missing_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, whole_vectors: bool
+) -> None:
     monkeypatch.setattr(products, "_rows_by_rows", lambda first, second: first @ second.mT * 1.001)
-    assert products._try_onednn().reason == "oneDNN gives other numbers"
+    assert products._try_onednn(whole_vectors).reason == "oneDNN gives other numbers"
 
     def missing(*_: Tensor) -> Tensor:
         raise AttributeError("no such operator\nlong text")
 
     monkeypatch.setattr(products, "_rows_by_rows", missing)
-    assert products._try_onednn().reason == "oneDNN's product is not available: no such operator"
+    reason = products._try_onednn(whole_vectors).reason
+    assert reason == "oneDNN's product is not available: no such operator"
