@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.kernels import attention_native
 from polsess.models.layers.positions import sinusoidal_positions
 from polsess.models.layers.products import Linear
 
@@ -62,9 +63,13 @@ class SelfAttention(nn.Module):
         Returns:
             ``[B, L, D]``.
         """
+        projected, dropout = self.qkv(tokens), self.dropout if self.training else 0.0
+        if not (dropout or self.causal):
+            heads = projected.unflatten(-1, (3, self.num_heads, -1))  # [B, L, 3, H, D / H]
+            if attention_native.is_available(heads):
+                return self.out(attention_native.attend(heads))
         # Cut along the last dimension: backwards that is one concatenation.
-        query, key, value = (self._by_head(part) for part in self.qkv(tokens).chunk(3, dim=-1))
-        dropout = self.dropout if self.training else 0.0
+        query, key, value = (self._by_head(part) for part in projected.chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 

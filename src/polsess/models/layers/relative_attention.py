@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.blocks import runs_in_blocks
+from polsess.models.layers.kernels import attention_native
 from polsess.models.layers.products import Linear, attend, linear
 
 _MAX_SCORES = 1 << 18
@@ -52,10 +53,12 @@ class RelativeAttention(nn.Module):
         dropout = self.dropout.p if self.training else 0.0
         if distances is None and tokens.device.type == "cpu":
             query, key, value = heads.unbind(2)
-            mixed = _attend_few(query, key, value, dropout)
+            mixed = _attend_few(query, key, value, dropout).flatten(2)
+        elif not dropout and attention_native.is_available(heads):
+            mixed = attention_native.attend(heads, distances)
         else:
-            mixed = self._attend(heads.permute(2, 0, 3, 1, 4), distances, dropout).transpose(1, 2)
-        return self.scale * self.dropout(self.out(mixed.flatten(2)))
+            mixed = self._attend(heads.permute(2, 0, 3, 1, 4), distances, dropout).transpose(1, 2).flatten(2)
+        return self.scale * self.dropout(self.out(mixed))
 
     def _attend(self, heads: Tensor, distances: Tensor | None, dropout: float) -> Tensor:
         """``[3, B, H, Q, F / H]`` to ``[B, H, Q, F / H]``, on a CPU in inference head by head."""

@@ -10,7 +10,11 @@
 
 namespace {
 
+#if defined(__AVX512DQ__)
 constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;  // wider vectors than the registers go through memory
+#endif
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));  // bfloat16
@@ -81,7 +85,7 @@ struct Rows {  // a [rows, length, width] tensor whose last dimension is contigu
   }
 };
 
-inline Vec splat(float value) { return Vec{} + value; }
+inline Vec splat(float value) { return value - Vec{}; }  // a sum would be computed, for the sake of -0
 
 // 2^x to 2e-7: a polynomial, exact at 0, covers what is left of the nearest integer, which goes to the exponent.
 inline Vec exp2(Vec x) {

@@ -1,0 +1,88 @@
+"""The compiled attention against the equations, at the borders of its tiles, blocks and groups."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from polsess.models.layers.attention import SelfAttention
+from polsess.models.layers.kernels import attention_native, load_kernel
+from polsess.models.layers.relative_attention import RelativeAttention
+
+pytestmark = pytest.mark.skipif(load_kernel("attention") is None, reason="no C++ compiler")
+
+
+def random(*size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(sum(size)))
+
+
+def naive(heads: Tensor, distances: Tensor | None) -> Tensor:
+    """``[B, L, 3, H, D]`` to ``[B, L, H * D]`` in double precision."""
+    query, key, value = heads.double().permute(2, 0, 3, 1, 4)
+    scores = query @ key.mT
+    if distances is not None:
+        reach, places = len(distances) // 2, torch.arange(heads.shape[1])
+        steps = (places[:, None] - places).clamp(-reach, reach - 1) + reach  # [L, L]
+        scores = scores + (query.unsqueeze(-2) * distances.double()[steps]).sum(-1)
+    weights = (scores * heads.shape[-1] ** -0.5).softmax(-1)
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("reach", [None, 3, 400])
+@pytest.mark.parametrize(
+    ("items", "length", "num_heads", "size"),
+    [(1, 1, 2, 4), (3, 5, 1, 16), (2, 13, 2, 20), (1, 97, 2, 8), (1, 256, 1, 33), (1, 301, 2, 16)],
+)
+def test_it_is_the_softmax_of_products(
+    items: int, length: int, num_heads: int, size: int, reach: int | None
+) -> None:
+    heads = 2.0 * random(items, length, 3, num_heads, size)
+    distances = None if reach is None else random(2 * reach, size)
+    expected = naive(heads, distances)
+    torch.testing.assert_close(
+        attention_native.attend(heads, distances).double(), expected, rtol=1e-4, atol=1e-5
+    )
+    turned = heads.transpose(0, 1).contiguous().transpose(0, 1)  # the same numbers, other steps
+    assert torch.equal(attention_native.attend(turned, distances), attention_native.attend(heads, distances))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 30.0])
+def test_scores_far_apart_keep_their_order_of_size(scale: float) -> None:
+    heads = scale * random(1, 530, 3, 1, 8)
+    heads[:, 400, 1] *= 5.0  # the highest scores come late
+    torch.testing.assert_close(
+        attention_native.attend(heads).double() / scale, naive(heads, None) / scale, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_what_is_no_number_is_not_hidden() -> None:
+    heads = random(1, 40, 3, 1, 8)
+    heads[0, 7, 0] = torch.nan
+    found = attention_native.attend(heads)
+    assert found[0, 7].isnan().all()
+    assert found[0, :7].isfinite().all()
+
+
+def test_layers_take_it_in_inference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    original = attention_native.attend
+
+    def counted(heads: Tensor, distances: Tensor | None = None) -> Tensor:
+        calls.append(1)
+        return original(heads, distances)
+
+    monkeypatch.setattr(attention_native, "attend", counted)
+    tokens, distances = random(2, 30, 12), random(8, 6)
+    plain, known = SelfAttention(12, 2), RelativeAttention(12, 2, 0.0)
+    expected = [plain(tokens), known(tokens, distances)]
+    assert not calls
+    with torch.no_grad():
+        found = [plain(tokens), known(tokens, distances)]
+        assert len(calls) == 2
+        for other in (SelfAttention(12, 2, causal=True), SelfAttention(12, 2, dropout=0.5)):
+            other(tokens)
+        plain.double()(tokens.double())
+    assert len(calls) == 2
+    for one, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, right, rtol=1e-4, atol=1e-6)
