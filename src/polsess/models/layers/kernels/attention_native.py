@@ -29,7 +29,8 @@ class _Attention(Structure):
 
 def is_available(heads: Tensor) -> bool:
     """Whether the kernel covers this attention and can be built: inference on a CPU in float32."""
-    simple = runs_in_blocks() and not torch.jit.is_tracing() and not has_torch_function((heads,))  # type: ignore[no-untyped-call]
+    tracing = torch.jit.is_tracing() or has_torch_function((heads,))  # type: ignore[attr-defined, no-untyped-call]
+    simple = runs_in_blocks() and not tracing
     covered = simple and heads.device.type == "cpu" and heads.dtype == torch.float32
     return covered and load_kernel("attention") is not None
 
