@@ -14,6 +14,7 @@ from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.data.mini import MIXTURES
 from polsess.evaluation import read_evaluation
+from polsess.evaluation.systems import LISTENERS
 from polsess.models import ActivityDetector, create_model
 from polsess.service.settings import JobOptions, ServiceConfig
 from polsess.service.worker import Models
@@ -41,14 +42,13 @@ def run(*words: str) -> Result:
 
 
 def test_separate_names_them_in_the_timeline() -> None:
-    result = run(
-        "separate", "meeting.wav", "-m", "tiny", "--embedder", "voice.onnx", "--detector", "ears", "--json"
-    )
+    words = ["--embedder", "voice.onnx", "--detector", "ears", "--enhancer", "none", "--json"]
+    result = run("separate", "meeting.wav", "-m", "tiny", *words)
     assert result.exit_code == 0, result.stderr
     settings = json.loads(Path("separated/meeting.json").read_text())["settings"]
-    assert (settings["embedder"], settings["detector"]) == ("voice.onnx", "ears")
+    assert [settings[name] for name in LISTENERS] == ["ears", "voice.onnx", "none"]
     assert run("separate", "meeting.wav", "-m", "tiny", "-o", "usual").exit_code == 0
-    assert "embedder" not in json.loads(Path("usual/meeting.json").read_text())["settings"]
+    assert not {*LISTENERS} & json.loads(Path("usual/meeting.json").read_text())["settings"].keys()
 
 
 def test_extract_needs_the_threshold_of_another_embedder() -> None:
@@ -80,9 +80,11 @@ def test_evaluate_tells_evaluations_with_other_networks_apart() -> None:
     words = ["evaluate", "-d", str(data), "-m", "tiny", "--metrics", "conversation", "--jobs", "0", "-o"]
     assert run(*words, "usual").exit_code == 0
     assert run(*words, "other", "--embedder", "voice.onnx").exit_code == 0
-    usual, other = (read_evaluation(Path(name) / "data" / "tiny") for name in ("usual", "other"))
-    assert other.origin["separator"]["embedder"] == str(Path("voice.onnx").absolute())
-    assert usual.settings["identity"] != other.settings["identity"]
+    assert run(*words, "plain", "--enhancer", "none").exit_code == 0
+    found = [read_evaluation(Path(name) / "data" / "tiny") for name in ("usual", "other", "plain")]
+    assert found[1].origin["separator"]["embedder"] == str(Path("voice.onnx").absolute())
+    assert found[2].origin["separator"]["enhancer"] == "none"
+    assert len({each.settings["identity"] for each in found}) == 3
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def test_evaluate_tells_evaluations_with_other_networks_apart() -> None:
         (("--embedder", "meeting.wav"), "meeting.wav: "),
         (("--embedder", "tiny"), "is a separation model, not a speaker embedder"),
         (("--detector", "tiny"), "is a separation model, not a speech activity detector"),
+        (("--enhancer", "tiny"), "enhancer: expected a model with one output, got one with 2"),
+        (("--enhancer", "ears"), "is a speech activity detector, not a separation model"),
         (("--embedder", "voice.onnx", "--gate", "never"), "embedder: nobody listens for voices"),
         (("--detector", "ears", "-m", "enhance-one"), "detector: nobody listens for voices"),
     ],

@@ -30,7 +30,7 @@ function encode(value) {
   return value;
 }
 
-const n = Object.fromEntries(["separate", "detect", "embed"].map((network) => [network, async (samples) => {
+const n = Object.fromEntries(["separate", "detect", "embed", "enhance"].map((network) => [network, async (samples) => {
   send({ network, samples });
   return (await receive()).answer;
 }]));

@@ -15,7 +15,8 @@ from polsess.audio import resample
 from polsess.diarization import regions
 from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
 from polsess.inference import Separator
-from polsess.inference.torch_networks import TorchDetector, TorchEmbedder
+from polsess.inference.hearing import Hearing, Listeners
+from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator
 from tests.export.page_modules import NODE, PageModules, compare_turns, masks, noise
 from tests.inference.oracle import FunctionModel, Oracle, voice
 from tests.inference.scripted import HOP, RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
@@ -29,6 +30,7 @@ def facts(model: FunctionModel, gate: bool, segment_seconds: float) -> dict[str,
     listeners = {
         "detector": {"sample_rate": RATE, "hop_seconds": HOP / RATE},
         "embedder": {"sample_rate": RATE},
+        "enhancer": {"sample_rate": RATE},
     }
     return {
         "sample_rate": RATE,
@@ -37,8 +39,17 @@ def facts(model: FunctionModel, gate: bool, segment_seconds: float) -> dict[str,
         "overlap": 0.25,
         "gate": asdict(GateConfig()),
         "num_speakers": speaker_range(None),
-        **(listeners if gate else {"detector": None, "embedder": None}),
+        **(listeners if gate else dict.fromkeys(listeners)),
     }
+
+
+def quieter_at_first() -> FunctionModel:
+    """An enhancer that hears where a block begins."""
+
+    def enhance(mixture: Tensor) -> Tensor:
+        return (mixture * (1 - 0.5 * torch.exp(-torch.arange(mixture.shape[-1]) / RATE))).unsqueeze(1)
+
+    return FunctionModel(enhance, 1)
 
 
 def compare_separations(
@@ -52,21 +63,22 @@ def compare_separations(
     rate: int = RATE,
 ) -> dict[str, Any]:
     """Separate a recording in Python and by the page's modules, each with its copy of the network."""
-    detector, embedder = ScriptedDetector(), ScriptedEmbedder()
-    listeners: dict[str, Any] = {"detector": detector, "embedder": embedder} if gate else {}
+    detector, embedder, enhancer = ScriptedDetector(), ScriptedEmbedder(), quieter_at_first()
+    given: dict[str, Any] = {"detector": detector, "embedder": embedder, "enhancer": enhancer}
     separator = Separator(
         models[0],
         device="cpu",
         gate="auto" if gate else "never",
         segment_seconds=segment_seconds,
         num_speakers=num_speakers,
-        **listeners,
+        **(given if gate else {}),
     )
     expected = separator.separate(mixture, rate)
     rows = TorchEmbedder(embedder, CPU)  # type: ignore[arg-type]
     networks = {
         "separate": lambda samples: list(np.atleast_2d(models[1](torch.tensor(samples)[None])[0].numpy())),
-        "detect": lambda samples: TorchDetector(detector, CPU).detect(samples.copy()),  # type: ignore[arg-type]
+        "detect": lambda samples: TorchDetector(detector, CPU).detect(samples[None].copy())[0],  # type: ignore[arg-type]
+        "enhance": lambda samples: TorchEstimator(enhancer, CPU).estimate(samples[None].copy())[0, 0],
         "embed": lambda samples: rows.embed(samples[None].copy())[0],
     }
     asked = None if num_speakers is None else speaker_range(num_speakers)
@@ -156,6 +168,28 @@ def test_recordings_at_another_rate(page: PageModules) -> None:
     mixture = sum(talk(band, 13.0, *each, sample_rate=16000) for band, each in enumerate(spans))
     assert isinstance(mixture, Tensor)
     compare_separations(page, [splitter(), splitter()], mixture, gate=True, rate=16000)
+
+
+@pytest.mark.parametrize("rate", [RATE, 2 * RATE])
+def test_they_hear_alike(page: PageModules, rate: int) -> None:
+    """Three blocks, the last one short, through an enhancer of a rate of its own."""
+    enhancer = TorchEstimator(quieter_at_first(), CPU)
+    detector, embedder = TorchDetector(ScriptedDetector(), CPU), TorchEmbedder(ScriptedEmbedder(), CPU)  # type: ignore[arg-type]
+    hearing = Hearing(Listeners(detector, embedder, enhancer), rate)
+    sound = noise(0, 65 * rate + 77)
+    found = page(
+        "new m.hearing.Hearing(n, a[0]).clear(a[1], () => {})",
+        {**facts(splitter(), True, 24.0), "sample_rate": rate},
+        sound,
+        networks={"enhance": lambda samples: enhancer.estimate(samples[None].copy())[0, 0]},
+    )
+    expected = hearing.clear_all(sound)
+    assert found.shape == expected.shape == sound.shape
+    np.testing.assert_allclose(found, expected, atol=1e-6 if rate == RATE else 1e-3)
+    if rate == RATE:
+        np.testing.assert_allclose(expected[:100], 0.65 * sound[:100], rtol=1e-2)
+        second = slice(30 * rate, 30 * rate + 100)
+        np.testing.assert_allclose(expected[second], (1 - 0.35 * np.exp(-2)) * sound[second], rtol=1e-2)
 
 
 def test_samples_that_are_no_numbers(page: PageModules) -> None:

@@ -23,6 +23,7 @@ from polsess.audio import Samples, read_audio, write_audio
 from polsess.checkpoints import load_model, save_model
 from polsess.data.mini import MIXTURES
 from polsess.diarization.settings import GateConfig
+from polsess.evaluation.systems import LISTENERS
 from polsess.export import ExportError, export_site
 from polsess.export import exporting as exporting_module
 from polsess.export import site as site_module
@@ -74,10 +75,10 @@ def test_the_folder_holds_all_that_the_page_needs(
         site = tmp_path / f"site{number}"
         loaded.clear()
         export_site(model, site, runtime=runtime)
-        assert sorted(loaded) == ["activity-detector", "blstm", "speaker-embedder"]
+        assert sorted(loaded) == sorted(["blstm", *LISTENERS.values()])
         names = {path.name for path in site.iterdir()}
         assert {"index.html", "page.css", "page.js", "worker.js", "separation", "facts.json"} < names
-        assert {"model.onnx", "activity-detector.onnx", "speaker-embedder.onnx"} < names
+        assert {"model.onnx", *(f"{each}.onnx" for each in LISTENERS.values())} < names
         assert "onnxruntime-web 1.2.3" in (site / "onnxruntime-web-LICENSE.txt").read_text()
         facts = json.loads((site / "facts.json").read_text())
         assert facts["names"] == ["speaker1", "speaker2"]

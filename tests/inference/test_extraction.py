@@ -25,7 +25,12 @@ ENROLMENTS = [talk(band, 5.0, (0.5, 4.5)) for band in range(3)]
 
 
 def extractor(voices: Mapping[str, Tensor], **options: object) -> Extractor:
-    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "device": "cpu"}
+    networks = {
+        "detector": ScriptedDetector(),
+        "embedder": ScriptedEmbedder(),
+        "enhancer": "none",
+        "device": "cpu",
+    }
     sounds = {name: (sound, RATE) for name, sound in voices.items()}
     return Extractor(splitter(), sounds, **{"threshold": SAME_VOICE, **networks, **options})  # type: ignore[arg-type]
 
@@ -51,7 +56,12 @@ def test_another_rate_and_several_channels(tmp_path: Path) -> None:
     write_audio(path, torch.stack([sound, sound]), 44100)
     source = tmp_path / "talk.wav"
     write_audio(source, CONVERSATION.sum(0), RATE)
-    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "device": "cpu"}
+    networks = {
+        "detector": ScriptedDetector(),
+        "embedder": ScriptedEmbedder(),
+        "enhancer": "none",
+        "device": "cpu",
+    }
     found = Extractor(splitter(), {"jan": path}, threshold=SAME_VOICE, **networks)
     result = found.separate_file(source, [tmp_path / "out.wav"])
     assert result.names == ("jan",)

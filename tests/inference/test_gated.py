@@ -29,7 +29,7 @@ CONVERSATION = torch.stack(
 
 
 def gated(model: FunctionModel, **options: object) -> Separator:
-    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder()}
+    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "enhancer": "none"}
     return Separator(model, device="cpu", **{**networks, **options})  # type: ignore[arg-type]
 
 

@@ -114,7 +114,7 @@ def test_overlaps_of_one_length_share_passes_and_come_out_as_alone() -> None:
             talk(1, 31.0, *((start + 0.6, end + 1.4) for start, end in spans)),
         ]
     )
-    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder()}
+    networks = {"detector": ScriptedDetector(), "embedder": ScriptedEmbedder(), "enhancer": "none"}
     results, batches = [], []
     for batch_size in (1, 4):
         model = splitter()

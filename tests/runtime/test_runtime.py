@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from polsess.checkpoints import save_model
 from polsess.cli.main import app
 from polsess.config_error import ConfigError
 from polsess.data.mini import MIXTURES
+from polsess.evaluation.systems import LISTENERS
 from polsess.export import export_model
 from polsess.inference import Separator as TorchSeparator
 from polsess.inference.onnx_networks import OnnxDetector
@@ -40,7 +42,7 @@ print(separation.timeline is not None, len(separation.save(sys.argv[3])))
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    for name in ("default", "activity-detector", "speaker-embedder"):
+    for name in ("default", *LISTENERS.values()):
         export_model(name, folder / f"{name}.onnx")
     return folder
 
@@ -65,6 +67,22 @@ def test_it_separates_as_torch_does(files: Path, gate: str) -> None:
     assert (found.timeline is None) == (gate == "never")
     if found.timeline and expected.timeline:
         assert found.timeline.turns == expected.timeline.turns
+        assert "enhancer" not in found.timeline.settings
+
+
+def test_without_the_enhancer_the_recording_is_heard_as_it_is(
+    files: Path, mixture: Path, tmp_path: Path
+) -> None:
+    for name in ("default", "activity-detector", "speaker-embedder"):
+        shutil.copy(files / f"{name}.onnx", tmp_path)
+    for folder, enhancer in ((tmp_path, None), (files, "none")):
+        separator = Separator.from_onnx(folder / "default.onnx", gate="always", enhancer=enhancer)
+        timeline = separator.separate(mixture).timeline
+        assert timeline is not None
+        assert timeline.settings["enhancer"] == "none"
+        assert len(separator.files) == 3
+    with pytest.raises(ValueError, match="enhancer: expected a model with one output, got one with 2"):
+        Separator.from_onnx(files / "default.onnx", enhancer=files / "default.onnx")
 
 
 def test_neither_torch_nor_anything_else_is_imported(files: Path, mixture: Path, tmp_path: Path) -> None:
@@ -138,7 +156,7 @@ def test_a_file_that_gives_something_else_leaves_nothing(files: Path, mixture: P
     onnx.save(model, tmp_path / "detector.onnx")
     detector = OnnxDetector(tmp_path / "detector.onnx")
     with pytest.raises(ConfigError, match=r"detector.onnx: gives \[1, 2, 8000\], expected probabilities"):
-        detector.detect(np.zeros(8000, np.float32))
+        detector.detect(np.zeros((1, 8000), np.float32))
 
 
 def test_streams_and_whole_sounds_are_not_taken_for_each_other(tmp_path: Path, mixture: Path) -> None:

@@ -39,8 +39,17 @@ Embedder = Annotated[
     ),
 ]
 
+Enhancer = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that takes noise and rooms out of what these two hear, in place of the bundled one: a "
+        "name, a folder or a file, or none for the recording as it is.",
+        rich_help_panel="Separation",
+    ),
+]
 
-def listeners(detector: str | None, embedder: str | None) -> Mapping[str, str]:
+
+def listeners(detector: str | None, embedder: str | None, enhancer: str | None) -> Mapping[str, str]:
     """The networks that are named, as options of a separator."""
-    given = {"detector": detector, "embedder": embedder}
+    given = {"detector": detector, "embedder": embedder, "enhancer": enhancer}
     return {option: network for option, network in given.items() if network is not None}

@@ -27,7 +27,7 @@ from polsess.cli._conversation_options import (
     open_transcriber,
 )
 from polsess.cli._corpus_options import MaxBad, max_bad_override
-from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
+from polsess.cli._gate_options import Detector, Embedder, Enhancer, Gate, Speakers, listeners
 from polsess.cli._sound_options import Precision, Shifts, Then
 from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
 from polsess.text_tables import counted
@@ -80,6 +80,7 @@ def evaluate(
     speakers: Speakers = "auto",
     detector: Detector = None,
     embedder: Embedder = None,
+    enhancer: Enhancer = None,
     transcriber: TranscriberCommand = None,
     transcriber_limit: TranscriberLimit = 600.0,
     ray: Ray = None,
@@ -112,7 +113,7 @@ def evaluate(
     listener = open_transcriber(transcriber, transcriber_limit)
     folders = names_of_data(data)
     fit = partial(fit_to_corpus, one_pass=one_pass, gate=gate, speakers=speakers)
-    fit = partial(fit, listening=listeners(detector, embedder))
+    fit = partial(fit, listening=listeners(detector, embedder, enhancer))
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     with _elsewhere(ray, device, jobs) as elsewhere:
         for each, path, corpus in _pairs(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
+from polsess.cli._gate_options import Detector, Embedder, Enhancer, Gate, Speakers, listeners
 from polsess.cli._pipes import PIPE, pipes
 from polsess.cli._results import Results, separate_all, usage_errors
 from polsess.cli._sound_options import (
@@ -78,6 +78,7 @@ def extract(
     speakers: Speakers = "auto",
     detector: Detector = None,
     embedder: Embedder = None,
+    enhancer: Enhancer = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     timeline: TimelineFormats = "",
@@ -134,7 +135,7 @@ def extract(
             channels=channels,
             gate=gate,
             num_speakers=num_speakers,
-            **listeners(detector, embedder),
+            **listeners(detector, embedder, enhancer),
         )
     with pipes(inputs, out) as piped:
         jobs, problems = find_jobs(piped.inputs, out, terminal.note, filename)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from polsess.cli._cluster_options import Ray, Request, separate_with_ray
-from polsess.cli._gate_options import Detector, Embedder, Gate, Speakers, listeners
+from polsess.cli._gate_options import Detector, Embedder, Enhancer, Gate, Speakers, listeners
 from polsess.cli._pipes import PIPE, Pipes, pipes
 from polsess.cli._results import Results, separate_all, usage_errors
 from polsess.cli._sound_options import (
@@ -71,6 +71,7 @@ def separate(
     speakers: Speakers = "auto",
     detector: Detector = None,
     embedder: Embedder = None,
+    enhancer: Enhancer = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     spectrograms: Spectrograms = False,
@@ -103,7 +104,7 @@ def separate(
     _check_flags(inputs, out, flags, gate)
     models = model, shifts, then
     sound: dict[str, Any] = {"segment_seconds": segment or None, "overlap": overlap, "channels": channels}
-    sound |= {"precision": precision, **listeners(detector, embedder)}
+    sound |= {"precision": precision, **listeners(detector, embedder, enhancer)}
     with pipes(inputs, out) as piped:
         options = _options(
             piped, out, filename, (file_format, bits), clip_mode, timeline, (overwrite, skip_existing)

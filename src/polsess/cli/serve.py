@@ -117,8 +117,10 @@ def _named(model: str) -> tuple[str, str]:
 
 def _configure(given: dict[str, Any], settings: Path | None) -> ServiceConfig:
     """The options of the command over a file of settings; models are looked for before anything starts."""
-    from polsess.checkpoints import load_embedder, load_model, read_checkpoint
-    from polsess.models import ActivityDetector
+    from torch import device
+
+    from polsess.checkpoints import read_checkpoint
+    from polsess.inference.separator import open_listeners
     from polsess.schema import parse
     from polsess.service.settings import ServiceConfig
     from polsess.yaml_files import read_yaml
@@ -128,8 +130,7 @@ def _configure(given: dict[str, Any], settings: Path | None) -> ServiceConfig:
     config = parse(ServiceConfig, {"folder": "service", **values}, str(settings or ""))
     for source in config.models.values():
         read_checkpoint(source)
-    load_model(config.detector, kind=ActivityDetector)
-    load_embedder(config.embedder)
+    open_listeners(device("cpu"), **config.listeners)
     if config.keys is not None and not config.keys.is_file():
         raise Failure(f"{config.keys}: no such file; make a key with --new-key NAME.", ExitCode.USAGE)
     return config

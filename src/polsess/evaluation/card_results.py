@@ -11,7 +11,7 @@ from polsess.checkpoints.measured import MeasuredResult, MeasuredScore
 from polsess.data import parse_corpus_config
 from polsess.evaluation.results import Evaluation
 from polsess.evaluation.storage import SUMMARY, as_evaluated, read_evaluation
-from polsess.evaluation.systems import ModelSystem
+from polsess.evaluation.systems import LISTENERS, ModelSystem
 from polsess.metrics import METRICS, title_of
 from polsess.models import SeparationModel
 from polsess.schema import ConfigError
@@ -86,7 +86,7 @@ def _options(evaluation: Evaluation) -> tuple[str, ...]:
                 "--speakers",
                 str(speakers) if isinstance(speakers, int) else "-".join(map(str, speakers)),
             ]
-        for option in ("detector", "embedder"):
+        for option in LISTENERS:
             words += [f"--{option}", Path(separator[option]).name] if separator.get(option) else []
     elif any(row.timelines is not None for row in evaluation.rows):
         words.append("--one-pass")

@@ -186,6 +186,7 @@ class _SeparatorOptions(_Stored):
     num_speakers: int | tuple[int, int] | None = None
     detector: str | None = None
     embedder: str | None = None
+    enhancer: str | None = None
 
 
 class _Origin(_Stored):

@@ -23,13 +23,14 @@ from polsess.data import Example
 from polsess.diarization import SpeakerTimeline
 from polsess.files import sha256
 from polsess.inference import Separation, Separator, source_names
-from polsess.inference.separator import DETECTOR, EMBEDDER
+from polsess.inference.hearing import NO_ENHANCER
+from polsess.inference.separator import DETECTOR, EMBEDDER, ENHANCER
 from polsess.models import SeparationModel
 from polsess.onnx_files import is_onnx
 from polsess.precision import Precision, choose_precision, name_of, reduced
 from polsess.tasks import Task
 
-LISTENERS = {"detector": DETECTOR, "embedder": EMBEDDER}
+LISTENERS = {"detector": DETECTOR, "embedder": EMBEDDER, "enhancer": ENHANCER}
 """Networks of the package by the option that names another."""
 
 
@@ -242,6 +243,8 @@ def _digest(config: str, weights: Mapping[str, torch.Tensor]) -> str:
 
 def _digest_of_listener(source: str) -> str:
     """A digest of a network that says who talks when: of an ONNX file, or of configuration and weights."""
+    if source == NO_ENHANCER:
+        return source
     if is_onnx(source):
         return sha256(Path(source))
     checkpoint = read_checkpoint(source)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,6 +19,7 @@ from polsess.diarization.settings import GateConfig, speaker_range
 from polsess.export.checks import Checks
 from polsess.export.exporting import ExportError, Precision, check_accept, export_network
 from polsess.files import check_folder
+from polsess.inference.separator import DETECTOR, EMBEDDER, ENHANCER
 from polsess.models import ActivityDetector, SeparationModel
 from polsess.models.network import Network
 from polsess.publication import atomic_folder
@@ -26,8 +28,8 @@ RUNTIME_VERSION = "1.30.0"
 """Of onnxruntime-web, for which the page was tried."""
 _RUNTIME = "onnxruntime-web"
 _FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-_LISTENERS = ("activity-detector", "speaker-embedder")
-"""Bundled networks that say how many talk, and whose voice it is; their files are called like them."""
+_LISTENERS = (DETECTOR, EMBEDDER, ENHANCER)
+"""Bundled networks that say who speaks when; their files are called like them."""
 _MOST_SOURCES = 8
 _SEGMENT_SECONDS, _OVERLAP = 24.0, 0.25
 """As in polsess.inference."""
@@ -98,15 +100,13 @@ def export_site(
         for name, network in listeners.items():
             export_network(network, name, place / f"{name}.onnx")
         shutil.copytree(scripts, place, dirs_exist_ok=True)
-        (place / "facts.json").write_text(json.dumps(_facts(model, *listeners.values()), indent=2) + "\n")
+        (place / "facts.json").write_text(json.dumps(_facts(model, listeners), indent=2) + "\n")
         for name, data in content.items():
             (place / name).write_bytes(data)
     return checks
 
 
-def _facts(
-    model: SeparationModel, detector: Network | None = None, embedder: Network | None = None
-) -> dict[str, Any]:
+def _facts(model: SeparationModel, listeners: Mapping[str, Network]) -> dict[str, Any]:
     """What the page has to know of the networks."""
     count = model.output_sources
     facts: dict[str, Any] = {
@@ -119,11 +119,14 @@ def _facts(
         "num_speakers": speaker_range(None),
         "detector": None,
         "embedder": None,
+        "enhancer": None,
     }
-    if isinstance(detector, ActivityDetector) and embedder is not None:
+    detector = listeners.get(DETECTOR)
+    if isinstance(detector, ActivityDetector):
         facts |= {
             "detector": {"sample_rate": detector.sample_rate, "hop_seconds": detector.hop_seconds},
-            "embedder": {"sample_rate": embedder.sample_rate},
+            "embedder": {"sample_rate": listeners[EMBEDDER].sample_rate},
+            "enhancer": {"sample_rate": listeners[ENHANCER].sample_rate},
             "gate": asdict(GateConfig()),
         }
     return facts

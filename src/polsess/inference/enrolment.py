@@ -90,10 +90,12 @@ def enrol(
 def _check_and_embed(
     where: str, samples: Samples, hearing: Hearing, config: GateConfig, second_voice: float
 ) -> Embeddings:
-    def read(first: int, last: int) -> Samples:
-        return samples[first:last]
+    cleared = hearing.clear_all(samples)
 
-    probabilities = hearing.activity(read, len(samples), lambda _: None)
+    def read(first: int, last: int) -> Samples:
+        return cleared[first:last]
+
+    probabilities = hearing.activity(read, len(cleared), lambda _: None)
     regions = find_regions(probabilities, hearing.hop_seconds, config.regions)
     pieces = cut_pieces(regions, probabilities, config.regions)
     lengths = np.array([last - first for first, last in pieces]) * hearing.hop_seconds
@@ -120,7 +122,7 @@ def _check_and_embed(
 
 
 def embed_speech(speech: Samples, hearing: Hearing) -> Embeddings:
-    """The mean embedding ``[D]``, of unit length, of speech ``[T]`` of one person."""
+    """The mean embedding ``[D]``, of unit length, of cleared speech ``[T]`` of one person."""
     longest = hearing.sample(round(_PIECE_SECONDS / hearing.hop_seconds))
     count = max(1, round(len(speech) / longest))
     length = len(speech) // count

@@ -180,7 +180,7 @@ def _embed_tracks(
         begin += block.shape[-1]
     nothing = np.zeros(1, np.float32)
     speech = [resample(np.concatenate(part or [nothing]), recording.sample_rate, rate) for part in parts]
-    return np.stack([embed_speech(each, hearing) for each in speech])
+    return np.stack([embed_speech(hearing.clear_all(each), hearing) for each in speech])
 
 
 def _spans_to_hear(timeline: SpeakerTimeline, speaker: str) -> list[Span]:

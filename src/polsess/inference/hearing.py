@@ -6,7 +6,9 @@ Shapes: B batch, T samples, L frames, N pieces, D dimensions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -16,14 +18,21 @@ from numpy.typing import NDArray
 from polsess.audio import Samples, resample
 from polsess.diarization.clustering import Embeddings
 from polsess.diarization.regions import Frames
+from polsess.inference.network import Estimator
 
+NO_ENHANCER = "none"
+"""Says that the others hear the recording as it is."""
 _BLOCK_SECONDS, _MARGIN_SECONDS = 30.0, 2.0
-"""The detector hears blocks, with what comes before and after them."""
+"""Enhancer and detector hear blocks, with what comes before and after them."""
+_BLOCKS_AT_ONCE = 4
+"""Blocks that they hear together, which takes less time than one after the other."""
+_CLEARED = np.float32(0.7)
+"""Share of what the enhancer would take out that is taken out: with all of it, quiet voices go as well."""
 _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
-_PIECES_AT_ONCE = 4
+_PIECES_AT_ONCE = 16
 """Pieces of one length that the embedder hears together, which takes less time than one after the other."""
 
 Read = Callable[[int, int], Samples]
@@ -42,7 +51,7 @@ class Detector(Protocol):
         """From one frame to the next."""
 
     def detect(self, samples: Samples) -> Samples:
-        """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
+        """Probabilities of nobody, one and several ``[B, L, 3]`` in samples ``[B, T]``."""
 
 
 class Embedder(Protocol):
@@ -54,6 +63,24 @@ class Embedder(Protocol):
 
     def embed(self, samples: Samples) -> Embeddings:
         """The embeddings ``[B, D]``, of unit length, of samples ``[B, T]``."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """The networks that say who speaks when."""
+
+    detector: Detector
+    """Says how many talk."""
+    embedder: Embedder
+    """Says whose voice it is."""
+    enhancer: Estimator | None
+    """Takes noise and rooms out of what both hear; None if they hear the recording as it is."""
+
+    def __post_init__(self) -> None:
+        if self.enhancer is not None and self.enhancer.output_sources != 1:
+            raise ValueError(
+                f"enhancer: expected a model with one output, got one with {self.enhancer.output_sources}."
+            )
 
 
 def name_listeners(gate: str, **given: object) -> dict[str, str]:
@@ -75,18 +102,25 @@ def name_listeners(gate: str, **given: object) -> dict[str, str]:
     return {option: Path(each).name for option, each in given.items() if isinstance(each, str | Path)}
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Frames that are wanted, and the samples that are heard for them."""
+
+    frames: Frames
+    samples: Frames
+
+
 class Hearing:
-    """Both networks, for sound at a given rate.
+    """The networks that listen, for sound at a given rate.
 
     Args:
-        detector: Says how many talk.
-        embedder: Says whose voice it is.
+        listeners: The networks.
         sample_rate: Of the sound, in Hz.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder, sample_rate: int) -> None:
-        self._detector, self._embedder, self._rate = detector, embedder, sample_rate
-        self.hop_seconds = detector.hop_seconds
+    def __init__(self, listeners: Listeners, sample_rate: int) -> None:
+        self._listeners, self._rate = listeners, sample_rate
+        self.hop_seconds = listeners.detector.hop_seconds
 
     def sample(self, frame: int) -> int:
         """The first sample of a frame."""
@@ -96,31 +130,77 @@ class Hearing:
         """L for T samples."""
         return max(1, int(np.ceil(num_samples / self._rate / self.hop_seconds)))
 
-    def activity(
-        self, read: Read, num_samples: int, progress: Callable[[float], None]
-    ) -> NDArray[np.float32]:
-        """Probabilities of nobody, one and several ``[L, 3]``.
+    def clear(self, read: Read, num_samples: int, progress: Callable[[float], None]) -> Iterator[Samples]:
+        """The recording as the others hear it, with less of noise and rooms, part after part ``[n]``.
 
         Args:
             read: The recording, mixed to one channel.
             num_samples: Its length T.
             progress: Called with the share that is done.
         """
+        for blocks in self._blocks(num_samples):
+            samples = np.stack([read(*block.samples) for block in blocks])
+            for block, row in zip(blocks, self._cleared(samples), strict=True):
+                first, last = (self.sample(frame) - block.samples[0] for frame in block.frames)
+                yield row[first:last]
+            progress(blocks[-1].frames[1] / self.num_frames(num_samples))
+
+    def clear_all(self, samples: Samples) -> Samples:
+        """Samples ``[T]`` as the others hear them."""
+        parts = self.clear(lambda first, last: samples[first:last], len(samples), lambda _: None)
+        return np.concatenate(list(parts))
+
+    def _cleared(self, samples: Samples) -> Samples:
+        enhancer = self._listeners.enhancer
+        if enhancer is None:
+            return samples
+        sound = self._at_rate(samples, enhancer.sample_rate)
+        noise = sound - enhancer.estimate(sound)[:, 0]
+        taken_out = resample(noise, enhancer.sample_rate, self._rate)[:, : samples.shape[1]]
+        cleared = samples.copy()
+        cleared[:, : taken_out.shape[1]] -= _CLEARED * taken_out
+        return cleared
+
+    def _blocks(self, num_samples: int) -> Iterator[list[_Block]]:
+        """Blocks of a recording with their margins; those of one length are heard together."""
         count = self.num_frames(num_samples)
-        block, margin = (round(seconds / self.hop_seconds) for seconds in (_BLOCK_SECONDS, _MARGIN_SECONDS))
+        size, margin = (round(seconds / self.hop_seconds) for seconds in (_BLOCK_SECONDS, _MARGIN_SECONDS))
+        blocks = []
+        for first in range(0, count, size):
+            last = min(first + size, count)
+            begin, end = self.sample(max(0, first - margin)), self.sample(last + margin)
+            blocks.append(_Block((first, last), (begin, min(end, num_samples))))
+        for _, alike in groupby(blocks, key=lambda block: block.samples[1] - block.samples[0]):
+            together = list(alike)
+            for start in range(0, len(together), _BLOCKS_AT_ONCE):
+                yield together[start : start + _BLOCKS_AT_ONCE]
+
+    def activity(
+        self, read: Read, num_samples: int, progress: Callable[[float], None]
+    ) -> NDArray[np.float32]:
+        """Probabilities of nobody, one and several ``[L, 3]``.
+
+        Args:
+            read: The recording as ``clear`` gives it.
+            num_samples: Its length T.
+            progress: Called with the share that is done.
+        """
+        count, detector = self.num_frames(num_samples), self._listeners.detector
         probabilities = np.zeros((count, 3), np.float32)
         energies = np.zeros(count, np.float32)
-        for first in range(0, count, block):
-            last, begin = min(first + block, count), max(0, first - margin)
-            samples = read(self.sample(begin), min(self.sample(last + margin), num_samples))
-            heard = self._detector.detect(self._at_rate(samples, self._detector.sample_rate))
-            found = heard[first - begin : last - begin]
-            probabilities[first : first + len(found)] = found
-            probabilities[first + len(found) : last, 0] = 1.0
-            edges = [self.sample(frame) - self.sample(begin) for frame in range(first, last + 1)]
-            sums = np.pad(np.square(samples.astype(np.float64)).cumsum(), (1, 0))
-            energies[first:last] = np.diff(sums[np.minimum(edges, len(samples))])
-            progress(last / count)
+        for blocks in self._blocks(num_samples):
+            samples = np.stack([read(*block.samples) for block in blocks])
+            heard = detector.detect(self._at_rate(samples, detector.sample_rate))
+            for block, row, sound in zip(blocks, heard, samples, strict=True):
+                (first, last), (begin, _) = block.frames, block.samples
+                skipped = round(begin / self._rate / self.hop_seconds)
+                found = row[first - skipped : last - skipped]
+                probabilities[first : first + len(found)] = found
+                probabilities[first + len(found) : last, 0] = 1.0
+                edges = [self.sample(frame) - begin for frame in range(first, last + 1)]
+                sums = np.pad(np.square(sound.astype(np.float64)).cumsum(), (1, 0))
+                energies[first:last] = np.diff(sums[np.minimum(edges, len(sound))])
+            progress(blocks[-1].frames[1] / count)
         silent = energies <= np.quantile(energies, 0.95) * 10 ** (_SILENT_DB / 10)
         probabilities[silent] = (1.0, 0.0, 0.0)
         return probabilities
@@ -151,7 +231,8 @@ class Hearing:
             samples = np.zeros((len(samples), shortest), np.float32)
         elif length < shortest:
             samples = np.tile(samples, -(-shortest // length))
-        return self._embedder.embed(self._at_rate(samples, self._embedder.sample_rate))
+        embedder = self._listeners.embedder
+        return embedder.embed(self._at_rate(samples, embedder.sample_rate))
 
     def _at_rate(self, samples: Samples, rate: int) -> Samples:
         return resample(np.ascontiguousarray(samples), self._rate, rate)

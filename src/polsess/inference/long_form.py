@@ -28,7 +28,7 @@ from polsess.diarization.settings import GateConfig, NumSpeakers, speaker_range
 from polsess.files import check_folder
 from polsess.inference.file_outputs import FileOutputs, Targets
 from polsess.inference.gated import separate_gated
-from polsess.inference.hearing import Detector, Embedder, Hearing
+from polsess.inference.hearing import Hearing, Listeners
 from polsess.inference.network import Estimator
 from polsess.inference.outputs import SeparatedFile, Separation, source_names
 from polsess.inference.passes import Asking, Course, Network, Passes
@@ -121,8 +121,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         """The network, ready for a recording."""
 
     @abstractmethod
-    def _listeners(self) -> tuple[Detector, Embedder]:
-        """The networks that say how many talk and whose voice it is; asked for once."""
+    def _listeners(self) -> Listeners:
+        """The networks that say who speaks when; asked for once."""
 
     @abstractmethod
     def _given_back(self, sources: Samples) -> AnySamples:
@@ -285,7 +285,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         channels = self._num_channels(recording)
         rows = self._num_sources * channels
         length = resampled_length(recording.num_samples, recording.sample_rate, rate)
-        at_rest = 4 * length * (rows if self.gate == "never" else rows + channels)
+        at_rest = 4 * length * (rows if self.gate == "never" else rows + channels + 1)
         written = rows * recording.num_samples * audio_format.bytes_per_sample
         spooled = at_rest if at_rest > _SPOOL_BYTES else 0
         return spooled + (written if audio_format.container == "wav" else 0)
@@ -294,12 +294,12 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         return 1 if self.channels == "mix" else recording.num_channels
 
     @cached_property
-    def _heard_by(self) -> tuple[Detector, Embedder]:
+    def _heard_by(self) -> Listeners:
         return self._listeners()
 
     def _hearing(self, rate: int) -> Hearing:
         """The networks that listen, for sound at a rate in Hz."""
-        return Hearing(*self._heard_by, rate)
+        return Hearing(self._heard_by, rate)
 
     def _render(
         self,
@@ -313,8 +313,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         report = progress or (lambda _: None)
         gain = recording.working_gain(self.channels)
         network = Network(passes, recording.name)
-        num_channels = self._num_channels(recording)
-        spool = spools.open(network.num_sources * num_channels)
+        spool = spools.open(network.num_sources * self._num_channels(recording))
         seconds = recording.num_samples / recording.sample_rate
         done, config = 0.0, self._gate_config
         if self.gate != "never":
@@ -325,7 +324,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 self.channels,
                 network.sample_rate,
                 gain,
-                spools.open(num_channels),
+                spools,
                 config,
                 lambda share: report(HEARING_SHARE * share),
             )

@@ -95,11 +95,11 @@ class OnnxDetector(OnnxNetwork):
             raise ConfigError(f"{self.path}: has no hop_seconds in its metadata; export the network again.")
 
     def detect(self, samples: Samples) -> Samples:
-        """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
-        output = self.run(samples[None])
-        if output.ndim != 3 or (len(output), output.shape[2]) != (1, 3) or not np.isfinite(output).all():
+        """Probabilities of nobody, one and several ``[B, L, 3]`` in samples ``[B, T]``."""
+        output, count = self.run(samples), len(samples)
+        if output.ndim != 3 or (len(output), output.shape[2]) != (count, 3) or not np.isfinite(output).all():
             found = list(output.shape) if np.isfinite(output).all() else "NaN or infinity"
             raise ConfigError(
-                f"{self.path}: gives {found}, expected probabilities [1, L, 3]; export it again."
+                f"{self.path}: gives {found}, expected probabilities [{count}, L, 3]; export it again."
             )
-        return output[0]
+        return output

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from polsess.audio import Samples
-from polsess.inference.hearing import Detector, Embedder, name_listeners
+from polsess.inference.hearing import NO_ENHANCER, Listeners, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.onnx_networks import OnnxDetector, OnnxEstimator, OnnxNetwork
 from polsess.onnx_files import EmbedderFile
 
 DETECTOR, EMBEDDER = "activity-detector.onnx", "speaker-embedder.onnx"
+ENHANCER = "enhance-one-streaming.onnx"
 """Files of the networks that listen, beside the separation network's."""
 
 
@@ -21,8 +22,7 @@ class Separator(LongFormSeparator[Samples]):
 
     Args:
         estimator: The separation network.
-        listeners: The networks that say how many talk and whose voice it is; None where there are none, and
-            nothing is gated.
+        listeners: The networks that say who speaks when; None where there are none, and nothing is gated.
         gate: As ``LongFormSeparator`` takes it; without listeners there is only ``"never"``.
         **options: ``segment_seconds``, ``overlap``, ``channels``, ``batch_size``, ``num_speakers`` and
             ``gate_config``, as ``LongFormSeparator`` takes them.
@@ -34,7 +34,7 @@ class Separator(LongFormSeparator[Samples]):
     def __init__(
         self,
         estimator: OnnxEstimator,
-        listeners: tuple[Detector, Embedder] | None = None,
+        listeners: Listeners | None = None,
         *,
         gate: str | None = None,
         **options: Any,
@@ -49,7 +49,8 @@ class Separator(LongFormSeparator[Samples]):
             )
         super().__init__(estimator.output_sources, gate=gate, **options)  # type: ignore[arg-type]
         self._onnx, self._onnx_listeners = estimator, listeners
-        networks = (estimator, *(listeners or ()))
+        heard_by = listeners and (listeners.detector, listeners.embedder, listeners.enhancer)
+        networks = (estimator, *(heard_by or ()))
         self.files = tuple(each.path for each in networks if isinstance(each, OnnxNetwork | EmbedderFile))
         """The ONNX files of the networks."""
 
@@ -60,6 +61,7 @@ class Separator(LongFormSeparator[Samples]):
         *,
         detector: str | Path | None = None,
         embedder: str | Path | None = None,
+        enhancer: str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Open files that ``polsess export`` wrote.
@@ -70,8 +72,10 @@ class Separator(LongFormSeparator[Samples]):
                 if it is there.
             embedder: Says whose voice it is, any file that ``EmbedderFile`` takes; None for
                 ``speaker-embedder.onnx`` there.
-            **options: The other options of the class. The gate is ``"auto"`` where both networks are there,
-                else ``"never"``, unless it is given.
+            enhancer: Takes noise and rooms out of what both hear; None for ``enhance-one-streaming.onnx``
+                there, or none if it is not; ``"none"`` for the recording as it is.
+            **options: The other options of the class. The gate is ``"auto"`` where detector and embedder are
+                there, else ``"never"``, unless it is given.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -82,12 +86,16 @@ class Separator(LongFormSeparator[Samples]):
         estimator = OnnxEstimator(path)
         heard = Path(detector or estimator.path.with_name(DETECTOR))
         known = Path(embedder or estimator.path.with_name(EMBEDDER))
+        cleared = Path(enhancer or estimator.path.with_name(ENHANCER))
         gate = "never" if estimator.output_sources == 1 else str(options.get("gate"))
-        named = name_listeners(gate, detector=detector, embedder=embedder)
+        named = name_listeners(gate, detector=detector, embedder=embedder, enhancer=enhancer)
         if gate == "never" or not (named or (heard.is_file() and known.is_file())):
             return cls(estimator, **options)
-        separator = cls(estimator, (OnnxDetector(heard), EmbedderFile(known)), **options)
-        separator.named_listeners = named
+        if enhancer is None and not cleared.is_file():
+            enhancer = NO_ENHANCER
+        enhancing = None if str(enhancer) == NO_ENHANCER else OnnxEstimator(cleared)
+        separator = cls(estimator, Listeners(OnnxDetector(heard), EmbedderFile(known), enhancing), **options)
+        separator.named_listeners = named | ({} if enhancing else {"enhancer": NO_ENHANCER})
         return separator
 
     def __repr__(self) -> str:
@@ -97,7 +105,7 @@ class Separator(LongFormSeparator[Samples]):
     def _estimator(self) -> Estimator:
         return self._onnx
 
-    def _listeners(self) -> tuple[Detector, Embedder]:
+    def _listeners(self) -> Listeners:
         assert self._onnx_listeners is not None  # the gate asks for them
         return self._onnx_listeners
 

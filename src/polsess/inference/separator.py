@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from polsess.audio import Samples, as_tensor
 from polsess.checkpoints import DEFAULT_MODEL, load_embedder, load_model
 from polsess.devices import pick_device
-from polsess.inference.hearing import Detector, Embedder, name_listeners
+from polsess.inference.hearing import NO_ENHANCER, Listeners, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.torch_networks import (
@@ -24,8 +25,8 @@ from polsess.inference.torch_networks import (
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.precision import Precision, choose_precision, name_of
 
-DETECTOR, EMBEDDER = "activity-detector", "speaker-embedder"
-"""Bundled networks that say how many talk, and whose voice it is."""
+DETECTOR, EMBEDDER, ENHANCER = "activity-detector", "speaker-embedder", "enhance-one-streaming"
+"""Bundled networks that say how many talk, and whose voice it is, and the one through which both hear."""
 
 
 class Separator(LongFormSeparator[Tensor]):
@@ -41,6 +42,8 @@ class Separator(LongFormSeparator[Tensor]):
             is made for on a CPU, 1 for most.
         detector: Says how many talk: a network, or its name, folder or file; None for the one of the package.
         embedder: Says whose voice it is, likewise; also an ONNX file, as ``load_embedder`` takes it.
+        enhancer: Takes noise and rooms out of what both hear, likewise; ``"none"`` for the recording as it
+            is.
         **options: ``segment_seconds``, ``overlap``, ``channels``, ``gate``, ``num_speakers`` and
             ``gate_config``, as ``LongFormSeparator`` takes them.
 
@@ -66,6 +69,7 @@ class Separator(LongFormSeparator[Tensor]):
         batch_size: int | None = None,
         detector: ActivityDetector | str | Path | None = None,
         embedder: SpeakerEmbedder | str | Path | None = None,
+        enhancer: SeparationModel | str | Path | None = None,
         **options: Any,
     ) -> None:
         self.device = pick_device(device)
@@ -76,15 +80,14 @@ class Separator(LongFormSeparator[Tensor]):
             **options,
         )
         gate = "always" if self._listens_anyway else self.gate
-        self.named_listeners = name_listeners(gate, detector=detector, embedder=embedder)
+        given: dict[str, Any] = {"detector": detector, "embedder": embedder, "enhancer": enhancer}
+        self.named_listeners = name_listeners(gate, **given)
         self._dtype = choose_precision(precision, model.inference_dtype, self.device)
         self.precision = name_of(self._dtype)
         self.model = model.to(self.device).eval()
-        if isinstance(detector, str | Path):
-            detector = load_model(detector, kind=ActivityDetector)
-        if isinstance(embedder, str | Path):
-            embedder = load_embedder(embedder)
-        self._detector, self._embedder = detector, embedder
+        self._given = {option: network for option, network in given.items() if network is not None}
+        if self._given:
+            self._heard_by = self._listeners()  # so that what cannot be loaded is known at once
 
     @classmethod
     def from_pretrained(
@@ -111,11 +114,40 @@ class Separator(LongFormSeparator[Tensor]):
         kind = TorchCountingEstimator if self.model.counts_speakers else TorchEstimator
         return kind(self.model, self.device, self._dtype)
 
-    def _listeners(self) -> tuple[Detector, Embedder]:
-        with torch_defaults():
-            detector = self._detector or load_model(DETECTOR, kind=ActivityDetector)
-            embedder = self._embedder or load_model(EMBEDDER, kind=SpeakerEmbedder)
-            return TorchDetector(detector, self.device), TorchEmbedder(embedder, self.device)
+    def _listeners(self) -> Listeners:
+        return open_listeners(self.device, **self._given)
 
     def _given_back(self, sources: Samples) -> Tensor:
         return as_tensor(sources)
+
+
+def open_listeners(
+    device: torch.device,
+    *,
+    detector: ActivityDetector | str | Path = DETECTOR,
+    embedder: SpeakerEmbedder | str | Path = EMBEDDER,
+    enhancer: SeparationModel | str | Path = ENHANCER,
+) -> Listeners:
+    """The networks that say who speaks when, loaded where a name, folder or file is given.
+
+    Args:
+        device: Where they run.
+        detector: As of ``Separator``, likewise the others.
+        embedder: Also an ONNX file.
+        enhancer: Also ``"none"``.
+
+    Raises:
+        CheckpointError: If one cannot be loaded.
+        ValueError: If the enhancer has several outputs.
+    """
+    with torch_defaults():
+        if isinstance(detector, str | Path):
+            detector = load_model(detector, kind=ActivityDetector)
+        if isinstance(embedder, str | Path):
+            embedder = load_embedder(embedder)
+        heard_by = TorchDetector(detector, device), TorchEmbedder(embedder, device)
+        if enhancer == NO_ENHANCER:
+            return Listeners(*heard_by, None)
+        if isinstance(enhancer, str | Path):
+            enhancer = load_model(enhancer, kind=SeparationModel)
+        return Listeners(*heard_by, TorchEstimator(enhancer.to(device).eval(), device))

@@ -78,9 +78,9 @@ class TorchDetector:
         self.sample_rate, self.hop_seconds = detector.sample_rate, detector.hop_seconds
 
     def detect(self, samples: Samples) -> Samples:
-        """Probabilities of nobody, one and several ``[L, 3]`` in samples ``[T]``."""
+        """Probabilities of nobody, one and several ``[B, L, 3]`` in samples ``[B, T]``."""
         with torch_defaults(), torch.inference_mode():
-            logits = self._detector(torch.from_numpy(samples)[None].to(self._device))[0]
+            logits = self._detector(torch.from_numpy(samples).to(self._device))
             probabilities: Samples = logits.float().softmax(-1).cpu().numpy()
         return probabilities
 

@@ -23,7 +23,7 @@ from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import label_frames
 from polsess.inference.hearing import Hearing
 from polsess.inference.recordings import Channels, Recording
-from polsess.inference.stitching import Spool
+from polsess.inference.stitching import Spool, Spools
 
 Progress = Callable[[float], None]
 _ROUNDS = 4
@@ -39,16 +39,26 @@ class Store:
     spool: Spool
     """K rows."""
     recording: Recording
+    cleared: Spool
+    """What listens hears this, one row."""
 
     def read(self, first: int, last: int) -> Samples:
         """The channels, ``[K, n]``, up to their end: the last frame may reach beyond it."""
-        self.spool.seek(first)
-        return self.spool.read(min(last, self.spool.num_samples) - first)
+        return _read(self.spool, first, last)
 
     def read_mix(self, first: int, last: int) -> Samples:
         """The channels mixed, ``[n]``."""
         block = self.read(first, last)
         return block[0] if len(block) == 1 else self.recording.mix(block)[0]
+
+    def read_cleared(self, first: int, last: int) -> Samples:
+        """What the networks that listen hear, ``[n]``."""
+        return _read(self.cleared, first, last)[0]
+
+
+def _read(spool: Spool, first: int, last: int) -> Samples:
+    spool.seek(first)
+    return spool.read(min(last, spool.num_samples) - first)
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,11 @@ def hear(
     channels: Channels,
     rate: int,
     gain: float,
-    spool: Spool,
+    spools: Spools,
     config: GateConfig,
     progress: Progress,
 ) -> Heard:
-    """Put the recording aside at the network's rate and find how many talk.
+    """Put the recording aside at the network's rate, also as it is heard, and find how many talk.
 
     Args:
         hearing: The networks.
@@ -86,16 +96,18 @@ def hear(
         channels: Which channels are separated, K of them.
         rate: The network's, in Hz.
         gain: The working gain.
-        spool: For K rows.
+        spools: For both.
         config: Thresholds.
         progress: Called with the share that is done.
     """
+    spool = spools.open(1 if channels == "mix" else recording.num_channels)
     for block in recording.resampled(channels, rate, gain):
         spool.append(block)
-    store = Store(spool, recording)
-    probabilities = hearing.activity(store.read_mix, spool.num_samples, progress)
-    regions = find_regions(probabilities, hearing.hop_seconds, config.regions)
-    return Heard(store, spool.num_samples, probabilities, regions)
+    store, length = Store(spool, recording, spools.open(1)), spool.num_samples
+    for part in hearing.clear(store.read_mix, length, lambda share: progress(0.6 * share)):
+        store.cleared.append(part[None])
+    activity = hearing.activity(store.read_cleared, length, lambda share: progress(0.6 + 0.4 * share))
+    return Heard(store, length, activity, find_regions(activity, hearing.hop_seconds, config.regions))
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ def _find_voices(
         none = np.full(num_frames, -1, np.int64)
         return Voices(none, np.zeros((0, 1), np.float32), np.zeros(num_frames, np.float32))
     hop = regions.hop_seconds
-    embeddings = hearing.embed_pieces(store.read_mix, pieces, lambda share: progress(0.4 * share))
+    embeddings = hearing.embed_pieces(store.read_cleared, pieces, lambda share: progress(0.4 * share))
     seconds = np.array([last - first for first, last in pieces]) * hop
     labels, centroids = cluster(
         embeddings,
@@ -184,7 +196,7 @@ def _find_voices(
         if len(np.unique(labels)) == len(centroids):  # all voices talk
             centroids = find_centroids(embeddings, seconds, labels)
     pieces, windows = cut_steps(regions, pieces, config.regions)
-    embeddings = hearing.embed_pieces(store.read_mix, windows, lambda share: progress(0.4 + 0.6 * share))
+    embeddings = hearing.embed_pieces(store.read_cleared, windows, lambda share: progress(0.4 + 0.6 * share))
     similarities = (embeddings @ centroids.T).astype(np.float64)
     labels = decode_voices(similarities, pieces, hop)
     likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)

@@ -55,6 +55,8 @@ class ServiceConfig(Schema):
     """Network that says how many talk: a name, folder or file."""
     embedder: str = "speaker-embedder"
     """Network that says whose voice it is, likewise; also any ONNX file that ``polsess separate`` takes."""
+    enhancer: str = "enhance-one-streaming"
+    """Network that takes noise and rooms out of what both hear, likewise; none for recordings as they are."""
     device: str = "auto"
     """Device of the networks: auto, cpu, cuda or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -75,6 +77,11 @@ class ServiceConfig(Schema):
     keys: Path | None = None
     """File of the hashed keys of clients; None lets in everybody who reaches the address."""
     limits: Limits = Limits()
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """The networks that say who speaks when."""
+        return {"detector": self.detector, "embedder": self.embedder, "enhancer": self.enhancer}
 
     @field_validator("models")
     @classmethod

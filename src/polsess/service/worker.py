@@ -21,16 +21,16 @@ import torch
 
 from polsess.allocator import tune_allocator
 from polsess.audio import AudioError, AudioFormat, Samples
-from polsess.checkpoints import load_embedder, load_model
+from polsess.checkpoints import load_model
 from polsess.devices import pick_device
 from polsess.diarization.settings import parse_speakers
-from polsess.inference.hearing import Detector, Embedder
+from polsess.inference.hearing import Listeners
 from polsess.inference.long_form import HEARING_SHARE, LongFormSeparator
 from polsess.inference.network import Estimator
 from polsess.inference.outputs import SeparatedFile, output_paths
+from polsess.inference.separator import open_listeners
 from polsess.inference.timeline_files import TimelineFiles, parse_formats
-from polsess.inference.torch_networks import TorchDetector, TorchEmbedder, TorchEstimator, usual_batch
-from polsess.models import ActivityDetector
+from polsess.inference.torch_networks import TorchEstimator, usual_batch
 from polsess.precision import choose_precision
 from polsess.schema import parse
 from polsess.service.batching import SharedEstimator
@@ -58,16 +58,14 @@ class SharedSeparator(LongFormSeparator[Samples]):
         **options: As of ``LongFormSeparator``.
     """
 
-    def __init__(
-        self, estimator: SharedEstimator, listeners: tuple[Detector, Embedder], **options: Any
-    ) -> None:
+    def __init__(self, estimator: SharedEstimator, listeners: Listeners, **options: Any) -> None:
         super().__init__(estimator.output_sources, **options)
         self._shared, self._loaded = estimator, listeners
 
     def _estimator(self) -> Estimator:
         return self._shared
 
-    def _listeners(self) -> tuple[Detector, Embedder]:
+    def _listeners(self) -> Listeners:
         return self._loaded
 
     def _given_back(self, sources: Samples) -> Samples:
@@ -83,15 +81,11 @@ class Models:
         self.lanes = config.lanes or (8 if cuda else 2)
         self._segment_seconds = config.segment_seconds
         self._estimators = {name: self._open(source, config) for name, source in config.models.items()}
+        named = config.listeners
         self._named_listeners = {
-            option: Path(value).name
-            for option, value in (("detector", config.detector), ("embedder", config.embedder))
-            if option in config.model_fields_set
+            option: Path(value).name for option, value in named.items() if option in config.model_fields_set
         }
-        self._listeners = (
-            TorchDetector(load_model(config.detector, kind=ActivityDetector), self.device),
-            TorchEmbedder(load_embedder(config.embedder), self.device),
-        )
+        self._listeners = open_listeners(self.device, **named)
 
     def _open(self, source: str, config: ServiceConfig) -> SharedEstimator:
         model = load_model(source).to(self.device).eval()

@@ -42,6 +42,8 @@ async function load() {
       return Array.from({ length: count }, (_, l) => numbers.subarray(l * width, (l + 1) * width));
     };
     networks.embed = async (samples) => (await embedder(samples)).numbers;
+    const enhancer = await open("./enhance-one-streaming.onnx");
+    networks.enhance = async (samples) => (await enhancer(samples)).numbers;
   }
   return { facts, networks };
 }

@@ -14,7 +14,7 @@ const BESIDE_SECONDS = 0.3;
 export async function separateGated(estimate, hearing, heard, recording, facts, numSpeakers, progress) {
   const { mixture, gain } = recording, samples = scaled(mixture, gain), config = facts.gate, { regions } = heard;
   const hop = regions.hopSeconds, rate = facts.sample_rate, seconds = samples.length / rate;
-  const voices = await listVoices(hearing, samples, heard, numSpeakers, config, (share) => progress(0.4 * share));
+  const voices = await listVoices(hearing, heard, numSpeakers, config, (share) => progress(0.4 * share));
   const alone = voices.centroids.length < 2;
   let overlap = new Uint8Array(regions.overlap.length);
   if (!alone) {

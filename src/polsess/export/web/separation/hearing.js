@@ -2,10 +2,10 @@
 import { quantile, round } from "./numbers.js";
 import { resample } from "./resampling.js";
 
-const BLOCK_SECONDS = 30, MARGIN_SECONDS = 2, SILENT_DB = -50, SHORTEST_SECONDS = 0.3;
+const BLOCK_SECONDS = 30, MARGIN_SECONDS = 2, SILENT_DB = -50, SHORTEST_SECONDS = 0.3, CLEARED = 0.7;
 
 export class Hearing {
-  // `networks.detect` and `networks.embed` take samples at the rates in `facts`.
+  // `networks.detect`, `networks.embed` and `networks.enhance` take samples at the rates in `facts`.
   constructor(networks, facts) {
     Object.assign(this, { networks, facts, rate: facts.sample_rate, hopSeconds: facts.detector.hop_seconds });
   }
@@ -14,20 +14,43 @@ export class Hearing {
 
   numFrames(numSamples) { return Math.max(1, Math.ceil(numSamples / this.rate / this.hopSeconds)); }
 
-  // Rows of the probabilities of nobody, one and several.
-  async activity(samples, progress) {
-    const count = this.numFrames(samples.length), probabilities = [], energies = new Float32Array(count);
+  // Frames from `first` on, heard from `begin` on with what comes before and after them.
+  * blocks(samples) {
+    const count = this.numFrames(samples.length);
     const [block, margin] = [BLOCK_SECONDS, MARGIN_SECONDS].map((seconds) => round(seconds / this.hopSeconds));
     for (let first = 0; first < count; first += block) {
       const last = Math.min(first + block, count), begin = Math.max(0, first - margin);
       const part = samples.slice(this.sample(begin), Math.min(this.sample(last + margin), samples.length));
+      yield { first, last, begin, part, share: last / count };
+    }
+  }
+
+  // The recording as the others hear it, with less of noise and rooms.
+  async clear(samples, progress) {
+    if (!this.facts.enhancer) return samples;
+    const cleared = samples.slice(), rate = this.facts.enhancer.sample_rate;
+    for (const { first, last, begin, part, share } of this.blocks(samples)) {
+      const noise = resample(part, this.rate, rate).slice(), speech = await this.networks.enhance(noise);
+      for (let i = 0; i < noise.length; i++) noise[i] -= speech[i];
+      const takenOut = resample(noise, rate, this.rate), offset = this.sample(begin);
+      const stop = Math.min(this.sample(last), samples.length, offset + takenOut.length);
+      for (let i = this.sample(first); i < stop; i++) cleared[i] -= CLEARED * takenOut[i - offset];
+      progress(share);
+    }
+    return cleared;
+  }
+
+  // Rows of the probabilities of nobody, one and several, in what `clear` gives.
+  async activity(samples, progress) {
+    const probabilities = [], energies = new Float32Array(this.numFrames(samples.length));
+    for (const { first, last, begin, part, share } of this.blocks(samples)) {
       const heard = await this.networks.detect(resample(part, this.rate, this.facts.detector.sample_rate));
       for (let l = first; l < last; l++) {
         probabilities.push(heard[l - begin] ?? [1, 0, 0]);
         const stop = Math.min(this.sample(l + 1), samples.length);
         for (let i = this.sample(l); i < stop; i++) energies[l] += samples[i] ** 2;
       }
-      progress(last / count);
+      progress(share);
     }
     const silent = quantile(energies, 0.95) * 10 ** (SILENT_DB / 10);
     return probabilities.map((row, l) => (energies[l] <= silent ? [1, 0, 0] : row));

@@ -11,8 +11,8 @@ const HEARING_SHARE = 0.3;
 // What it says is a key of words.js.
 export class SeparationError extends Error {}
 
-// channels: a Float32Array of each, at `rate`, taken over, so that their memory is given back. networks: separate, detect and embed, which take samples
-// and promise rows of estimates, rows of probabilities and an embedding. facts: what polsess export says of them.
+// channels: a Float32Array of each, at `rate`, taken over, so that their memory is given back. networks: separate, detect, embed and enhance, which take
+// samples and promise rows of estimates, rows of probabilities, an embedding and samples. facts: what polsess export says of them.
 // numSpeakers: the fewest and the most voices, or null to find out. Promises {mixture, tracks, timeline}.
 export async function separate(channels, rate, networks, facts, { numSpeakers = null, progress = () => {} } = {}) {
   const recording = prepare(channels.splice(0), rate);
@@ -21,12 +21,13 @@ export async function separate(channels, rate, networks, facts, { numSpeakers = 
   const estimate = (samples) => estimated(networks, facts, samples);
   if (!facts.detector) return { mixture, ...await separateWhole(estimate, recording, facts, progress) };
   const hearing = new Hearing(networks, facts);
-  const probabilities = await hearing.activity(scaled(mixture, recording.gain), (share) => progress(HEARING_SHARE * share));
+  const cleared = await hearing.clear(scaled(mixture, recording.gain), (share) => progress(HEARING_SHARE * 0.6 * share));
+  const probabilities = await hearing.activity(cleared, (share) => progress(HEARING_SHARE * (0.6 + 0.4 * share)));
   const regions = findRegions(probabilities, hearing.hopSeconds, facts.gate.regions);
   const later = (share) => progress(HEARING_SHARE + (1 - HEARING_SHARE) * share);
   const voices = numSpeakers ?? facts.num_speakers;
   if (isWhole(regions, voices[0], facts)) return { mixture, ...await separateWhole(estimate, recording, facts, later) };
-  return { mixture, ...await separateGated(estimate, hearing, { probabilities, regions }, recording, facts, voices, later) };
+  return { mixture, ...await separateGated(estimate, hearing, { probabilities, regions, cleared }, recording, facts, voices, later) };
 }
 
 // Whether so many talk at once that the network separates everything.

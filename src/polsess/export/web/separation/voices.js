@@ -8,21 +8,21 @@ import { labelFrames } from "./stretches.js";
 const ROUNDS = 4, VOICE_SPREAD = 0.1;
 
 // `who` says what is said alone, `centroids` are the voices, `certainty` is how sure each frame is.
-export async function listVoices(hearing, samples, heard, [fewest, most], config, progress) {
+export async function listVoices(hearing, heard, [fewest, most], config, progress) {
   const share = heard.regions.overlapShare;
   if (share >= config.least_overlap) fewest = Math.min(Math.max(fewest, 2), most);
-  const voices = await findVoices(hearing, samples, heard, [fewest, most], config, progress);
+  const voices = await findVoices(hearing, heard, [fewest, most], config, progress);
   if (voices.centroids.length === 1 && most > 1 && share >= config.unheard_voice_overlap) {
     voices.centroids.push(new Float32Array(voices.centroids[0].length)); // it never talks alone
   }
   return voices;
 }
 
-async function findVoices(hearing, samples, { regions, probabilities }, numSpeakers, config, progress) {
+async function findVoices(hearing, { regions, probabilities, cleared }, numSpeakers, config, progress) {
   const numFrames = probabilities.length, hop = regions.hopSeconds;
   const pieces = cutPieces(regions, probabilities, config.regions);
   if (!pieces.length) return { who: labelFrames([], [], numFrames), centroids: [], certainty: new Float32Array(numFrames) };
-  let embeddings = await hearing.embedPieces(samples, pieces, (part) => progress(0.4 * part));
+  let embeddings = await hearing.embedPieces(cleared, pieces, (part) => progress(0.4 * part));
   const seconds = pieces.map(([first, last]) => (last - first) * hop);
   let centroids = cluster(embeddings, seconds, numSpeakers, config.same_voice, config.same_voice_asked);
   for (let i = 0; i < ROUNDS; i++) {
@@ -30,7 +30,7 @@ async function findVoices(hearing, samples, { regions, probabilities }, numSpeak
     if (new Set(labels).size === centroids.length) centroids = findCentroids(embeddings, seconds, labels);
   }
   const { steps, windows } = cutSteps(regions, pieces, config.regions);
-  embeddings = await hearing.embedPieces(samples, windows, (part) => progress(0.4 + 0.6 * part));
+  embeddings = await hearing.embedPieces(cleared, windows, (part) => progress(0.4 + 0.6 * part));
   const similarities = cosines(embeddings, centroids), labels = decodeVoices(similarities, steps, hop);
   const certainty = new Float32Array(numFrames).fill(1);
   steps.forEach(([first, last], i) => {
