@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 
 def hearing(enhancer: FunctionModel | None, rate: int = RATE) -> Hearing:
     detector, embedder = TorchDetector(ScriptedDetector(), CPU), TorchEmbedder(ScriptedEmbedder(), CPU)  # type: ignore[arg-type]
-    return Hearing(Listeners(detector, embedder, enhancer and TorchEstimator(enhancer.eval(), CPU)), rate)
+    estimator = None if enhancer is None else TorchEstimator(enhancer.eval(), CPU)
+    return Hearing(Listeners(detector, embedder, estimator), rate)
 
 
 def sound(seconds: float, rate: int = RATE) -> Samples:

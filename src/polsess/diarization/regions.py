@@ -21,9 +21,9 @@ Mask = NDArray[np.bool_]
 class RegionConfig:
     """Thresholds and smoothing; overlap is tuned for precision, since a false overlap does more harm."""
 
-    speech_on: float = 0.5
-    """Probability of speech from which a stretch of it begins."""
-    speech_off: float = 0.5
+    speech_on: float = 0.4
+    """Probability of speech from which a stretch of it begins: what is missed is cut from a track."""
+    speech_off: float = 0.3
     """Probability below which it ends."""
     overlap_on: float = 0.5
     """Probability of several voices from which a frame is overlap."""
