@@ -176,7 +176,7 @@ def test_they_hear_alike(page: PageModules, rate: int) -> None:
     enhancer = TorchEstimator(quieter_at_first(), CPU)
     detector, embedder = TorchDetector(ScriptedDetector(), CPU), TorchEmbedder(ScriptedEmbedder(), CPU)  # type: ignore[arg-type]
     hearing = Hearing(Listeners(detector, embedder, enhancer), rate)
-    sound = noise(0, 65 * rate + 77)
+    sound = noise(0, 33 * rate + 77)
     found = page(
         "new m.hearing.Hearing(n, a[0]).clear(a[1], () => {})",
         {**facts(splitter(), True, 24.0), "sample_rate": rate},
@@ -188,7 +188,7 @@ def test_they_hear_alike(page: PageModules, rate: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6 if rate == RATE else 1e-3)
     if rate == RATE:
         np.testing.assert_allclose(expected[:100], 0.65 * sound[:100], rtol=1e-2)
-        second = slice(30 * rate, 30 * rate + 100)
+        second = slice(15 * rate, 15 * rate + 100)
         np.testing.assert_allclose(expected[second], (1 - 0.35 * np.exp(-2)) * sound[second], rtol=1e-2)
 
 

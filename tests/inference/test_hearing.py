@@ -32,7 +32,7 @@ def first_two_bands(mixture: Tensor) -> Tensor:
     return (mixture - in_band(mixture, 2)).unsqueeze(1)
 
 
-@pytest.mark.parametrize("seconds", [0.0001, 0.7, 30.0, 31.234, 200.01])
+@pytest.mark.parametrize("seconds", [0.0001, 0.7, 15.0, 16.234, 100.01])
 def test_every_sample_is_heard_once(seconds: float) -> None:
     """A filter of 1 s, which the margins hold, gives the same in blocks as in one pass."""
     model = FunctionModel(lambda mixture: (mixture - 0.5 * mixture.roll(RATE, -1)).unsqueeze(1), 1)
@@ -41,7 +41,7 @@ def test_every_sample_is_heard_once(seconds: float) -> None:
     assert cleared.shape == given.shape
     before = np.pad(given, (RATE, 0))[: len(given)]
     np.testing.assert_allclose(cleared[RATE:], (given - 0.35 * before)[RATE:], atol=1e-6)
-    assert len(model.calls) == {200.01: 4}.get(seconds, 2 if seconds > 30 else 1)
+    assert len(model.calls) == {100.01: 4}.get(seconds, 2 if seconds > 15 else 1)
     assert np.array_equal(hearing(None).clear_all(given), given)
     np.testing.assert_allclose(hearing(identity()).clear_all(given), given, atol=1e-7)
 

@@ -22,7 +22,7 @@ from polsess.inference.network import Estimator
 
 NO_ENHANCER = "none"
 """Says that the others hear the recording as it is."""
-_BLOCK_SECONDS, _MARGIN_SECONDS = 30.0, 2.0
+_BLOCK_SECONDS, _MARGIN_SECONDS = 15.0, 2.0
 """Enhancer and detector hear blocks, with what comes before and after them."""
 _BLOCKS_AT_ONCE = 4
 """Blocks that they hear together, which takes less time than one after the other."""
@@ -32,7 +32,7 @@ _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
-_PIECES_AT_ONCE = 16
+_PIECES_AT_ONCE = 8
 """Pieces of one length that the embedder hears together, which takes less time than one after the other."""
 
 Read = Callable[[int, int], Samples]

@@ -2,7 +2,7 @@
 import { quantile, round } from "./numbers.js";
 import { resample } from "./resampling.js";
 
-const BLOCK_SECONDS = 30, MARGIN_SECONDS = 2, SILENT_DB = -50, SHORTEST_SECONDS = 0.3, CLEARED = 0.7;
+const BLOCK_SECONDS = 15, MARGIN_SECONDS = 2, SILENT_DB = -50, SHORTEST_SECONDS = 0.3, CLEARED = 0.7;
 
 export class Hearing {
   // `networks.detect`, `networks.embed` and `networks.enhance` take samples at the rates in `facts`.
