@@ -65,10 +65,11 @@ def fill(document: str, parts: Mapping[str, str]) -> str:
 def add(stored: Result, later: Result) -> Result:
     """Return a result with the models of a later run, each with the conditions of its own.
 
-    The later run may be of another processor, which the documents then name.
+    The later run may be of another processor, which the documents then name, and of some of the lengths.
 
     Raises:
-        ConfigError: If the runs are of different devices, versions of PyTorch, threads or lengths.
+        ConfigError: If the runs are of different devices, versions of PyTorch or threads, or if the later has
+            a length of its own.
     """
     for name in ("device", "torch"):
         if getattr(stored.conditions, name) != getattr(later.conditions, name):
@@ -76,9 +77,10 @@ def add(stored: Result, later: Result) -> Result:
                 f"--add: expected results of {name} '{getattr(stored.conditions, name)}', got "
                 f"'{getattr(later.conditions, name)}'; run all models and pass them with --models."
             )
-    free = {"budget_seconds": 0, "rounds": 0}
-    if stored.settings.model_copy(update=free) != later.settings.model_copy(update=free):
-        raise ConfigError("--add: expected the lengths, modes and threads of the stored results.")
+    free = {"budget_seconds": 0, "rounds": 0, "seconds": ()}
+    same = stored.settings.model_copy(update=free) == later.settings.model_copy(update=free)
+    if not same or not set(later.settings.seconds) <= set(stored.settings.seconds):
+        raise ConfigError("--add: expected the modes, threads and some of the lengths of the stored results.")
     apart = {"conditions": later.conditions, "settings": later.settings}
     models = {each.name: each for each in stored.models}
     models |= {each.name: each.model_copy(update=apart) for each in later.models}

@@ -78,6 +78,10 @@ def test_models_measured_later_keep_their_own_conditions() -> None:
     assert "Measured apart: `gtcrn`, at night; load average 0.5 before, 7.5 after" in text
     shares = [line.rpartition("%")[0].split()[-1] for line in text.splitlines() if "% |" in line]
     assert shares == ["21", "11", "21"]  # 2 x 4 GMAC/s x 4 s in 1.5 s or 3 s of a processor
+    short, other = (later.settings.model_copy(update={"seconds": (each,)}) for each in (4.0, 2.0))
+    assert add(stored, later.model_copy(update={"settings": short})).models[1].settings == short
+    with pytest.raises(ConfigError, match="some of the lengths"):
+        add(stored, later.model_copy(update={"settings": other}))
     with pytest.raises(ConfigError, match=r"torch '2\.13', got 'newer'"):
         add(stored, later.model_copy(update={"conditions": at_night.model_copy(update={"torch": "newer"})}))
 
