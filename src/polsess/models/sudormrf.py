@@ -22,7 +22,7 @@ from polsess.models.layers.blocks import into_first, runs_in_blocks
 from polsess.models.layers.filterbank import Decoder
 from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterbankConfig
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
-from polsess.models.layers.norms import GlobalLayerNorm
+from polsess.models.layers.norms import GlobalLayerNorm, normalise_own
 from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d
 from polsess.models.registry import register_model
@@ -186,7 +186,7 @@ class UConvBlock(nn.Module):
         merged = scales.pop()
         while scales:
             merged = _add_coarser(scales.pop(), merged)
-        merged = self.merged_activation(self.merged_norm(merged))
+        merged = normalise_own(self.merged_norm, merged, self.merged_activation.weight)
         return self.output(self.reduce(merged) + hidden)
 
 
@@ -200,9 +200,9 @@ def _add_coarser(finer: Tensor, coarser: Tensor) -> Tensor:
 
 
 class ConvNorm(nn.Module):
-    """A pointwise convolution of ``[B, ·, 1, L]``, normalised and activated."""
+    """A pointwise convolution of ``[B, ·, 1, L]``, normalised and activated, by a PReLU or not at all."""
 
-    def __init__(self, in_channels: int, out_channels: int, activation: nn.Module) -> None:
+    def __init__(self, in_channels: int, out_channels: int, activation: PReLU | nn.Identity) -> None:
         super().__init__()
         self.conv = PointwiseConv2d(in_channels, out_channels)
         self.norm = GlobalLayerNorm(out_channels)
@@ -210,7 +210,8 @@ class ConvNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Process ``[B, in_channels, 1, L]`` to ``[B, out_channels, 1, L]``."""
-        return self.activation(self.norm(self.conv(features)))
+        slopes = self.activation.weight if isinstance(self.activation, PReLU) else None
+        return normalise_own(self.norm, self.conv(features), slopes)
 
 
 class DepthwiseConvNorm(nn.Module):
@@ -223,7 +224,7 @@ class DepthwiseConvNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Process ``[B, U, 1, L]`` to ``[B, U, 1, ceil(L / stride)]``."""
-        return self.norm(self.conv(features))
+        return normalise_own(self.norm, self.conv(features))
 
 
 class FilterMixing(nn.Module):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from polsess.models.layers.kernels import norm_native
+from polsess.models.layers.prelu import prelu
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.layers.stream import Stream
 
@@ -232,10 +234,28 @@ def _channels_are_innermost(features: Tensor) -> bool:
 
 def _normalise_tokens(features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Global normalisation of ``[B, ..., C]``."""
+    if norm_native.is_available(features):
+        return norm_native.normalise(features, weight, bias, eps)
     scaled = F.group_norm(features.flatten(1).unsqueeze(1), 1, eps=eps).view(features.shape)
     if torch.is_grad_enabled():
         return torch.addcmul(bias, scaled, weight)
     return torch.addcmul(bias, scaled, weight, out=scaled)
+
+
+def normalise_own(norm: GlobalLayerNorm, features: Tensor, slopes: Tensor | None = None) -> Tensor:
+    """Normalise features that are needed no more, in inference in their memory where that is faster.
+
+    Args:
+        norm: Which normalisation.
+        features: ``[B, C, ...]``.
+        slopes: ``[1]`` or ``[C]`` of a PReLU that follows; None for none.
+    """
+    tokens = features.movedim(1, -1)
+    if norm_native.is_available(tokens):
+        found = norm_native.normalise(tokens, norm.weight, norm.bias, norm.eps, slopes, inplace=True)
+        return found.movedim(-1, 1)
+    normalised: Tensor = norm(features)
+    return normalised if slopes is None else prelu(normalised, slopes)
 
 
 def normalise(norm: nn.Module, features: Tensor, stream: Stream | None) -> Tensor:

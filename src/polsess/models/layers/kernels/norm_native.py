@@ -1,0 +1,67 @@
+"""Global layer normalisation with an optional PReLU through ``norm.cpp``. Inference in float32 on a CPU."""
+
+from __future__ import annotations
+
+from ctypes import POINTER, Structure, byref, c_double, c_int64
+
+import torch
+from torch import Tensor
+from torch.overrides import has_torch_function
+
+from polsess.models.layers.blocks import runs_in_blocks
+from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.kernels.pointers import Floats, floats
+
+
+class _Norm(Structure):
+    _fields_ = [
+        *[(name, c_int64) for name in ("size", "channels", "num_slopes")],
+        *[(name, Floats) for name in ("x", "weight", "bias", "slopes", "y")],
+        ("eps", c_double),
+    ]
+
+
+def is_available(tokens: Tensor) -> bool:
+    """Whether the kernel covers these features and can be built: contiguous ones of float32, in inference."""
+    tracing = torch.jit.is_tracing() or has_torch_function((tokens,))  # type: ignore[attr-defined, no-untyped-call]
+    simple = runs_in_blocks() and not tracing and tokens.is_contiguous()
+    covered = simple and tokens.device.type == "cpu" and tokens.dtype == torch.float32
+    return covered and load_kernel("norm") is not None
+
+
+def normalise(
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    slopes: Tensor | None = None,
+    *,
+    inplace: bool = False,
+) -> Tensor:
+    """Normalise every item by the mean and variance over all its numbers.
+
+    Args:
+        tokens: ``[B, ..., C]``, contiguous.
+        weight: ``[C]``.
+        bias: ``[C]``.
+        eps: Added to the variance.
+        slopes: ``[1]`` or ``[C]`` of a PReLU that follows; None for none.
+        inplace: Whether the result takes the place of the tokens.
+
+    Returns:
+        The same shape.
+    """
+    output = tokens if inplace else torch.empty_like(tokens)
+    size, channels = tokens[0].numel(), tokens.shape[-1]
+    pointers = (floats(tokens), floats(weight.contiguous()), floats(bias.contiguous()))
+    norm = _Norm(
+        *(size, channels, 0 if slopes is None else len(slopes)),
+        *(*pointers, floats(slopes), floats(output), eps),
+    )
+    library = load_kernel("norm")
+    if library is None:
+        raise RuntimeError("norm.cpp is not built; ask is_available first.")
+    library.normalise.argtypes = [POINTER(_Norm), c_int64, c_int64]
+    library.normalise.restype = None
+    library.normalise(byref(norm), len(tokens), torch.get_num_threads())
+    return output
