@@ -3,7 +3,7 @@
 // With a table, a score also has the product of its query with an embedding of the distance to its key. Neighbouring
 // queries share the columns of the table that they are multiplied with, each reads its own from one earlier on.
 // Layout: query, key, value [items, length, heads, size], strided, the last dimension contiguous; output likewise,
-// contiguous; table [size, columns], from the key farthest behind a query to the farthest ahead, then kPair + kTile
+// contiguous; table [size, columns], from the key farthest behind a query to the farthest ahead, then two kPair
 // columns more.
 
 #include <algorithm>

@@ -13,8 +13,8 @@ from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.kernels import load_kernel
 from polsess.models.layers.kernels.pointers import Floats, floats
 
-_MARGIN = 32 + 6
-"""Columns that the kernel reads beyond the table, kPair + kTile."""
+_MARGIN = 64
+"""Columns that the kernel reads beyond the table: up to two kPair of the widest registers."""
 
 
 class _Attention(Structure):
