@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from polsess.audio import write_audio
 from polsess.checkpoints import save_model
 from polsess.cli.main import app
-from polsess.models import SpeakerEmbedder, create_model
+from polsess.models import ActivityDetector, create_model
+from tests.inference.oracle import identity
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, talk
 from tests.inference.test_gated import CONVERSATION
 
@@ -25,9 +26,10 @@ def _scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLSESS_ALLOCATOR", "default")
 
     def load(_: str, *, kind: type[nn.Module]) -> nn.Module:
-        return ScriptedEmbedder() if kind is SpeakerEmbedder else ScriptedDetector()
+        return ScriptedDetector() if kind is ActivityDetector else identity()
 
     monkeypatch.setattr("polsess.inference.separator.load_model", load)
+    monkeypatch.setattr("polsess.inference.separator.load_embedder", lambda _: ScriptedEmbedder())
     torch.manual_seed(0)
     save_model(create_model("blstm", preset="tiny"), tmp_path / "tiny")
     write_audio("meeting.wav", CONVERSATION.sum(0)[: 14 * RATE], RATE)
