@@ -42,8 +42,8 @@ Embedder = Annotated[
 Enhancer = Annotated[
     str | None,
     typer.Option(
-        help="Network that takes noise and rooms out of what these two hear, in place of the bundled one: a "
-        "name, a folder or a file, or none for the recording as it is.",
+        help="Network that takes noise and rooms out of what detector and embedder hear, in place of the "
+        "bundled one: a name, a folder or a file, or none for the recording as it is.",
         rich_help_panel="Separation",
     ),
 ]

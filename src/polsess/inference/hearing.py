@@ -107,6 +107,8 @@ class _Block:
     """Frames that are wanted, and the samples that are heard for them."""
 
     frames: Frames
+    heard_from: int
+    """The frame with which the samples begin."""
     samples: Frames
 
 
@@ -168,8 +170,9 @@ class Hearing:
         blocks = []
         for first in range(0, count, size):
             last = min(first + size, count)
-            begin, end = self.sample(max(0, first - margin)), self.sample(last + margin)
-            blocks.append(_Block((first, last), (begin, min(end, num_samples))))
+            begin = max(0, first - margin)
+            end = min(self.sample(last + margin), num_samples)
+            blocks.append(_Block((first, last), begin, (self.sample(begin), end)))
         for _, alike in groupby(blocks, key=lambda block: block.samples[1] - block.samples[0]):
             together = list(alike)
             for start in range(0, len(together), _BLOCKS_AT_ONCE):
@@ -192,9 +195,8 @@ class Hearing:
             samples = np.stack([read(*block.samples) for block in blocks])
             heard = detector.detect(self._at_rate(samples, detector.sample_rate))
             for block, row, sound in zip(blocks, heard, samples, strict=True):
-                (first, last), (begin, _) = block.frames, block.samples
-                skipped = round(begin / self._rate / self.hop_seconds)
-                found = row[first - skipped : last - skipped]
+                (first, last), begin = block.frames, block.samples[0]
+                found = row[first - block.heard_from : last - block.heard_from]
                 probabilities[first : first + len(found)] = found
                 probabilities[first + len(found) : last, 0] = 1.0
                 edges = [self.sample(frame) - begin for frame in range(first, last + 1)]

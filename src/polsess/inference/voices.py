@@ -26,6 +26,8 @@ from polsess.inference.recordings import Channels, Recording
 from polsess.inference.stitching import Spool, Spools
 
 Progress = Callable[[float], None]
+_CLEARING_SHARE = 0.6
+"""Of the work before the voices, for the progress: the rest is to find how many talk."""
 _ROUNDS = 4
 """Of decoding and finding the centroids again, so that short pieces count as well."""
 _VOICE_SPREAD = 0.1
@@ -104,9 +106,11 @@ def hear(
     for block in recording.resampled(channels, rate, gain):
         spool.append(block)
     store, length = Store(spool, recording, spools.open(1)), spool.num_samples
-    for part in hearing.clear(store.read_mix, length, lambda share: progress(0.6 * share)):
+    for part in hearing.clear(store.read_mix, length, lambda share: progress(_CLEARING_SHARE * share)):
         store.cleared.append(part[None])
-    activity = hearing.activity(store.read_cleared, length, lambda share: progress(0.6 + 0.4 * share))
+    activity = hearing.activity(
+        store.read_cleared, length, lambda share: progress(_CLEARING_SHARE + (1 - _CLEARING_SHARE) * share)
+    )
     return Heard(store, length, activity, find_regions(activity, hearing.hop_seconds, config.regions))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function
 
 
 class Operation(Protocol):
@@ -26,6 +27,13 @@ def frames_per_block(device: torch.device) -> int:
 def runs_in_blocks() -> bool:
     """Whether inference may take a part at a time: not while gradients or a graph are recorded."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def is_plain_inference(features: Tensor) -> bool:
+    """Whether these are float32 features on a CPU in inference that nothing traces or counts."""
+    tracing = torch.jit.is_tracing() or has_torch_function((features,))  # type: ignore[attr-defined, no-untyped-call]
+    simple = runs_in_blocks() and not tracing
+    return simple and features.device.type == "cpu" and features.dtype == torch.float32
 
 
 def into_first(operation: Operation, first: Tensor, second: Tensor) -> Tensor:

@@ -36,6 +36,21 @@ def load_kernel(name: str) -> ctypes.CDLL | None:
     return _load_once(name)
 
 
+def built_kernel(name: str) -> ctypes.CDLL:
+    """The library of a kernel that is known to be available.
+
+    Args:
+        name: As of ``load_kernel``.
+
+    Raises:
+        RuntimeError: If it is not built.
+    """
+    library = load_kernel(name)
+    if library is None:
+        raise RuntimeError(f"{name}.cpp is not built; ask is_available first.")
+    return library
+
+
 @functools.cache
 def _load_once(name: str) -> ctypes.CDLL | None:
     source = _FOLDER / f"{name}.cpp"

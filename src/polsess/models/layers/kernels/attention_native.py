@@ -7,10 +7,9 @@ from ctypes import POINTER, Structure, byref, c_int64
 
 import torch
 from torch import Tensor
-from torch.overrides import has_torch_function
 
-from polsess.models.layers.blocks import runs_in_blocks
-from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.blocks import is_plain_inference
+from polsess.models.layers.kernels import built_kernel, load_kernel
 from polsess.models.layers.kernels.pointers import Floats, floats
 
 _MARGIN = 64
@@ -29,10 +28,7 @@ class _Attention(Structure):
 
 def is_available(heads: Tensor) -> bool:
     """Whether the kernel covers this attention and can be built: inference on a CPU in float32."""
-    tracing = torch.jit.is_tracing() or has_torch_function((heads,))  # type: ignore[attr-defined, no-untyped-call]
-    simple = runs_in_blocks() and not tracing
-    covered = simple and heads.device.type == "cpu" and heads.dtype == torch.float32
-    return covered and load_kernel("attention") is not None
+    return is_plain_inference(heads) and load_kernel("attention") is not None
 
 
 def attend(heads: Tensor, distances: Tensor | None = None) -> Tensor:
@@ -69,9 +65,7 @@ def _table(distances: Tensor, length: int) -> Tensor:
 
 
 def _library() -> ctypes.CDLL:
-    library = load_kernel("attention")
-    if library is None:
-        raise RuntimeError("attention.cpp is not built; ask is_available first.")
+    library = built_kernel("attention")
     library.attend.argtypes = [POINTER(_Attention), c_int64, c_int64]
     library.attend.restype = None
     return library

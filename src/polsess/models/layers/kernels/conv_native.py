@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.kernels import built_kernel, load_kernel
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 
 _MAX_TAPS = 16  # as kMaxTaps
@@ -89,9 +89,7 @@ def backward(
 
 
 def _library() -> ctypes.CDLL:
-    library = load_kernel("mamba")
-    if library is None:
-        raise RuntimeError("mamba.cpp is not built; ask is_available first.")
+    library = built_kernel("mamba")
     library.conv_forward.argtypes = [POINTER(_Conv), c_int64, c_int64]
     library.conv_backward.argtypes = [POINTER(_Conv), POINTER(_Gradients), c_int64, c_int64]
     library.conv_forward.restype = library.conv_backward.restype = None

@@ -6,10 +6,9 @@ from ctypes import POINTER, Structure, byref, c_double, c_int64
 
 import torch
 from torch import Tensor
-from torch.overrides import has_torch_function
 
-from polsess.models.layers.blocks import runs_in_blocks
-from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.blocks import is_plain_inference
+from polsess.models.layers.kernels import built_kernel, load_kernel
 from polsess.models.layers.kernels.pointers import Floats, floats
 
 
@@ -23,10 +22,7 @@ class _Norm(Structure):
 
 def is_available(tokens: Tensor) -> bool:
     """Whether the kernel covers these features and can be built: contiguous ones of float32, in inference."""
-    tracing = torch.jit.is_tracing() or has_torch_function((tokens,))  # type: ignore[attr-defined, no-untyped-call]
-    simple = runs_in_blocks() and not tracing and tokens.is_contiguous()
-    covered = simple and tokens.device.type == "cpu" and tokens.dtype == torch.float32
-    return covered and load_kernel("norm") is not None
+    return is_plain_inference(tokens) and tokens.is_contiguous() and load_kernel("norm") is not None
 
 
 def normalise(
@@ -58,9 +54,7 @@ def normalise(
         *(size, channels, 0 if slopes is None else len(slopes)),
         *(*pointers, floats(slopes), floats(output), eps),
     )
-    library = load_kernel("norm")
-    if library is None:
-        raise RuntimeError("norm.cpp is not built; ask is_available first.")
+    library = built_kernel("norm")
     library.normalise.argtypes = [POINTER(_Norm), c_int64, c_int64]
     library.normalise.restype = None
     library.normalise(byref(norm), len(tokens), torch.get_num_threads())

@@ -11,7 +11,7 @@ from ctypes import POINTER, Structure, byref, c_int64
 import torch
 from torch import Tensor
 
-from polsess.models.layers.kernels import load_kernel
+from polsess.models.layers.kernels import built_kernel, load_kernel
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.kernels.scan_torch import CHUNK_LENGTH, ScanInputs, chunk_count
 
@@ -107,9 +107,7 @@ class _Arguments:
 
 
 def _library() -> ctypes.CDLL:
-    library = load_kernel("mamba")
-    if library is None:
-        raise RuntimeError("mamba.cpp is not built; ask is_available first.")
+    library = built_kernel("mamba")
     library.scan_forward.argtypes = [POINTER(_Scan), c_int64, c_int64]
     library.scan_backward.argtypes = [POINTER(_Scan), POINTER(_Gradients), c_int64, c_int64]
     library.scan_forward.restype = library.scan_backward.restype = None
