@@ -1,13 +1,15 @@
-"""Carry the weights of a trained BSRNN over to another sample rate or to fewer sources, to go on from there.
+"""Carry the weights of a trained BSRNN over to another rate, fewer sources or more blocks, to go on from there.
 
     python scripts/resize_network.py default resized --rate 16000 --band-edges 5500
     polsess train -c bsrnn_sb_conversations_16k --init resized
     python scripts/resize_network.py default-16k enhancer --sources 1
     polsess train -c bsrnn_eb_polsess --init enhancer
+    python scripts/resize_network.py default-16k deeper --blocks 5
 
 Frames twice as long at twice the rate have bins of the same width: what the network knows of the frequencies
 that both rates have stays. Bands that both rates have are copied; those above begin as copies of the topmost
-one, stretched. Of fewer sources, the masks of the first ones stay.
+one, stretched. Of fewer sources, the masks of the first ones stay. New blocks change nothing until they are
+trained.
 
 Shapes: C sources, M bands, W bins of a band.
 """
@@ -109,6 +111,36 @@ def keep_sources(network: BSRNN, num_sources: int) -> BSRNN:
     return fewer
 
 
+def add_blocks(network: BSRNN, num_blocks: int) -> BSRNN:
+    """The same network with more blocks: copies of the last ones, each behind its original, adding nothing.
+
+    A copy's projection is zero, so that its sequence stays as it is, but its gradient is not: it learns at once.
+
+    Raises:
+        ValueError: If the network has as many, or fewer than half as many.
+    """
+    old = network.config.num_blocks
+    if not old < num_blocks <= 2 * old:
+        raise ValueError(
+            f"--blocks: expected {old + 1} to {2 * old}, more than the network has and at most twice as many, "
+            f"got {num_blocks}."
+        )
+    deeper = create_model(network.config.model_dump() | {"num_blocks": num_blocks}, kind=BSRNN)
+    single = 2 * old - num_blocks  # the first blocks, which have no copy
+    originals = [min(block, single + (block - single) // 2) for block in range(num_blocks)]
+    state = network.state_dict()
+    for key, tensor in deeper.state_dict().items():
+        part, *rest = key.split(".")
+        if part not in {"along_time", "along_bands"}:
+            tensor.copy_(state[key])
+            continue
+        block = int(rest[0])
+        tensor.copy_(state[".".join([part, str(originals[block]), *rest[1:]])])
+        if block and originals[block] == originals[block - 1] and rest[1] == "project":
+            tensor.zero_()
+    return deeper
+
+
 def main() -> None:
     """Read the old network, write the new one."""
     parser = argparse.ArgumentParser(
@@ -125,9 +157,10 @@ def main() -> None:
         help="Where new bands end, in Hz; one new band if left out.",
     )
     parser.add_argument("--sources", type=int, help="Number of its outputs; the old one's if left out.")
+    parser.add_argument("--blocks", type=int, help="Number of its blocks; the old one's if left out.")
     options = parser.parse_args()
-    if options.rate is None and options.sources is None:
-        parser.error("without --rate and --sources there is nothing to do.")
+    if options.rate is None and options.sources is None and options.blocks is None:
+        parser.error("without --rate, --sources and --blocks there is nothing to do.")
     if options.band_edges and options.rate is None:
         parser.error("--band-edges: bands are new at another --rate only.")
     try:
@@ -137,6 +170,8 @@ def main() -> None:
                 network = change_rate(network, options.rate, options.band_edges)
             if options.sources is not None:
                 network = keep_sources(network, options.sources)
+            if options.blocks is not None:
+                network = add_blocks(network, options.blocks)
     except (CheckpointError, ConfigError, ValueError) as error:
         parser.error(str(error))
     save_model(network, options.folder)

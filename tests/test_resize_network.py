@@ -7,7 +7,7 @@ import torch
 
 from polsess.models import create_model
 from polsess.models.bsrnn import BSRNN
-from scripts.resize_network import change_rate, keep_sources
+from scripts.resize_network import add_blocks, change_rate, keep_sources
 
 
 @pytest.fixture(name="banded")
@@ -59,6 +59,31 @@ def test_the_sources_that_stay_are_what_they_were() -> None:
         )
     with pytest.raises(ValueError, match="expected 1 to 2, fewer than the network has, got 3"):
         keep_sources(network, 3)
+
+
+@torch.no_grad()
+def test_new_blocks_change_nothing_until_they_are_trained(banded: BSRNN) -> None:
+    deeper = add_blocks(banded, 3).eval()
+    mixture = torch.randn(2, 700)
+    torch.testing.assert_close(deeper(mixture), banded(mixture))
+    old, new = banded.state_dict(), deeper.state_dict()
+    for old_block, new_block in ((0, 0), (1, 1), (1, 2)):
+        name = "along_time.{}.lstm.weight_hh_l0"
+        assert torch.equal(new[name.format(new_block)], old[name.format(old_block)])
+
+
+def test_new_blocks_learn_at_once(banded: BSRNN) -> None:
+    with torch.no_grad():
+        deeper = add_blocks(banded, 4)
+    deeper(torch.randn(2, 700)).square().mean().backward()
+    for blocks in (deeper.along_time, deeper.along_bands):
+        assert all(block.project.weight.grad.abs().max() > 0 for block in blocks)
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_fewer_blocks_and_more_than_twice_as_many_are_refused(banded: BSRNN, number: int) -> None:
+    with pytest.raises(ValueError, match=f"expected 3 to 4, .* got {number}"):
+        add_blocks(banded, number)
 
 
 def test_rates_that_do_not_fit_are_refused(banded: BSRNN) -> None:
