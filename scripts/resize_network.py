@@ -1,4 +1,4 @@
-"""Carry the weights of a trained BSRNN over to another rate, fewer sources or more blocks, to go on from there.
+"""Carry the weights of a trained BSRNN over to another rate, fewer sources or more blocks, to go on with it.
 
     python scripts/resize_network.py default resized --rate 16000 --band-edges 5500
     polsess train -c bsrnn_sb_conversations_16k --init resized
@@ -112,9 +112,9 @@ def keep_sources(network: BSRNN, num_sources: int) -> BSRNN:
 
 
 def add_blocks(network: BSRNN, num_blocks: int) -> BSRNN:
-    """The same network with more blocks: copies of the last ones, each behind its original, adding nothing.
+    """The same network with more blocks: copies of the last ones, each behind its original.
 
-    A copy's projection is zero, so that its sequence stays as it is, but its gradient is not: it learns at once.
+    A copy projects to zero, so that its sequence stays as it is; its gradient is not zero: it learns at once.
 
     Raises:
         ValueError: If the network has as many, or fewer than half as many.
@@ -122,7 +122,7 @@ def add_blocks(network: BSRNN, num_blocks: int) -> BSRNN:
     old = network.config.num_blocks
     if not old < num_blocks <= 2 * old:
         raise ValueError(
-            f"--blocks: expected {old + 1} to {2 * old}, more than the network has and at most twice as many, "
+            f"--blocks: expected {old + 1} to {2 * old}, more than it has and at most twice as many, "
             f"got {num_blocks}."
         )
     deeper = create_model(network.config.model_dump() | {"num_blocks": num_blocks}, kind=BSRNN)
