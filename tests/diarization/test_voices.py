@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from polsess.diarization.assignment import assign_outputs, decode_voices
-from polsess.diarization.clustering import cluster, find_centroids
+from polsess.diarization.clustering import Pieces, find_centroids, find_voices, list_partitions
 from polsess.diarization.known_voices import KnownVoices, cut_by_known
 
 
@@ -24,30 +26,62 @@ def pieces_of(
     return unit
 
 
+def find(embeddings: NDArray[np.float32], seconds: float | NDArray[np.float64] = 2.0, **options: Any) -> Any:
+    """Labels and centroids of pieces with pauses between them, in which probably one talks."""
+    count = len(embeddings)
+    options = {"overlap_share": 0.0, "same_voice": 0.98, "same_voice_asked": 0.9} | options
+    evidence = [np.full(count - 1, 0.5), np.zeros(count)]
+    for place, key in enumerate(("pauses", "several")):
+        evidence[place] = options.pop(key, evidence[place])
+    return find_voices(Pieces(embeddings, np.broadcast_to(seconds, count), *evidence), **options)
+
+
 @pytest.mark.parametrize("voices", [1, 2, 3, 5])
 def test_the_number_of_voices_is_found(voices: int) -> None:
     truth = [index % voices for index in range(60)]
-    labels, centroids = cluster(pieces_of(truth), np.full(60, 2.0), threshold=0.5)
+    labels, centroids = find(pieces_of(truth))
     assert len(centroids) == voices
     assert len(set(zip(truth, labels.tolist(), strict=True))) == voices
     np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
 
 
+def test_the_best_partition_is_found_where_voices_talk_for_unlike_times() -> None:
+    truth, seconds = [0] * 40 + [1] * 12 + [2] * 5 + [3] * 5, np.full(62, 2.0)
+    embeddings = pieces_of(truth, spread=0.5)
+    *_, centroids = list_partitions(embeddings, seconds, 4)
+    labels = (embeddings @ centroids.T).argmax(1)
+    assert len(set(zip(truth, labels.tolist(), strict=True))) == 4
+    np.testing.assert_allclose(centroids, find_centroids(embeddings, seconds, labels), atol=1e-6)
+
+
 def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
     alike = pieces_of([0, 1] * 20, alike=0.5)
-    seconds = np.full(40, 2.0)
-    assert len(cluster(alike, seconds, threshold=0.4)[1]) == 1
-    assert len(cluster(alike, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 2
-    one = pieces_of([0] * 40)
-    assert len(cluster(one, seconds, num_speakers=(2, 2), threshold=0.4, eager_threshold=0.7)[1]) == 1
-    many = pieces_of([0, 1, 2, 3] * 10)
-    assert len(cluster(many, seconds, num_speakers=(1, 2), threshold=0.4)[1]) == 2
+    options = {"same_voice": 0.6, "same_voice_asked": 0.7}
+    assert len(find(alike, **options)[1]) == 1
+    assert len(find(alike, num_speakers=(2, 2), **options)[1]) == 2
+    assert len(find(pieces_of([0] * 40), num_speakers=(2, 2), **options)[1]) == 1
+    assert len(find(pieces_of([0, 1, 2, 3] * 10), num_speakers=(1, 2))[1]) == 2
+
+
+def test_what_else_speaks_for_one_voice_or_for_two() -> None:
+    alike = pieces_of([0, 1] * 20, alike=0.55)
+    at_once, doubtful = np.zeros(39), np.full(40, 0.3)
+
+    def number(**options: Any) -> int:
+        return len(find(alike, same_voice=1.1, **options)[1])
+
+    assert number() == 2
+    assert number(pauses=at_once) == 1  # they take turns without a pause
+    assert number(several=doubtful) == 1  # there are several in the pieces
+    assert number(several=doubtful / 2, overlap_share=0.0) == 1
+    assert number(several=doubtful / 2, overlap_share=0.4) == 2  # there are overlaps
+    unlike_times = pieces_of([0, 0, 0, 0, 0, 0, 0, 0, 0, 1] * 4, alike=0.55)
+    assert len(find(unlike_times, same_voice=1.1)[1]) == 1  # one talks little
 
 
 def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
     embeddings, seconds = pieces_of([0, 1] * 12, spread=0.2, alike=0.6), np.full(24, 2.0)
-    labels, _ = cluster(embeddings, seconds, threshold=0.4)
-    assert set(labels) == {0}
+    labels = np.zeros(24, np.int64)
     first, middle = (
         find_centroids(embeddings[chosen], seconds[chosen], 0 * labels[chosen])
         for chosen in (slice(0, None, 2), slice(None))
@@ -65,19 +99,24 @@ def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
     assert not cut_by_known(one, seconds, labels, KnownVoices(one[:1], 0.55), most=8).any()
 
 
-def test_short_pieces_do_not_decide_what_voices_there_are() -> None:
+def test_three_like_voices_are_found_where_their_halves_are_too_alike() -> None:
+    embeddings = pieces_of([0, 1, 2] * 20, spread=0.05, alike=0.5)
+    assert len(find(embeddings, num_speakers=(1, 2), same_voice=0.98)[1]) == 1
+    assert len(find(embeddings, same_voice=0.98)[1]) == 3
+
+
+def test_what_is_said_for_a_moment_is_no_voice() -> None:
     embeddings = np.concatenate([pieces_of([0, 1] * 10), pieces_of(list(range(2, 12)), seed=1)])
-    seconds = np.concatenate([np.full(20, 2.0), np.full(10, 0.3)])
-    labels, centroids = cluster(embeddings, seconds, threshold=0.5)
+    labels, centroids = find(embeddings, np.concatenate([np.full(20, 2.0), np.full(10, 0.3)]))
     assert len(centroids) == 2
     assert len(labels) == 30
 
 
 def test_one_piece_and_very_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(cluster(pieces_of([0]), np.ones(1), threshold=0.5)[1]) == 1
+    assert len(find(pieces_of([0]), 1.0)[1]) == 1
     monkeypatch.setattr("polsess.diarization.clustering._MOST_PIECES", 50)
     truth = [index // 20 % 3 for index in range(600)]
-    labels, centroids = cluster(pieces_of(truth), np.full(600, 2.0), threshold=0.5)
+    labels, centroids = find(pieces_of(truth))
     assert len(centroids) == 3
     assert len(set(zip(truth, labels.tolist(), strict=True))) == 3
 

@@ -233,13 +233,18 @@ def of_voices(seed: int, count: int, spread: float, num_voices: int = 3) -> Any:
 def test_clustering(page: PageModules, seed: int, spread: float) -> None:
     embeddings = of_voices(seed, (1, 9, 40, 60)[seed], spread)
     seconds = random(seed).uniform(0.3, 2.4, len(embeddings))
-    groups = clustering.join_by_average(embeddings, 0.5)
-    assert page("m.clustering.joinByAverage(...a)", list(embeddings), 0.5) == groups.tolist()
-    for num_speakers in ((1, 8), (1, 2), (4, 6), (1, 1)):
-        _, expected = clustering.cluster(
-            embeddings, seconds, num_speakers=num_speakers, threshold=0.53, eager_threshold=0.9
+    groups = clustering.join_by_average(embeddings, (0.7, 0.5))
+    found = page("m.clustering.joinByAverage(...a)", list(embeddings), (0.7, 0.5))
+    assert found == [each.tolist() for each in groups]
+    pauses = random(seed).uniform(0, 0.2, len(seconds) - 1)
+    several = random(seed).uniform(0, 0.1, len(seconds))
+    pieces = clustering.Pieces(embeddings, seconds, pauses, several)
+    given = {"embeddings": list(embeddings), "seconds": seconds, "pauses": pauses, "several": several}
+    for num_speakers, share in itertools.product(((1, 8), (1, 2), (4, 6), (1, 1)), (0.0, 0.4)):
+        _, expected = clustering.find_voices(
+            pieces, num_speakers=num_speakers, overlap_share=share, same_voice=0.98, same_voice_asked=0.9
         )
-        found = page("m.clustering.cluster(...a)", list(embeddings), seconds, num_speakers, 0.53, 0.9)
+        found = page("m.clustering.findVoices(...a)", given, num_speakers, share, 0.98, 0.9)
         np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
 
 

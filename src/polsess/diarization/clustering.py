@@ -1,14 +1,21 @@
-"""Which pieces of speech are of one voice: agglomerative clustering of embeddings, then centroids.
+"""Which pieces of speech are of one voice, and how many voices there are.
 
-Average linkage on the cosine up to pure groups (Day, Edelsbrunner: "Efficient algorithms for agglomerative
-hierarchical clustering methods", Journal of Classification 1, 1984), then these are joined by their mean
-cosines relative to those within them. Pieces that are long enough come first; short ones join the nearest
-voice.
+The pieces are parted into one voice, two, three and so on by k-means on the sphere, each time from the voices
+before and from one that they explain badly (Likas, Vlassis, Verbeek: "The global k-means clustering
+algorithm", Pattern Recognition 36, 2003); such candidates are groups of pieces, by average linkage on
+the cosine (Day, Edelsbrunner: "Efficient algorithms for agglomerative hierarchical clustering methods",
+Journal of Classification 1, 1984). There are as many voices as can be told apart: by the mean cosines of
+their pieces, and by what else speaks for two voices or for one.
 
 Shapes: N pieces, D dimensions, S speakers, G groups.
 """
 
 from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,113 +23,165 @@ from numpy.typing import NDArray
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_PURE_COSINE = 0.5
-"""Mean cosine of two groups of pieces from which they are surely of one voice."""
+_ALIKE = (0.8, 0.6, 0.4)
+"""Mean cosines of two groups of pieces from which they are one group; groups of each are candidates."""
+_CANDIDATES = 12
+"""Groups of which each is tried as the next voice."""
+_ROUNDS = 30
+_SAME_VALUE = 1e-6
+"""Partitions this near to each other, in seconds, are one, found by two ways; the first one counts."""
 _USUAL_COSINE, _USUAL_PAIRS = 0.45, 6.0
 """Mean cosine of two pieces of one voice, and for how many pairs it counts where a group holds few."""
-_ROUNDS = 10
 _MOST_PIECES = 3000
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
 """A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
 time; in short recordings for this greater share."""
+_SHARE_WEIGHT, _SEVERAL_WEIGHT, _CHANGE_WEIGHT, _OVERLAP_WEIGHT = 0.23, 1.8, 0.63, 0.075
+"""Of what speaks for two voices, in likeness: a logistic regression on 300 validation recordings."""
+_NO_PAUSE_SECONDS = 0.1
+"""Who goes on after a shorter pause is likely to be the same."""
+_FEW_OVERLAPS, _USUAL_OVERLAP = 0.005, 0.02
+"""Shares of overlap: what may be an error, and from what on it speaks for two voices."""
 
 
-def cluster(
-    embeddings: Embeddings,
-    seconds: NDArray[np.float64],
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of talk, each probably of one voice, in the order in which they are heard."""
+
+    embeddings: Embeddings
+    """Unit vectors ``[N, D]``."""
+    seconds: NDArray[np.float64]
+    """Length of each ``[N]``."""
+    pauses: NDArray[np.float64]
+    """Seconds between each and the next ``[N - 1]``."""
+    several: NDArray[np.float64]
+    """Mean probability that several talk, of each ``[N]``."""
+
+
+def find_voices(
+    pieces: Pieces,
     *,
     num_speakers: tuple[int, int] = (1, 8),
-    threshold: float,
-    eager_threshold: float | None = None,
-    trusted_seconds: float = 1.2,
-    pure_cosine: float = _PURE_COSINE,
+    overlap_share: float,
+    same_voice: float,
+    same_voice_asked: float,
 ) -> tuple[Labels, Embeddings]:
-    """Find voices.
+    """Find out how many voices there are, and whose each piece is.
 
     Args:
-        embeddings: Unit vectors ``[N, D]``.
-        seconds: Length of each piece ``[N]``.
+        pieces: N of them.
         num_speakers: The fewest and the most voices.
-        threshold: Likeness of two groups from which they are one voice: 1 where pieces of both are as alike
-            as pieces of each.
-        eager_threshold: The same while there are fewer voices than ``num_speakers`` asks for; one voice is
-            not cut in two to reach that number. None for ``threshold``.
-        trusted_seconds: Shorter pieces do not decide what voices there are, if enough longer ones do.
-        pure_cosine: Mean cosine of two groups of pieces from which they are one voice, however many are asked
-            for.
+        overlap_share: Overlap over speech, evidence of two voices.
+        same_voice: Likeness of two groups from which they are one voice, if both hold half of the time and
+            nothing else speaks for one or for two: 1 where pieces of both are as alike as pieces of each.
+        same_voice_asked: The same while there are fewer voices than ``num_speakers`` asks for, whatever else
+            speaks for one: no voice is cut in two to reach that number.
 
     Returns:
         The voice of each piece ``[N]``, and unit centroids ``[S, D]``.
     """
     fewest, most = num_speakers
-    trusted = seconds >= trusted_seconds
-    if trusted.sum() < max(2, fewest):
-        trusted = np.ones(len(seconds), bool)
-    trusted = _thinned(trusted)
-    labels = _agglomerate(
-        embeddings[trusted],
-        seconds[trusted],
-        (fewest, most),
-        threshold,
-        threshold if eager_threshold is None else eager_threshold,
-        pure_cosine,
-    )
-    centroids = find_centroids(embeddings[trusted], seconds[trusted], labels)
-    for _ in range(_ROUNDS):
-        labels = (embeddings[trusted] @ centroids.T).argmax(1)
-        updated = find_centroids(embeddings[trusted], seconds[trusted], labels)
-        if len(updated) != len(centroids) or np.allclose(updated, centroids):
+    found, missed = None, 0
+    for centroids in list_partitions(pieces.embeddings, pieces.seconds, most):
+        labels: Labels = (pieces.embeddings @ centroids.T).argmax(1)
+        if len(np.unique(labels)) < len(centroids):
             break
-        centroids = updated
-    return (embeddings @ centroids.T).argmax(1), centroids
+        if len(centroids) <= fewest:
+            apart = _most_alike(pieces, labels) <= same_voice_asked
+        else:
+            apart = _told_apart(pieces, labels, overlap_share, same_voice)
+        if found is None or apart:
+            found, missed = (labels, centroids), 0
+        elif missed:  # of three like voices, two halves may be like each other, but not all three
+            break
+        else:
+            missed = 1
+    assert found is not None  # one voice there is
+    return found
 
 
-def _thinned(trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """As many pieces as clustering can hold in memory, evenly over the recording."""
-    places = np.flatnonzero(trusted)
-    if len(places) <= _MOST_PIECES:
-        return trusted
-    kept = np.zeros_like(trusted)
-    kept[places[np.linspace(0, len(places) - 1, _MOST_PIECES).round().astype(int)]] = True
-    return kept
+def _most_alike(pieces: Pieces, labels: Labels) -> float:
+    alike = likeness(pieces.embeddings, pieces.seconds, labels)
+    return max((float(alike[pair]) for pair in itertools.combinations(range(len(alike)), 2)), default=-1.0)
 
 
-def _agglomerate(
-    embeddings: Embeddings,
-    seconds: NDArray[np.float64],
-    num_speakers: tuple[int, int],
-    threshold: float,
-    eager_threshold: float,
-    pure_cosine: float,
-) -> Labels:
-    """Pure groups by average linkage, then these by their likeness, less noisy than that of pieces."""
-    fewest, most = num_speakers
-    if len(embeddings) == 1 or most == 1:
-        return np.zeros(len(embeddings), np.int64)
-    groups = join_by_average(embeddings, pure_cosine)
-    while (
-        pair := _pair_to_join(embeddings, seconds, groups, fewest, most, threshold, eager_threshold)
-    ) is not None:
-        groups[groups == pair[1]] = pair[0]
-    found = _large(groups, seconds)
-    if len(found) == 0:
-        return np.zeros(len(embeddings), np.int64)
-    centroids = np.stack(
-        [_unit((embeddings[groups == one] * seconds[groups == one, None]).sum(0)) for one in found]
-    )
-    nearest: Labels = (embeddings @ centroids.T).argmax(1)
-    return nearest
+def _told_apart(pieces: Pieces, labels: Labels, overlap_share: float, same_voice: float) -> bool:
+    """Whether any two voices are surely two."""
+    heard = np.bincount(labels, weights=pieces.seconds)
+    total = float(heard.sum())
+    least = min(max(_SMALLEST_SECONDS, _SMALLEST_SHARE * total), _SHARE_OF_SHORT * total)
+    if heard.min() < least:
+        return False
+    several = np.bincount(labels, weights=pieces.seconds * pieces.several) / heard
+    at_once = np.flatnonzero(pieces.pauses <= _NO_PAUSE_SECONDS)
+    before, after = labels[at_once], labels[at_once + 1]
+    alike = likeness(pieces.embeddings, pieces.seconds, labels)
+    evidence = 0.0
+    if len(heard) == 2:  # for more voices than two, overlap says nothing
+        evidence = _OVERLAP_WEIGHT * math.log((overlap_share + _FEW_OVERLAPS) / _USUAL_OVERLAP)
+    for pair in itertools.combinations(range(len(heard)), 2):
+        smaller = min(pair, key=lambda voice: heard[voice])
+        both = np.isin(before, pair) & np.isin(after, pair)
+        changes = float((before[both] != after[both]).sum() + 0.5) / (int(both.sum()) + 1)
+        limit = same_voice + evidence + _SHARE_WEIGHT * math.log(2 * heard[smaller] / total)
+        if alike[pair] > limit - _SEVERAL_WEIGHT * several[smaller] - _CHANGE_WEIGHT * changes:
+            return False
+    return True
 
 
-def join_by_average(embeddings: Embeddings, threshold: float) -> Labels:
+def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: int) -> Iterator[Embeddings]:
+    """The centroids ``[S, D]`` of one voice, of two and so on, while there are pieces for further ones.
+
+    Args:
+        embeddings: Unit vectors ``[N, D]``.
+        seconds: Length of each piece ``[N]``.
+        most: S of the last partition.
+    """
+    if len(embeddings) > _MOST_PIECES:  # as many as fit into memory, evenly over the recording
+        kept = np.linspace(0, len(embeddings) - 1, _MOST_PIECES).round().astype(int)
+        embeddings, seconds = embeddings[kept], seconds[kept]
+    exact = embeddings.astype(np.float64)
+    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    centroids = _mean_directions(exact, seconds, np.zeros(len(exact), np.int64))
+    yield centroids.astype(np.float32)
+    if most < 2:
+        return
+    groups = join_by_average(embeddings, _ALIKE)
+    candidates = np.vstack([_mean_directions(exact, seconds, each) for each in groups])  # [G, D]
+    likely = exact @ candidates.T  # [N, G]
+    while len(centroids) < min(most, len(candidates)):
+        explained = (exact @ centroids.T).max(1, keepdims=True)
+        gains = (np.maximum(likely - explained, 0) * seconds[:, None]).sum(0)
+        tried = np.argsort(-gains, kind="stable")[:_CANDIDATES]
+        grown = [_settle(exact, seconds, np.vstack([centroids, candidates[one]])) for one in tried]
+        best = max(value for value, _ in grown)
+        centroids = next(settled for value, settled in grown if value >= best - _SAME_VALUE)
+        yield centroids.astype(np.float32)
+
+
+def _settle(
+    embeddings: NDArray[np.float64], seconds: NDArray[np.float64], centroids: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """K-means from centroids ``[S, D]``: the cosines of all pieces with their voice, and the centroids."""
+    labels = np.full(len(embeddings), -1)
+    for _ in range(_ROUNDS):
+        nearest = (embeddings @ centroids.T).argmax(1)
+        if (nearest == labels).all() or len(np.unique(nearest)) < len(centroids):
+            break
+        labels = nearest
+        centroids = _mean_directions(embeddings, seconds, labels)
+    return float(((embeddings @ centroids.T).max(1) * seconds).sum()), centroids
+
+
+def join_by_average(embeddings: Embeddings, thresholds: Sequence[float]) -> list[Labels]:
     """Groups of pieces, the two that are most alike joined until no two have a mean cosine above a threshold.
 
     Args:
         embeddings: ``[N, D]``.
-        threshold: Mean cosine of the pieces of two groups.
+        thresholds: Mean cosines of the pieces of two groups, falling.
 
     Returns:
-        The group of each piece ``[N]``, numbered from 0.
+        For each threshold the group of each piece ``[N]``, numbered from 0.
     """
     exact = embeddings.astype(np.float64)
     exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
@@ -130,49 +189,24 @@ def join_by_average(embeddings: Embeddings, threshold: float) -> Labels:
     np.fill_diagonal(alike, -np.inf)
     groups, sizes = np.arange(len(exact)), np.ones(len(exact))
     nearest, likeness = alike.argmax(1), alike.max(1)
-    while len(exact) > 1:
-        first = int(likeness.argmax())
-        if likeness[first] < threshold:
-            break
-        second = int(nearest[first])
-        joined = (sizes[first] * alike[first] + sizes[second] * alike[second]) / (
-            sizes[first] + sizes[second]
-        )
-        joined[[first, second]] = -np.inf
-        alike[first], alike[:, first] = joined, joined
-        alike[second], alike[:, second] = -np.inf, -np.inf
-        sizes[first] += sizes[second]
-        groups[groups == second] = first
-        stale = np.flatnonzero((nearest == first) | (nearest == second) | (joined > likeness))
-        for row in {first, second, *stale.tolist()}:
-            nearest[row], likeness[row] = alike[row].argmax(), alike[row].max()
-    labels: Labels = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    return labels
-
-
-def _pair_to_join(
-    embeddings: Embeddings,
-    seconds: NDArray[np.float64],
-    groups: Labels,
-    fewest: int,
-    most: int,
-    threshold: float,
-    eager_threshold: float,
-) -> tuple[int, int] | None:
-    """The two groups that are most alike and one voice, or None."""
-    present = np.unique(groups)
-    alike = likeness(embeddings, seconds, groups)
-    alike[np.tril_indices(len(present))] = -2.0
-    large = np.isin(present, _large(groups, seconds))
-    if large.sum() > most:
-        alike[~np.outer(large, large)] = -2.0
-        threshold = -1.0
-    elif large.sum() <= fewest:
-        alike[np.outer(large, large) & (alike <= eager_threshold)] = -2.0
-    first, second = np.unravel_index(int(alike.argmax()), alike.shape)
-    if len(present) < 2 or alike[first, second] <= threshold:
-        return None
-    return int(present[first]), int(present[second])
+    found: list[Labels] = []
+    for threshold in thresholds:
+        while likeness.max() >= threshold:
+            first = int(likeness.argmax())
+            second = int(nearest[first])
+            joined = (sizes[first] * alike[first] + sizes[second] * alike[second]) / (
+                sizes[first] + sizes[second]
+            )
+            joined[[first, second]] = -np.inf
+            alike[first], alike[:, first] = joined, joined
+            alike[second], alike[:, second] = -np.inf, -np.inf
+            sizes[first] += sizes[second]
+            groups[groups == second] = first
+            stale = np.flatnonzero((nearest == first) | (nearest == second) | (joined > likeness))
+            for row in {first, second, *stale.tolist()}:
+                nearest[row], likeness[row] = alike[row].argmax(), alike[row].max()
+        found.append(np.unique(groups, return_inverse=True)[1].astype(np.int64))
+    return found
 
 
 def likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
@@ -200,21 +234,16 @@ def likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Label
     return cosines / np.sqrt(np.outer(steadiness, steadiness))
 
 
-def _large(labels: Labels, seconds: NDArray[np.float64]) -> list[int]:
-    """Clusters that hold enough of the time, the longest first."""
-    heard = np.bincount(labels, weights=seconds)
-    total = float(seconds.sum())
-    least = min(max(_SMALLEST_SECONDS, _SMALLEST_SHARE * total), _SHARE_OF_SHORT * total)
-    return [int(one) for one in np.argsort(-heard) if heard[one] >= max(least, 1e-9)]
-
-
 def find_centroids(embeddings: Embeddings, seconds: NDArray[np.float64], labels: Labels) -> Embeddings:
     """Unit vectors ``[S, D]`` of the voices that occur in ``labels``, in ascending order."""
-    present = np.unique(labels)
-    return np.stack(
-        [_unit((embeddings[labels == one] * seconds[labels == one, None]).sum(0)) for one in present]
-    )
+    numbers = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    return _mean_directions(embeddings, seconds, numbers).astype(np.float32)
 
 
-def _unit(vector: NDArray[np.floating]) -> Embeddings:
-    return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
+def _mean_directions(
+    embeddings: NDArray[np.floating], seconds: NDArray[np.float64], labels: Labels
+) -> NDArray[np.float64]:
+    """Unit vectors ``[G, D]`` of groups that are numbered from 0."""
+    sums = ((labels[:, None] == np.arange(labels.max() + 1)) * seconds[:, None]).T @ embeddings
+    directions: NDArray[np.float64] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    return directions

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids, likeness
+from polsess.diarization.clustering import Embeddings, Labels, find_centroids, likeness, list_partitions
 
 LEAST_DIFFERENCE = 0.2
 """What resembles a known voice less than its best match does by this much, in cosines, is somebody else's."""
@@ -21,7 +21,6 @@ is known, since the difference to the enrolment is evidence, too."""
 _FEW_PIECES, _MANY_PIECES, _SIZE_WEIGHT = 4.0, 12.0, 0.12
 """Halves of more than a few pieces, up to many, have to be more alike, by this weight of the logarithm of how
 many times more the smaller one holds: among few, one odd piece counts much."""
-_PURE_COSINE = 0.75
 _LEAST_SECONDS = 1.5
 """Of speech in either half."""
 
@@ -77,9 +76,8 @@ def _halves(embeddings: Embeddings, seconds: NDArray[np.float64], known: KnownVo
     """The centroids ``[2, D]`` of two voices that were taken for one, or None."""
     if len(embeddings) < 2:
         return None
-    labels, _ = cluster(
-        embeddings, seconds, num_speakers=(2, 2), threshold=math.inf, pure_cosine=_PURE_COSINE
-    )
+    *_, voices = list_partitions(embeddings, seconds, 2)
+    labels = (embeddings @ voices.T).argmax(1)
     if len(np.unique(labels)) < 2 or np.bincount(labels, weights=seconds).min() < _LEAST_SECONDS:
         return None
     halves = find_centroids(embeddings, seconds, labels)

@@ -5,7 +5,6 @@ Shapes: T samples, V enrolled voices, S tracks, D dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from polsess.audio import Samples
-from polsess.diarization.clustering import Embeddings, cluster
+from polsess.diarization.clustering import Embeddings, list_partitions
 from polsess.diarization.known_voices import LEAST_DIFFERENCE
 from polsess.diarization.regions import cut_pieces, find_regions
 from polsess.diarization.settings import GateConfig
@@ -109,7 +108,8 @@ def _check_and_embed(
             f"{where}: holds {lengths.sum():.1f} s of speech; an enrolment needs {LEAST_SECONDS:g} s or more."
         )
     embeddings = hearing.embed_pieces(read, pieces, lambda _: None)
-    labels, centroids = cluster(embeddings, lengths, num_speakers=(1, 2), threshold=math.inf)
+    *_, centroids = list_partitions(embeddings, lengths, 2)
+    labels = (embeddings @ centroids.T).argmax(1)
     second = float(np.bincount(labels, weights=lengths, minlength=2).min()) if len(centroids) > 1 else 0.0
     similarity = float(centroids[0] @ centroids[-1])
     if similarity < second_voice and second >= max(_SECOND_SECONDS, _SECOND_SHARE * lengths.sum()):

@@ -8,6 +8,7 @@ Shapes: S voices, K channels, T samples, L frames, D dimensions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.diarization.assignment import decode_voices
-from polsess.diarization.clustering import Embeddings, Labels, cluster, find_centroids
+from polsess.diarization.clustering import Embeddings, Labels, Pieces, find_centroids, find_voices
 from polsess.diarization.known_voices import KnownVoices, cut_by_known
 from polsess.diarization.regions import Regions, cut_pieces, cut_steps, find_regions
 from polsess.diarization.settings import GateConfig
@@ -144,13 +145,11 @@ def list_voices(
         progress: Called with the share that is done.
         known: Voices that are looked for, and are to be told from others; None for none.
     """
-    share, (fewest, most) = heard.regions.overlap_share, num_speakers
-    if share >= config.least_overlap:
-        fewest = min(max(fewest, 2), most)
     voices = _find_voices(
-        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress, known
+        hearing, heard.store, heard.regions, heard.probabilities, num_speakers, config, progress, known
     )
-    if len(voices.centroids) == 1 and most > 1 and share >= config.unheard_voice_overlap:
+    unheard = heard.regions.overlap_share >= config.unheard_voice_overlap
+    if len(voices.centroids) == 1 and num_speakers[1] > 1 and unheard:
         return replace(voices, centroids=np.pad(voices.centroids, ((0, 1), (0, 0))))
     return voices
 
@@ -185,12 +184,14 @@ def _find_voices(
     hop = regions.hop_seconds
     embeddings = hearing.embed_pieces(store.read_cleared, pieces, lambda share: progress(0.4 * share))
     seconds = np.array([last - first for first, last in pieces]) * hop
-    labels, centroids = cluster(
-        embeddings,
-        seconds,
+    several = np.array([probabilities[first:last, 2].mean() for first, last in pieces], np.float64)
+    pauses = np.array([after[0] - before[1] for before, after in itertools.pairwise(pieces)]) * hop
+    labels, centroids = find_voices(
+        Pieces(embeddings, seconds, pauses, several),
         num_speakers=num_speakers,
-        threshold=config.same_voice,
-        eager_threshold=config.same_voice_asked,
+        overlap_share=regions.overlap_share,
+        same_voice=config.same_voice,
+        same_voice_asked=config.same_voice_asked,
     )
     if known is not None:
         labels = cut_by_known(embeddings, seconds, labels, known, most=num_speakers[1])

@@ -1,101 +1,133 @@
-// Which pieces of speech are of one voice, as polsess.diarization.clustering: average linkage, then likeness of groups.
-import { argmax, dot, sum, unique } from "./numbers.js";
+// Which pieces of speech are of one voice, and how many voices there are, as polsess.diarization.clustering.
+import { argmax, dot, evenEdges, largest, sum, unique } from "./numbers.js";
 
-const PURE_COSINE = 0.5, USUAL_COSINE = 0.45, USUAL_PAIRS = 6, ROUNDS = 10, MOST_PIECES = 3000, TRUSTED_SECONDS = 1.2;
+const ALIKE = [0.8, 0.6, 0.4], CANDIDATES = 12, ROUNDS = 30, SAME_VALUE = 1e-6, MOST_PIECES = 3000;
+const USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
+const SHARE_WEIGHT = 0.23, SEVERAL_WEIGHT = 1.8, CHANGE_WEIGHT = 0.63, OVERLAP_WEIGHT = 0.075;
+const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.005, USUAL_OVERLAP = 0.02;
 
-// The unit centroids of the voices in unit embeddings of pieces that last `seconds`.
-export function cluster(embeddings, seconds, [fewest, most], threshold, eagerThreshold) {
-  let places = seconds.flatMap((length, i) => (length >= TRUSTED_SECONDS ? [i] : []));
-  if (places.length < Math.max(2, fewest)) places = seconds.map((_, i) => i);
-  if (places.length > MOST_PIECES) {
-    const step = (places.length - 1) / (MOST_PIECES - 1), all = places;
-    places = Array.from({ length: MOST_PIECES }, (_, i) => all[Math.round(i * step)]);
+// The unit centroids of the voices in pieces: unit `embeddings`, `seconds`, `pauses` between one and the next, and
+// how probably `several` talk.
+export function findVoices(pieces, [fewest, most], overlapShare, sameVoice, sameVoiceAsked) {
+  let found = null, missed = 0;
+  for (const centroids of listPartitions(pieces.embeddings, pieces.seconds, most)) {
+    const labels = nearestVoices(pieces.embeddings, centroids);
+    if (new Set(labels).size < centroids.length) break;
+    const alike = likenessOf(pieces.embeddings, pieces.seconds, labels);
+    const apart = centroids.length <= fewest
+      ? pairs(alike.length).every(([i, j]) => alike[i][j] <= sameVoiceAsked)
+      : toldApart(pieces, labels, alike, overlapShare, sameVoice);
+    if (!found || apart) [found, missed] = [centroids, 0];
+    else if (missed++) break;
   }
-  const trusted = places.map((i) => embeddings[i]), lengths = places.map((i) => seconds[i]);
-  const labels = agglomerate(trusted, lengths, fewest, most, threshold, eagerThreshold);
-  let centroids = findCentroids(trusted, lengths, labels);
+  return found;
+}
+
+const pairs = (count) => Array.from({ length: count }, (_, i) => i).flatMap((i) =>
+  Array.from({ length: count - i - 1 }, (_, j) => [i, i + 1 + j]));
+
+// Whether any two voices are surely two.
+function toldApart({ seconds, pauses, several }, labels, alike, overlapShare, sameVoice) {
+  const heard = alike.map(() => 0), probable = alike.map(() => 0), total = sum(seconds);
+  labels.forEach((label, n) => {
+    heard[label] += seconds[n];
+    probable[label] += seconds[n] * several[n];
+  });
+  const least = Math.min(Math.max(SMALLEST_SECONDS, SMALLEST_SHARE * total), SHARE_OF_SHORT * total);
+  if (heard.some((length) => length < least)) return false;
+  const evidence = heard.length === 2 ? OVERLAP_WEIGHT * Math.log((overlapShare + FEW_OVERLAPS) / USUAL_OVERLAP) : 0;
+  return pairs(heard.length).every(([i, j]) => {
+    const smaller = heard[j] < heard[i] ? j : i;
+    let both = 0, changed = 0.5;
+    pauses.forEach((pause, n) => {
+      if (pause > NO_PAUSE_SECONDS || ![labels[n], labels[n + 1]].every((label) => label === i || label === j)) return;
+      both += 1;
+      changed += labels[n] === labels[n + 1] ? 0 : 1;
+    });
+    const limit = sameVoice + evidence + SHARE_WEIGHT * Math.log((2 * heard[smaller]) / total);
+    return alike[i][j] <= limit - SEVERAL_WEIGHT * (probable[smaller] / heard[smaller]) - (CHANGE_WEIGHT * changed) / (both + 1);
+  });
+}
+
+// The centroids of one voice, of two and so on, while there are pieces for further ones.
+export function* listPartitions(embeddings, seconds, most) {
+  if (embeddings.length > MOST_PIECES) {
+    const kept = evenEdges(0, embeddings.length - 1, MOST_PIECES - 1);
+    [embeddings, seconds] = [kept.map((i) => embeddings[i]), kept.map((i) => seconds[i])];
+  }
+  const exact = embeddings.map(normalised);
+  let centroids = meanDirections(exact, seconds, exact.map(() => 0));
+  yield centroids.map((row) => Float32Array.from(row));
+  if (most < 2) return;
+  const candidates = joinByAverage(embeddings, ALIKE).flatMap((groups) => meanDirections(exact, seconds, groups));
+  const likely = cosines(exact, candidates);
+  while (centroids.length < Math.min(most, candidates.length)) {
+    const explained = cosines(exact, centroids).map(largest), gains = candidates.map(() => 0);
+    likely.forEach((row, n) => row.forEach((value, g) => { gains[g] += seconds[n] * Math.max(value - explained[n], 0); }));
+    const tried = gains.map((_, g) => g).sort((g, h) => gains[h] - gains[g]).slice(0, CANDIDATES);
+    const grown = tried.map((g) => settle(exact, seconds, [...centroids, candidates[g]]));
+    const best = largest(grown.map((each) => each.value));
+    ({ centroids } = grown.find((each) => each.value >= best - SAME_VALUE));
+    yield centroids.map((row) => Float32Array.from(row));
+  }
+}
+
+// K-means from given centroids: the cosine of all pieces with their voice, and the centroids.
+function settle(embeddings, seconds, centroids) {
+  let labels = null;
   for (let i = 0; i < ROUNDS; i++) {
-    const updated = findCentroids(trusted, lengths, nearestVoices(trusted, centroids));
-    if (updated.length !== centroids.length || allClose(updated, centroids)) break;
-    centroids = updated;
+    const nearest = nearestVoices(embeddings, centroids);
+    if (labels?.every((label, n) => label === nearest[n]) || new Set(nearest).size < centroids.length) break;
+    labels = nearest;
+    centroids = meanDirections(embeddings, seconds, labels);
   }
-  return centroids;
+  return { value: sum(cosines(embeddings, centroids).map((row, n) => seconds[n] * largest(row))), centroids };
 }
 
 export const cosines = (embeddings, centroids) => embeddings.map((one) => centroids.map((other) => dot(one, other)));
 
 const nearestVoices = (embeddings, centroids) => cosines(embeddings, centroids).map(argmax);
 
-const allClose = (a, b) => a.every((row, i) => row.every((value, j) => Math.abs(value - b[i][j]) <= 1e-8 + 1e-5 * Math.abs(b[i][j])));
-
-function agglomerate(embeddings, seconds, fewest, most, threshold, eagerThreshold) {
-  const none = embeddings.map(() => 0);
-  if (embeddings.length === 1 || most === 1) return none;
-  let groups = joinByAverage(embeddings, PURE_COSINE);
-  for (;;) {
-    const pair = pairToJoin(embeddings, seconds, groups, fewest, most, threshold, eagerThreshold);
-    if (!pair) break;
-    groups = groups.map((group) => (group === pair[1] ? pair[0] : group));
-  }
-  const found = largeGroups(groups, seconds);
-  if (!found.length) return none;
-  return nearestVoices(embeddings, found.map((one) => centroid(embeddings, seconds, groups, one)));
+function normalised(row) {
+  const norm = Math.max(Math.sqrt(dot(row, row)), 1e-12);
+  return Float64Array.from(row, (value) => value / norm);
 }
 
-// Groups of pieces, the two most alike joined until no two have a mean cosine above a threshold.
-export function joinByAverage(embeddings, threshold) {
+// Groups of pieces, the two most alike joined until no two have a mean cosine above a threshold, for falling thresholds.
+export function joinByAverage(embeddings, thresholds) {
   const count = embeddings.length;
-  const exact = embeddings.map((row) => {
-    const norm = Math.max(Math.sqrt(dot(row, row)), 1e-12);
-    return Float64Array.from(row, (value) => value / norm);
-  });
+  const exact = embeddings.map(normalised);
   const alike = exact.map((one, i) => Float64Array.from(exact, (other, j) => (i === j ? -Infinity : dot(one, other))));
   const groups = exact.map((_, i) => i), sizes = exact.map(() => 1);
   const nearest = alike.map(argmax), likeness = alike.map((row, i) => row[nearest[i]]);
-  while (count > 1) {
-    const first = argmax(likeness);
-    if (likeness[first] < threshold) break;
-    const second = nearest[first], size = sizes[first] + sizes[second];
-    const joined = alike[first].map((value, i) => (sizes[first] * value + sizes[second] * alike[second][i]) / size);
-    joined[first] = joined[second] = -Infinity;
-    for (let i = 0; i < count; i++) {
-      alike[first][i] = alike[i][first] = joined[i];
-      alike[second][i] = alike[i][second] = -Infinity;
-    }
-    sizes[first] = size;
-    groups.forEach((group, i) => { if (group === second) groups[i] = first; });
-    for (let row = 0; row < count; row++) {
-      const stale = row === first || row === second || nearest[row] === first || nearest[row] === second || joined[row] > likeness[row];
-      if (stale) {
-        nearest[row] = argmax(alike[row]);
-        likeness[row] = alike[row][nearest[row]];
+  return thresholds.map((threshold) => {
+    while (largest(likeness) >= threshold) {
+      const first = argmax(likeness), second = nearest[first], size = sizes[first] + sizes[second];
+      const joined = alike[first].map((value, i) => (sizes[first] * value + sizes[second] * alike[second][i]) / size);
+      joined[first] = joined[second] = -Infinity;
+      for (let i = 0; i < count; i++) {
+        alike[first][i] = alike[i][first] = joined[i];
+        alike[second][i] = alike[i][second] = -Infinity;
+      }
+      sizes[first] = size;
+      groups.forEach((group, i) => { if (group === second) groups[i] = first; });
+      for (let row = 0; row < count; row++) {
+        const stale = row === first || row === second || nearest[row] === first || nearest[row] === second || joined[row] > likeness[row];
+        if (stale) {
+          nearest[row] = argmax(alike[row]);
+          likeness[row] = alike[row][nearest[row]];
+        }
       }
     }
-  }
-  const present = unique(groups);
-  return groups.map((group) => present.indexOf(group));
-}
-
-// The two groups that are most alike and one voice, or null.
-function pairToJoin(embeddings, seconds, groups, fewest, most, threshold, eagerThreshold) {
-  const present = unique(groups), alike = likenessOf(embeddings, seconds, groups, present);
-  const largeOnes = largeGroups(groups, seconds), large = present.map((group) => largeOnes.includes(group));
-  const tooMany = largeOnes.length > most, fewEnough = largeOnes.length <= fewest;
-  let best = null, value = -Infinity;
-  for (let i = 0; i < present.length; i++) {
-    for (let j = 0; j < present.length; j++) {
-      const both = large[i] && large[j];
-      let score = j > i ? alike[i][j] : -2;
-      if ((tooMany && !both) || (!tooMany && fewEnough && both && score <= eagerThreshold)) score = -2;
-      if (score > value) [best, value] = [[present[i], present[j]], score];
-    }
-  }
-  return present.length < 2 || value <= (tooMany ? -1 : threshold) ? null : best;
+    const present = unique(groups);
+    return groups.map((group) => present.indexOf(group));
+  });
 }
 
 // Mean cosines of two groups relative to those within them.
-function likenessOf(embeddings, seconds, groups, present) {
+function likenessOf(embeddings, seconds, groups) {
+  const present = unique(groups);
   const totals = present.map(() => 0), squares = present.map(() => 0);
   const sums = present.map(() => new Float64Array(embeddings[0].length));
   groups.forEach((group, n) => {
@@ -113,21 +145,17 @@ function likenessOf(embeddings, seconds, groups, present) {
     dot(sums[g], sums[h]) / (totals[g] * totals[h]) / Math.sqrt(steadiness[g] * steadiness[h])));
 }
 
-// Groups that hold enough of the time, the longest first.
-function largeGroups(labels, seconds) {
-  const heard = new Map(), total = sum(seconds);
-  labels.forEach((label, i) => heard.set(label, (heard.get(label) ?? 0) + seconds[i]));
-  const least = Math.max(1e-9, Math.min(Math.max(SMALLEST_SECONDS, SMALLEST_SHARE * total), SHARE_OF_SHORT * total));
-  return [...heard.keys()].sort((a, b) => a - b).sort((a, b) => heard.get(b) - heard.get(a)).filter((one) => heard.get(one) >= least);
+export function findCentroids(embeddings, seconds, labels) {
+  const present = unique(labels);
+  return meanDirections(embeddings, seconds, labels.map((label) => present.indexOf(label))).map((row) => Float32Array.from(row));
 }
 
-export const findCentroids = (embeddings, seconds, labels) => unique(labels).map((one) => centroid(embeddings, seconds, labels, one));
-
-function centroid(embeddings, seconds, labels, one) {
-  const total = new Float64Array(embeddings[0].length);
-  labels.forEach((label, n) => {
-    if (label === one) embeddings[n].forEach((value, d) => { total[d] += seconds[n] * value; });
+// Unit vectors of groups that are numbered from 0.
+function meanDirections(embeddings, seconds, labels) {
+  const sums = Array.from({ length: largest(labels) + 1 }, () => new Float64Array(embeddings[0].length));
+  labels.forEach((label, n) => embeddings[n].forEach((value, d) => { sums[label][d] += seconds[n] * value; }));
+  return sums.map((total) => {
+    const norm = Math.max(Math.sqrt(dot(total, total)), 1e-9);
+    return total.map((value) => value / norm);
   });
-  const norm = Math.max(Math.sqrt(dot(total, total)), 1e-9);
-  return Float32Array.from(total, (value) => value / norm);
 }
