@@ -101,8 +101,8 @@ def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
 
 def test_three_like_voices_are_found_where_their_halves_are_too_alike() -> None:
     embeddings = pieces_of([0, 1, 2] * 20, spread=0.05, alike=0.5)
-    assert len(find(embeddings, num_speakers=(1, 2), same_voice=0.98)[1]) == 1
-    assert len(find(embeddings, same_voice=0.98)[1]) == 3
+    assert len(find(embeddings, num_speakers=(1, 2), same_voice=1.0)[1]) == 1
+    assert len(find(embeddings, same_voice=1.0)[1]) == 3
 
 
 def test_what_is_said_for_a_moment_is_no_voice() -> None:
