@@ -25,8 +25,8 @@ Labels = NDArray[np.int64]
 
 _ALIKE = (0.8, 0.6, 0.4)
 """Mean cosines of two groups of pieces from which they are one group; groups of each are candidates."""
-_CANDIDATES = 12
-"""Groups of which each is tried as the next voice."""
+_MOST_CANDIDATES, _CANDIDATES = 500, 12
+"""Groups that may be the next voice, those that hold the most time, and how many of them are tried."""
 _ROUNDS = 30
 _SAME_VALUE = 1e-6
 """Partitions this near to each other, in seconds, are one, found by two ways; the first one counts."""
@@ -147,7 +147,9 @@ def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: 
     if most < 2:
         return
     groups = join_by_average(embeddings, _ALIKE)
-    candidates = np.vstack([_mean_directions(exact, seconds, each) for each in groups])  # [G, D]
+    heard = np.concatenate([np.bincount(each, weights=seconds) for each in groups])
+    longest = np.argsort(-heard, kind="stable")[:_MOST_CANDIDATES]
+    candidates = np.vstack([_mean_directions(exact, seconds, each) for each in groups])[longest]  # [G, D]
     likely = exact @ candidates.T  # [N, G]
     while len(centroids) < min(most, len(candidates)):
         explained = (exact @ centroids.T).max(1, keepdims=True)

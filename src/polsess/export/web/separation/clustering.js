@@ -1,7 +1,7 @@
 // Which pieces of speech are of one voice, and how many voices there are, as polsess.diarization.clustering.
 import { argmax, dot, evenEdges, largest, sum, unique } from "./numbers.js";
 
-const ALIKE = [0.8, 0.6, 0.4], CANDIDATES = 12, ROUNDS = 30, SAME_VALUE = 1e-6, MOST_PIECES = 3000;
+const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, ROUNDS = 30, SAME_VALUE = 1e-6, MOST_PIECES = 3000;
 const USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
 const SHARE_WEIGHT = 0.23, SEVERAL_WEIGHT = 1.8, CHANGE_WEIGHT = 0.63, OVERLAP_WEIGHT = 0.075;
@@ -60,7 +60,8 @@ export function* listPartitions(embeddings, seconds, most) {
   let centroids = meanDirections(exact, seconds, exact.map(() => 0));
   yield centroids.map((row) => Float32Array.from(row));
   if (most < 2) return;
-  const candidates = joinByAverage(embeddings, ALIKE).flatMap((groups) => meanDirections(exact, seconds, groups));
+  const groups = joinByAverage(embeddings, ALIKE).flatMap((labels) => timedDirections(exact, seconds, labels));
+  const candidates = groups.sort((a, b) => b.seconds - a.seconds).slice(0, MOST_CANDIDATES).map((each) => each.direction);
   const likely = cosines(exact, candidates);
   while (centroids.length < Math.min(most, candidates.length)) {
     const explained = cosines(exact, centroids).map(largest), gains = candidates.map(() => 0);
@@ -148,6 +149,12 @@ function likenessOf(embeddings, seconds, groups) {
 export function findCentroids(embeddings, seconds, labels) {
   const present = unique(labels);
   return meanDirections(embeddings, seconds, labels.map((label) => present.indexOf(label))).map((row) => Float32Array.from(row));
+}
+
+function timedDirections(embeddings, seconds, labels) {
+  const heard = new Float64Array(largest(labels) + 1);
+  labels.forEach((label, n) => { heard[label] += seconds[n]; });
+  return meanDirections(embeddings, seconds, labels).map((direction, g) => ({ direction, seconds: heard[g] }));
 }
 
 // Unit vectors of groups that are numbered from 0.
