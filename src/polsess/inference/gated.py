@@ -8,8 +8,7 @@ Shapes: C outputs, S voices, K channels, T samples, L frames, D dimensions.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +30,7 @@ from polsess.diarization.stretches import (
     plan_pieces,
 )
 from polsess.inference.composition import ComposedTracks, PassedStretch, SeparatedStretch
-from polsess.inference.hearing import Hearing
+from polsess.inference.hearing import Hearing, of_one_length
 from polsess.inference.levels import LevelStatistics
 from polsess.inference.outputs import source_names
 from polsess.inference.passes import Asking, Network
@@ -44,6 +43,8 @@ from polsess.timelines import Timeline, list_speakers
 Progress = Callable[[float], None]
 _BESIDE_SECONDS = 0.3
 """On either side of an overlap; what is told by those who talk alone further away, the network may mix up."""
+_ROUND = 4
+"""Passes that each thread has in a row, before what came of them is put aside."""
 
 
 class OverlapSeparation:
@@ -80,17 +81,22 @@ class OverlapSeparation:
         Those of one length share passes.
         """
         edges = [self._edges(piece, num_samples) for piece in pieces]
+        batches = of_one_length(edges, self._network.batch_size)
+        at_once = self._network.passes_at_once
+        size = at_once * _ROUND if at_once > 1 else 1
         done = 0
-        for together in _of_one_length(edges, self._network.batch_size):
-            mixtures = [self._store.read(*edges[index]) for index in together]
+        for several in (batches[first : first + size] for first in range(0, len(batches), size)):
+            mixtures = [[self._store.read(*edges[index]) for index in together] for together in several]
             starts = [
-                edges[index][0] for index, mixture in zip(together, mixtures, strict=True) for _ in mixture
+                [edges[index][0] for index, mixture in zip(*each, strict=True) for _ in mixture]
+                for each in zip(several, mixtures, strict=True)
             ]
-            estimates = yield from self._network.estimate(np.concatenate(mixtures), starts)  # [B, C, n]
-            of_pieces = np.split(estimates, len(together))
-            for index, mixture, estimate in zip(together, mixtures, of_pieces, strict=True):
-                self._take(pieces[index], edges[index], mixture, estimate.swapaxes(0, 1))
-            done += len(together)
+            estimates = yield from self._network.estimate(list(map(np.concatenate, mixtures)), starts)
+            for together, mixed, estimate in zip(several, mixtures, estimates, strict=True):
+                of_pieces = np.split(estimate, len(together))  # [K, C, n] each
+                for index, mixture, of_piece in zip(together, mixed, of_pieces, strict=True):
+                    self._take(pieces[index], edges[index], mixture, of_piece.swapaxes(0, 1))
+                done += len(together)
             progress(done / len(pieces))
         self.stretches.sort(key=lambda stretch: stretch[0])
 
@@ -148,16 +154,6 @@ class OverlapSeparation:
         return np.concatenate(
             [rows[:, sample(first) - begin : sample(last) - begin] for first, last in runs], 1
         )
-
-
-def _of_one_length(edges: Sequence[Frames], most: int) -> Iterator[list[int]]:
-    """Stretches of one length, ``most`` at a time."""
-    of_length = defaultdict(list)
-    for index, (begin, end) in enumerate(edges):
-        of_length[end - begin].append(index)
-    for places in of_length.values():
-        for start in range(0, len(places), most):
-            yield places[start : start + most]
 
 
 def separate_gated(

@@ -19,6 +19,7 @@ from polsess.audio import Samples, resample
 from polsess.diarization.clustering import Embeddings
 from polsess.diarization.regions import Frames
 from polsess.inference.network import Estimator
+from polsess.inference.side_by_side import ONE_THREAD, Threads, side_by_side
 
 NO_ENHANCER = "none"
 """Says that the others hear the recording as it is."""
@@ -118,10 +119,11 @@ class Hearing:
     Args:
         listeners: The networks.
         sample_rate: Of the sound, in Hz.
+        threads: For calls of the networks.
     """
 
-    def __init__(self, listeners: Listeners, sample_rate: int) -> None:
-        self._listeners, self._rate = listeners, sample_rate
+    def __init__(self, listeners: Listeners, sample_rate: int, threads: Threads = ONE_THREAD) -> None:
+        self._listeners, self._rate, self._threads = listeners, sample_rate, threads
         self.hop_seconds = listeners.detector.hop_seconds
 
     def sample(self, frame: int) -> int:
@@ -140,9 +142,8 @@ class Hearing:
             num_samples: Its length T.
             progress: Called with the share that is done.
         """
-        for blocks in self._blocks(num_samples):
-            samples = np.stack([read(*block.samples) for block in blocks])
-            for block, row in zip(blocks, self._cleared(samples), strict=True):
+        for blocks, _, cleared in self._heard(self._cleared, read, num_samples):
+            for block, row in zip(blocks, cleared, strict=True):
                 first, last = (self.sample(frame) - block.samples[0] for frame in block.frames)
                 yield row[first:last]
             progress(blocks[-1].frames[1] / self.num_frames(num_samples))
@@ -162,6 +163,20 @@ class Hearing:
         cleared = samples.copy()
         cleared[:, : taken_out.shape[1]] -= _CLEARED * taken_out
         return cleared
+
+    def _heard(
+        self, hear: Callable[[Samples], Samples], read: Read, num_samples: int
+    ) -> Iterator[tuple[list[_Block], Samples, Samples]]:
+        """Blocks that are heard together, their samples ``[B, n]``, and what is made of these."""
+
+        def taken() -> Iterator[tuple[list[_Block], Samples]]:
+            for blocks in self._blocks(num_samples):
+                yield blocks, np.stack([read(*block.samples) for block in blocks])
+
+        def call(item: tuple[list[_Block], Samples]) -> tuple[list[_Block], Samples, Samples]:
+            return *item, hear(item[1])
+
+        return side_by_side(call, taken(), self._threads)
 
     def _blocks(self, num_samples: int) -> Iterator[list[_Block]]:
         """Blocks of a recording with their margins; those of one length are heard together."""
@@ -191,9 +206,11 @@ class Hearing:
         count, detector = self.num_frames(num_samples), self._listeners.detector
         probabilities = np.zeros((count, 3), np.float32)
         energies = np.zeros(count, np.float32)
-        for blocks in self._blocks(num_samples):
-            samples = np.stack([read(*block.samples) for block in blocks])
-            heard = detector.detect(self._at_rate(samples, detector.sample_rate))
+
+        def detect(samples: Samples) -> Samples:
+            return detector.detect(self._at_rate(samples, detector.sample_rate))
+
+        for blocks, samples, heard in self._heard(detect, read, num_samples):
             for block, row, sound in zip(blocks, heard, samples, strict=True):
                 (first, last), begin = block.frames, block.samples[0]
                 found = row[first - block.heard_from : last - block.heard_from]
@@ -211,19 +228,22 @@ class Hearing:
         self, read: Read, pieces: Sequence[Frames], progress: Callable[[float], None]
     ) -> Embeddings:
         """Embeddings of stretches of the recording ``[N, D]``."""
-        of_length = defaultdict(list)
-        for index, (first, last) in enumerate(pieces):
-            of_length[self.sample(last) - self.sample(first)].append(index)
+        edges = [(self.sample(first), self.sample(last)) for first, last in pieces]
+        batches = of_one_length(edges, _PIECES_AT_ONCE)
+
+        def taken(batch: list[int]) -> Samples:
+            first, last = edges[batch[0]]
+            samples = np.zeros((len(batch), last - first), np.float32)
+            for row, index in zip(samples, batch, strict=True):
+                piece = read(*edges[index])
+                row[: len(piece)] = piece  # the last frame of the recording may reach beyond it
+            return samples
+
         embeddings: dict[int, Embeddings] = {}
-        for length, places in of_length.items():
-            for start in range(0, len(places), _PIECES_AT_ONCE):
-                batch = places[start : start + _PIECES_AT_ONCE]
-                samples = np.zeros((len(batch), length), np.float32)
-                for row, index in zip(samples, batch, strict=True):
-                    piece = read(*map(self.sample, pieces[index]))
-                    row[: len(piece)] = piece  # the last frame of the recording may reach beyond it
-                embeddings.update(zip(batch, self.embed(samples), strict=True))
-                progress(len(embeddings) / len(pieces))
+        heard = side_by_side(self.embed, map(taken, batches), self._threads)
+        for batch, rows in zip(batches, heard, strict=True):
+            embeddings.update(zip(batch, rows, strict=True))
+            progress(len(embeddings) / len(pieces))
         return np.stack([embeddings[index] for index in range(len(pieces))])
 
     def embed(self, samples: Samples) -> Embeddings:
@@ -238,3 +258,13 @@ class Hearing:
 
     def _at_rate(self, samples: Samples, rate: int) -> Samples:
         return resample(np.ascontiguousarray(samples), self._rate, rate)
+
+
+def of_one_length(edges: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
+    """The places of stretches of one length, ``most`` of them together."""
+    of_length = defaultdict(list)
+    for index, (begin, end) in enumerate(edges):
+        of_length[end - begin].append(index)
+    return [
+        places[start : start + most] for places in of_length.values() for start in range(0, len(places), most)
+    ]

@@ -29,11 +29,12 @@ from polsess.files import check_folder
 from polsess.inference.file_outputs import FileOutputs, Targets
 from polsess.inference.gated import separate_gated
 from polsess.inference.hearing import Hearing, Listeners
-from polsess.inference.network import Estimator
+from polsess.inference.network import Estimator, check_number
 from polsess.inference.outputs import SeparatedFile, Separation, source_names
 from polsess.inference.passes import Asking, Course, Network, Passes
 from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
 from polsess.inference.rendering import Rendering
+from polsess.inference.side_by_side import ONE_THREAD, Threads
 from polsess.inference.stitching import Spools
 from polsess.inference.timeline_files import TimelineFiles
 from polsess.inference.voices import hear
@@ -103,7 +104,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             gate = "never"
         self._num_speakers = speaker_range(num_speakers)
         if (asked := num_speakers is not None) and gate == "never":
-            _check_number(self._num_speakers[0], num_sources, counts_speakers)
+            check_number(self._num_speakers[0], num_sources, counts_speakers)
         self._num_sources, self._asked = num_sources, asked
         self.channels: Channels = channels
         self._segment_seconds, self._overlap, self._batch_size = segment_seconds, overlap, batch_size
@@ -123,6 +124,10 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
     @abstractmethod
     def _listeners(self) -> Listeners:
         """The networks that say who speaks when; asked for once."""
+
+    def _threads(self) -> Threads:
+        """For calls of the networks side by side."""
+        return ONE_THREAD
 
     @abstractmethod
     def _given_back(self, sources: Samples) -> AnySamples:
@@ -172,7 +177,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     def passes(self) -> Passes:
         """The network, ready for recordings that may share its passes."""
-        return Passes(self._estimator(), self._batch_size)
+        return Passes(self._estimator(), self._batch_size, self._threads())
 
     def _separated(
         self, passes: Passes, audio: Audio, sample_rate: float | None, progress: Progress | None
@@ -299,7 +304,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
 
     def _hearing(self, rate: int) -> Hearing:
         """The networks that listen, for sound at a rate in Hz."""
-        return Hearing(self._heard_by, rate)
+        return Hearing(self._heard_by, rate, self._threads())
 
     def _render(
         self,
@@ -387,13 +392,3 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
         least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
         return auto and bool(regions.overlap.any()) and regions.expected_overlap >= least
-
-
-def _check_number(fewest: int, num_sources: int, counts_speakers: bool) -> None:
-    if counts_speakers and fewest > num_sources:
-        raise ValueError(f"num_speakers: this network separates 1 to {num_sources}, got {fewest}.")
-    if not counts_speakers and num_sources > 1:
-        raise ValueError(
-            "num_speakers: only the gate counts voices, and models made for it, which this one is not; "
-            "leave it or gate='never' out."
-        )

@@ -77,3 +77,23 @@ class SpeakerCount:
     number: int
     probability: float
     """0 to 1. Of several segments: that none has more and one has as many, each counted by itself."""
+
+
+def check_number(fewest: int, num_sources: int, counts_speakers: bool) -> None:
+    """See that a network can separate as many speakers as are asked for.
+
+    Args:
+        fewest: The fewest that are asked for.
+        num_sources: C.
+        counts_speakers: Whether it says how many there are.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if counts_speakers and fewest > num_sources:
+        raise ValueError(f"num_speakers: this network separates 1 to {num_sources}, got {fewest}.")
+    if not counts_speakers and num_sources > 1:
+        raise ValueError(
+            "num_speakers: only the gate counts voices, and models made for it, which this one is not; "
+            "leave it or gate='never' out."
+        )

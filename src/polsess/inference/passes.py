@@ -1,8 +1,9 @@
 """Passes of one network that pieces of several recordings share, as many as the free memory holds.
 
-A separation is a course: a generator that yields rows for the network, receives their estimates, and yields
-None once where what is left needs no network. Courses that run together wait for each other at the network,
-so that which pieces share a pass does not depend on time.
+A separation is a course: a generator that yields batches of rows for the network, receives the estimates of
+each, and yields None once where what is left needs no network. Courses that run together wait for each other
+at the network, so that which pieces share a pass does not depend on time; the batches of one course go
+through it side by side.
 
 Shapes: B batch, C sources, n samples.
 """
@@ -14,16 +15,19 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.inference.network import CountingEstimator, Estimator, SeparationError, SpeakerCount
+from polsess.inference.side_by_side import ONE_THREAD, Threads, side_by_side
 from polsess.machine import free_memory, process_memory
 from polsess.system_errors import shortage_of_memory
 
 Result = TypeVar("Result")
-Course = Generator[Samples | None, Samples | None, Result]
-"""Yields rows ``[B, n]``, receives ``[B, C, n]``; yields None before the part that needs no network."""
-Asking = Generator[Samples, Samples | None, Result]
+Course = Generator[list[Samples] | None, list[Samples] | None, Result]
+"""Yields batches ``[B, n]`` of any lengths, receives ``[B, C, n]`` of each; yields None before the part that
+needs no network."""
+Asking = Generator[list[Samples], list[Samples] | None, Result]
 """A part of a course that needs the network to its end."""
 _MEMORY_SHARE = 0.5
 """Of the memory that is free, what one pass may take on a CPU, where the system ends who takes too much."""
@@ -37,10 +41,11 @@ class Passes:
     Args:
         estimator: The network.
         batch_size: Most rows per pass; becomes smaller where the memory turns out not to hold as many.
+        threads: For passes side by side; one where the memory turns out not to hold several.
     """
 
-    def __init__(self, estimator: Estimator, batch_size: int) -> None:
-        self.estimator, self.batch_size = estimator, batch_size
+    def __init__(self, estimator: Estimator, batch_size: int, threads: Threads = ONE_THREAD) -> None:
+        self.estimator, self.batch_size, self.threads = estimator, batch_size, threads
         self._bytes_per_sample = _ASSUMED_BYTES
 
     def alone(self, course: Course[Result]) -> Result:
@@ -57,17 +62,17 @@ class Passes:
             The error that ended each; None for those that are to be finished.
         """
         errors: list[Exception | None] = [None] * len(courses)
-        waiting: dict[int, Samples] = {}
+        waiting: dict[int, list[Samples]] = {}
 
-        def step(index: int, answer: Samples | Exception | None) -> None:
+        def step(index: int, answer: list[Samples] | Exception | None) -> None:
             course = courses[index]
             try:
-                rows = course.throw(answer) if isinstance(answer, Exception) else course.send(answer)
+                asked = course.throw(answer) if isinstance(answer, Exception) else course.send(answer)
             except Exception as error:
                 errors[index] = error
             else:
-                if rows is not None:
-                    waiting[index] = rows
+                if asked is not None:
+                    waiting[index] = asked
 
         try:
             for index in range(len(courses)):
@@ -106,27 +111,41 @@ class Passes:
             rows = rows[len(batch) :]
         return np.concatenate(done)
 
-    def _pick(self, waiting: dict[int, Samples]) -> list[int]:
-        """The course that has waited longest, and those that go with it."""
+    def _pick(self, waiting: dict[int, list[Samples]]) -> list[int]:
+        """The course that has waited longest, and those that go with it if it waits for a single batch."""
         first, *others = waiting
-        chosen, num_rows = [first], len(waiting[first])
-        for index in others:
-            equal = waiting[index].shape[-1] == waiting[first].shape[-1]
-            if equal and num_rows + len(waiting[index]) <= self.batch_size:
+        rows, *more = waiting[first]
+        chosen, num_rows = [first], len(rows)
+        for index in others if not more else ():
+            other, *more = waiting[index]
+            equal = not more and other.shape[-1] == rows.shape[-1]
+            if equal and num_rows + len(other) <= self.batch_size:
                 chosen.append(index)
-                num_rows += len(waiting[index])
+                num_rows += len(other)
         return chosen
 
-    def _answers(self, pieces: Sequence[Samples]) -> list[Samples | Exception]:
-        """The estimates of pieces of one length, or why there are none; no piece fails because of another."""
-        try:
-            estimates = self.split(np.concatenate(pieces), self.estimator.estimate)
-        except Exception as error:
-            if len(pieces) == 1:
+    def _answers(self, asked: Sequence[list[Samples]]) -> list[list[Samples] | Exception]:
+        """The estimates of batches of courses, or why there are none; none fails because of another."""
+        if len(asked) == 1:
+            try:
+                return [self._side_by_side(asked[0])]
+            except Exception as error:
                 return [error]
-            return [answer for piece in pieces for answer in self._answers([piece])]
-        edges = np.cumsum([len(piece) for piece in pieces])[:-1]
-        return list(np.split(estimates, edges))
+        batches = [rows for (rows,) in asked]
+        try:
+            estimates = self.split(np.concatenate(batches), self.estimator.estimate)
+        except Exception:
+            return [answer for each in asked for answer in self._answers([each])]
+        edges = np.cumsum([len(rows) for rows in batches])[:-1]
+        return [[each] for each in np.split(estimates, edges)]
+
+    def _side_by_side(self, batches: list[Samples]) -> list[Samples]:
+        """The estimates of batches, several at once as far as the memory holds them."""
+        largest = sorted(rows.size for rows in batches)[-self.threads.calls :]
+        free = free_memory()
+        fit = free is None or sum(largest) * self._bytes_per_sample <= _MEMORY_SHARE * free
+        estimate = partial(self.split, run=self.estimator.estimate)
+        return list(side_by_side(estimate, batches, self.threads if fit else ONE_THREAD))
 
     def _fitting(self, rows: Samples) -> int:
         """How many of the rows go through the network at once."""
@@ -181,35 +200,46 @@ class Network:
         """Rows per pass."""
         return self._passes.batch_size
 
-    def estimate(self, rows: Samples, starts: list[int]) -> Asking[Samples]:
-        """Estimates ``[B, C, n]`` of mixtures ``[B, n]``; digital silence needs no network.
+    @property
+    def passes_at_once(self) -> int:
+        """How many run side by side."""
+        return self._passes.threads.calls
+
+    def estimate(self, batches: Sequence[Samples], starts: Sequence[list[int]]) -> Asking[list[Samples]]:
+        """Estimates ``[B, C, n]`` of batches of mixtures ``[B, n]``; digital silence needs no network.
 
         Args:
-            rows: Any number of them; at most ``batch_size`` go through the network at once.
-            starts: The sample of the recording at which each row begins, for messages.
+            batches: Of any lengths and numbers of rows; at most ``batch_size`` rows go through the network at
+                once.
+            starts: The sample of the recording at which each row of each batch begins, for messages.
 
         Raises:
             SeparationError: If the network returns NaN or infinity, or the memory does not suffice.
         """
-        estimates = np.zeros((len(rows), self.num_sources, rows.shape[-1]), np.float32)
-        audible = np.flatnonzero(rows.any(1))
-        size = self.batch_size
-        for batch in (audible[first : first + size] for first in range(0, len(audible), size)):
-            if isinstance(self._estimator, CountingEstimator):
-                count = partial(self._count, self._estimator)
-                estimates[batch] = self._passes.split(rows[batch], count)
-            else:
-                answer = yield rows[batch]
-                assert answer is not None  # whoever runs the course answers
-                estimates[batch] = answer
-        for row, start in zip(estimates, starts, strict=True):
-            if not np.isfinite(row).all():
-                raise SeparationError(
-                    f"{self._recording}: the model returned NaN or infinity in the segment at "
-                    f"{start / self.sample_rate:.1f} s; nothing was written. Check the weights, or use "
-                    "another model."
-                )
+        estimates = [np.zeros((len(rows), self.num_sources, rows.shape[-1]), np.float32) for rows in batches]
+        places = [(each, chosen) for each, rows in enumerate(batches) for chosen in self._audible(rows)]
+        asked = [batches[each][chosen] for each, chosen in places]
+        if isinstance(self._estimator, CountingEstimator):
+            count = partial(self._count, self._estimator)
+            answers = [self._passes.split(rows, count) for rows in asked]
+        else:
+            answers = ((yield asked) if asked else None) or []  # whoever runs the course answers
+        for (each, chosen), answer in zip(places, answers, strict=True):
+            estimates[each][chosen] = answer
+        for batch, begins in zip(estimates, starts, strict=True):
+            for row, start in zip(batch, begins, strict=True):
+                if not np.isfinite(row).all():
+                    raise SeparationError(
+                        f"{self._recording}: the model returned NaN or infinity in the segment at "
+                        f"{start / self.sample_rate:.1f} s; nothing was written. Check the weights, or use "
+                        "another model."
+                    )
         return estimates
+
+    def _audible(self, rows: Samples) -> list[NDArray[np.int64]]:
+        """The rows that are not silent, as many together as go through the network at once."""
+        audible, size = np.flatnonzero(rows.any(1)), self.batch_size
+        return [audible[first : first + size] for first in range(0, len(audible), size)]
 
     def _count(self, estimator: CountingEstimator, batch: Samples) -> Samples:
         fewest, most = (min(each, self.num_sources) for each in self.num_speakers)

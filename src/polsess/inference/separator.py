@@ -14,12 +14,14 @@ from polsess.devices import pick_device
 from polsess.inference.hearing import NO_ENHANCER, Listeners, name_listeners
 from polsess.inference.long_form import LongFormSeparator
 from polsess.inference.network import Estimator
+from polsess.inference.side_by_side import Threads
 from polsess.inference.torch_networks import (
     TorchCountingEstimator,
     TorchDetector,
     TorchEmbedder,
     TorchEstimator,
     torch_defaults,
+    torch_threads,
     usual_batch,
 )
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
@@ -116,6 +118,9 @@ class Separator(LongFormSeparator[Tensor]):
 
     def _listeners(self) -> Listeners:
         return open_listeners(self.device, **self._given)
+
+    def _threads(self) -> Threads:
+        return torch_threads(self.device)
 
     def _given_back(self, sources: Samples) -> Tensor:
         return as_tensor(sources)

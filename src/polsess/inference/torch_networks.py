@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from polsess.audio import Samples
 from polsess.diarization.clustering import Embeddings
 from polsess.inference.network import SpeakerCounts
+from polsess.inference.side_by_side import Threads
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.precision import name_of, reduced
 
@@ -116,6 +117,17 @@ def ready(model: SeparationModel, device: torch.device) -> SeparationModel:
     if places and not training and (types <= {torch.float32} or types <= {torch.float64}):
         return model
     return copy.deepcopy(model).to(device, torch.float32).eval()
+
+
+def torch_threads(device: torch.device) -> Threads:
+    """The threads of torch, for networks on a CPU; another default type, which all share, allows but one."""
+    several = device.type == "cpu" and torch.get_default_dtype() == torch.float32
+    return Threads(torch.get_num_threads() if several else 1, _limit)
+
+
+def _limit(number: int) -> None:
+    torch.get_num_threads()  # when a thread first needs to know, it takes over what another has set
+    torch.set_num_threads(number)
 
 
 def usual_batch(model: SeparationModel, device: torch.device) -> int:

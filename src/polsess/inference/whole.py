@@ -6,6 +6,7 @@ Shapes: C sources, K channels, n samples, L frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 
 import numpy as np
 
@@ -67,11 +68,13 @@ def separate_whole(
     stitcher = Stitcher(spool, network.num_sources, num_channels, shared, rate)
     segments = cut(plan, recording.resampled(channels, rate, gain))
     heard = 0
-    for together in _batches(segments, network):
-        mixtures = [mixture for _, mixture in together]
-        starts = [segment.start for segment, mixture in together for _ in mixture]
-        estimates = yield from network.estimate(np.concatenate(mixtures), starts)  # [B, C, n]
-        for (segment, mixture), estimate in zip(together, np.split(estimates, len(together)), strict=True):
+    batches = _batches(segments, network)
+    while several := list(islice(batches, network.passes_at_once)):
+        rows = [np.concatenate([mixture for _, mixture in together]) for together in several]
+        starts = [[segment.start for segment, mixture in together for _ in mixture] for together in several]
+        estimates = yield from network.estimate(rows, starts)  # [B, C, n] each
+        parts = [np.split(each, len(together)) for each, together in zip(estimates, several, strict=True)]
+        for (segment, mixture), estimate in zip(chain(*several), chain(*parts), strict=True):
             skip = segment.keep - segment.start
             heard += (segment.stop - segment.start) * bool(mixture.any())
             outputs = estimate[..., skip:].swapaxes(0, 1)
