@@ -119,7 +119,7 @@ def test_each_call_has_its_share_of_the_threads_of_torch_which_stay_as_they_were
         assert torch_threads(CPU).calls == 1
     finally:
         torch.set_default_dtype(torch.float32)
-    assert Threads(64, lambda _: None).calls == 8
+    assert Threads(64, lambda _: None).calls == 4
 
 
 def two_voices(mixture: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ Progress = Callable[[float], None]
 Gate = Literal["auto", "never", "always"]
 """Whether only what several say at once is separated: ``auto`` where people take turns; never; always."""
 
-_SPOOL_BYTES = 2**26
+_SPOOL_BYTES = 2**24
 HEARING_SHARE = 0.3
 """Of the work, in which it is found who speaks when, for the progress."""
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_MOST_CALLS = 8
+_MOST_CALLS = 4
 """At once, since each needs memory; where there are more threads, each call gets several."""
 
 
