@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from polsess.diarization.assignment import assign_outputs, decode_voices
+from polsess.diarization.assignment import assign_outputs, compare_steps, decode_voices
 from polsess.diarization.clustering import Pieces, find_centroids, find_voices, list_partitions
 from polsess.diarization.known_voices import KnownVoices, cut_by_known
 
@@ -128,6 +128,29 @@ def test_a_short_doubtful_piece_follows_its_neighbour() -> None:
     apart = [(0, 100), (400, 480), (900, 1000), (1100, 1200)]
     assert decode_voices(similarities, apart, 0.02).tolist() == [0, 1, 0, 1]
     assert decode_voices(np.zeros((0, 2)), [], 0.02).tolist() == []
+
+
+def test_steps_between_two_of_one_voice_need_no_hearing() -> None:
+    """Three runs: the voice changes within the first, the second is unsure, the third is one step."""
+    truth = np.array([[0.8, 0.1]] * 9 + [[0.1, 0.8]] * 12 + [[0.5, 0.45]] * 5 + [[0.2, 0.7]])
+    starts = [10 * step + 5 * (step > 20) + 5 * (step > 25) for step in range(len(truth))]
+    steps = [(start, start + 10) for start in starts]
+    heard: list[int] = []
+
+    def compare(places: list[int]) -> NDArray[np.float64]:
+        heard.extend(places)
+        return truth[places]
+
+    found = compare_steps(steps, 2, compare)
+    assert (found.argmax(1) == truth.argmax(1)).all()
+    assert sorted(heard) == [0, 6, 7, 8, 9, 12, 18, 20, *range(21, 27)]
+    np.testing.assert_allclose(found[[2, 5, 14, 24]], truth[[2, 5, 14, 24]])
+    heard.clear()
+    assert (compare_steps(steps, 1, compare) == 1).all()
+    assert not heard
+    assert compare_steps(steps[:1], 2, compare).tolist() == [[0.8, 0.1]]
+    sloping = compare_steps(steps[:5], 2, lambda places: np.array([[0.9 - 0.05 * i, 0.1] for i in places]))
+    np.testing.assert_allclose(sloping[:, 0], [0.9, 0.85, 0.8, 0.75, 0.7])
 
 
 def test_two_outputs_are_two_people_and_neighbours_decide_before_embeddings() -> None:

@@ -261,6 +261,32 @@ def test_assignment(page: PageModules, seed: int) -> None:
     assert page("m.assignment.assignOutputs(...a)", *given) == assignment.assign_outputs(*given).tolist()
 
 
+@pytest.mark.parametrize(("seed", "voices"), [(0, 1), (1, 2), (2, 3), (3, 3)])
+def test_steps_that_are_not_heard(page: PageModules, seed: int, voices: int) -> None:
+    draw, begins = random(seed), np.arange(60)
+    steps = listed(
+        zip(begins + (begins > 9) + (begins > 10), begins + 1 + (begins > 9) + (begins > 10), strict=True)
+    )
+    similarities = 0.3 * draw.standard_normal((8, voices)).repeat(8, 0)[:60] + 0.05 * draw.standard_normal(
+        (60, voices)
+    )
+    heard: list[int] = []
+
+    def compare(places: list[int]) -> Any:
+        heard.extend(places)
+        return similarities[places]
+
+    expected = assignment.compare_steps([(first, last) for first, last in steps], voices, compare)
+    assert len(heard) < 50
+    found = page(
+        "m.assignment.compareSteps(a[0], a[1], (places) => places.map((i) => a[2][i]))",
+        steps,
+        voices,
+        similarities,
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_stretches(page: PageModules, seed: int) -> None:
     draw, overlap = random(seed), masks(seed) & masks(seed + 10)

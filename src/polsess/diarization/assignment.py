@@ -5,7 +5,8 @@ Shapes: N pieces, S voices, C outputs, L frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ _STAY_BONUS = 0.07
 """Added where a voice goes on, in cosines, if there is no pause between two pieces."""
 _STAY_SECONDS = 0.5
 """Pause after which the bonus has fallen to a third."""
+_LONGEST_SPAN = 6
+"""Steps from one that is heard to the next, at most."""
+_SURE_MARGIN = 0.15
+"""Difference of cosines from which a step is surely of the voice that is nearest."""
 _VOICE_WEIGHT = 2.0
 """Of the cosine of embeddings against the correlation with neighbours."""
 _FULL_NEIGHBOUR_SECONDS = 0.3
@@ -55,6 +60,44 @@ def decode_voices(similarities: Scores, pieces: Sequence[Frames], hop_seconds: f
     for i in range(count - 1, 0, -1):
         labels[i - 1] = back[i, labels[i]]
     return labels
+
+
+def compare_steps(steps: Sequence[Frames], num_voices: int, compare: Callable[[list[int]], Scores]) -> Scores:
+    """How like the voices steps are, of which no more are heard than are needed.
+
+    What lies between two steps that are surely of one voice is of it as well; where they are not, the one in
+    their middle is heard, too. The first and last of a run of steps are, and of those between every sixth.
+
+    Args:
+        steps: Stretches in order, N of them, one or more.
+        num_voices: S; one needs no hearing.
+        compare: Hears steps, given by their places, and gives their cosines with the voices ``[n, S]``.
+
+    Returns:
+        Cosines ``[N, S]``; between steps that are heard they change evenly.
+    """
+    similarities = np.ones((len(steps), num_voices))
+    breaks = [place for place in range(1, len(steps)) if steps[place - 1][1] != steps[place][0]]
+    spans = [
+        (first, min(first + _LONGEST_SPAN, last - 1))
+        for begin, last in itertools.pairwise([0, *breaks, len(steps)])
+        for first in range(begin, max(begin + 1, last - 1), _LONGEST_SPAN)
+    ]
+    heard = sorted({place for span in spans for place in span}) if num_voices > 1 else []
+    while heard:
+        similarities[heard] = compare(heard)
+        second, best = np.sort(similarities, axis=1)[:, -2:].T
+        sure = np.where(best - second >= _SURE_MARGIN, similarities.argmax(1), -1)
+        wide, spans, heard = spans, [], []
+        for first, last in wide:
+            if sure[first] == sure[last] >= 0:
+                ends = similarities[[first, last]]
+                weights = np.linspace(0, 1, last - first + 1)[1:-1, None]
+                similarities[first + 1 : last] = (1 - weights) * ends[0] + weights * ends[1]
+            elif last - first > 1:
+                heard.append((first + last) // 2)
+                spans += [(first, heard[-1]), (heard[-1], last)]
+    return similarities
 
 
 def assign_outputs(correlations: Scores, solo_seconds: NDArray[np.float64], similarities: Scores) -> Labels:

@@ -81,7 +81,7 @@ class OverlapSeparation:
         Those of one length share passes.
         """
         edges = [self._edges(piece, num_samples) for piece in pieces]
-        batches = of_one_length(edges, self._network.batch_size)
+        batches = of_one_length(edges, lambda _: self._network.batch_size)
         at_once = self._network.passes_at_once
         size = at_once * _ROUND if at_once > 1 else 1
         done = 0

@@ -33,8 +33,11 @@ _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
-_PIECES_AT_ONCE = 8
-"""Pieces of one length that the embedder hears together, which takes less time than one after the other."""
+_SECONDS_AT_ONCE = 16.0
+"""Of pieces of one length that the embedder hears together, in less time than one after the other."""
+_LENGTH_BITS = 4
+"""Of the number of a piece's frames, which are kept: with few lengths many pieces share passes, and no more
+than a tenth of a piece is not heard."""
 
 Read = Callable[[int, int], Samples]
 """Gives the samples from one to behind another, ``[T]``."""
@@ -228,8 +231,9 @@ class Hearing:
         self, read: Read, pieces: Sequence[Frames], progress: Callable[[float], None]
     ) -> Embeddings:
         """Embeddings of stretches of the recording ``[N, D]``."""
-        edges = [(self.sample(first), self.sample(last)) for first, last in pieces]
-        batches = of_one_length(edges, _PIECES_AT_ONCE)
+        heard = [_of_usual_length(*piece) for piece in pieces]
+        edges = [(self.sample(first), self.sample(last)) for first, last in heard]
+        batches = of_one_length(edges, lambda length: int(_SECONDS_AT_ONCE * self._rate / max(length, 1)))
 
         def taken(batch: list[int]) -> Samples:
             first, last = edges[batch[0]]
@@ -240,8 +244,8 @@ class Hearing:
             return samples
 
         embeddings: dict[int, Embeddings] = {}
-        heard = side_by_side(self.embed, map(taken, batches), self._threads)
-        for batch, rows in zip(batches, heard, strict=True):
+        found = side_by_side(self.embed, map(taken, batches), self._threads)
+        for batch, rows in zip(batches, found, strict=True):
             embeddings.update(zip(batch, rows, strict=True))
             progress(len(embeddings) / len(pieces))
         return np.stack([embeddings[index] for index in range(len(pieces))])
@@ -260,11 +264,23 @@ class Hearing:
         return resample(np.ascontiguousarray(samples), self._rate, rate)
 
 
-def of_one_length(edges: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
-    """The places of stretches of one length, ``most`` of them together."""
+def _of_usual_length(first: int, last: int) -> Frames:
+    """The middle of a piece."""
+    count = last - first
+    spare = max(0, count.bit_length() - _LENGTH_BITS)
+    kept = count >> spare << spare
+    begin = first + (count - kept) // 2
+    return begin, begin + kept
+
+
+def of_one_length(edges: Sequence[tuple[int, int]], most: Callable[[int], int]) -> list[list[int]]:
+    """The places of stretches of one length, at most so many together as a function says for that length."""
     of_length = defaultdict(list)
     for index, (begin, end) in enumerate(edges):
         of_length[end - begin].append(index)
+    sizes = {length: max(1, most(length)) for length in of_length}
     return [
-        places[start : start + most] for places in of_length.values() for start in range(0, len(places), most)
+        places[start : start + sizes[length]]
+        for length, places in of_length.items()
+        for start in range(0, len(places), sizes[length])
     ]

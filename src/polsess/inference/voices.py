@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polsess.audio import Samples
-from polsess.diarization.assignment import decode_voices
+from polsess.diarization.assignment import Scores, compare_steps, decode_voices
 from polsess.diarization.clustering import Embeddings, Labels, Pieces, find_centroids, find_voices
 from polsess.diarization.known_voices import KnownVoices, cut_by_known
 from polsess.diarization.regions import Regions, cut_pieces, cut_steps, find_regions
@@ -201,8 +201,19 @@ def _find_voices(
         if len(np.unique(labels)) == len(centroids):  # all voices talk
             centroids = find_centroids(embeddings, seconds, labels)
     pieces, windows = cut_steps(regions, pieces, config.regions)
-    embeddings = hearing.embed_pieces(store.read_cleared, windows, lambda share: progress(0.4 + 0.6 * share))
-    similarities = (embeddings @ centroids.T).astype(np.float64)
+    done = 0
+
+    def compare(places: list[int]) -> Scores:
+        nonlocal done
+        before, done = done, done + len(places)
+        heard = hearing.embed_pieces(
+            store.read_cleared,
+            [windows[place] for place in places],
+            lambda share: progress(0.4 + 0.6 * (before + share * len(places)) / len(windows)),
+        )
+        return (heard @ centroids.T).astype(np.float64)
+
+    similarities = compare_steps(pieces, len(centroids), compare)
     labels = decode_voices(similarities, pieces, hop)
     likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)
     sure = likely[np.arange(len(pieces)), labels] / likely.sum(1)

@@ -2,6 +2,7 @@
 import { argmax } from "./numbers.js";
 
 const SURE_SECONDS = 1.2, STAY_BONUS = 0.07, STAY_SECONDS = 0.5, VOICE_WEIGHT = 2, FULL_NEIGHBOUR_SECONDS = 0.3;
+const LONGEST_SPAN = 6, SURE_MARGIN = 0.15;
 
 // The most plausible sequence of voices, by the algorithm of Viterbi.
 export function decodeVoices(similarities, pieces, hopSeconds) {
@@ -23,6 +24,46 @@ export function decodeVoices(similarities, pieces, hopSeconds) {
   labels[count - 1] = argmax(best);
   for (let i = count - 1; i > 0; i--) labels[i - 1] = back[i][labels[i]];
   return labels;
+}
+
+// How like the voices steps are; `compare` hears some, given by their places: between two that are surely of one
+// voice no more are needed.
+export async function compareSteps(steps, numVoices, compare) {
+  const similarities = steps.map(() => new Array(numVoices).fill(1));
+  let spans = [], begin = 0;
+  for (let last = 1; last <= steps.length; last++) {
+    if (last < steps.length && steps[last - 1][1] === steps[last][0]) continue;
+    for (let first = begin; first < Math.max(begin + 1, last - 1); first += LONGEST_SPAN) {
+      spans.push([first, Math.min(first + LONGEST_SPAN, last - 1)]);
+    }
+    begin = last;
+  }
+  let heard = numVoices > 1 ? [...new Set(spans.flat())] : [];
+  while (heard.length) {
+    (await compare(heard)).forEach((row, i) => (similarities[heard[i]] = Array.from(row)));
+    const wide = spans;
+    [spans, heard] = [[], []];
+    for (const [first, last] of wide) {
+      const [left, right] = [similarities[first], similarities[last]], voice = surely(left);
+      if (voice >= 0 && voice === surely(right)) {
+        for (let i = first + 1; i < last; i++) {
+          const weight = (i - first) / (last - first);
+          similarities[i] = left.map((value, s) => (1 - weight) * value + weight * right[s]);
+        }
+      } else if (last - first > 1) {
+        const middle = Math.floor((first + last) / 2);
+        heard.push(middle);
+        spans.push([first, middle], [middle, last]);
+      }
+    }
+  }
+  return similarities;
+}
+
+// The voice that is nearest, -1 if another is about as near.
+function surely(similarities) {
+  const [second, best] = Float64Array.from(similarities).sort().slice(-2);
+  return best - second >= SURE_MARGIN ? argmax(similarities) : -1;
 }
 
 // The voice on each output; two outputs are two people as long as there are enough voices.

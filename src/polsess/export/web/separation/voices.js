@@ -1,5 +1,5 @@
 // Whose every stretch of one voice is, as polsess.inference.voices.
-import { decodeVoices } from "./assignment.js";
+import { compareSteps, decodeVoices } from "./assignment.js";
 import { cosines, findCentroids, findVoices } from "./clustering.js";
 import { largest, sum } from "./numbers.js";
 import { cutPieces, cutSteps } from "./regions.js";
@@ -31,8 +31,14 @@ async function tellVoices(hearing, { regions, probabilities, cleared }, numSpeak
     if (new Set(labels).size === centroids.length) centroids = findCentroids(embeddings, seconds, labels);
   }
   const { steps, windows } = cutSteps(regions, pieces, config.regions);
-  embeddings = await hearing.embedPieces(cleared, windows, (part) => progress(0.4 + 0.6 * part));
-  const similarities = cosines(embeddings, centroids), labels = decodeVoices(similarities, steps, hop);
+  let done = 0;
+  const similarities = await compareSteps(steps, centroids.length, async (places) => {
+    const report = (part) => progress(0.4 + (0.6 * (done + part * places.length)) / windows.length);
+    embeddings = await hearing.embedPieces(cleared, places.map((place) => windows[place]), report);
+    done += places.length;
+    return cosines(embeddings, centroids);
+  });
+  const labels = decodeVoices(similarities, steps, hop);
   const certainty = new Float32Array(numFrames).fill(1);
   steps.forEach(([first, last], i) => {
     const most = largest(similarities[i]), likely = similarities[i].map((value) => Math.exp((value - most) / VOICE_SPREAD));
