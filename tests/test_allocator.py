@@ -13,18 +13,22 @@ from polsess.allocator import release_free_memory, tune_allocator
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 FAULTS = """
-import ctypes, resource
+import ctypes, resource, threading
 from polsess.allocator import tune_allocator
 tune_allocator()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.memset.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
 libc.free.argtypes = (ctypes.c_void_p,)
-for step in range(12):
-    if step == 4:  # the heap has grown by then
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def use():
     block = libc.malloc(2**26)
     libc.memset(block, 1, 2**26)
     libc.free(block)
+for step in range(12):
+    if step == 4:  # the heap has grown by then
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=use)
+    thread.start() if step % 2 else use()
+    thread.join() if step % 2 else None
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -53,7 +57,7 @@ def test_free_memory_can_be_released_anywhere(monkeypatch: pytest.MonkeyPatch) -
 
 
 @glibc_only
-def test_large_blocks_are_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_blocks_are_reused_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def page_faults(setting: str) -> int:
         monkeypatch.setenv("POLSESS_ALLOCATOR", setting)
         done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)

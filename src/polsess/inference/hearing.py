@@ -25,7 +25,7 @@ NO_ENHANCER = "none"
 """Says that the others hear the recording as it is."""
 _BLOCK_SECONDS, _MARGIN_SECONDS = 15.0, 2.0
 """Enhancer and detector hear blocks, with what comes before and after them."""
-_BLOCKS_AT_ONCE = 4
+_BLOCKS_AT_ONCE = 3
 """Blocks that they hear together, which takes less time than one after the other."""
 _CLEARED = np.float32(0.7)
 """Share of what the enhancer would take out that is taken out: with all of it, quiet voices go as well."""
@@ -35,9 +35,6 @@ _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
 _SECONDS_AT_ONCE = 16.0
 """Of pieces of one length that the embedder hears together, in less time than one after the other."""
-_LENGTH_BITS = 4
-"""Of the number of a piece's frames, which are kept: with few lengths many pieces share passes, and no more
-than a tenth of a piece is not heard."""
 
 Read = Callable[[int, int], Samples]
 """Gives the samples from one to behind another, ``[T]``."""
@@ -231,8 +228,7 @@ class Hearing:
         self, read: Read, pieces: Sequence[Frames], progress: Callable[[float], None]
     ) -> Embeddings:
         """Embeddings of stretches of the recording ``[N, D]``."""
-        heard = [_of_usual_length(*piece) for piece in pieces]
-        edges = [(self.sample(first), self.sample(last)) for first, last in heard]
+        edges = [(self.sample(first), self.sample(last)) for first, last in pieces]
         batches = of_one_length(edges, lambda length: int(_SECONDS_AT_ONCE * self._rate / max(length, 1)))
 
         def taken(batch: list[int]) -> Samples:
@@ -244,8 +240,8 @@ class Hearing:
             return samples
 
         embeddings: dict[int, Embeddings] = {}
-        found = side_by_side(self.embed, map(taken, batches), self._threads)
-        for batch, rows in zip(batches, found, strict=True):
+        heard = side_by_side(self.embed, map(taken, batches), self._threads)
+        for batch, rows in zip(batches, heard, strict=True):
             embeddings.update(zip(batch, rows, strict=True))
             progress(len(embeddings) / len(pieces))
         return np.stack([embeddings[index] for index in range(len(pieces))])
@@ -264,23 +260,17 @@ class Hearing:
         return resample(np.ascontiguousarray(samples), self._rate, rate)
 
 
-def _of_usual_length(first: int, last: int) -> Frames:
-    """The middle of a piece."""
-    count = last - first
-    spare = max(0, count.bit_length() - _LENGTH_BITS)
-    kept = count >> spare << spare
-    begin = first + (count - kept) // 2
-    return begin, begin + kept
-
-
 def of_one_length(edges: Sequence[tuple[int, int]], most: Callable[[int], int]) -> list[list[int]]:
-    """The places of stretches of one length, at most so many together as a function says for that length."""
+    """The places of stretches of one length, at most so many together as a function says for that length.
+
+    The longest come first, so that the others find room in the memory that these have left.
+    """
     of_length = defaultdict(list)
     for index, (begin, end) in enumerate(edges):
         of_length[end - begin].append(index)
     sizes = {length: max(1, most(length)) for length in of_length}
     return [
         places[start : start + sizes[length]]
-        for length, places in of_length.items()
+        for length, places in sorted(of_length.items(), reverse=True)
         for start in range(0, len(places), sizes[length])
     ]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from polsess.allocator import release_free_memory
 from polsess.audio import Samples
 from polsess.diarization.assignment import Scores, compare_steps, decode_voices
 from polsess.diarization.clustering import Embeddings, Labels, Pieces, find_centroids, find_voices
@@ -112,6 +113,7 @@ def hear(
     activity = hearing.activity(
         store.read_cleared, length, lambda share: progress(_CLEARING_SHARE + (1 - _CLEARING_SHARE) * share)
     )
+    release_free_memory()  # blocks leave several times as much as the pieces that come need
     return Heard(store, length, activity, find_regions(activity, hearing.hop_seconds, config.regions))
 
 

@@ -3,7 +3,6 @@ import { quantile, round } from "./numbers.js";
 import { resample } from "./resampling.js";
 
 const BLOCK_SECONDS = 15, MARGIN_SECONDS = 2, SILENT_DB = -50, SHORTEST_SECONDS = 0.3, CLEARED = 0.7;
-const LENGTH_BITS = 4;
 
 export class Hearing {
   // `networks.detect`, `networks.embed` and `networks.enhance` take samples at the rates in `facts`.
@@ -60,7 +59,7 @@ export class Hearing {
   // The embeddings of stretches of frames; the last frame may reach beyond the recording.
   async embedPieces(samples, pieces, progress) {
     const embeddings = [];
-    for (const [first, last] of pieces.map(ofUsualLength)) {
+    for (const [first, last] of pieces) {
       const piece = new Float32Array(this.sample(last) - this.sample(first));
       piece.set(samples.subarray(this.sample(first), Math.min(this.sample(last), samples.length)));
       embeddings.push(await this.embed(piece));
@@ -79,11 +78,4 @@ export class Hearing {
     }
     return this.networks.embed(resample(samples, this.rate, this.facts.embedder.sample_rate));
   }
-}
-
-// The middle of a piece: there are few lengths, and no more than a tenth is not heard.
-function ofUsualLength([first, last]) {
-  const count = last - first, spare = Math.max(0, 32 - Math.clz32(count) - LENGTH_BITS);
-  const kept = (count >> spare) << spare, begin = first + Math.floor((count - kept) / 2);
-  return [begin, begin + kept];
 }
