@@ -18,7 +18,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from polsess.cli.main import CommandGroup, Commands, _let_waiting_threads_sleep, app
+from polsess.cli.main import CommandGroup, Commands, _set_up_torch, app
 from polsess.cli.terminal import ExitCode, Failure, Terminal, outlast_output
 from polsess.schema import ConfigError
 
@@ -203,13 +203,18 @@ def test_help_groups_options_and_ends_in_examples(name: str) -> None:
         assert all(option in shown.partition("\nExamples:\n")[0] for option in options), line
 
 
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_sleep_and_few_shapes_are_kept_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for given, expected in (
-        ({}, {"GOMP_SPINCOUNT": "1000"}),
-        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ({}, {"GOMP_SPINCOUNT": "1000", "LRU_CACHE_CAPACITY": "16"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7", "LRU_CACHE_CAPACITY": "16"}),
+        (
+            {"OMP_WAIT_POLICY": "active", "LRU_CACHE_CAPACITY": "9"},
+            {"OMP_WAIT_POLICY": "active", "LRU_CACHE_CAPACITY": "9"},
+        ),
     ):
         environment = dict(given)
         monkeypatch.setattr(os, "environ", environment)
-        _let_waiting_threads_sleep()
+        _set_up_torch()
         assert environment == expected

@@ -183,19 +183,24 @@ def _program(
     warnings.formatwarning = _format_warning
 
 
-def _let_waiting_threads_sleep() -> None:
-    """Make OpenMP's threads sleep soon while they wait for each other; torch reads it when it is imported.
+def _set_up_torch() -> None:
+    """Settings that torch reads from the environment when it is imported.
 
-    GNU's OpenMP lets them try for milliseconds. Where others use the processors, those are what the thread
-    that is waited for would need. A thousand tries take about as long as to wake a thread.
+    GNU's OpenMP lets threads that wait for each other try for milliseconds. Where others use the processors,
+    those are what the thread that is waited for would need. A thousand tries take about as long as to wake a
+    thread.
+
+    Every thread keeps its last convolutions of a thousand shapes, although all share what takes long to make.
+    Sounds of many lengths have many shapes, so it is 16.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 
 def main() -> None:
     """Run the `polsess` command."""
-    _let_waiting_threads_sleep()
+    _set_up_torch()
     outlast_output()
     try:
         app()

@@ -33,7 +33,7 @@ _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
 """Shorter pieces are repeated for the embedder."""
-_SECONDS_AT_ONCE = 16.0
+_SECONDS_AT_ONCE = 10.0
 """Of pieces of one length that the embedder hears together, in less time than one after the other."""
 
 Read = Callable[[int, int], Samples]
