@@ -27,12 +27,13 @@ _ALIKE = (0.8, 0.6, 0.4)
 """Mean cosines of two groups of pieces from which they are one group; groups of each are candidates."""
 _MOST_CANDIDATES, _CANDIDATES = 500, 12
 """Groups that may be the next voice, those that hold the most time, and how many of them are tried."""
-_ROUNDS = 30
+_FIRST_ROUNDS, _ROUNDS, _FINALISTS = 3, 30, 2
+"""Of k-means for all that are tried, then for the best of them, and how many these are."""
 _SAME_VALUE = 1e-6
 """Partitions this near to each other, in seconds, are one, found by two ways; the first one counts."""
 _USUAL_COSINE, _USUAL_PAIRS = 0.45, 6.0
 """Mean cosine of two pieces of one voice, and for how many pairs it counts where a group holds few."""
-_MOST_PIECES = 3000
+_MOST_PIECES = 2000
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
 """A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
 time; in short recordings for this greater share."""
@@ -155,18 +156,25 @@ def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: 
         explained = (exact @ centroids.T).max(1, keepdims=True)
         gains = (np.maximum(likely - explained, 0) * seconds[:, None]).sum(0)
         tried = np.argsort(-gains, kind="stable")[:_CANDIDATES]
-        grown = [_settle(exact, seconds, np.vstack([centroids, candidates[one]])) for one in tried]
-        best = max(value for value, _ in grown)
-        centroids = next(settled for value, settled in grown if value >= best - _SAME_VALUE)
+        grown = [
+            _settle(exact, seconds, np.vstack([centroids, candidates[one]]), _FIRST_ROUNDS) for one in tried
+        ]
+        finalists = sorted(grown, key=lambda each: -round(each[0] / _SAME_VALUE))[:_FINALISTS]
+        settled = [_settle(exact, seconds, each, _ROUNDS) for _, each in finalists]
+        best = max(value for value, _ in settled)
+        centroids = next(each for value, each in settled if value >= best - _SAME_VALUE)
         yield centroids.astype(np.float32)
 
 
 def _settle(
-    embeddings: NDArray[np.float64], seconds: NDArray[np.float64], centroids: NDArray[np.float64]
+    embeddings: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    centroids: NDArray[np.float64],
+    num_rounds: int,
 ) -> tuple[float, NDArray[np.float64]]:
     """K-means from centroids ``[S, D]``: the cosines of all pieces with their voice, and the centroids."""
     labels = np.full(len(embeddings), -1)
-    for _ in range(_ROUNDS):
+    for _ in range(num_rounds):
         nearest = (embeddings @ centroids.T).argmax(1)
         if (nearest == labels).all() or len(np.unique(nearest)) < len(centroids):
             break

@@ -1,8 +1,8 @@
 // Which pieces of speech are of one voice, and how many voices there are, as polsess.diarization.clustering.
-import { argmax, dot, evenEdges, largest, sum, unique } from "./numbers.js";
+import { argmax, dot, evenEdges, largest, round, sum, unique } from "./numbers.js";
 
-const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, ROUNDS = 30, SAME_VALUE = 1e-6, MOST_PIECES = 3000;
-const USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
+const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, FIRST_ROUNDS = 3, ROUNDS = 30, FINALISTS = 2;
+const SAME_VALUE = 1e-6, MOST_PIECES = 2000, USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
 const SHARE_WEIGHT = 0.23, SEVERAL_WEIGHT = 1.8, CHANGE_WEIGHT = 0.63, OVERLAP_WEIGHT = 0.075;
 const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.005, USUAL_OVERLAP = 0.02;
@@ -67,17 +67,20 @@ export function* listPartitions(embeddings, seconds, most) {
     const explained = cosines(exact, centroids).map(largest), gains = candidates.map(() => 0);
     likely.forEach((row, n) => row.forEach((value, g) => { gains[g] += seconds[n] * Math.max(value - explained[n], 0); }));
     const tried = gains.map((_, g) => g).sort((g, h) => gains[h] - gains[g]).slice(0, CANDIDATES);
-    const grown = tried.map((g) => settle(exact, seconds, [...centroids, candidates[g]]));
-    const best = largest(grown.map((each) => each.value));
-    ({ centroids } = grown.find((each) => each.value >= best - SAME_VALUE));
+    const grown = tried.map((g) => settle(exact, seconds, [...centroids, candidates[g]], FIRST_ROUNDS));
+    const place = ({ value }) => round(value / SAME_VALUE);
+    const finalists = grown.sort((a, b) => place(b) - place(a)).slice(0, FINALISTS);
+    const settled = finalists.map((each) => settle(exact, seconds, each.centroids, ROUNDS));
+    const best = largest(settled.map((each) => each.value));
+    ({ centroids } = settled.find((each) => each.value >= best - SAME_VALUE));
     yield centroids.map((row) => Float32Array.from(row));
   }
 }
 
 // K-means from given centroids: the cosine of all pieces with their voice, and the centroids.
-function settle(embeddings, seconds, centroids) {
+function settle(embeddings, seconds, centroids, numRounds) {
   let labels = null;
-  for (let i = 0; i < ROUNDS; i++) {
+  for (let i = 0; i < numRounds; i++) {
     const nearest = nearestVoices(embeddings, centroids);
     if (labels?.every((label, n) => label === nearest[n]) || new Set(nearest).size < centroids.length) break;
     labels = nearest;
