@@ -22,9 +22,9 @@ _STAY_BONUS = 0.07
 """Added where a voice goes on, in cosines, if there is no pause between two pieces."""
 _STAY_SECONDS = 0.5
 """Pause after which the bonus has fallen to a third."""
-_LONGEST_SPAN = 6
+_LONGEST_SPAN = 4
 """Steps from one that is heard to the next, at most."""
-_SURE_MARGIN = 0.15
+_SURE_MARGIN = 0.3
 """Difference of cosines from which a step is surely of the voice that is nearest."""
 _VOICE_WEIGHT = 2.0
 """Of the cosine of embeddings against the correlation with neighbours."""
@@ -66,7 +66,7 @@ def compare_steps(steps: Sequence[Frames], num_voices: int, compare: Callable[[l
     """How like the voices steps are, of which no more are heard than are needed.
 
     What lies between two steps that are surely of one voice is of it as well; where they are not, the one in
-    their middle is heard, too. The first and last of a run of steps are, and of those between every sixth.
+    their middle is heard, too. The first and last of a run of steps are, and of those between every fourth.
 
     Args:
         steps: Stretches in order, N of them, one or more.

@@ -2,7 +2,7 @@
 import { argmax } from "./numbers.js";
 
 const SURE_SECONDS = 1.2, STAY_BONUS = 0.07, STAY_SECONDS = 0.5, VOICE_WEIGHT = 2, FULL_NEIGHBOUR_SECONDS = 0.3;
-const LONGEST_SPAN = 6, SURE_MARGIN = 0.15;
+const LONGEST_SPAN = 4, SURE_MARGIN = 0.3;
 
 // The most plausible sequence of voices, by the algorithm of Viterbi.
 export function decodeVoices(similarities, pieces, hopSeconds) {
