@@ -267,7 +267,7 @@ def test_steps_that_are_not_heard(page: PageModules, seed: int, voices: int) -> 
     steps = listed(
         zip(begins + (begins > 9) + (begins > 10), begins + 1 + (begins > 9) + (begins > 10), strict=True)
     )
-    similarities = 0.3 * draw.standard_normal((8, voices)).repeat(8, 0)[:60] + 0.05 * draw.standard_normal(
+    similarities = 0.8 * draw.standard_normal((8, voices)).repeat(8, 0)[:60] + 0.05 * draw.standard_normal(
         (60, voices)
     )
     heard: list[int] = []
