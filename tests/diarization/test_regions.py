@@ -46,7 +46,7 @@ def test_overlaps_are_widened_within_speech() -> None:
     assert list_runs(regions.wide_overlap) == [(45, 95)]
     assert list_runs(regions.unsure) == [(40, 95)]
     assert list_runs(regions.solo) == [(17, 45)]
-    assert regions.overlap_share == pytest.approx(40 / 72)
+    assert regions.overlap_share == regions.sure_overlap == pytest.approx(40 / 72)
 
 
 def test_overlap_that_is_not_sure_does_not_count() -> None:

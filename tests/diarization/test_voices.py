@@ -29,7 +29,7 @@ def pieces_of(
 def find(embeddings: NDArray[np.float32], seconds: float | NDArray[np.float64] = 2.0, **options: Any) -> Any:
     """Labels and centroids of pieces with pauses between them, in which probably one talks."""
     count = len(embeddings)
-    options = {"overlap_share": 0.0, "same_voice": 0.98, "same_voice_asked": 0.9} | options
+    options = {"sure_overlap": 0.0, "same_voice": 1.0, "same_voice_asked": 0.9} | options
     evidence = [np.full(count - 1, 0.5), np.zeros(count)]
     for place, key in enumerate(("pauses", "several")):
         evidence[place] = options.pop(key, evidence[place])
@@ -73,8 +73,8 @@ def test_what_else_speaks_for_one_voice_or_for_two() -> None:
     assert number() == 2
     assert number(pauses=at_once) == 1  # they take turns without a pause
     assert number(several=doubtful) == 1  # there are several in the pieces
-    assert number(several=doubtful / 2, overlap_share=0.0) == 1
-    assert number(several=doubtful / 2, overlap_share=0.4) == 2  # there are overlaps
+    assert number(several=doubtful / 2, sure_overlap=0.0) == 1
+    assert number(several=doubtful / 2, sure_overlap=0.1) == 2  # there are overlaps
     unlike_times = pieces_of([0, 0, 0, 0, 0, 0, 0, 0, 0, 1] * 4, alike=0.55)
     assert len(find(unlike_times, same_voice=1.1)[1]) == 1  # one talks little
 

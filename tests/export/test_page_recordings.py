@@ -110,7 +110,7 @@ def test_whether_all_is_separated(page: PageModules) -> None:
     ):
         speech = masks(seed, frames)
         overlap = speech & {"none": False, "some": masks(seed + 1, frames), "all": True}[kind]
-        found = regions.Regions(speech, overlap, speech, overlap, overlap, HOP / RATE, expected)
+        found = regions.Regions(speech, overlap, speech, overlap, overlap, HOP / RATE, expected, 0.0)
         separator = Separator(splitter(), device="cpu", num_speakers=(fewest, 4))
         given = {"speech": speech.astype(int), "overlap": overlap.astype(int), "expectedOverlap": expected}
         whole = page(

@@ -37,12 +37,12 @@ _MOST_PIECES = 2000
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
 """A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
 time; in short recordings for this greater share."""
-_SHARE_WEIGHT, _SEVERAL_WEIGHT, _CHANGE_WEIGHT, _OVERLAP_WEIGHT = 0.23, 1.8, 0.63, 0.075
+_SHARE_WEIGHT, _SEVERAL_WEIGHT, _CHANGE_WEIGHT, _OVERLAP_WEIGHT = 0.27, 1.9, 0.58, 0.1
 """Of what speaks for two voices, in likeness: a logistic regression on 300 validation recordings."""
 _NO_PAUSE_SECONDS = 0.1
 """Who goes on after a shorter pause is likely to be the same."""
-_FEW_OVERLAPS, _USUAL_OVERLAP = 0.005, 0.02
-"""Shares of overlap: what may be an error, and from what on it speaks for two voices."""
+_FEW_OVERLAPS, _USUAL_OVERLAP = 0.001, 0.004
+"""Shares of sure overlap: what may be an error, and from what on it speaks for two voices."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_voices(
     pieces: Pieces,
     *,
     num_speakers: tuple[int, int] = (1, 8),
-    overlap_share: float,
+    sure_overlap: float,
     same_voice: float,
     same_voice_asked: float,
 ) -> tuple[Labels, Embeddings]:
@@ -72,7 +72,7 @@ def find_voices(
     Args:
         pieces: N of them.
         num_speakers: The fewest and the most voices.
-        overlap_share: Overlap over speech, evidence of two voices.
+        sure_overlap: Share of the speech in which several surely talk, evidence of two voices.
         same_voice: Likeness of two groups from which they are one voice, if both hold half of the time and
             nothing else speaks for one or for two: 1 where pieces of both are as alike as pieces of each.
         same_voice_asked: The same while there are fewer voices than ``num_speakers`` asks for, whatever else
@@ -90,7 +90,7 @@ def find_voices(
         if len(centroids) <= fewest:
             apart = _most_alike(pieces, labels) <= same_voice_asked
         else:
-            apart = _told_apart(pieces, labels, overlap_share, same_voice)
+            apart = _told_apart(pieces, labels, sure_overlap, same_voice)
         if found is None or apart:
             found, missed = (labels, centroids), 0
         elif missed:  # of three like voices, two halves may be like each other, but not all three
@@ -106,7 +106,7 @@ def _most_alike(pieces: Pieces, labels: Labels) -> float:
     return max((float(alike[pair]) for pair in itertools.combinations(range(len(alike)), 2)), default=-1.0)
 
 
-def _told_apart(pieces: Pieces, labels: Labels, overlap_share: float, same_voice: float) -> bool:
+def _told_apart(pieces: Pieces, labels: Labels, sure_overlap: float, same_voice: float) -> bool:
     """Whether any two voices are surely two."""
     heard = np.bincount(labels, weights=pieces.seconds)
     total = float(heard.sum())
@@ -119,7 +119,7 @@ def _told_apart(pieces: Pieces, labels: Labels, overlap_share: float, same_voice
     alike = likeness(pieces.embeddings, pieces.seconds, labels)
     evidence = 0.0
     if len(heard) == 2:  # for more voices than two, overlap says nothing
-        evidence = _OVERLAP_WEIGHT * math.log((overlap_share + _FEW_OVERLAPS) / _USUAL_OVERLAP)
+        evidence = _OVERLAP_WEIGHT * math.log((sure_overlap + _FEW_OVERLAPS) / _USUAL_OVERLAP)
     for pair in itertools.combinations(range(len(heard)), 2):
         smaller = min(pair, key=lambda voice: heard[voice])
         both = np.isin(before, pair) & np.isin(after, pair)

@@ -15,6 +15,8 @@ Frames = tuple[int, int]
 """First and behind-the-last frame of a stretch."""
 Mask = NDArray[np.bool_]
 """``[L]``."""
+_SURE = 0.9
+"""Probability of several voices that the detector hardly ever gives to one in noise."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Regions:
     """From one frame to the next."""
     expected_overlap: float
     """Expected time in which several talk over that in which anybody does; 0 where nobody talks."""
+    sure_overlap: float
+    """Time in which several surely talk over that in which anybody does; 0 where nobody talks."""
 
     @property
     def solo(self) -> Mask:
@@ -104,6 +108,7 @@ def find_regions(probabilities: NDArray[np.float32], hop_seconds: float, config:
         _widen(reach, 2 * pad) & wide_speech,
         hop_seconds,
         min(1.0, expected),
+        float((several >= _SURE).sum() / max(1, speech.sum())),
     )
 
 

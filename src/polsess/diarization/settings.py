@@ -41,12 +41,14 @@ class GateConfig:
     change_seconds: float = _between(0.2, 0, 10)
     """Where one voice takes over from another without a pause as long as this, so much of either is separated
     too if several may talk there: the borders of voices are known to a quarter of a second only."""
-    same_voice: float = _between(0.95, -1, 2)
+    same_voice: float = _between(1.0, -1, 2)
     """Likeness of two groups of pieces from which they are one voice, if nothing else speaks for one or two:
     their mean cosine over that of pieces within them. Smaller groups, pieces in which several may talk and
     changes between them without a pause need less."""
     same_voice_asked: float = _between(0.9, -1, 2)
     """The same, where more voices are asked for than were found, whatever else speaks for one."""
+    least_overlap: float = _between(0.02, 0, 1)
+    """Share of the speech in which several surely talk, from which there must be two voices."""
     unheard_voice_overlap: float = _between(0.1, 0, 1)
     """Share from which a voice that never talks alone gets a track of its own."""
     bridge_seconds: float = _between(0.5, 0)

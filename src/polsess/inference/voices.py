@@ -147,11 +147,14 @@ def list_voices(
         progress: Called with the share that is done.
         known: Voices that are looked for, and are to be told from others; None for none.
     """
+    fewest, most = num_speakers
+    if heard.regions.sure_overlap >= config.least_overlap:
+        fewest = min(max(fewest, 2), most)
     voices = _find_voices(
-        hearing, heard.store, heard.regions, heard.probabilities, num_speakers, config, progress, known
+        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress, known
     )
     unheard = heard.regions.overlap_share >= config.unheard_voice_overlap
-    if len(voices.centroids) == 1 and num_speakers[1] > 1 and unheard:
+    if len(voices.centroids) == 1 and most > 1 and unheard:
         return replace(voices, centroids=np.pad(voices.centroids, ((0, 1), (0, 0))))
     return voices
 
@@ -191,7 +194,7 @@ def _find_voices(
     labels, centroids = find_voices(
         Pieces(embeddings, seconds, pauses, several),
         num_speakers=num_speakers,
-        overlap_share=regions.overlap_share,
+        sure_overlap=regions.sure_overlap,
         same_voice=config.same_voice,
         same_voice_asked=config.same_voice_asked,
     )

@@ -4,12 +4,12 @@ import { argmax, dot, evenEdges, largest, round, sum, unique } from "./numbers.j
 const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, FIRST_ROUNDS = 3, ROUNDS = 30, FINALISTS = 2;
 const SAME_VALUE = 1e-6, MOST_PIECES = 2000, USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
-const SHARE_WEIGHT = 0.23, SEVERAL_WEIGHT = 1.8, CHANGE_WEIGHT = 0.63, OVERLAP_WEIGHT = 0.075;
-const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.005, USUAL_OVERLAP = 0.02;
+const SHARE_WEIGHT = 0.27, SEVERAL_WEIGHT = 1.9, CHANGE_WEIGHT = 0.58, OVERLAP_WEIGHT = 0.1;
+const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.001, USUAL_OVERLAP = 0.004;
 
 // The unit centroids of the voices in pieces: unit `embeddings`, `seconds`, `pauses` between one and the next, and
 // how probably `several` talk.
-export function findVoices(pieces, [fewest, most], overlapShare, sameVoice, sameVoiceAsked) {
+export function findVoices(pieces, [fewest, most], sureOverlap, sameVoice, sameVoiceAsked) {
   let found = null, missed = 0;
   for (const centroids of listPartitions(pieces.embeddings, pieces.seconds, most)) {
     const labels = nearestVoices(pieces.embeddings, centroids);
@@ -17,7 +17,7 @@ export function findVoices(pieces, [fewest, most], overlapShare, sameVoice, same
     const alike = likenessOf(pieces.embeddings, pieces.seconds, labels);
     const apart = centroids.length <= fewest
       ? pairs(alike.length).every(([i, j]) => alike[i][j] <= sameVoiceAsked)
-      : toldApart(pieces, labels, alike, overlapShare, sameVoice);
+      : toldApart(pieces, labels, alike, sureOverlap, sameVoice);
     if (!found || apart) [found, missed] = [centroids, 0];
     else if (missed++) break;
   }
@@ -28,7 +28,7 @@ const pairs = (count) => Array.from({ length: count }, (_, i) => i).flatMap((i) 
   Array.from({ length: count - i - 1 }, (_, j) => [i, i + 1 + j]));
 
 // Whether any two voices are surely two.
-function toldApart({ seconds, pauses, several }, labels, alike, overlapShare, sameVoice) {
+function toldApart({ seconds, pauses, several }, labels, alike, sureOverlap, sameVoice) {
   const heard = alike.map(() => 0), probable = alike.map(() => 0), total = sum(seconds);
   labels.forEach((label, n) => {
     heard[label] += seconds[n];
@@ -36,7 +36,7 @@ function toldApart({ seconds, pauses, several }, labels, alike, overlapShare, sa
   });
   const least = Math.min(Math.max(SMALLEST_SECONDS, SMALLEST_SHARE * total), SHARE_OF_SHORT * total);
   if (heard.some((length) => length < least)) return false;
-  const evidence = heard.length === 2 ? OVERLAP_WEIGHT * Math.log((overlapShare + FEW_OVERLAPS) / USUAL_OVERLAP) : 0;
+  const evidence = heard.length === 2 ? OVERLAP_WEIGHT * Math.log((sureOverlap + FEW_OVERLAPS) / USUAL_OVERLAP) : 0;
   return pairs(heard.length).every(([i, j]) => {
     const smaller = heard[j] < heard[i] ? j : i;
     let both = 0, changed = 0.5;

@@ -2,6 +2,8 @@
 // Probabilities are rows of nobody, one and several; masks are arrays of 0 and 1.
 import { evenEdges, listRuns, round, sum } from "./numbers.js";
 
+const SURE = 0.9;
+
 export function findRegions(probabilities, hopSeconds, config) {
   const frames = (seconds) => round(seconds / hopSeconds);
   const join = frames(config.join_seconds), shortest = frames(config.shortest_seconds);
@@ -18,6 +20,7 @@ export function findRegions(probabilities, hopSeconds, config) {
     speech, overlap, wideSpeech, wideOverlap, unsure, hopSeconds,
     solo: wideSpeech.map((on, l) => on & (1 - wideOverlap[l])),
     overlapShare: sum(overlap) / Math.max(1, spoken),
+    sureOverlap: sum(several.map((score) => (score >= SURE ? 1 : 0))) / Math.max(1, spoken),
     expectedOverlap: spoken ? Math.min(1, sum(several) / sum(talk)) : 0,
   };
 }

@@ -9,6 +9,7 @@ const ROUNDS = 4, VOICE_SPREAD = 0.1;
 
 // `who` says what is said alone, `centroids` are the voices, `certainty` is how sure each frame is.
 export async function listVoices(hearing, heard, [fewest, most], config, progress) {
+  if (heard.regions.sureOverlap >= config.least_overlap) fewest = Math.min(Math.max(fewest, 2), most);
   const voices = await tellVoices(hearing, heard, [fewest, most], config, progress);
   if (voices.centroids.length === 1 && most > 1 && heard.regions.overlapShare >= config.unheard_voice_overlap) {
     voices.centroids.push(new Float32Array(voices.centroids[0].length)); // it never talks alone
@@ -25,7 +26,7 @@ async function tellVoices(hearing, { regions, probabilities, cleared }, numSpeak
   const several = pieces.map(([first, last]) => sum(probabilities.slice(first, last).map((row) => row[2])) / (last - first));
   const pauses = pieces.slice(1).map(([first], i) => (first - pieces[i][1]) * hop);
   const heard = { embeddings, seconds, pauses, several };
-  let centroids = findVoices(heard, numSpeakers, regions.overlapShare, config.same_voice, config.same_voice_asked);
+  let centroids = findVoices(heard, numSpeakers, regions.sureOverlap, config.same_voice, config.same_voice_asked);
   for (let i = 0; i < ROUNDS; i++) {
     const labels = decodeVoices(cosines(embeddings, centroids), pieces, hop);
     if (new Set(labels).size === centroids.length) centroids = findCentroids(embeddings, seconds, labels);
