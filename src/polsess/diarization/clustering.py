@@ -34,6 +34,7 @@ _SAME_VALUE = 1e-6
 _USUAL_COSINE, _USUAL_PAIRS = 0.45, 6.0
 """Mean cosine of two pieces of one voice, and for how many pairs it counts where a group holds few."""
 _MOST_PIECES = 2000
+"""Of which the partitions are found; time and memory grow with their square."""
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
 """A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
 time; in short recordings for this greater share."""
@@ -87,10 +88,11 @@ def find_voices(
         labels: Labels = (pieces.embeddings @ centroids.T).argmax(1)
         if len(np.unique(labels)) < len(centroids):
             break
+        alike = likeness(pieces.embeddings, pieces.seconds, labels)
         if len(centroids) <= fewest:
-            apart = _most_alike(pieces, labels) <= same_voice_asked
+            apart = all(alike[pair] <= same_voice_asked for pair in _pairs(len(alike)))
         else:
-            apart = _told_apart(pieces, labels, sure_overlap, same_voice)
+            apart = _told_apart(pieces, labels, alike, sure_overlap, same_voice)
         if found is None or apart:
             found, missed = (labels, centroids), 0
         elif missed:  # of three like voices, two halves may be like each other, but not all three
@@ -101,13 +103,14 @@ def find_voices(
     return found
 
 
-def _most_alike(pieces: Pieces, labels: Labels) -> float:
-    alike = likeness(pieces.embeddings, pieces.seconds, labels)
-    return max((float(alike[pair]) for pair in itertools.combinations(range(len(alike)), 2)), default=-1.0)
+def _pairs(count: int) -> Iterator[tuple[int, int]]:
+    return itertools.combinations(range(count), 2)
 
 
-def _told_apart(pieces: Pieces, labels: Labels, sure_overlap: float, same_voice: float) -> bool:
-    """Whether any two voices are surely two."""
+def _told_apart(
+    pieces: Pieces, labels: Labels, alike: NDArray[np.float64], sure_overlap: float, same_voice: float
+) -> bool:
+    """Whether any two voices, so alike ``[S, S]``, are surely two."""
     heard = np.bincount(labels, weights=pieces.seconds)
     total = float(heard.sum())
     least = min(max(_SMALLEST_SECONDS, _SMALLEST_SHARE * total), _SHARE_OF_SHORT * total)
@@ -116,11 +119,10 @@ def _told_apart(pieces: Pieces, labels: Labels, sure_overlap: float, same_voice:
     several = np.bincount(labels, weights=pieces.seconds * pieces.several) / heard
     at_once = np.flatnonzero(pieces.pauses <= _NO_PAUSE_SECONDS)
     before, after = labels[at_once], labels[at_once + 1]
-    alike = likeness(pieces.embeddings, pieces.seconds, labels)
     evidence = 0.0
     if len(heard) == 2:  # for more voices than two, overlap says nothing
         evidence = _OVERLAP_WEIGHT * math.log((sure_overlap + _FEW_OVERLAPS) / _USUAL_OVERLAP)
-    for pair in itertools.combinations(range(len(heard)), 2):
+    for pair in _pairs(len(heard)):
         smaller = min(pair, key=lambda voice: heard[voice])
         both = np.isin(before, pair) & np.isin(after, pair)
         changes = float((before[both] != after[both]).sum() + 0.5) / (int(both.sum()) + 1)
@@ -138,11 +140,10 @@ def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: 
         seconds: Length of each piece ``[N]``.
         most: S of the last partition.
     """
-    if len(embeddings) > _MOST_PIECES:  # as many as fit into memory, evenly over the recording
+    if len(embeddings) > _MOST_PIECES:  # evenly over the recording
         kept = np.linspace(0, len(embeddings) - 1, _MOST_PIECES).round().astype(int)
         embeddings, seconds = embeddings[kept], seconds[kept]
-    exact = embeddings.astype(np.float64)
-    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    exact = _normalised(embeddings)
     centroids = _mean_directions(exact, seconds, np.zeros(len(exact), np.int64))
     yield centroids.astype(np.float32)
     if most < 2:
@@ -164,6 +165,11 @@ def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: 
         best = max(value for value, _ in settled)
         centroids = next(each for value, each in settled if value >= best - _SAME_VALUE)
         yield centroids.astype(np.float32)
+
+
+def _normalised(embeddings: Embeddings) -> NDArray[np.float64]:
+    exact = embeddings.astype(np.float64)
+    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
 
 
 def _settle(
@@ -193,8 +199,7 @@ def join_by_average(embeddings: Embeddings, thresholds: Sequence[float]) -> list
     Returns:
         For each threshold the group of each piece ``[N]``, numbered from 0.
     """
-    exact = embeddings.astype(np.float64)
-    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    exact = _normalised(embeddings)
     alike = exact @ exact.T
     np.fill_diagonal(alike, -np.inf)
     groups, sizes = np.arange(len(exact)), np.ones(len(exact))
