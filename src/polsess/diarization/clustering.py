@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 Embeddings = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Weights = NDArray[np.float64]
 
 _ALIKE = (0.8, 0.6, 0.4)
 """Mean cosines of two groups of pieces from which they are one group; groups of each are candidates."""
@@ -38,8 +39,9 @@ _MOST_PIECES = 2000
 _SMALLEST_SECONDS, _SMALLEST_SHARE, _SHARE_OF_SHORT = 3.0, 0.015, 0.1
 """A voice that was heard for less is no voice of its own: neither for so long nor for this share of the
 time; in short recordings for this greater share."""
-_SHARE_WEIGHT, _SEVERAL_WEIGHT, _CHANGE_WEIGHT, _OVERLAP_WEIGHT = 0.27, 1.9, 0.58, 0.1
-"""Of what speaks for two voices, in likeness: a logistic regression on 300 validation recordings."""
+WEIGHTS: Weights = np.array([1.0, -0.27, 1.9, 0.58, -0.1])
+"""Of what ``list_evidence`` gives, in likeness: a logistic regression on 300 validation recordings, which
+``benchmarks/voice_count.py`` does."""
 _NO_PAUSE_SECONDS = 0.1
 """Who goes on after a shorter pause is likely to be the same."""
 _FEW_OVERLAPS, _USUAL_OVERLAP = 0.001, 0.004
@@ -67,6 +69,7 @@ def find_voices(
     sure_overlap: float,
     same_voice: float,
     same_voice_asked: float,
+    weights: Weights = WEIGHTS,
 ) -> tuple[Labels, Embeddings]:
     """Find out how many voices there are, and whose each piece is.
 
@@ -78,6 +81,7 @@ def find_voices(
             nothing else speaks for one or for two: 1 where pieces of both are as alike as pieces of each.
         same_voice_asked: The same while there are fewer voices than ``num_speakers`` asks for, whatever else
             speaks for one: no voice is cut in two to reach that number.
+        weights: Of what speaks for one voice or for two ``[5]``.
 
     Returns:
         The voice of each piece ``[N]``, and unit centroids ``[S, D]``.
@@ -88,11 +92,11 @@ def find_voices(
         labels: Labels = (pieces.embeddings @ centroids.T).argmax(1)
         if len(np.unique(labels)) < len(centroids):
             break
-        alike = likeness(pieces.embeddings, pieces.seconds, labels)
+        evidence = list_evidence(pieces, labels, sure_overlap)
         if len(centroids) <= fewest:
-            apart = all(alike[pair] <= same_voice_asked for pair in _pairs(len(alike)))
+            apart = bool((evidence[:, 0] <= same_voice_asked).all())
         else:
-            apart = _told_apart(pieces, labels, alike, sure_overlap, same_voice)
+            apart = heard_enough(pieces.seconds, labels) and bool((evidence @ weights <= same_voice).all())
         if found is None or apart:
             found, missed = (labels, centroids), 0
         elif missed:  # of three like voices, two halves may be like each other, but not all three
@@ -103,33 +107,45 @@ def find_voices(
     return found
 
 
-def _pairs(count: int) -> Iterator[tuple[int, int]]:
-    return itertools.combinations(range(count), 2)
+def heard_enough(seconds: NDArray[np.float64], labels: Labels) -> bool:
+    """Whether each voice was heard for long enough to be one of its own.
 
-
-def _told_apart(
-    pieces: Pieces, labels: Labels, alike: NDArray[np.float64], sure_overlap: float, same_voice: float
-) -> bool:
-    """Whether any two voices, so alike ``[S, S]``, are surely two."""
-    heard = np.bincount(labels, weights=pieces.seconds)
+    Args:
+        seconds: Length of each piece ``[N]``.
+        labels: The voice of each ``[N]``, numbered from 0.
+    """
+    heard = np.bincount(labels, weights=seconds)
     total = float(heard.sum())
     least = min(max(_SMALLEST_SECONDS, _SMALLEST_SHARE * total), _SHARE_OF_SHORT * total)
-    if heard.min() < least:
-        return False
+    return bool(heard.min() >= least)
+
+
+def list_evidence(pieces: Pieces, labels: Labels, sure_overlap: float) -> NDArray[np.float64]:
+    """What speaks for one voice, or against it, for any two of S voices ``[S * (S - 1) / 2, 5]``.
+
+    The likeness of both; the logarithm of the share of the smaller one, 0 where it is half of the time; how
+    probably several talk in its pieces; how often the two take over from each other without a pause; and for
+    two voices the logarithm of the sure overlap over a usual one, which says nothing of more voices.
+
+    Args:
+        pieces: N of them.
+        labels: The voice of each ``[N]``, numbered from 0.
+        sure_overlap: As in ``find_voices``.
+    """
+    alike = likeness(pieces.embeddings, pieces.seconds, labels)
+    heard = np.bincount(labels, weights=pieces.seconds)
     several = np.bincount(labels, weights=pieces.seconds * pieces.several) / heard
     at_once = np.flatnonzero(pieces.pauses <= _NO_PAUSE_SECONDS)
     before, after = labels[at_once], labels[at_once + 1]
-    evidence = 0.0
-    if len(heard) == 2:  # for more voices than two, overlap says nothing
-        evidence = _OVERLAP_WEIGHT * math.log((sure_overlap + _FEW_OVERLAPS) / _USUAL_OVERLAP)
-    for pair in _pairs(len(heard)):
+    overlap = math.log((sure_overlap + _FEW_OVERLAPS) / _USUAL_OVERLAP) if len(heard) == 2 else 0.0
+    evidence = []
+    for pair in itertools.combinations(range(len(heard)), 2):
         smaller = min(pair, key=lambda voice: heard[voice])
         both = np.isin(before, pair) & np.isin(after, pair)
         changes = float((before[both] != after[both]).sum() + 0.5) / (int(both.sum()) + 1)
-        limit = same_voice + evidence + _SHARE_WEIGHT * math.log(2 * heard[smaller] / total)
-        if alike[pair] > limit - _SEVERAL_WEIGHT * several[smaller] - _CHANGE_WEIGHT * changes:
-            return False
-    return True
+        share = math.log(2 * heard[smaller] / heard.sum())
+        evidence.append([alike[pair], share, several[smaller], changes, overlap])
+    return np.array(evidence, np.float64).reshape(-1, 5)
 
 
 def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: int) -> Iterator[Embeddings]:

@@ -9,7 +9,7 @@ Shapes: S voices, K channels, T samples, L frames, D dimensions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from polsess.allocator import release_free_memory
 from polsess.audio import Samples
 from polsess.diarization.assignment import Scores, compare_steps, decode_voices
-from polsess.diarization.clustering import Embeddings, Labels, Pieces, find_centroids, find_voices
+from polsess.diarization.clustering import (
+    WEIGHTS,
+    Embeddings,
+    Labels,
+    Pieces,
+    Weights,
+    find_centroids,
+    find_voices,
+)
 from polsess.diarization.known_voices import KnownVoices, cut_by_known
-from polsess.diarization.regions import Regions, cut_pieces, cut_steps, find_regions
+from polsess.diarization.regions import Frames, Regions, cut_pieces, cut_steps, find_regions
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import label_frames
 from polsess.inference.hearing import Hearing
@@ -137,7 +145,7 @@ def list_voices(
     progress: Progress,
     known: KnownVoices | None = None,
 ) -> Voices:
-    """The voices of a recording; enough overlap is evidence of two, of which one may never talk alone.
+    """The voices of a recording, of which one may never talk alone.
 
     Args:
         hearing: The networks.
@@ -147,23 +155,66 @@ def list_voices(
         progress: Called with the share that is done.
         known: Voices that are looked for, and are to be told from others; None for none.
     """
-    fewest, most = num_speakers
-    if heard.regions.sure_overlap >= config.least_overlap:
-        fewest = min(max(fewest, 2), most)
-    voices = _find_voices(
-        hearing, heard.store, heard.regions, heard.probabilities, (fewest, most), config, progress, known
-    )
+    voices = _find_voices(hearing, heard, num_speakers, config, progress, known)
     unheard = heard.regions.overlap_share >= config.unheard_voice_overlap
-    if len(voices.centroids) == 1 and most > 1 and unheard:
+    if len(voices.centroids) == 1 and num_speakers[1] > 1 and unheard:
         return replace(voices, centroids=np.pad(voices.centroids, ((0, 1), (0, 0))))
     return voices
 
 
+def hear_pieces(hearing: Hearing, heard: Heard, frames: Sequence[Frames], progress: Progress) -> Pieces:
+    """What is heard of pieces of talk.
+
+    Args:
+        hearing: The networks.
+        heard: How many talk.
+        frames: The pieces, in the order in which they are heard.
+        progress: Called with the share that is done.
+    """
+    hop = heard.regions.hop_seconds
+    return Pieces(
+        hearing.embed_pieces(heard.store.read_cleared, frames, progress),
+        np.array([last - first for first, last in frames]) * hop,
+        np.array([after[0] - before[1] for before, after in itertools.pairwise(frames)]) * hop,
+        np.array([heard.probabilities[first:last, 2].mean() for first, last in frames], np.float64),
+    )
+
+
+def count_voices(
+    pieces: Pieces,
+    sure_overlap: float,
+    num_speakers: tuple[int, int],
+    config: GateConfig,
+    weights: Weights = WEIGHTS,
+) -> tuple[Labels, Embeddings]:
+    """Find out how many voices there are, at least two where enough surely overlaps.
+
+    Args:
+        pieces: N of them.
+        sure_overlap: Share of the speech in which several surely talk.
+        num_speakers: The fewest and the most voices.
+        config: Thresholds.
+        weights: As in ``find_voices``.
+
+    Returns:
+        As ``find_voices``.
+    """
+    fewest, most = num_speakers
+    if sure_overlap >= config.least_overlap:
+        fewest = min(max(fewest, 2), most)
+    return find_voices(
+        pieces,
+        num_speakers=(fewest, most),
+        sure_overlap=sure_overlap,
+        same_voice=config.same_voice,
+        same_voice_asked=config.same_voice_asked,
+        weights=weights,
+    )
+
+
 def _find_voices(
     hearing: Hearing,
-    store: Store,
-    regions: Regions,
-    probabilities: NDArray[np.float32],
+    heard: Heard,
     num_speakers: tuple[int, int],
     config: GateConfig,
     progress: Progress,
@@ -173,56 +224,45 @@ def _find_voices(
 
     Args:
         hearing: The networks.
-        store: The recording.
-        regions: How many talk.
-        probabilities: Of nobody, one and several ``[L, 3]``.
+        heard: How many talk.
         num_speakers: The fewest and the most voices.
         config: Thresholds.
         progress: Called with the share that is done.
         known: Voices that are looked for.
     """
-    num_frames = len(probabilities)
-    pieces = cut_pieces(regions, probabilities, config.regions)
-    if not pieces:
+    num_frames, regions = len(heard.probabilities), heard.regions
+    frames = cut_pieces(regions, heard.probabilities, config.regions)
+    if not frames:
         none = np.full(num_frames, -1, np.int64)
         return Voices(none, np.zeros((0, 1), np.float32), np.zeros(num_frames, np.float32))
-    hop = regions.hop_seconds
-    embeddings = hearing.embed_pieces(store.read_cleared, pieces, lambda share: progress(0.4 * share))
-    seconds = np.array([last - first for first, last in pieces]) * hop
-    several = np.array([probabilities[first:last, 2].mean() for first, last in pieces], np.float64)
-    pauses = np.array([after[0] - before[1] for before, after in itertools.pairwise(pieces)]) * hop
-    labels, centroids = find_voices(
-        Pieces(embeddings, seconds, pauses, several),
-        num_speakers=num_speakers,
-        sure_overlap=regions.sure_overlap,
-        same_voice=config.same_voice,
-        same_voice_asked=config.same_voice_asked,
-    )
+    pieces = hear_pieces(hearing, heard, frames, lambda share: progress(0.4 * share))
+    labels, centroids = count_voices(pieces, regions.sure_overlap, num_speakers, config)
+    embeddings, hop = pieces.embeddings, regions.hop_seconds
     if known is not None:
-        labels = cut_by_known(embeddings, seconds, labels, known, most=num_speakers[1])
-        centroids = find_centroids(embeddings, seconds, labels)
+        labels = cut_by_known(embeddings, pieces.seconds, labels, known, most=num_speakers[1])
+        centroids = find_centroids(embeddings, pieces.seconds, labels)
     for _ in range(_ROUNDS):
-        labels = decode_voices((embeddings @ centroids.T).astype(np.float64), pieces, hop)
+        labels = decode_voices((embeddings @ centroids.T).astype(np.float64), frames, hop)
         if len(np.unique(labels)) == len(centroids):  # all voices talk
-            centroids = find_centroids(embeddings, seconds, labels)
-    pieces, windows = cut_steps(regions, pieces, config.regions)
+            centroids = find_centroids(embeddings, pieces.seconds, labels)
+    steps, windows = cut_steps(regions, frames, config.regions)
     done = 0
 
     def compare(places: list[int]) -> Scores:
         nonlocal done
         before, done = done, done + len(places)
-        heard = hearing.embed_pieces(
-            store.read_cleared,
+        embedded = hearing.embed_pieces(
+            heard.store.read_cleared,
             [windows[place] for place in places],
             lambda share: progress(0.4 + 0.6 * (before + share * len(places)) / len(windows)),
         )
-        return (heard @ centroids.T).astype(np.float64)
+        return (embedded @ centroids.T).astype(np.float64)
 
-    similarities = compare_steps(pieces, len(centroids), compare)
-    labels = decode_voices(similarities, pieces, hop)
+    similarities = compare_steps(steps, len(centroids), compare)
+    labels = decode_voices(similarities, steps, hop)
     likely = np.exp((similarities - similarities.max(1, keepdims=True)) / _VOICE_SPREAD)
-    sure = likely[np.arange(len(pieces)), labels] / likely.sum(1)
+    sure = likely[np.arange(len(steps)), labels] / likely.sum(1)
     certainty = np.ones(num_frames, np.float32)
-    for (first, last), value in zip(pieces, sure, strict=True):
+    for (first, last), value in zip(steps, sure, strict=True):
         certainty[first:last] = value
-    return Voices(label_frames(pieces, labels, num_frames), centroids, certainty)
+    return Voices(label_frames(steps, labels, num_frames), centroids, certainty)
