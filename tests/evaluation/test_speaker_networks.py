@@ -32,6 +32,7 @@ from polsess.metrics import Detection
 from polsess.models import ActivityDetector, NetworkConfig, SpeakerEmbedder, create_model
 from polsess.tasks import Task
 from polsess.timelines import activity, list_speakers
+from polsess.training.objectives.activity import score_frames
 
 RATE = 8000
 
@@ -92,6 +93,32 @@ def test_a_detector_is_compared_with_the_timeline(clips: Path) -> None:
     rates = rates_by_condition(model, corpus, ["level_difference_db", "voices"])
     assert rates[""]["all"]["speech_f1"].value > 0.9
     assert rates["voices"].keys() == {"2"}
+
+
+class Hush(torch.nn.Module):
+    """An enhancer that takes out everything that is not loud."""
+
+    def forward(self, mixture: Tensor, lengths: None) -> Tensor:
+        assert lengths is None
+        return torch.where(mixture.abs() > 0.1, mixture, 0.0)
+
+
+def test_networks_are_scored_as_they_hear_recordings(clips: Path) -> None:
+    loud = open_corpus(
+        clips, ["corpus.evaluation_examples=1", "corpus.conversation_seconds=8"], task=Task.OSD
+    )
+    example = loud.example(0, 0)
+    heard = example.mixture * torch.where(example.mixture.abs() > 0.1, 1.0, 0.3)
+    expected = score_frames(Listener(), heard, example.timeline)
+    (item,) = evaluate_detector(Listener(), loud, enhancer=Hush())  # type: ignore[arg-type]
+    assert (item.speech, item.overlap) == expected
+    short = ["corpus.evaluation_examples=6", "corpus.evaluation_seconds=1"]
+    pieces = open_corpus(clips, short, task=Task.SV)
+    model = create_model("tdnn", kind=SpeakerEmbedder, preset="tiny").eval()
+    plain = evaluate_embedder(model, pieces).similarities
+    hushed = evaluate_embedder(model, pieces, enhancer=Hush()).similarities  # type: ignore[arg-type]
+    assert not np.allclose(plain[EMBEDDING], hushed[EMBEDDING], atol=1e-3)
+    np.testing.assert_array_equal(plain[CEPSTRA], hushed[CEPSTRA])
 
 
 def test_rates_of_recordings_are_those_of_their_frames_together() -> None:
@@ -163,6 +190,10 @@ def test_the_command_prints_tables_and_writes_rates(clips: Path, tmp_path: Path)
     first = next(each for each in written["rates"] if each["rate"] == "speech_recall")
     assert (first["by"], first["group"]) == (None, "all")
     assert first["low"] <= first["value"] <= first["high"]
+    heard = [*words, "-o", str(tmp_path / "heard.json"), "--enhancer", "enhance-one-streaming"]
+    assert CliRunner().invoke(app, heard).exit_code == 0
+    other = json.loads((tmp_path / "heard.json").read_text())
+    assert (written["enhancer"], other["enhancer"]) == ("none", "enhance-one-streaming")
     pieces = ["corpus.evaluation_examples=8", "corpus.evaluation_seconds=1"]
     shown = CliRunner().invoke(app, ["speakers", "-d", str(clips), "-m", str(tmp_path / "tdnn"), *pieces])
     assert shown.exit_code == 0, shown.output
@@ -174,6 +205,9 @@ def test_wrong_requests_are_one_line(clips: Path, tmp_path: Path) -> None:
     cases = {
         "default: bsrnn is a separation model; polsess separate": ["-m", "default"],
         "--threshold is for activity detectors": ["-m", str(tmp_path / "tdnn"), "--threshold", "0.7"],
+        "enhancer: expected a model with one output at 8000 Hz, got default with 2 at 8000 Hz": [
+            *("-m", str(tmp_path / "tdnn"), "--enhancer", "default")
+        ],
         "no item has 'sex'. Did you mean 'sexes'": [
             *("-m", str(tmp_path / "tdnn"), "--by", "sex", "corpus.evaluation_examples=8")
         ],

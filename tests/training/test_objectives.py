@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from polsess.audio import write_audio
-from polsess.checkpoints import load_model
+from polsess.checkpoints import load_model, save_model
 from polsess.cli.main import app
 from polsess.config import parse_config
 from polsess.data import Split, collate, create_corpus
@@ -22,6 +24,7 @@ from polsess.losses import angular_margin_loss
 from polsess.models import ActivityDetector, Network, SpeakerEmbedder, create_model, get_model_class
 from polsess.schema import ConfigError
 from polsess.timelines import Turn
+from polsess.training import objectives
 from polsess.training.failures import TrainingStopped
 from polsess.training.history import read_run
 from polsess.training.module import TrainingModule
@@ -94,7 +97,8 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     task: str, kind: type[Network], metadata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    through = run(experiment(task, metadata), tmp_path / "through")
+    hearing = {"hearing": {"probability": 0.5}} if task == "OSD" else {}
+    through = run(experiment(task, metadata, **hearing), tmp_path / "through")
     original = TrainingModule.training_step
 
     def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
@@ -105,8 +109,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(TrainingModule, "training_step", training_step)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(experiment(task, metadata), tmp_path / "halves")
-    halves = run(experiment(task, metadata), tmp_path / "halves", resume=True)
+            run(experiment(task, metadata, **hearing), tmp_path / "halves")
+    halves = run(experiment(task, metadata, **hearing), tmp_path / "halves", resume=True)
     assert halves.best_score == through.best_score
     states = [
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -114,7 +118,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     ]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    assert any(key.startswith("objective.") for key in states[0]) == (task == "SV")
+    parts = {key.split(".")[1] for key in states[0] if key.startswith("objective.")}
+    assert parts == {"SV": {"class_weights"}, "OSD": {"enhancer"}}[task]
     model = load_model(tmp_path / "through", kind=kind)  # without the classes of the training
     assert not [key for key in model.state_dict() if "class_weights" in key]
     monitor, rows = monitor_of(task), rows_of(tmp_path / "through")
@@ -197,6 +202,51 @@ def test_voices_are_counted_by_the_timeline() -> None:
     assert count_voices((), 3, 0.1).tolist() == [0, 0, 0]
 
 
+class Hushed(torch.nn.Module):
+    """Hears half of everything, with a norm that would learn if it were trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(0.5))
+        self.norm = torch.nn.BatchNorm1d(1)
+
+    def forward(self, mixture: Tensor, lengths: Tensor) -> Tensor:
+        assert not self.training
+        assert len(lengths) == len(mixture)
+        return self.factor * mixture
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_networks_hear_through_an_enhancer(
+    probability: float, metadata: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_config(experiment("OSD", metadata, hearing={"probability": probability}))
+    corpus = create_corpus(config.data.corpus, Split.TRAIN, config.task, config.seed)
+    batch = collate([((0, index), corpus.example(0, index)) for index in range(3)])
+    model = create_model(config.model, kind=ActivityDetector).eval()
+    plain = create_objective(parse_config(experiment("OSD", metadata)), model, corpus)
+    monkeypatch.setattr(objectives, "load_enhancer", lambda *_: Hushed())
+    heard = create_objective(config, model, corpus).train()
+    assert not [each for each in heard.parameters() if each.requires_grad]
+    hushed = replace(batch, mixture=0.65 * batch.mixture)  # 0.7 of what the enhancer takes out
+    torch.testing.assert_close(
+        heard.loss(model, batch, 0), plain.loss(model, hushed if probability else batch, 0)
+    )
+    assert heard.scores(model, batch) == plain.scores(model, hushed)
+    assert heard.summarise(heard.scores(model, batch)) == plain.summarise(plain.scores(model, hushed))
+
+
+def test_an_enhancer_fits_the_network(metadata: Path, tmp_path: Path) -> None:
+    save_model(
+        create_model("blstm", preset="tiny", num_sources=1, sample_rate=16000), tmp_path / "wide", task="EB"
+    )
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "two", task="SB")
+    for name, got in (("wide", "with 1 at 16000 Hz"), ("two", "with 2 at 8000 Hz")):
+        settings = experiment("OSD", metadata, hearing={"enhancer": str(tmp_path / name)})
+        with pytest.raises(ConfigError, match=f"one output at 8000 Hz, got .*{name} {got}"):
+            run(settings, tmp_path / "run")
+
+
 def test_the_margin_makes_the_own_class_harder() -> None:
     embeddings, weights, labels = torch.randn(6, 5), torch.randn(4, 5), torch.tensor([0, 1, 2, 3, 0, 1])
     plain = angular_margin_loss(embeddings, weights, labels, scale=7.0, margin=0.0)
@@ -226,6 +276,11 @@ def test_the_margin_makes_the_own_class_harder() -> None:
             r"crop_seconds: pieces have 0\.6 s .*no batch of 2 s",
         ),
         ("SV", {"training": {"verification": {"crop_seconds": [2, 1]}}}, "crop_seconds: expected two rising"),
+        (
+            "OSD",
+            {"task": "SB", "model": {"model_type": "blstm", "preset": "tiny"}, "training": {"hearing": {}}},
+            "training.hearing is for tasks OSD and SV, not SB",
+        ),
     ],
 )
 def test_settings_of_other_tasks_are_refused(

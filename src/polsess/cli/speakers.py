@@ -61,6 +61,14 @@ def speakers(
             show_default="0.5",
         ),
     ] = None,
+    enhancer: Annotated[
+        str,
+        typer.Option(
+            "--enhancer",
+            help="Enhancer that the network hears the items through, as in `polsess separate`, e.g. "
+            "enhance-one-streaming; none for the items as they are.",
+        ),
+    ] = "none",
     split: Annotated[
         Literal["train", "val", "test"], typer.Option("--split", help="Split of the data to score on.")
     ] = "test",
@@ -74,6 +82,7 @@ def speakers(
 
     Examples:
       polsess speakers -m activity-detector -d voices/metadata.csv --by level_difference_db
+      polsess speakers -m activity-detector -d voices/metadata.csv --enhancer enhance-one-streaming
       polsess speakers -m speaker-embedder -d voices/metadata.csv corpus.evaluation_seconds=4
     """
     from polsess.checkpoints import load_embedder, load_model
@@ -81,9 +90,11 @@ def speakers(
     from polsess.devices import pick_device
     from polsess.evaluation import open_corpus
     from polsess.evaluation.speaker_networks import rates_by_condition
+    from polsess.inference.hearing import NO_ENHANCER
     from polsess.models import ActivityDetector, Network, SpeakerEmbedder
     from polsess.onnx_files import is_onnx
     from polsess.tasks import Task
+    from polsess.training.objectives.enhanced import load_enhancer
 
     terminal: Terminal = context.obj
     in_onnx = is_onnx(model)
@@ -95,6 +106,7 @@ def speakers(
         raise Failure("--threshold is for activity detectors; leave it out.", ExitCode.USAGE)
     task = Task.OSD if isinstance(network, ActivityDetector) else Task.SV
     rate = network.sample_rate
+    hears_through = None if enhancer == NO_ENHANCER else load_enhancer(enhancer, rate)
     corpus = open_corpus(data, overrides or [], task=task, split=Split(split), sample_rate=rate)
     with terminal.progress() as progress:
         bar = progress.add_task(model, total=None)
@@ -102,19 +114,21 @@ def speakers(
             network,
             corpus,
             by or [],
+            enhancer=hears_through,
             threshold=0.5 if threshold is None else threshold,
             limit=limit,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     items = min(limit or len(corpus), len(corpus))
     typer.echo(
-        f"{model}, task {task}, {items} items of split {split}: rates in %, thresholds "
+        f"{model}, enhancer {enhancer}, task {task}, {items} items of split {split}: rates in %, thresholds "
         "as such (95 % interval)"
     )
     for key, groups in found.items():
         typer.echo(f"\n{_table(key, groups)}")
     if out is not None:
-        _write(out, {"model": model, "task": task, "split": split, "items": items}, found)
+        facts = {"model": model, "enhancer": enhancer, "task": task, "split": split, "items": items}
+        _write(out, facts, found)
         terminal.note(f"Rates: {out}")
 
 

@@ -63,6 +63,8 @@ class Config(Schema):
             )
         if self.task is not Task.SV and self.training.verification is not None:
             raise ValueError(f"training.verification is for task SV, not {self.task}; leave it out.")
+        if self.task in SEPARATION_TASKS and self.training.hearing is not None:
+            raise ValueError(f"training.hearing is for tasks OSD and SV, not {self.task}; leave it out.")
         if self.model.sample_rate != self.data.corpus.sample_rate:
             raise ValueError(
                 f"model.sample_rate is {self.model.sample_rate} Hz, but data.corpus.sample_rate is "

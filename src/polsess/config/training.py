@@ -35,6 +35,15 @@ class OptimizerConfig(Schema):
     """Epochs between two falls of the exponential schedule."""
 
 
+class HearingConfig(Schema):
+    """How networks that say who speaks when hear their mixtures: as in a recording, through an enhancer."""
+
+    enhancer: str = "enhance-one-streaming"
+    """A model with one output at the rate of the network, as ``load_model`` reads it."""
+    probability: float = Field(default=0.75, ge=0, le=1)
+    """Of a batch that it is heard so; others are heard as they are. Validation always is."""
+
+
 class TrainingConfig(Schema):
     """How a model is trained."""
 
@@ -53,6 +62,8 @@ class TrainingConfig(Schema):
     """For the tasks that estimate signals; OSD has the cross-entropy of its classes."""
     verification: VerificationConfig | None = None
     """Options of task SV; null for its defaults."""
+    hearing: HearingConfig | None = None
+    """For tasks OSD and SV; null hears the mixtures as they are."""
     gradient_clip_norm: float | None = Field(default=5.0, gt=0)
     """Largest L2 norm of the gradient of all parameters."""
     accumulate_batches: int = Field(default=1, ge=1)

@@ -8,6 +8,9 @@ from typing import Any
 
 from polsess.diarization.regions import RegionConfig
 
+CLEARED_SHARE = 0.7
+"""Of what an enhancer would take out of a recording, this share is taken out of what detector and embedder
+hear: with all of it, quiet voices go as well."""
 NumSpeakers = int | tuple[int, int] | None
 """How many voices a recording has: a number, the fewest and the most, or None to find out."""
 _MOST_FOUND, _MOST_ASKED = 8, 64

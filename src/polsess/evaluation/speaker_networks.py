@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from polsess.data import Corpus
 from polsess.inference.speakers import CepstralFrames, SpeakerProfile
 from polsess.metrics import Detection, EqualErrors, find_equal_errors, group_by_condition
-from polsess.models import ActivityDetector, SpeakerEmbedder
+from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.schema import ConfigError, suggest
 from polsess.training.objectives.activity import score_frames
+from polsess.training.objectives.enhanced import clear
 
 Scores = NDArray[np.float64]
 Metadata = Mapping[str, str | float]
@@ -49,6 +50,7 @@ def rates_by_condition(
     corpus: Corpus,
     by: Sequence[str] = (),
     *,
+    enhancer: SeparationModel | None = None,
     threshold: float = 0.5,
     limit: int | None = None,
     progress: Progress = lambda *_: None,
@@ -59,6 +61,8 @@ def rates_by_condition(
         network: A detector or an embedder, on its device.
         corpus: A split of the network's task.
         by: Keys of the metadata.
+        enhancer: What it hears the items through, with one output, at its rate, on the CPU; None for the
+            items as they are.
         threshold: Probability from which a frame counts as overlap, for detectors.
         limit: Number of items, from the first; None for all.
         progress: Called with the number of items that are done, and of all.
@@ -71,11 +75,13 @@ def rates_by_condition(
     """
     metadata: Sequence[Metadata]
     if isinstance(network, ActivityDetector):
-        items = evaluate_detector(network, corpus, threshold=threshold, limit=limit, progress=progress)
+        items = evaluate_detector(
+            network, corpus, enhancer=enhancer, threshold=threshold, limit=limit, progress=progress
+        )
         metadata = [item.metadata for item in items]
         rates_of = partial(detection_rates, items)
     else:
-        trials = evaluate_embedder(network, corpus, limit=limit, progress=progress)
+        trials = evaluate_embedder(network, corpus, enhancer=enhancer, limit=limit, progress=progress)
         metadata, rates_of = trials.metadata, partial(error_rates, trials)
     groups = {"": {"all": list(range(len(metadata)))}}
     for key in by:
@@ -100,6 +106,7 @@ def evaluate_detector(
     model: ActivityDetector,
     corpus: Corpus,
     *,
+    enhancer: SeparationModel | None = None,
     threshold: float = 0.5,
     limit: int | None = None,
     progress: Progress = lambda *_: None,
@@ -109,6 +116,7 @@ def evaluate_detector(
     Args:
         model: The detector, on its device.
         corpus: A split of task OSD.
+        enhancer: As in ``rates_by_condition``.
         threshold: Probability from which a frame counts as overlap.
         limit: Number of items, from the first; None for all.
         progress: Called with the number of items that are done, and of all.
@@ -118,10 +126,15 @@ def evaluate_detector(
     with torch.inference_mode():
         for index in range(total):
             example = corpus.example(0, index)
-            found = score_frames(model, example.mixture.to(device), example.timeline, threshold)
+            mixture = _heard(example.mixture, enhancer).to(device)
+            found = score_frames(model, mixture, example.timeline, threshold)
             items.append(DetectedItem(example.identifier, example.metadata, *found))
             progress(index + 1, total)
     return items
+
+
+def _heard(mixture: torch.Tensor, enhancer: SeparationModel | None) -> torch.Tensor:
+    return mixture if enhancer is None else clear(mixture[None], enhancer)[0]
 
 
 def detection_rates(items: Sequence[DetectedItem], indices: Sequence[int] | None = None) -> dict[str, Rate]:
@@ -160,6 +173,7 @@ def evaluate_embedder(
     model: SpeakerEmbedder,
     corpus: Corpus,
     *,
+    enhancer: SeparationModel | None = None,
     limit: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Trials:
@@ -168,6 +182,7 @@ def evaluate_embedder(
     Args:
         model: The embedder, on its device.
         corpus: A split of task SV.
+        enhancer: As in ``rates_by_condition``.
         limit: Number of pieces, from the first; None for all.
         progress: Called with the number of pieces that are done, and of all.
     """
@@ -175,7 +190,8 @@ def evaluate_embedder(
     embeddings, profiles, examples = [], [], []
     for index in range(total):
         example = corpus.example(0, index)
-        embeddings.append(model.embed(example.mixture[None], corpus.config.sample_rate)[0].double().numpy())
+        heard = _heard(example.mixture, enhancer)
+        embeddings.append(model.embed(heard[None], corpus.config.sample_rate)[0].double().numpy())
         profiles.append(_profile(example.mixture, corpus.config.sample_rate))
         examples.append(example.metadata)
         progress(index + 1, total)

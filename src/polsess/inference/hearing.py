@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from polsess.audio import Samples, resample
 from polsess.diarization.clustering import Embeddings
 from polsess.diarization.regions import Frames
+from polsess.diarization.settings import CLEARED_SHARE
 from polsess.inference.network import Estimator
 from polsess.inference.side_by_side import ONE_THREAD, Threads, side_by_side
 
@@ -27,8 +28,6 @@ _BLOCK_SECONDS, _MARGIN_SECONDS = 15.0, 2.0
 """Enhancer and detector hear blocks, with what comes before and after them."""
 _BLOCKS_AT_ONCE = 3
 """Blocks that they hear together, which takes less time than one after the other."""
-_CLEARED = np.float32(0.7)
-"""Share of what the enhancer would take out that is taken out: with all of it, quiet voices go as well."""
 _SILENT_DB = -50.0
 """Frames this far below the loud ones hold no speech, whatever the detector says."""
 _SHORTEST_SECONDS = 0.3
@@ -161,7 +160,7 @@ class Hearing:
         noise = sound - enhancer.estimate(sound)[:, 0]
         taken_out = resample(noise, enhancer.sample_rate, self._rate)[:, : samples.shape[1]]
         cleared = samples.copy()
-        cleared[:, : taken_out.shape[1]] -= _CLEARED * taken_out
+        cleared[:, : taken_out.shape[1]] -= np.float32(CLEARED_SHARE) * taken_out
         return cleared
 
     def _heard(

@@ -11,6 +11,7 @@ from polsess.models import Network, SeparationModel, SpeakerEmbedder
 from polsess.tasks import Task
 from polsess.training.objectives.activity import ActivityObjective
 from polsess.training.objectives.base import Objective
+from polsess.training.objectives.enhanced import EnhancedObjective, load_enhancer
 from polsess.training.objectives.separation import SeparationObjective
 from polsess.training.objectives.speakers import SpeakerObjective
 
@@ -24,7 +25,20 @@ def create_objective(config: Config, model: Network, corpus: Corpus) -> Objectiv
         config: The experiment.
         model: Its network.
         corpus: Its training split.
+
+    Raises:
+        CheckpointError: If the enhancer of ``training.hearing`` cannot be read.
+        ConfigError: If it does not fit the network.
     """
+    objective = _objective_of_task(config, model, corpus)
+    hearing = config.training.hearing
+    if hearing is None:
+        return objective
+    enhancer = load_enhancer(hearing.enhancer, model.sample_rate)
+    return EnhancedObjective(objective, enhancer, hearing.probability)
+
+
+def _objective_of_task(config: Config, model: Network, corpus: Corpus) -> Objective[Any]:
     if config.task is Task.OSD:
         return ActivityObjective()
     if config.task is Task.SV:
