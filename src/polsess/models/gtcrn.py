@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from polsess.models.base import ModelConfig
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.prelu import PReLU
+from polsess.models.layers.recurrent import GRU
 from polsess.models.layers.stft import STFT, all_frames, at_least_float32
 from polsess.models.layers.stream import Stream, StreamState, run_recurrent, with_past
 from polsess.models.registry import register_model
@@ -206,7 +207,7 @@ class TemporalAttention(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.rnn = nn.GRU(num_channels, 2 * num_channels, batch_first=True)
+        self.rnn = GRU(num_channels, 2 * num_channels, batch_first=True)
         self.linear = nn.Linear(2 * num_channels, num_channels)
 
     def forward(self, grid: Tensor, stream: Stream | None = None) -> Tensor:
@@ -241,7 +242,7 @@ class GroupedGRU(nn.Module):
         super().__init__()
         half = _CHANNELS // 2
         self.groups = nn.ModuleList(
-            nn.GRU(half, half // (1 + bidirectional), batch_first=True, bidirectional=bidirectional)
+            GRU(half, half // (1 + bidirectional), batch_first=True, bidirectional=bidirectional)
             for _ in range(2)
         )
         self.linear = nn.Linear(_CHANNELS, _CHANNELS)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,22 @@ def test_a_source_is_built_once_and_again_when_it_changes(fresh: Path) -> None:
     built = sorted(path.name for path in (fresh / "cache/polsess/kernels").iterdir())
     assert len(built) == 2  # and nothing of the builds' own folders
     assert all(name.startswith("answer-") for name in built)
+
+
+def test_threads_wait_for_one_build(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fresh / "answer.cpp").write_text("")
+    builds: list[Path] = []
+
+    def build(*paths: Path) -> None:
+        builds.append(paths[0])
+        time.sleep(0.2)
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(kernels, "_build", build)
+    monkeypatch.setenv("CXX", "sh")
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(load_kernel, ["answer"] * 4)) == [None] * 4
+    assert len(builds) == 1
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")

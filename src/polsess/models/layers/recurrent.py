@@ -16,14 +16,71 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from polsess.models.layers.kernels import gru_native
+from polsess.models.layers.products import linear
 from polsess.models.layers.stream import Stream, run_recurrent
 
 RecurrentName = Literal["LSTM", "GRU", "RNN", "RNN_RELU"]
 """Cells with a memory and three gates, with two gates, and without gates (tanh; relu in SpeechBrain)."""
 
+
+class GRU(nn.GRU):
+    """PyTorch's, but in inference on a CPU by a kernel: a step of PyTorch's is a dozen small operations."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Map ``[L, M, N]``, or ``[M, L, N]`` with ``batch_first``, to the outputs and the last states.
+
+        Args:
+            input: The steps.
+            hx: The first states ``[layers * D, M, H]``; None for zeros.
+        """
+        if not self._is_covered(input, hx):
+            output, last = super().forward(input, hx)
+            return output, last
+        states = input.new_zeros(self._states(input)) if hx is None else hx.clone()
+        for layer in range(self.num_layers):
+            input = self._run_layer(layer, input, states)
+        return input, states
+
+    def _states(self, steps: Tensor) -> tuple[int, int, int]:
+        """The size of all first states."""
+        sequences = steps.shape[0 if self.batch_first else 1]
+        return self.num_layers * (1 + self.bidirectional), sequences, self.hidden_size
+
+    def _is_covered(self, steps: Tensor, first: Tensor | None) -> bool:
+        if not isinstance(steps, Tensor):  # packed sequences
+            return False
+        fits = steps.ndim == 3 and steps.numel() and (first is None or first.shape == self._states(steps))
+        drops = self.training and self.dropout
+        return bool(fits and self.bias and not drops and gru_native.is_available(steps))
+
+    def _run_layer(self, layer: int, steps: Tensor, states: Tensor) -> Tensor:
+        names = [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
+        output = steps.new_empty(*steps.shape[:2], len(names) * self.hidden_size)
+        directions = []
+        for number, name in enumerate(names):
+            weights = [getattr(self, f"{which}_{name}") for which in ("weight_ih", "bias_ih")]
+            own = output[..., number * self.hidden_size :][..., : self.hidden_size]
+            gates = linear(steps, *weights)
+            if not self.batch_first:
+                gates, own = gates.transpose(0, 1), own.transpose(0, 1)
+            directions.append(
+                gru_native.Direction(
+                    gates,
+                    getattr(self, f"weight_hh_{name}"),
+                    getattr(self, f"bias_hh_{name}"),
+                    own,
+                    states[layer * len(names) + number],
+                    reverse=number == 1,
+                )
+            )
+        gru_native.run_layer(directions)
+        return output
+
+
 _CELLS: dict[RecurrentName, Callable[..., nn.LSTM | nn.GRU | nn.RNN]] = {
     "LSTM": nn.LSTM,
-    "GRU": nn.GRU,
+    "GRU": GRU,
     "RNN": nn.RNN,
     "RNN_RELU": partial(nn.RNN, nonlinearity="relu"),
 }

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
+from polsess.models.layers.recurrent import GRU
 from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
 from polsess.models.registry import register_model
 from polsess.models.speakers.base import NUM_ACTIVITY_CLASSES, ActivityDetector
@@ -75,7 +76,7 @@ class CRNN(ActivityDetector):
             nn.ReLU(),
             nn.Dropout(config.dropout),
         )
-        self.recurrent = nn.GRU(
+        self.recurrent = GRU(
             config.frame_size,
             config.hidden_size,
             config.num_layers,

@@ -17,11 +17,14 @@ import os
 import platform
 import shutil
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+_loading = threading.Lock()
+"""PyTorch's extension tools give a second build of one name in a process another name."""
 _logger = logging.getLogger(__name__)
 
 
@@ -33,7 +36,8 @@ def load_kernel(name: str) -> ctypes.CDLL | None:
     """
     if os.environ.get("POLSESS_KERNELS", "").lower() in {"off", "0", "no", "false"}:
         return None
-    return _load_once(name)
+    with _loading:
+        return _load_once(name)
 
 
 def built_kernel(name: str) -> ctypes.CDLL:
