@@ -55,6 +55,7 @@ def test_one_file(model: Path) -> None:
     result = run(model, "talk.wav")
     assert result.exit_code == 0
     assert result.stdout.split() == ["separated/talk_speaker1.wav", "separated/talk_speaker2.wav"]
+    assert "talk.wav: its 2 channels were mixed into one (--channels each keeps them)." in result.stderr
     assert "1 recording, 0.2 s of sound" in result.stderr
     assert "real-time factor" in result.stderr
     info = soundfile.info("separated/talk_speaker1.wav")
@@ -172,6 +173,7 @@ def test_a_line_of_json_per_recording(model: Path) -> None:
     assert done == {
         "input": "a.wav",
         "outputs": {f"speaker{i}": f"separated/a_speaker{i}.wav" for i in (1, 2)},
+        "mixed_channels": 1,
         "sample_rate": 16000,
         "model_rate": 8000,
         "bandwidth_hz": 4000,
@@ -308,7 +310,9 @@ def test_a_model_that_cannot_be_used(tmp_path: Path) -> None:
 def test_options_reach_the_outputs(model: Path) -> None:
     sound("talk.wav", channels=2, seconds=1.0)
     words = ("--channels", "each", "--segment", "0.3", "--overlap", "0.5", "--bits", "32f")
-    assert run(model, "talk.wav", *words, "--filename", "{speaker}/{track}.{ext}").exit_code == 0
+    result = run(model, "talk.wav", *words, "--filename", "{speaker}/{track}.{ext}")
+    assert result.exit_code == 0
+    assert "mixed" not in result.stderr
     assert outputs() == ["speaker1/talk.wav", "speaker2/talk.wav"]
     written = torch.stack([read_audio(f"separated/speaker{i}/talk.wav")[0] for i in (1, 2)])
     expected = Separator.from_pretrained(

@@ -47,6 +47,8 @@ class Results:
     num_skipped: int = 0
     rates: set[int] = field(default_factory=set)
     """Rates of recordings of which was said that the model's band is narrower."""
+    mixed: bool = False
+    """Whether it was said that channels are mixed."""
 
     def add(self, job: Job, outcome: Outcome) -> None:
         """Take a result, or the error that ended it."""
@@ -81,6 +83,7 @@ class Results:
                 "outputs": self._outputs(result.paths, result.names),
                 **({"picture": str(picture)} if picture else {}),
                 **({"timeline": [shown(path) for path in result.timeline_paths]} if result.timeline else {}),
+                "mixed_channels": result.mixed_channels,
                 "sample_rate": result.sample_rate,
                 "model_rate": result.model_rate,
                 "bandwidth_hz": result.bandwidth_hz,
@@ -99,6 +102,12 @@ class Results:
                 "elapsed_seconds": round(result.elapsed_seconds, 3),
             }
         )
+        if result.mixed_channels > 1 and not self.mixed:
+            self.mixed = True
+            self.terminal.note(
+                f"{name}: its {result.mixed_channels} channels were mixed into one "
+                "(--channels each keeps them)."
+            )
         if result.peak_gain < 1:
             self.terminal.note(
                 f"{name}: all speakers made {result.peak_gain:.3f} times as loud to avoid clipping."

@@ -283,6 +283,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             written.beside,
             rendering.count,
             estimator.precision,
+            recording.num_channels if self.channels == "mix" else 1,
         )
 
     def _bytes_on_disk(self, recording: Recording, audio_format: AudioFormat, rate: int) -> int:

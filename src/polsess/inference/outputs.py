@@ -195,6 +195,8 @@ class SeparatedFile:
     """As in ``Separation``."""
     precision: str = "float32"
     """The type in which the network's products were computed."""
+    mixed_channels: int = 1
+    """Channels of the recording that were mixed into one."""
 
     @property
     def bandwidth_hz(self) -> float:
