@@ -27,9 +27,9 @@ class RegionConfig:
     """Probability of speech from which a stretch of it begins: what is missed is cut from a track."""
     speech_off: float = 0.3
     """Probability below which it ends."""
-    overlap_on: float = 0.5
+    overlap_on: float = 0.43
     """Probability of several voices from which a frame is overlap."""
-    overlap_off: float = 0.15
+    overlap_off: float = 0.1
     """What is separated reaches from overlap to where the probability falls below this: a separator that has
     learnt from partial overlap does little harm to one voice, and much of an overlap's edges is missed."""
     shortest_seconds: float = 0.1
