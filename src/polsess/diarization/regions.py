@@ -23,10 +23,10 @@ _SURE = 0.9
 class RegionConfig:
     """Thresholds and smoothing; overlap is tuned for precision, since a false overlap does more harm."""
 
-    speech_on: float = 0.4
-    """Probability of speech from which a stretch of it begins: what is missed is cut from a track."""
-    speech_off: float = 0.3
-    """Probability below which it ends."""
+    speech_on: float = 0.5
+    """Probability of speech from which a stretch of it begins."""
+    speech_off: float = 0.4
+    """Probability below which it ends: what is missed is cut from a track."""
     overlap_on: float = 0.43
     """Probability of several voices from which a frame is overlap."""
     overlap_off: float = 0.1
