@@ -37,7 +37,7 @@ class GateConfig:
     """In shorter recordings little is said alone to know the voices by."""
     short_whole_from: float = _between(0.1, 1e-9, 1)
     """As ``whole_from``, for recordings shorter than ``short_seconds``. On validation clips of 3 to 10 s the
-    detector expects 0.48 to 0.90 where two talk throughout, 0.00 to 0.04 where one does (5 % and 95 %
+    detector expects 0.48 to 0.89 where two talk throughout, 0.00 to 0.03 where one does (5 % and 95 %
     quantiles), up to 0.13 of one in 2 s."""
     context_seconds: float = _between(0.5, 0, 10)
     """Sound on both sides of an overlap that the network hears with it."""
