@@ -4,8 +4,9 @@
         --rooms ROOMS/metadata.csv [--other POLISH/metadata.csv]... [--recordings 24] [--detector FOLDER]
 
 The recordings are corpora `conversations` of the split val; no weights are fitted to those of --other. The
-networks hear them as in `polsess separate`. What they hear is kept in the folder of --cache, by networks and
-recordings, so that a run that was stopped goes on; after a change of what pieces are, name another folder.
+networks hear them as in `polsess separate`. What they hear is kept in the folder of --cache, by networks,
+thresholds of regions and recordings, so that a run that was stopped goes on; after a change of the code that
+makes pieces, name another folder.
 
 Printed are the table of docs/conversations.md, then weights by a logistic regression and what would be found
 with them: in each eighth of the recordings with those of the others, in --other with those of all.
@@ -208,7 +209,8 @@ def hear_all(
             weights.update(tensor.numpy().tobytes())
     start, pace, num_heard, heard = time.monotonic(), Pace(), 0, []
     for number, (kind, options) in enumerate(corpora, 1):
-        key = hashlib.sha256(json.dumps([weights.hexdigest(), options, kind.seed]).encode()).hexdigest()
+        heard_by = [weights.hexdigest(), asdict(GateConfig().regions), options, kind.seed]
+        key = hashlib.sha256(json.dumps(heard_by).encode()).hexdigest()
         corpus: Corpus | None = None
         for index in range(min(most, kind.recordings)):
             file = cache / f"{kind.name}-{key[:12]}" / f"{index:03d}.npz"

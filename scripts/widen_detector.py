@@ -1,6 +1,6 @@
 """Carry the weights of a trained activity detector over to a wider one, to go on with it.
 
-    python scripts/widen_detector.py activity-detector wider --channels 48 --frame-size 128 --units 112
+    python scripts/widen_detector.py RUN wider --num-channels 48 --frame-size 128 --hidden-size 112
     polsess train -c crnn_osd_conversations_heard --init wider
 
 New channels and units begin with random weights of what they hear and with zeros where they are heard: the
@@ -85,9 +85,9 @@ def main() -> None:
     )
     parser.add_argument("model", help="The trained CRNN: activity-detector, a folder or a run.")
     parser.add_argument("folder", type=Path, help="Folder that receives the new one.")
-    parser.add_argument("--channels", type=int, help="N of its convolutions; the old one's if left out.")
+    parser.add_argument("--num-channels", type=int, help="N of its convolutions; the old one's if left out.")
     parser.add_argument("--frame-size", type=int, help="Features of a frame; the old one's if left out.")
-    parser.add_argument("--units", type=int, help="Units of each direction; the old one's if left out.")
+    parser.add_argument("--hidden-size", type=int, help="Units of each direction; the old one's if left out.")
     parser.add_argument("--seed", type=int, default=0, help="Of the new weights.")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -96,9 +96,9 @@ def main() -> None:
         with torch.no_grad():
             wider = widen(
                 network,
-                num_channels=options.channels or network.config.num_channels,
+                num_channels=options.num_channels or network.config.num_channels,
                 frame_size=options.frame_size or network.config.frame_size,
-                hidden_size=options.units or network.config.hidden_size,
+                hidden_size=options.hidden_size or network.config.hidden_size,
             )
     except (CheckpointError, ConfigError, ValueError) as error:
         parser.error(str(error))

@@ -43,6 +43,13 @@ def test_it_gives_the_numbers_of_pytorch(
     assert torch.equal(first, kept)
 
 
+def test_first_states_may_lie_anywhere_in_memory() -> None:
+    ours, theirs = create_both(5, 6, num_layers=2)
+    steps, first = torch.randn(4, 3, 5), torch.randn(3, 2, 6).transpose(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(steps, first), theirs(steps, first), rtol=1e-5, atol=1e-5)
+
+
 def test_long_sequences_stay_where_they_are() -> None:
     ours, theirs = create_both(6, 20, bidirectional=True)
     steps = 3 * torch.randn(2000, 5, 6)
@@ -91,5 +98,7 @@ def test_pytorch_runs_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
                 ours(wrong)
         with pytest.raises(RuntimeError, match="Expected hidden size"):
             ours(steps, torch.zeros(1, 2, 4))
+        with pytest.raises((RuntimeError, ValueError)):
+            ours(steps, torch.zeros(2, 2, 4).double())
         with pytest.raises(AssertionError, match="not for the kernel"):
             ours(steps)

@@ -37,7 +37,10 @@ class GRU(nn.GRU):
         if not self._is_covered(input, hx):
             output, last = super().forward(input, hx)
             return output, last
-        states = input.new_zeros(self._states(input)) if hx is None else hx.clone()
+        if hx is None:
+            states = input.new_zeros(self._states(input))
+        else:
+            states = hx.clone(memory_format=torch.contiguous_format)
         for layer in range(self.num_layers):
             input = self._run_layer(layer, input, states)
         return input, states
@@ -50,9 +53,12 @@ class GRU(nn.GRU):
     def _is_covered(self, steps: Tensor, first: Tensor | None) -> bool:
         if not isinstance(steps, Tensor):  # packed sequences
             return False
-        fits = steps.ndim == 3 and steps.numel() and (first is None or first.shape == self._states(steps))
+        if steps.ndim != 3 or not steps.numel():
+            return False
+        if first is not None and (first.shape, first.dtype) != (self._states(steps), steps.dtype):
+            return False  # PyTorch says what is wrong with them
         drops = self.training and self.dropout
-        return bool(fits and self.bias and not drops and gru_native.is_available(steps))
+        return bool(self.bias and not drops and gru_native.is_available(steps))
 
     def _run_layer(self, layer: int, steps: Tensor, states: Tensor) -> Tensor:
         names = [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]

@@ -34,7 +34,7 @@ def create_objective(config: Config, model: Network, corpus: Corpus) -> Objectiv
     hearing = config.training.hearing
     if hearing is None:
         return objective
-    enhancer = load_enhancer(hearing.enhancer, model.sample_rate)
+    enhancer = load_enhancer(hearing.enhancer, model.sample_rate, "training.hearing.enhancer")
     return EnhancedObjective(objective, enhancer, hearing.probability)
 
 

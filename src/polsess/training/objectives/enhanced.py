@@ -56,12 +56,13 @@ class EnhancedObjective(Objective[NetworkT]):
         return replace(batch, mixture=clear(batch.mixture, self.enhancer, batch.lengths))
 
 
-def load_enhancer(source: str, sample_rate: int) -> SeparationModel:
+def load_enhancer(source: str, sample_rate: int, key: str = "enhancer") -> SeparationModel:
     """The enhancer that a network hears through.
 
     Args:
         source: As ``load_model`` reads it.
         sample_rate: Of the network, in Hz.
+        key: Of the setting, for the error.
 
     Raises:
         CheckpointError: If it cannot be read.
@@ -70,7 +71,7 @@ def load_enhancer(source: str, sample_rate: int) -> SeparationModel:
     enhancer = load_model(source)
     if (enhancer.sample_rate, enhancer.output_sources) != (sample_rate, 1):
         raise ConfigError(
-            f"enhancer: expected a model with one output at {sample_rate} Hz, got {source} with "
+            f"{key}: expected a model with one output at {sample_rate} Hz, got {source} with "
             f"{enhancer.output_sources} at {enhancer.sample_rate} Hz."
         )
     return enhancer
