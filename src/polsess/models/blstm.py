@@ -19,6 +19,7 @@ from polsess.models.base import SeparationModel
 from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
+from polsess.models.layers.recurrent import LSTM
 from polsess.models.registry import register_model
 
 
@@ -56,7 +57,7 @@ class BLSTM(SeparationModel):
         super().__init__(config)
         bins = config.n_fft // 2 + 1  # F
         self.norm = nn.GroupNorm(1, bins)  # over the whole utterance: the level does not matter
-        self.rnn = nn.LSTM(
+        self.rnn = LSTM(
             bins,
             config.hidden_size,
             config.num_layers,

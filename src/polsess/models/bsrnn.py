@@ -22,6 +22,7 @@ from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
+from polsess.models.layers.recurrent import LSTM
 from polsess.models.layers.spectral_model import SpectralConfig, TransformModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model
@@ -83,7 +84,7 @@ class SequenceBlock(nn.Module):
     def __init__(self, config: BSRNNConfig, hidden_size: int) -> None:
         super().__init__()
         self.norm = create_token_norm(config.norm, config.num_features, _EPS)
-        self.lstm = nn.LSTM(config.num_features, hidden_size, batch_first=True, bidirectional=True)
+        self.lstm = LSTM(config.num_features, hidden_size, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout1d(config.dropout)
         self.project = Linear(2 * hidden_size, config.num_features)
 

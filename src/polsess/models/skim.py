@@ -21,6 +21,7 @@ from polsess.models.layers.blocks import into_first
 from polsess.models.layers.dual_path import Chunking
 from polsess.models.layers.norms import create_token_norm
 from polsess.models.layers.products import Linear
+from polsess.models.layers.recurrent import LSTM
 from polsess.models.layers.segment_masking import SegmentMaskingConfig, SegmentMaskingModel
 from polsess.models.layers.stream import Stream, run_recurrent
 from polsess.models.registry import register_model
@@ -75,7 +76,7 @@ class SegmentLSTM(nn.Module):
     def __init__(self, config: SkiMConfig) -> None:
         super().__init__()
         directions = 1 + config.bidirectional
-        self.lstm = nn.LSTM(
+        self.lstm = LSTM(
             config.num_filters, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
         self.dropout = nn.Dropout(config.dropout)
@@ -107,9 +108,7 @@ class MemoryLSTM(nn.Module):
     def __init__(self, config: SkiMConfig) -> None:
         super().__init__()
         features = (1 + config.bidirectional) * config.hidden_size  # D * H
-        self.lstm = nn.LSTM(
-            features, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
-        )
+        self.lstm = LSTM(features, config.hidden_size, batch_first=True, bidirectional=config.bidirectional)
         self.dropout = nn.Dropout(config.memory_dropout)
         self.project = Linear(features, features)
         self.norm = create_token_norm(config.memory_norm or config.norm, features, _EPS)

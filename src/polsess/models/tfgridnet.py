@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from polsess.models.layers.recurrent import LSTM
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.tf_grid import GridBlock
 from polsess.models.registry import register_model
@@ -62,7 +63,7 @@ class TFGridNetConfig(SpectralConfig):
         return math.ceil(self.approximate_qk_size / self.num_bins)
 
 
-class RowwiseLSTM(nn.LSTM):
+class RowwiseLSTM(LSTM):
     """A bidirectional LSTM over independent rows, ``[N, W, features]`` -> ``[N, W, 2 * hidden]``."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

@@ -16,12 +16,31 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polsess.models.layers.kernels import gru_native
-from polsess.models.layers.products import linear
+from polsess.models.layers.kernels import recurrent_native
+from polsess.models.layers.kernels.recurrent_native import Direction
 from polsess.models.layers.stream import Stream, run_recurrent
 
 RecurrentName = Literal["LSTM", "GRU", "RNN", "RNN_RELU"]
 """Cells with a memory and three gates, with two gates, and without gates (tanh; relu in SpeechBrain)."""
+
+
+class LSTM(nn.LSTM):
+    """PyTorch's, but in inference on a CPU by a kernel, which lets more sequences share a weight."""
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Map ``[L, M, N]``, or ``[M, L, N]`` with ``batch_first``, to outputs, last states and cells.
+
+        Args:
+            input: The steps.
+            hx: The first states and cells, each ``[layers * D, M, H]``; None for zeros.
+        """
+        if not _is_covered(self, input, hx or ()):
+            output, last = super().forward(input, hx)
+            return output, last
+        states, cells = (_kept(self, input, each) for each in hx or (None, None))
+        return _run_layers(self, input, states, cells), (states, cells)
 
 
 class GRU(nn.GRU):
@@ -34,58 +53,59 @@ class GRU(nn.GRU):
             input: The steps.
             hx: The first states ``[layers * D, M, H]``; None for zeros.
         """
-        if not self._is_covered(input, hx):
+        if not _is_covered(self, input, () if hx is None else (hx,)):
             output, last = super().forward(input, hx)
             return output, last
-        if hx is None:
-            states = input.new_zeros(self._states(input))
-        else:
-            states = hx.clone(memory_format=torch.contiguous_format)
-        for layer in range(self.num_layers):
-            input = self._run_layer(layer, input, states)
-        return input, states
+        states = _kept(self, input, hx)
+        return _run_layers(self, input, states), states
 
-    def _states(self, steps: Tensor) -> tuple[int, int, int]:
-        """The size of all first states."""
-        sequences = steps.shape[0 if self.batch_first else 1]
-        return self.num_layers * (1 + self.bidirectional), sequences, self.hidden_size
 
-    def _is_covered(self, steps: Tensor, first: Tensor | None) -> bool:
-        if not isinstance(steps, Tensor):  # packed sequences
-            return False
-        if steps.ndim != 3 or not steps.numel():
-            return False
-        if first is not None and (first.shape, first.dtype) != (self._states(steps), steps.dtype):
-            return False  # PyTorch says what is wrong with them
-        drops = self.training and self.dropout
-        return bool(self.bias and not drops and gru_native.is_available(steps))
+def _states(rnn: nn.RNNBase, steps: Tensor) -> tuple[int, int, int]:
+    """The size of all first states."""
+    sequences = steps.shape[0 if rnn.batch_first else 1]
+    return rnn.num_layers * (1 + rnn.bidirectional), sequences, rnn.hidden_size
 
-    def _run_layer(self, layer: int, steps: Tensor, states: Tensor) -> Tensor:
-        names = [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
-        output = steps.new_empty(*steps.shape[:2], len(names) * self.hidden_size)
+
+def _is_covered(rnn: nn.RNNBase, steps: Tensor, first: tuple[Tensor, ...]) -> bool:
+    """Whether the kernel takes these: PyTorch runs the rest, and says what is wrong."""
+    if not isinstance(steps, Tensor):  # packed sequences
+        return False
+    if steps.ndim != 3 or not steps.numel() or steps.shape[-1] != rnn.input_size:
+        return False
+    if any((each.shape, each.dtype) != (_states(rnn, steps), steps.dtype) for each in first):
+        return False
+    drops = rnn.training and rnn.dropout
+    plain = rnn.bias and not rnn.proj_size and not drops and rnn.weight_hh_l0.dtype == steps.dtype
+    return bool(plain and recurrent_native.is_available(steps))
+
+
+def _kept(rnn: nn.RNNBase, steps: Tensor, first: Tensor | None) -> Tensor:
+    """The first states, where the last ones may replace them."""
+    if first is None:
+        return steps.new_zeros(_states(rnn, steps))
+    return first.clone(memory_format=torch.contiguous_format)
+
+
+def _run_layers(rnn: nn.LSTM | nn.GRU, steps: Tensor, states: Tensor, cells: Tensor | None = None) -> Tensor:
+    """The outputs; the last states replace the first ones."""
+    ends = ("", "_reverse")[: 1 + rnn.bidirectional]
+    rows_first = partial(torch.transpose, dim0=0, dim1=0 if rnn.batch_first else 1)
+    for layer in range(rnn.num_layers):
+        output = steps.new_empty(*steps.shape[:2], len(ends) * rnn.hidden_size)
         directions = []
-        for number, name in enumerate(names):
-            weights = [getattr(self, f"{which}_{name}") for which in ("weight_ih", "bias_ih")]
-            own = output[..., number * self.hidden_size :][..., : self.hidden_size]
-            gates = linear(steps, *weights)
-            if not self.batch_first:
-                gates, own = gates.transpose(0, 1), own.transpose(0, 1)
-            directions.append(
-                gru_native.Direction(
-                    gates,
-                    getattr(self, f"weight_hh_{name}"),
-                    getattr(self, f"bias_hh_{name}"),
-                    own,
-                    states[layer * len(names) + number],
-                    reverse=number == 1,
-                )
-            )
-        gru_native.run_layer(directions)
-        return output
+        for number, (end, own) in enumerate(zip(ends, output.chunk(len(ends), -1), strict=True)):
+            kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            weights = [getattr(rnn, f"{kind}_l{layer}{end}").contiguous() for kind in kinds]
+            place = layer * len(ends) + number
+            cell = None if cells is None else cells[place]
+            directions.append(Direction(weights, rows_first(own), states[place], cell, number == 1))
+        recurrent_native.run_layer("gru" if cells is None else "lstm", rows_first(steps), directions)
+        steps = output
+    return steps
 
 
 _CELLS: dict[RecurrentName, Callable[..., nn.LSTM | nn.GRU | nn.RNN]] = {
-    "LSTM": nn.LSTM,
+    "LSTM": LSTM,
     "GRU": GRU,
     "RNN": nn.RNN,
     "RNN_RELU": partial(nn.RNN, nonlinearity="relu"),

@@ -1,0 +1,81 @@
+"""Layers of long short-term memory and of gated recurrent units through ``recurrent.cpp``.
+
+Inference in float32 on a CPU. Shapes: M sequences, L steps, N features, H units, G gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_int64
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from polsess.models.layers.blocks import is_plain_inference
+from polsess.models.layers.kernels import built_kernel, load_kernel
+from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
+from polsess.models.layers.products import linear
+
+_LEAST_SEQUENCES = 6
+"""Fewer of them use a weight of the input too seldom: one product of all steps before is better."""
+
+
+class _Direction(Structure):
+    _fields_ = [
+        *[(name, c_int64) for name in ("length", "inputs", "hidden", "reverse")],
+        *[("input", Rows), ("output", Rows)],
+        *[(name, Floats) for name in ("input_weight", "hidden_weight", "bias", "state", "cell")],
+    ]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of a layer; weights and states are contiguous."""
+
+    weights: Sequence[Tensor]
+    """Those of the input ``[G H, N]`` and of the state before ``[G H, H]``, then their biases ``[G H]``."""
+    output: Tensor
+    """Receives the states, ``[M, L, H]``."""
+    state: Tensor
+    """``[M, H]``: the first one, which the last one replaces."""
+    cell: Tensor | None
+    """As ``state``; None for gated recurrent units."""
+    reverse: bool
+
+
+def is_available(steps: Tensor) -> bool:
+    """Whether the kernel covers networks of this input and can be built: inference on a CPU in float32."""
+    plain = is_plain_inference(steps) and not torch.is_autocast_enabled("cpu")
+    return plain and load_kernel("recurrent") is not None
+
+
+def run_layer(kind: Literal["lstm", "gru"], steps: Tensor, directions: Sequence[Direction]) -> None:
+    """Run all directions of a layer side by side.
+
+    Args:
+        kind: Of the units.
+        steps: ``[M, L, N]``.
+        directions: Their weights, and where their states go.
+    """
+    steps = dense(steps)
+    multiplies = kind == "lstm" and len(steps) >= _LEAST_SEQUENCES
+    kept, tasks = [], (_Direction * len(directions))()
+    for number, each in enumerate(directions):
+        of_input, of_state, input_bias, bias = each.weights
+        if multiplies:
+            given, bias = steps, bias + input_bias
+        else:
+            given = linear(steps, of_input, input_bias)
+        kept.append((given, bias))
+        tasks[number] = _Direction(
+            *(steps.shape[1], steps.shape[2] if multiplies else 0, each.state.shape[1], each.reverse),
+            *(rows(given), rows(each.output)),
+            *(floats(of_input), floats(of_state), floats(bias)),
+            *(floats(each.state), floats(each.cell)),
+        )
+    run = getattr(built_kernel("recurrent"), f"{kind}_forward")
+    run.argtypes = [POINTER(_Direction), c_int64, c_int64, c_int64]
+    run.restype = None
+    run(byref(tasks[0]), len(directions), len(steps), torch.get_num_threads())
