@@ -71,13 +71,13 @@ class Part {
         wide(direction.inputs + padded), taken(rows * wide), next(rows * wide), cell(rows * padded) {}
 
   // [blocks, 1 + inputs + hidden, gates, lanes]: the bias of a block of units, then its weights by their origin.
-  static std::vector<float> pack(const Direction& direction) {
+  static std::vector<Vec> pack(const Direction& direction) {
     const int64_t inputs = direction.inputs, hidden = direction.hidden, depth = 1 + inputs + hidden;
-    std::vector<float> packed(round_up(hidden, kLanes) * depth * kGates);
+    std::vector<Vec> packed(count_blocks(hidden, kLanes) * depth * kGates);  // aligned, unlike one of numbers
     for (int64_t unit = 0; unit < hidden; ++unit)
       for (int gate = 0; gate < kGates; ++gate) {
         const int64_t row = gate * hidden + unit, block = unit / kLanes;
-        float* to = &packed[(block * depth * kGates + gate) * kLanes + unit % kLanes];
+        float* to = reinterpret_cast<float*>(&packed[block * depth * kGates + gate]) + unit % kLanes;
         *to = direction.bias[row];
         for (int64_t from = 0; from < inputs; ++from)
           *(to += kGates * kLanes) = direction.input_weight[row * inputs + from];
@@ -87,7 +87,7 @@ class Part {
     return packed;
   }
 
-  void run(const float* packed) {
+  void run(const Vec* packed) {
     for (int64_t row = 0; row < rows; ++row) {
       std::copy_n(states(row), direction.hidden, &taken[row * wide + direction.inputs]);
       if (direction.cell) std::copy_n(cells(row), direction.hidden, &cell[row * padded]);
@@ -111,12 +111,12 @@ class Part {
   float* states(int64_t row) const { return direction.state + (first + row) * direction.hidden; }
   float* cells(int64_t row) const { return direction.cell + (first + row) * direction.hidden; }
 
-  void take_step(const float* packed, int64_t at) {
+  void take_step(const Vec* packed, int64_t at) {
     for (int64_t row = 0; row < rows; ++row)
       std::copy_n(direction.input.at(first + row, at), direction.inputs, &taken[row * wide]);
     const int64_t size = (1 + direction.inputs + direction.hidden) * kGates;
     for (int64_t unit = 0; unit < direction.hidden; unit += kLanes) {
-      const float* block = packed + unit * size;
+      const Vec* block = packed + unit / kLanes * size;
       int64_t row = 0;
       for (; row + kTogether <= rows && row + kTogether + 1 != rows; row += kTogether)
         take_block<kTogether>(block, row, at, unit);
@@ -126,16 +126,16 @@ class Part {
   }
 
   template <int kRows>
-  void take_block(const float* block, int64_t row, int64_t at, int64_t unit) {
+  void take_block(const Vec* block, int64_t row, int64_t at, int64_t unit) {
     Vec sums[kGates][kRows];
-    for (int gate = 0; gate < kGates; ++gate, block += kLanes)
-      for (int r = 0; r < kRows; ++r) sums[gate][r] = load(block, kLanes);
+    for (int gate = 0; gate < kGates; ++gate, ++block)
+      for (int r = 0; r < kRows; ++r) sums[gate][r] = *block;
     const float* from = &taken[row * wide];
     for (int64_t each = direction.inputs + direction.hidden; each > 0; --each, ++from) {
       Vec values[kRows];
       for (int r = 0; r < kRows; ++r) values[r] = splat(from[r * wide]);
-      for (int gate = 0; gate < kGates; ++gate, block += kLanes) {
-        const Vec weight = in_register(load(block, kLanes));
+      for (int gate = 0; gate < kGates; ++gate, ++block) {
+        const Vec weight = in_register(*block);
         for (int r = 0; r < kRows; ++r) sums[gate][r] += weight * values[r];
       }
     }
@@ -168,7 +168,7 @@ class Part {
 // All directions of a layer, which share its rows.
 template <class Cell>
 void run_layer(const Direction* directions, int64_t num_directions, int64_t rows, int64_t threads) {
-  std::vector<std::vector<float>> packed;
+  std::vector<std::vector<Vec>> packed;
   for (int64_t each = 0; each < num_directions; ++each) packed.push_back(Part<Cell>::pack(directions[each]));
   const int64_t share = round_up(count_blocks(rows * num_directions, threads), Part<Cell>::kTogether);
   const int64_t most = std::min(kPart, share), parts = count_blocks(rows, most), units = parts * num_directions;
