@@ -21,27 +21,44 @@ extern "C" struct Direction {
 
 namespace {
 
+constexpr int kTogether = kLanes == 16 ? 6 : 3;  // so that all sums of four gates stay in registers
 constexpr int64_t kPart = 48;  // sequences whose states stay in the second cache
 
-inline Vec tanh(Vec x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+// The products of a block of units with the input, which came from outside.
+struct Heard {
+  const float* data;
+  int64_t hidden;
+  int count;
+
+  Vec operator[](int gate) const { return load(data + gate * hidden, count); }
+};
+
+// e^-x, of x no farther from 0 than 27: beyond, sigmoid and tanh are what they are there to 1e-12, and three of these
+// may be multiplied.
+inline Vec decay(Vec x) { return exp2_within(clamp(x * -kLog2e, -40.0f, 40.0f)); }
 
 struct Lstm {
   static constexpr int kGates = 4;
+  static constexpr bool kAddsHeard = true;  // to the products with the state before
 
-  // The next state, from what was heard and the products with the state before.
-  static Vec step(const Vec* heard, const Vec* sums, Vec, Vec& cell) {
-    const Vec enter = sigmoid(heard[0] + sums[0]), forget = sigmoid(heard[1] + sums[1]);
-    cell = forget * cell + enter * tanh(heard[2] + sums[2]);
-    return sigmoid(heard[3] + sums[3]) * tanh(cell);
+  // The next state, from the products and the state before. It and the cell are one fraction each of what sigmoids and
+  // tanhs are made of, since a division takes as long as ten products.
+  static inline Vec step(const Heard&, const Vec* sums, Vec, Vec& cell) {
+    const Vec enter = 1.0f + decay(sums[0]), forget = 1.0f + decay(sums[1]), fresh = decay(2.0f * sums[2]);
+    const Vec both = enter * (1.0f + fresh);
+    cell = (cell * both + (1.0f - fresh) * forget) / (both * forget);
+    const Vec leave = 1.0f + decay(sums[3]), shown = decay(2.0f * cell);
+    return (1.0f - shown) / (leave * (1.0f + shown));
   }
 };
 
 struct Gru {
   static constexpr int kGates = 3;
+  static constexpr bool kAddsHeard = false;
 
-  static Vec step(const Vec* heard, const Vec* sums, Vec before, Vec&) {
+  static inline Vec step(const Heard& heard, const Vec* sums, Vec before, Vec&) {
     const Vec reset = sigmoid(heard[0] + sums[0]), update = sigmoid(heard[1] + sums[1]);
-    const Vec fresh = tanh(heard[2] + reset * sums[2]);
+    const Vec fresh = 2.0f * sigmoid(2.0f * (heard[2] + reset * sums[2])) - 1.0f;
     return fresh + update * (before - fresh);
   }
 };
@@ -54,10 +71,27 @@ int within(int64_t hidden, int64_t unit) { return static_cast<int>(std::min<int6
 
 // Keeps a vector in a register, where the compiler would read it again from memory for each of its uses.
 inline Vec in_register(Vec value) {
-#if defined(__x86_64__)
+#if defined(__AVX__)
   asm("" : "+v"(value));
 #endif
   return value;
+}
+
+// Adds the products of rows with the weights of a block. A function of its own, so that nothing else takes a register.
+template <int kRows, int kGates>
+__attribute__((noinline)) void multiply(const Vec* block, const float* from, int64_t wide, int64_t depth,
+                                        Vec (&totals)[kRows][kGates]) {
+  Vec sums[kRows][kGates];
+  std::copy_n(&totals[0][0], kRows * kGates, &sums[0][0]);
+  for (; depth > 0; --depth, ++from) {
+    Vec values[kRows];
+    for (int r = 0; r < kRows; ++r) values[r] = splat(from[r * wide]);
+    for (int gate = 0; gate < kGates; ++gate, ++block) {
+      const Vec weight = in_register(*block);
+      for (int r = 0; r < kRows; ++r) sums[r][gate] += weight * values[r];
+    }
+  }
+  std::copy_n(&sums[0][0], kRows * kGates, &totals[0][0]);
 }
 
 // Sequences that take all steps of a direction together. What a step multiplies lies in one row for each, the input
@@ -102,9 +136,6 @@ class Part {
     }
   }
 
-  // So many rows that all their sums stay in registers.
-  static constexpr int kTogether = (kLanes == 16 ? 24 : 12) / Cell::kGates;
-
  private:
   static constexpr int kGates = Cell::kGates;
 
@@ -127,37 +158,27 @@ class Part {
 
   template <int kRows>
   void take_block(const Vec* block, int64_t row, int64_t at, int64_t unit) {
-    Vec sums[kGates][kRows];
-    for (int gate = 0; gate < kGates; ++gate, ++block)
-      for (int r = 0; r < kRows; ++r) sums[gate][r] = *block;
-    const float* from = &taken[row * wide];
-    for (int64_t each = direction.inputs + direction.hidden; each > 0; --each, ++from) {
-      Vec values[kRows];
-      for (int r = 0; r < kRows; ++r) values[r] = splat(from[r * wide]);
-      for (int gate = 0; gate < kGates; ++gate, ++block) {
-        const Vec weight = in_register(*block);
-        for (int r = 0; r < kRows; ++r) sums[gate][r] += weight * values[r];
+    const int count = within(direction.hidden, unit);
+    Heard heard[kRows];
+    Vec sums[kRows][kGates];
+    for (int r = 0; r < kRows; ++r) {
+      if (!direction.inputs)
+        heard[r] = {direction.input.at(first + row + r, at) + unit, direction.hidden, count};
+      for (int gate = 0; gate < kGates; ++gate) {
+        sums[r][gate] = block[gate];
+        if (Cell::kAddsHeard && !direction.inputs) sums[r][gate] += heard[r][gate];
       }
     }
+    multiply<kRows, kGates>(block + kGates, &taken[row * wide], wide, direction.inputs + direction.hidden, sums);
     for (int r = 0; r < kRows; ++r) {
-      Vec own[kGates];
-      for (int gate = 0; gate < kGates; ++gate) own[gate] = sums[gate][r];
-      finish(own, row + r, at, unit);
+      const int64_t place = (row + r) * wide + direction.inputs + unit;
+      float* memory = &cell[(row + r) * padded + unit];
+      Vec changed = load(memory, kLanes);
+      const Vec state = Cell::step(heard[r], sums[r], load(&taken[place], kLanes), changed);
+      store(memory, changed, kLanes);
+      store(&next[place], state, kLanes);
+      store(direction.output.at(first + row + r, at) + unit, state, count);
     }
-  }
-
-  void finish(const Vec* sums, int64_t row, int64_t at, int64_t unit) {
-    const int count = within(direction.hidden, unit);
-    const int64_t place = row * wide + direction.inputs + unit;
-    Vec heard[kGates] = {};
-    if (!direction.inputs)
-      for (int gate = 0; gate < kGates; ++gate)
-        heard[gate] = load(direction.input.at(first + row, at) + gate * direction.hidden + unit, count);
-    Vec memory = load(&cell[row * padded + unit], kLanes);
-    const Vec state = Cell::step(heard, sums, load(&taken[place], kLanes), memory);
-    store(&cell[row * padded + unit], memory, kLanes);
-    store(&next[place], state, kLanes);
-    store(direction.output.at(first + row, at) + unit, state, count);
   }
 
   const Direction& direction;
@@ -170,8 +191,9 @@ template <class Cell>
 void run_layer(const Direction* directions, int64_t num_directions, int64_t rows, int64_t threads) {
   std::vector<std::vector<Vec>> packed;
   for (int64_t each = 0; each < num_directions; ++each) packed.push_back(Part<Cell>::pack(directions[each]));
-  const int64_t share = round_up(count_blocks(rows * num_directions, threads), Part<Cell>::kTogether);
-  const int64_t most = std::min(kPart, share), parts = count_blocks(rows, most), units = parts * num_directions;
+  const int64_t share = std::min(kPart, count_blocks(rows * num_directions, threads));
+  const int64_t most = round_up(count_blocks(rows, count_blocks(rows, share)), kTogether);
+  const int64_t parts = count_blocks(rows, most), units = parts * num_directions;
   in_parts(std::min(threads, units), units, [&](int64_t, int64_t first, int64_t last) {
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t direction = unit / parts, row = unit % parts * most;

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512DQ__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -87,14 +87,25 @@ struct Rows {  // a [rows, length, width] tensor whose last dimension is contigu
 
 inline Vec splat(float value) { return value - Vec{}; }  // a sum would be computed, for the sake of -0
 
-// 2^x to 2e-7: a polynomial, exact at 0, covers what is left of the nearest integer, which goes to the exponent.
-inline Vec exp2(Vec x) {
+// Numbers no lower and no higher than these; none stays none.
+inline Vec clamp(Vec x, float low, float high) {
+#if defined(__AVX512DQ__)
+  return (Vec)_mm512_max_ps((__m512)splat(low), _mm512_min_ps((__m512)splat(high), (__m512)x));
+#elif defined(__AVX__)
+  return (Vec)_mm256_max_ps((__m256)splat(low), _mm256_min_ps((__m256)splat(high), (__m256)x));
+#else
+  x = splat(high) < x ? splat(high) : x;
+  return splat(low) > x ? splat(low) : x;
+#endif
+}
+
+// 2^x to 2e-7, of x from -126 to 127: a polynomial, exact at 0, covers what is left of the nearest integer, which goes
+// to the exponent.
+inline Vec exp2_within(Vec x) {
 #if defined(__AVX512DQ__)
   const Vec rest = (Vec)_mm512_reduce_ps((__m512)x, 0);
 #else
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  x = x < splat(-126.0f) ? splat(-126.0f) : x;
-  x = x > splat(127.0f) ? splat(127.0f) : x;
   const Vec shifted = x + magic;
   const Vec rest = x - (shifted - magic);
 #endif
@@ -108,6 +119,13 @@ inline Vec exp2(Vec x) {
 #else
   return (Vec)((Ints)p + ((Ints)shifted << 23));  // the magic number's own bits leave with the shift
 #endif
+}
+
+inline Vec exp2(Vec x) {
+#if !defined(__AVX512DQ__)  // whose instructions know overflow
+  x = clamp(x, -126.0f, 127.0f);
+#endif
+  return exp2_within(x);
 }
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp2(x * -kLog2e)); }
