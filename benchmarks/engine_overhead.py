@@ -63,7 +63,7 @@ def train_with_engine(config: Config) -> tuple[torch.nn.Module, list[tuple[float
         started.append((time.perf_counter(), time.process_time()))
         return original(self, *arguments)
 
-    TrainingModule.on_train_batch_start = watched  # type: ignore[method-assign]
+    TrainingModule.on_train_batch_start = watched  # type: ignore[method-assign, assignment]
     try:
         with tempfile.TemporaryDirectory() as folder:
             train(config, Path(folder) / "run", progress=False)

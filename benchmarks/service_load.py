@@ -201,9 +201,11 @@ def compare(folder: Path, recordings: Sequence[Path], rounds: int) -> list[dict[
         service.wait(service.submit(contents[0]))  # the first pass of a network is slow
         pids = [service.process.pid, *service.workers()]
         for number in range(rounds):
-            turns = [lambda: _served(service, contents, pids), lambda: _commanded(recordings, short)]
-            (first, second) = [turn() for turn in (turns if number % 2 == 0 else turns[::-1])]
-            served, command = (first, second) if number % 2 == 0 else (second, first)
+            if number % 2 == 0:
+                served = _served(service, contents, pids)
+            command = _commanded(recordings, short)
+            if number % 2 == 1:
+                served = _served(service, contents, pids)
             rows.append(
                 {
                     "service": sound / served[0],

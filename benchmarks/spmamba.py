@@ -65,9 +65,11 @@ def create(blocks: int, looped: bool) -> SeparationModel:
         if key.endswith("dt_proj.bias"):
             nn.init.uniform_(parameter, -2.5, -1.0)
     for module in list(model.modules()) if looped else []:
-        for index, child in enumerate(module if isinstance(module, nn.ModuleList) else []):
+        if not isinstance(module, nn.ModuleList):
+            continue
+        for index, child in enumerate(module):
             if isinstance(child, Mamba):
-                module[index] = LoopedMamba(child)  # type: ignore[index]
+                module[index] = LoopedMamba(child)
     return model
 
 

@@ -85,7 +85,7 @@ def mix(voices: list[np.ndarray], snr_db: float | None) -> np.ndarray:
     signals = [voice[:length] / rms(voice[:length]) for voice in voices]
     if snr_db is not None:
         noise = pink_noise(length)
-        signals.append(noise / rms(noise) * rms(sum(signals)) * 10 ** (-snr_db / 20))
+        signals.append(noise / rms(noise) * rms(np.sum(signals, axis=0)) * 10 ** (-snr_db / 20))
     stacked = np.stack(signals)
     return stacked * (PEAK / np.abs(stacked.sum(0)).max())
 

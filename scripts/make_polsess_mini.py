@@ -67,8 +67,8 @@ def main(polish: Path, voices: Path, out: Path) -> None:
             compute_scenes(split)
             compute_events(split)
         config = GenerationConfig(name="mini", seed=SEED, seconds=1.0)
-        places = {name: Path(name) for name in ("speech", "scenes", "events")}
-        ingredients = collect_ingredients(config, list(COUNTS), **places)
+        speech, scenes, events = Path("speech"), Path("scenes"), Path("events")
+        ingredients = collect_ingredients(config, list(COUNTS), speech=speech, scenes=scenes, events=events)
         for split, count in COUNTS.items():
             generate_split(out, split, count, ingredients[split])
     (out / "licences").mkdir()

@@ -344,7 +344,8 @@ def main() -> None:
     parser.add_argument("toolkits", nargs="+", choices=sorted(TOOLKITS), help="the toolkits to run")
     for toolkit in parser.parse_args().toolkits:
         variants, create = TOOLKITS[toolkit]
-        facts, results = {}, {}
+        facts: dict[str, Any] = {}
+        results: dict[str, Tensor] = {}
         for name, source in variants.items():
             facts[name], values = compute(source, create, 89)
             results |= {f"{name}.{key}": value.contiguous() for key, value in values.items()}
