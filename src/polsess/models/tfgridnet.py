@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from polsess.models.layers.kernels import recurrent_native
 from polsess.models.layers.recurrent import LSTM
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.tf_grid import GridBlock
@@ -70,8 +71,9 @@ class RowwiseLSTM(LSTM):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
     def forward(self, rows: Tensor) -> Tensor:  # type: ignore[override]
-        """Run; without gradients on a CPU in blocks of rows, whose intermediates stay in cache."""
-        if torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling():
+        """Run; PyTorch's operator without gradients on a CPU in blocks, whose intermediates stay in cache."""
+        operator = rows.device.type == "cpu" and not recurrent_native.is_available(rows)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not operator:
             return super().forward(rows)[0]
         return torch.cat([super(RowwiseLSTM, self).forward(block)[0] for block in rows.split(64)])
 
