@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from polsess.audio import read_audio, resample, write_audio
 from polsess.data.mini import MIXTURES
 from polsess.diarization import SpeakerTimeline
+from polsess.diarization.regions import Regions
 from polsess.diarization.settings import parse_speakers
 from polsess.inference import Separator
 from polsess.timelines import Turn
@@ -171,6 +173,27 @@ def test_a_short_recording_with_any_overlap_is_separated_whole() -> None:
     alone = gated(splitter()).separate(talk(0, 8.0, (0.5, 7.5)), RATE)
     assert alone.timeline is not None
     assert not alone.timeline.whole
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "whole"),
+    [
+        (60, 0.4, False),
+        (20, 0.4, True),
+        (20, 0.2, False),
+        (600, 0.58, False),
+        (600, 0.62, True),
+        (2, 0.08, False),
+    ],
+)
+def test_what_is_separated_whole_depends_on_what_is_said_alone(
+    seconds: int, expected: float, whole: bool
+) -> None:
+    speech = np.ones(100 * seconds, np.bool_)
+    overlap = np.arange(len(speech)) < expected * len(speech)
+    found = Regions(speech, overlap, speech, overlap, overlap, 0.01, expected, 0.0)
+    assert gated(splitter())._is_whole(found) is whole
+    assert not gated(splitter(), gate="always")._is_whole(found)
 
 
 def test_a_voice_that_never_talks_alone_has_a_track() -> None:

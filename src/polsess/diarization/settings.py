@@ -31,14 +31,13 @@ class GateConfig:
     """
 
     regions: RegionConfig = field(default_factory=RegionConfig)
-    whole_from: float = _between(0.25, 1e-9, 1)
-    """Expected share of overlap in speech from which ``auto`` separates a recording whole."""
-    short_seconds: float = _between(12.0, 0)
-    """In shorter recordings little is said alone to know the voices by."""
-    short_whole_from: float = _between(0.1, 1e-9, 1)
-    """As ``whole_from``, for recordings shorter than ``short_seconds``. On validation clips of 3 to 10 s the
-    detector expects 0.48 to 0.89 where two talk throughout, 0.00 to 0.03 where one does (5 % and 95 %
-    quantiles), up to 0.13 of one in 2 s."""
+    whole_from: float = _between(0.6, 1e-9, 1)
+    """Expected share of overlap in speech from which ``auto`` separates a recording whole. Where two talk
+    throughout, the detector expects 0.67 to 0.92 (12 validation conversations of a minute)."""
+    solo_seconds: float = _between(60.0, 0)
+    """Also where less is said alone than this times that share: there is too little to know the voices by."""
+    least_expected: float = _between(0.1, 1e-9, 1)
+    """But never from a smaller share: of one voice in 2 s the detector expects up to 0.13."""
     context_seconds: float = _between(0.5, 0, 10)
     """Sound on both sides of an overlap that the network hears with it."""
     change_seconds: float = _between(0.2, 0, 10)

@@ -390,6 +390,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
             return True  # no voice is ever heard alone
         auto = self.gate == "auto" and self._num_speakers[0] <= self._num_sources
-        config, seconds = self._gate_config, len(regions.speech) * regions.hop_seconds
-        least = config.short_whole_from if seconds < config.short_seconds else config.whole_from
-        return auto and bool(regions.overlap.any()) and regions.expected_overlap >= least
+        config, expected = self._gate_config, regions.expected_overlap
+        solo_seconds = regions.speech.sum() * regions.hop_seconds * (1 - expected)
+        least = config.least_expected if solo_seconds < config.solo_seconds * expected else config.whole_from
+        return auto and bool(regions.overlap.any()) and expected >= least

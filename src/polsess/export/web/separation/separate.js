@@ -34,8 +34,9 @@ export async function separate(channels, rate, networks, facts, { numSpeakers = 
 export function isWhole(regions, fewest, { gate, names }) {
   const several = regions.overlap.some((on) => on), alone = regions.speech.some((on, l) => on && !regions.overlap[l]);
   if (!alone && several) return true;
-  const seconds = regions.speech.length * regions.hopSeconds;
-  const least = seconds < gate.short_seconds ? gate.short_whole_from : gate.whole_from;
+  const speech = regions.speech.reduce((sum, on) => sum + Number(on), 0) * regions.hopSeconds;
+  const little = speech * (1 - regions.expectedOverlap) < gate.solo_seconds * regions.expectedOverlap;
+  const least = little ? gate.least_expected : gate.whole_from;
   return several && fewest <= names.length && regions.expectedOverlap >= least;
 }
 
