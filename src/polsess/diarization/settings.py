@@ -34,7 +34,7 @@ class GateConfig:
     whole_from: float = _between(0.6, 1e-9, 1)
     """Expected share of overlap in speech from which ``auto`` separates a recording whole. Where two talk
     throughout, the detector expects 0.67 to 0.92 (12 validation conversations of a minute)."""
-    solo_seconds: float = _between(60.0, 0)
+    solo_seconds: float = _between(50.0, 0)
     """Also where less is said alone than this times that share: there is too little to know the voices by."""
     least_expected: float = _between(0.1, 1e-9, 1)
     """But never from a smaller share: of one voice in 2 s the detector expects up to 0.13."""
