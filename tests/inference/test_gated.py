@@ -181,8 +181,8 @@ def test_a_short_recording_with_any_overlap_is_separated_whole() -> None:
         (60, 0.4, False),
         (20, 0.4, True),
         (20, 0.2, False),
-        (600, 0.58, False),
-        (600, 0.62, True),
+        (60, 0.8, True),
+        (600, 0.8, False),
         (2, 0.08, False),
     ],
 )

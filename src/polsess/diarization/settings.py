@@ -31,13 +31,11 @@ class GateConfig:
     """
 
     regions: RegionConfig = field(default_factory=RegionConfig)
-    whole_from: float = _between(0.6, 1e-9, 1)
-    """Expected share of overlap in speech from which ``auto`` separates a recording whole. Where two talk
-    throughout, the detector expects 0.67 to 0.92 (12 validation conversations of a minute)."""
     solo_seconds: float = _between(50.0, 0)
-    """Also where less is said alone than this times that share: there is too little to know the voices by."""
-    least_expected: float = _between(0.1, 1e-9, 1)
-    """But never from a smaller share: of one voice in 2 s the detector expects up to 0.13."""
+    """``auto`` separates a recording whole where less is said alone than this times the expected share of
+    overlap in speech: there is too little to know the voices by."""
+    whole_from: float = _between(0.1, 1e-9, 1)
+    """But not with a smaller share: of one voice in 2 s the detector expects up to 0.13."""
     context_seconds: float = _between(0.5, 0, 10)
     """Sound on both sides of an overlap that the network hears with it."""
     change_seconds: float = _between(0.2, 0, 10)

@@ -392,5 +392,5 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         auto = self.gate == "auto" and self._num_speakers[0] <= self._num_sources
         config, expected = self._gate_config, regions.expected_overlap
         solo_seconds = regions.speech.sum() * regions.hop_seconds * (1 - expected)
-        least = config.least_expected if solo_seconds < config.solo_seconds * expected else config.whole_from
-        return auto and bool(regions.overlap.any()) and expected >= least
+        little = bool(solo_seconds < config.solo_seconds * expected)
+        return auto and little and bool(regions.overlap.any()) and expected >= config.whole_from

@@ -36,8 +36,7 @@ export function isWhole(regions, fewest, { gate, names }) {
   if (!alone && several) return true;
   const speech = regions.speech.reduce((sum, on) => sum + Number(on), 0) * regions.hopSeconds;
   const little = speech * (1 - regions.expectedOverlap) < gate.solo_seconds * regions.expectedOverlap;
-  const least = little ? gate.least_expected : gate.whole_from;
-  return several && fewest <= names.length && regions.expectedOverlap >= least;
+  return several && little && fewest <= names.length && regions.expectedOverlap >= gate.whole_from;
 }
 
 // Digital silence needs no network.
