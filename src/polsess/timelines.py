@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+JOIN_SECONDS = 0.2
+"""Shorter pauses within one speaker's talk belong to the turn."""
 _ROUNDING_SECONDS = 0.1
 """Turns of other tools may end this much after their recording."""
 _OTHER_TYPES = re.compile(

@@ -20,6 +20,7 @@ Range = tuple[float, float]
 _QUIETEST = 1e-4
 """RMS below which a signal counts as a pause, which is not raised to the level of speech."""
 _PEAK = 0.99
+_FADE_SECONDS = 0.01
 _NUM_BANDS = 7
 _FORMANT_FRAME_SECONDS, _ENVELOPE_SECONDS = 0.032, 0.002
 _LARGEST_MOVE = 3.0
@@ -128,6 +129,16 @@ def place(sound: Samples, num_samples: int, random: np.random.Generator) -> Samp
         return sound[start : start + num_samples]
     before = random.integers(-spare + 1)
     return np.pad(sound, (before, -spare - before))
+
+
+def faded(sound: Samples, sample_rate: int) -> Samples:
+    """A copy of a sound ``[T]`` that begins and ends gently."""
+    copy = sound.copy()
+    fade = min(round(_FADE_SECONDS * sample_rate), len(copy) // 2)
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    copy[:fade] *= ramp
+    copy[len(copy) - fade :] *= ramp[::-1]
+    return copy
 
 
 def rms(samples: Samples) -> NDArray[np.float64]:

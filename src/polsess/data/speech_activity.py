@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.data.mixing import rms
-from polsess.data.turns import JOIN_SECONDS
+from polsess.timelines import JOIN_SECONDS, Turn
 
 _FRAME_SECONDS = 0.01
 _SPEECH_RANGE_DB = 30.0
@@ -39,6 +39,12 @@ def find_speech(samples: Samples, sample_rate: int) -> list[tuple[float, float]]
         (float(start * _FRAME_SECONDS), float(min(end * _FRAME_SECONDS, length)))
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def find_turns(speech: Samples, sample_rate: int, first: int, speaker: str) -> list[Turn]:
+    """Where speech ``[T]`` that begins at a sample of a recording is heard, as ``find_speech``."""
+    begin = first / sample_rate
+    return [Turn(begin + start, begin + end, speaker) for start, end in find_speech(speech, sample_rate)]
 
 
 def at_full_level(samples: Samples, sample_rate: int) -> Samples:

@@ -15,10 +15,8 @@ from pydantic import Field
 
 from polsess.data.mixing import Range
 from polsess.schema import Schema
-from polsess.timelines import Turn, overlap_share
+from polsess.timelines import JOIN_SECONDS, Turn, overlap_share
 
-JOIN_SECONDS = 0.2
-"""Shorter gaps within one speaker's talk belong to it."""
 _SEARCH_STEPS = 12
 _MOST_BY_TURNS = 0.4
 """Overlap that conversations with turns reach; beyond it each voice talks by itself."""

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from polsess.diarization.clustering import Labels
 from polsess.diarization.regions import Frames, Mask, list_runs
-from polsess.timelines import Timeline, Turn, sorted_timeline
+from polsess.timelines import JOIN_SECONDS, Timeline, Turn, sorted_timeline
 
 NOBODY = -1
-JOIN_SECONDS = 0.2
-"""Shorter pauses of one speaker belong to the turn."""
 
 
 @dataclass(frozen=True)

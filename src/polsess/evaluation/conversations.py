@@ -15,12 +15,11 @@ from polsess.data import Example
 from polsess.evaluation.systems import Estimate, names_of_tracks
 from polsess.evaluation.timeline_table import Timelines, store_turns
 from polsess.metrics import Conversation, Scores
-from polsess.timelines import Timeline, sorted_timeline, turns_of
+from polsess.timelines import JOIN_SECONDS, Timeline, sorted_timeline, turns_of
 
 _FRAME_SECONDS = 0.01
 _BELOW_LOUD_DB = 35.0
 _BELOW_LOUDEST_DB = 12.0
-_JOIN_SECONDS = 0.2
 _SHORTEST_SECONDS = 0.1
 
 
@@ -91,7 +90,7 @@ def track_timeline(tracks: Samples, sample_rate: int, names: tuple[str, ...]) ->
     floor = np.quantile(audible, 0.95) - _BELOW_LOUD_DB
     active = (levels >= floor) & (levels >= loudest - _BELOW_LOUDEST_DB)
     turns = turns_of(active, names, hop / sample_rate)
-    joined = sorted_timeline(turns, join_seconds=_JOIN_SECONDS)
+    joined = sorted_timeline(turns, join_seconds=JOIN_SECONDS)
     return tuple(turn for turn in joined if turn.duration >= _SHORTEST_SECONDS)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from polsess.audio import Samples, StreamResampler, resampled_length
 from polsess.diarization import SpeakerTimeline
-from polsess.diarization.stretches import JOIN_SECONDS
 from polsess.inference.levels import active_frames
 from polsess.inference.network import SpeakerCount
 from polsess.inference.outputs import source_names
@@ -21,7 +20,7 @@ from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.segments import Segment, cut, find_silences, plan_segments
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
-from polsess.timelines import list_overlaps, sorted_timeline, turns_of
+from polsess.timelines import JOIN_SECONDS, list_overlaps, sorted_timeline, turns_of
 
 BLOCK_SAMPLES = 2**18
 """Samples of the network's rate that are returned at once."""

@@ -22,18 +22,17 @@ from polsess.data.mixing import (
     change_speed,
     check_range,
     draw_speed,
+    faded,
     peak_factor,
 )
 from polsess.data.sources import SourceFile, keep_transcribed
-from polsess.data.speech_activity import at_full_level, find_speech
+from polsess.data.speech_activity import at_full_level, find_turns
 from polsess.data.surroundings import Surrounded
 from polsess.data.transcripts import Segment, Transcript
-from polsess.data.turns import JOIN_SECONDS, PlannedTurn, TurnConfig, plan_turns
+from polsess.data.turns import PlannedTurn, TurnConfig, plan_turns
 from polsess.tasks import SEPARATION_TASKS, Task
 from polsess.text_tables import counted
-from polsess.timelines import Timeline, Turn, overlap_share, sorted_timeline
-
-_FADE_SECONDS = 0.01
+from polsess.timelines import JOIN_SECONDS, Timeline, Turn, overlap_share, sorted_timeline
 
 
 class ConversationsConfig(ClipMixturesConfig):
@@ -201,15 +200,12 @@ class Conversations(ClipMixtures):
             if turn.clip is None:
                 speech = self._speech(random, name, last - first, speeds[turn.voice])
             else:
-                speech = _faded(self.audio[self.clips_of[name][turn.clip].path][: last - first], rate)
+                speech = faded(self.audio[self.clips_of[name][turn.clip].path][: last - first], rate)
             begin, end = max(first, 0), min(last, num_samples)
             piece = speech[begin - first : end - first]
             if len(piece) == 0:
                 continue
-            found = [
-                Turn(begin / rate + start, begin / rate + stop, name)
-                for start, stop in find_speech(piece, rate)
-            ]
+            found = find_turns(piece, rate, begin, name)
             heard += found
             if turn.clip is not None and found:
                 text = self.clips_of[name][turn.clip].text
@@ -229,7 +225,7 @@ class Conversations(ClipMixtures):
             pieces.append(audio[start : start + needed])
             needed -= len(pieces[-1])
         speech = change_speed(np.concatenate(pieces), speed, rate, rate)[:num_samples]
-        return _faded(np.pad(speech, (0, num_samples - len(speech))), rate)
+        return faded(np.pad(speech, (0, num_samples - len(speech))), rate)
 
     def _surround(self, random: np.random.Generator, voices: Samples, *, silent: bool) -> Surrounded:
         """Rooms and noise; an item without voices keeps the noise of one whose voice is then left out."""
@@ -239,16 +235,6 @@ class Conversations(ClipMixtures):
         scene = self.surroundings.surround(random, stand_in)
         nothing = np.zeros_like(voices)
         return Surrounded(nothing, nothing, scene.noise, scene.metadata)
-
-
-def _faded(speech: Samples, sample_rate: int) -> Samples:
-    """A copy of speech ``[T]`` that begins and ends gently."""
-    faded = speech.copy()
-    fade = min(round(_FADE_SECONDS * sample_rate), len(faded) // 2)
-    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    faded[:fade] *= ramp
-    faded[len(faded) - fade :] *= ramp[::-1]
-    return faded
 
 
 def _level_difference(

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polsess.audio import Samples, read_audio, resample, to_mono
-from polsess.data.mixing import Range, check_range
+from polsess.data.mixing import Range, check_range, faded
 from polsess.data.sources import SourceFile
-from polsess.data.speech_activity import at_full_level, find_speech
+from polsess.data.speech_activity import at_full_level, find_turns
 from polsess.data.transcripts import Segment, Transcript
-from polsess.data.turns import JOIN_SECONDS, TurnConfig, plan_turns
+from polsess.data.turns import TurnConfig, plan_turns
 from polsess.schema import Schema
-from polsess.timelines import Timeline, Turn, sorted_timeline
+from polsess.timelines import JOIN_SECONDS, Timeline, Turn, sorted_timeline
 
 _WINDOW_SECONDS = 20.0
 """Speech that the level of a turn is taken from."""
-_FADE_SECONDS = 0.01
 Random = np.random.Generator
 
 
@@ -104,10 +103,7 @@ def talk(
         active[turn.voice, begin:end] = True
         if first[turn.voice][2] == 0:
             first[turn.voice] = source
-        found = [
-            Turn(begin / sample_rate + start, begin / sample_rate + stop, name)
-            for start, stop in find_speech(speech, sample_rate)
-        ]
+        found = find_turns(speech, sample_rate, begin, name)
         heard += found
         if turn.clip is not None and found:
             said.append(Segment(name, found[0].start, found[-1].end, files[turn.clip].text))
@@ -138,7 +134,7 @@ def _say(
             begin = start + round(place * rate / sample_rate)
             source = file, begin, min(begin + round(len(pieces[0]) * rate / sample_rate), start + length)
     assert source is not None
-    return _faded(np.concatenate(pieces), sample_rate), source
+    return faded(np.concatenate(pieces), sample_rate), source
 
 
 def _say_whole(
@@ -148,13 +144,4 @@ def _say_whole(
     samples, rate = read_audio(file.path)
     sound = at_full_level(resample(to_mono(samples, file.path), rate, sample_rate).numpy(), sample_rate)
     sound = np.pad(sound, (0, max(0, num_samples - len(sound))))[:num_samples]
-    return _faded(sound, sample_rate), (file, 0, file.num_samples)
-
-
-def _faded(speech: Samples, sample_rate: int) -> Samples:
-    """Speech ``[T]`` that begins and ends gently, in place."""
-    fade = min(round(_FADE_SECONDS * sample_rate), len(speech) // 2)
-    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    speech[:fade] *= ramp
-    speech[len(speech) - fade :] *= ramp[::-1]
-    return speech
+    return faded(sound, sample_rate), (file, 0, file.num_samples)
