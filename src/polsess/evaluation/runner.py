@@ -77,7 +77,7 @@ def evaluate(
         limit: Number of utterances to evaluate, from the first; None for all.
         overwrite: Remove earlier results from the folder.
         table_format: Format of the table.
-        collar_seconds: Time around the true starts and ends of turns that the diarisation error leaves out.
+        collar_seconds: Time around the true starts and ends of turns that the diarization error leaves out.
         transcriber: Listens to the tracks, for word errors (needs meeteval).
         save_estimates: Keep the estimates in ``folder/estimates/<identifier>/s1.wav`` …, in the order of the
             references and at the level of the system, as 32-bit floats.

@@ -13,7 +13,7 @@ from polsess.metrics.conversations import (
     solo_fidelity_db,
     wrong_track_share,
 )
-from polsess.metrics.diarisation import DiarisationError, diarisation_error
+from polsess.metrics.diarization import DiarizationError, diarization_error
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.utterance import Utterance
 
@@ -58,10 +58,10 @@ def _frames(utterance: Utterance) -> tuple[Activity, int]:
     return _of(utterance).activity(utterance.mixture.shape[-1], utterance.sample_rate)
 
 
-def _share_of_error(part: Callable[[DiarisationError], float]) -> Callable[[Utterance, int], float]:
+def _share_of_error(part: Callable[[DiarizationError], float]) -> Callable[[Utterance, int], float]:
     def compute(utterance: Utterance, _: int) -> float:
         known = _of(utterance)
-        error = diarisation_error(known.estimate, known.reference, collar_seconds=known.collar_seconds)
+        error = diarization_error(known.estimate, known.reference, collar_seconds=known.collar_seconds)
         return 100 * _defined(error.share(part(error)), NOBODY)
 
     return compute

@@ -38,7 +38,7 @@ class Conversation:
     estimate: Timeline
     """The turns that the system found; names do not matter."""
     collar_seconds: float = 0.0
-    """Time around the true starts and ends that the diarisation error leaves out."""
+    """Time around the true starts and ends that the diarization error leaves out."""
     saved_share: float = math.nan
     """Share of the recording that no network had to process; not a number where the system does not say."""
 

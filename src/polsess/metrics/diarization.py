@@ -1,4 +1,4 @@
-"""The diarisation error: how much of who talks when is missed, invented or attributed to somebody else.
+"""The diarization error: how much of who talks when is missed, invented or attributed to somebody else.
 
 (missed + false alarm + confusion) / speaker time of the reference, under the best one-to-one mapping of
 speakers (NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan"). Times are exact,
@@ -20,8 +20,8 @@ from polsess.timelines import Timeline, list_speakers
 
 
 @dataclass(frozen=True)
-class DiarisationError:
-    """Parts of the diarisation error in seconds; ``+`` pools recordings."""
+class DiarizationError:
+    """Parts of the diarization error in seconds; ``+`` pools recordings."""
 
     missed: float
     """Speaker time without a hypothesis."""
@@ -41,9 +41,9 @@ class DiarisationError:
         """A part over the reference's speaker time; not a number without speech."""
         return seconds / self.scored if self.scored else math.nan
 
-    def __add__(self, other: DiarisationError) -> DiarisationError:
+    def __add__(self, other: DiarizationError) -> DiarizationError:
         """The error of both recordings together."""
-        return DiarisationError(
+        return DiarizationError(
             self.missed + other.missed,
             self.false_alarm + other.false_alarm,
             self.confusion + other.confusion,
@@ -51,10 +51,10 @@ class DiarisationError:
         )
 
 
-def diarisation_error(
+def diarization_error(
     hypothesis: Timeline, reference: Timeline, *, collar_seconds: float = 0.0
-) -> DiarisationError:
-    """The diarisation error under the best one-to-one mapping of speakers; overlaps are scored.
+) -> DiarizationError:
+    """The diarization error under the best one-to-one mapping of speakers; overlaps are scored.
 
     Args:
         hypothesis: Turns; the names of their speakers do not matter.
@@ -74,7 +74,7 @@ def diarisation_error(
     rows, columns = linear_sum_assignment(joint, maximize=True)
     num_expected, num_found = expected.sum(0), found.sum(0)
     matched = float(seconds @ np.minimum(num_expected, num_found))
-    return DiarisationError(
+    return DiarizationError(
         missed=float(seconds @ np.maximum(num_expected - num_found, 0)),
         false_alarm=float(seconds @ np.maximum(num_found - num_expected, 0)),
         confusion=max(0.0, matched - float(joint[rows, columns].sum())),
