@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polsess.dependencies import is_installed, require
-from polsess.metrics import conversation_scores, perceptual, speaker_counting
+from polsess.metrics import conversation_columns, perceptual, speaker_counting
 from polsess.metrics.conversations import Conversation
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.predictors import PredictorConfig, predict
@@ -168,7 +168,7 @@ def columns_of(metrics: Iterable[str]) -> tuple[str, ...]:
 def _values(score: Score, utterance: Utterance) -> list[tuple[float, str]]:
     """Value and reason per source, or once for all of them."""
     if not score.of_recording and not utterance.num_sources:
-        return [(math.nan, conversation_scores.NOBODY)]
+        return [(math.nan, conversation_columns.NOBODY)]
     count = 1 if score.of_recording else utterance.num_sources
     return [_value(score, utterance, source) for source in range(count)]
 
@@ -197,7 +197,7 @@ def _predictions(
             rows.append([math.nan] * len(predictor.outputs))
             reasons[str(error)] = None
     if not rows:
-        return [(math.nan,)] * len(predictor.outputs), {conversation_scores.NOBODY: None}
+        return [(math.nan,)] * len(predictor.outputs), {conversation_columns.NOBODY: None}
     return list(zip(*rows, strict=True)), reasons
 
 
@@ -266,7 +266,7 @@ SCORES: Mapping[str, Score] = {
     "estoi": Score("ESTOI", "", _estoi),
     **{
         name: Score(title, unit, compute, of_recording=True, lower_is_better=lower)
-        for name, (title, unit, compute, lower) in conversation_scores.COLUMNS.items()
+        for name, (title, unit, compute, lower) in conversation_columns.COLUMNS.items()
     },
     **{
         name: Score(title, unit, compute, of_recording=True)
@@ -290,7 +290,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "pesq": ("pesq",),
     "stoi": ("stoi",),
     "estoi": ("estoi",),
-    CONVERSATION: tuple(conversation_scores.COLUMNS),
+    CONVERSATION: tuple(conversation_columns.COLUMNS),
     COUNT: tuple(speaker_counting.COLUMNS),
 }
 """Metrics by name, with the columns that each fills."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from polsess.metrics.conversation_scores import NOBODY
+from polsess.metrics.conversation_columns import NOBODY
 from polsess.metrics.perceptual import UndefinedScoreError
 from polsess.metrics.utterance import CLEAN_MIXTURE_DB, Utterance
 
