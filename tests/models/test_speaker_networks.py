@@ -22,7 +22,7 @@ from polsess.models import (
 )
 from polsess.models.blstm import BLSTM
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig, mel_bands
-from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
+from polsess.models.layers.spectrum_augmentation import SpectrumAugmentationConfig, augment_spectrum
 from polsess.schema import ConfigError
 
 DETECTORS, EMBEDDERS = list_models(ActivityDetector), list_models(SpeakerEmbedder)
@@ -185,7 +185,7 @@ def test_a_name_of_another_kind_says_what_it_is() -> None:
         create_model("skim", kind=BLSTM)
 
 
-NO_CHANGE = AugmentationConfig(warp=0, equaliser=0, gain=0, num_masks=0)
+NO_CHANGE = SpectrumAugmentationConfig(warp=0, equaliser=0, gain=0, num_masks=0)
 
 
 def test_spectra_are_left_alone_when_no_augmentation_is_asked_for() -> None:

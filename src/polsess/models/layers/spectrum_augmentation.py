@@ -17,7 +17,7 @@ _EQUALISER_POINTS = 7
 """Points of a random equaliser over the bands, lines between them."""
 
 
-class AugmentationConfig(BaseModel):
+class SpectrumAugmentationConfig(BaseModel):
     """How spectra are changed, each example by its own draw; zeros leave them as they are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,7 +34,7 @@ class AugmentationConfig(BaseModel):
     """Widest mask, as a share of the bands."""
 
 
-def augment_spectrum(features: Tensor, config: AugmentationConfig) -> Tensor:
+def augment_spectrum(features: Tensor, config: SpectrumAugmentationConfig) -> Tensor:
     """Change log spectra in which zero is silence, by PyTorch's random generator.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
 from polsess.models.layers.recurrent import GRU
-from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
+from polsess.models.layers.spectrum_augmentation import SpectrumAugmentationConfig, augment_spectrum
 from polsess.models.registry import register_model
 from polsess.models.speakers.base import NUM_ACTIVITY_CLASSES, ActivityDetector
 
@@ -40,7 +40,7 @@ class CRNNConfig(SpectrumConfig):
     """Recurrent layers."""
     dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
     """Share of activations dropped in training before, between and after the features of a frame."""
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: SpectrumAugmentationConfig = SpectrumAugmentationConfig()
     """How spectra are changed in training."""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.log_spectrum import LogSpectrum, SpectrumConfig
-from polsess.models.layers.spectrum_augmentation import AugmentationConfig, augment_spectrum
+from polsess.models.layers.spectrum_augmentation import SpectrumAugmentationConfig, augment_spectrum
 from polsess.models.registry import register_model
 from polsess.models.speakers.pooled import PooledEmbedder
 
@@ -39,7 +39,7 @@ class ResNetConfig(SpectrumConfig):
     """Blocks of each stage, of two convolutions."""
     dimensions: int = Field(default=128, ge=1, le=1024)
     """D, of the embedding."""
-    augmentation: AugmentationConfig = AugmentationConfig(warp=0.0)
+    augmentation: SpectrumAugmentationConfig = SpectrumAugmentationConfig(warp=0.0)
     """How spectra are changed in training; a warp would make another voice of it."""
 
     @model_validator(mode="after")
