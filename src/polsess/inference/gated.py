@@ -33,7 +33,7 @@ from polsess.inference.composition import ComposedTracks, PassedStretch, Separat
 from polsess.inference.hearing import Hearing, of_one_length
 from polsess.inference.levels import LevelStatistics
 from polsess.inference.outputs import source_names
-from polsess.inference.passes import Asking, Network
+from polsess.inference.passes import Asking, RecordingNetwork
 from polsess.inference.recordings import Channels
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spool
@@ -61,7 +61,7 @@ class OverlapSeparation:
 
     def __init__(
         self,
-        network: Network,
+        network: RecordingNetwork,
         hearing: Hearing,
         store: Store,
         voices: Voices,
@@ -157,7 +157,7 @@ class OverlapSeparation:
 
 
 def separate_gated(
-    network: Network,
+    network: RecordingNetwork,
     hearing: Hearing,
     heard: Heard,
     channels: Channels,

@@ -31,7 +31,7 @@ from polsess.inference.gated import separate_gated
 from polsess.inference.hearing import Hearing, Listeners
 from polsess.inference.network import Estimator, check_number
 from polsess.inference.outputs import SeparatedFile, Separation, source_names
-from polsess.inference.passes import Asking, Course, Network, Passes
+from polsess.inference.passes import Asking, Course, Passes, RecordingNetwork
 from polsess.inference.recordings import Audio, Channels, FileRecording, Recording, open_recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.side_by_side import ONE_THREAD, Threads
@@ -318,7 +318,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         """Separate a recording, gated or whole, with ``most`` voices at most; None for as many as asked."""
         report = progress or (lambda _: None)
         gain = recording.working_gain(self.channels)
-        network = Network(passes, recording.name)
+        network = RecordingNetwork(passes, recording.name)
         spool = spools.open(network.num_sources * self._num_channels(recording))
         seconds = recording.num_samples / recording.sample_rate
         done, config = 0.0, self._gate_config

@@ -179,7 +179,7 @@ def finish(course: Course[Result]) -> Result:
     raise RuntimeError("A course asked for the network after it had said that it needs it no more.")
 
 
-class Network:
+class RecordingNetwork:
     """A network that is ready for one recording.
 
     Args:

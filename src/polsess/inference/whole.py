@@ -15,7 +15,7 @@ from polsess.diarization import SpeakerTimeline
 from polsess.inference.levels import active_frames
 from polsess.inference.network import SpeakerCount
 from polsess.inference.outputs import source_names
-from polsess.inference.passes import Asking, Network
+from polsess.inference.passes import Asking, RecordingNetwork
 from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.segments import Segment, cut, find_silences, plan_segments
@@ -28,7 +28,7 @@ _FRAME_SECONDS = 0.02
 
 
 def separate_whole(
-    network: Network,
+    network: RecordingNetwork,
     recording: Recording,
     channels: Channels,
     gain: float,
@@ -83,7 +83,7 @@ def separate_whole(
 
 
 def _batches(
-    segments: Iterable[tuple[Segment, Samples]], network: Network
+    segments: Iterable[tuple[Segment, Samples]], network: RecordingNetwork
 ) -> Iterator[list[tuple[Segment, Samples]]]:
     """Neighbouring segments of one length with their mixtures ``[K, n]``, as many as go into a pass."""
     waiting: list[tuple[Segment, Samples]] = []
