@@ -15,7 +15,7 @@ import soundfile
 from polsess.audio import Samples, hann_window, magnitudes, read_audio, resample
 from polsess.diarization import assignment, clustering, regions, stretches
 from polsess.diarization.settings import GateConfig
-from polsess.inference import levels, segments, speakers
+from polsess.inference import levels, profiles, segments
 from polsess.inference.recordings import ArrayRecording
 from polsess.timelines import Turn, list_overlaps, sorted_timeline, turns_of, write_rttm
 from tests.export.page_modules import NODE, PageModules, compare_turns, masks, noise, random
@@ -136,14 +136,14 @@ def test_cepstra_and_profiles(page: PageModules, rate: int) -> None:
     sources = np.stack(
         [voice(of, 2.0, seed, rate).numpy() for seed, of in enumerate([(300.0, 900.0), (500.0, 1500.0)])]
     )
-    expected = speakers.CepstralFrames(sources, rate)
+    expected = profiles.CepstralFrames(sources, rate)
     threshold = expected.speech_threshold(expected.loud_level())
     spoken = [frames[on] for frames, on in zip(expected.cepstra, expected.speech(threshold), strict=True)]
-    profile = speakers.SpeakerProfile()
+    profile = profiles.SpeakerProfile()
     profile.add(spoken[0])
     found = page(
-        "(() => { const f = new m.speakers.CepstralFrames(a[0], a[1]), l = f.loudLevel();"
-        "const t = f.speechThreshold(l), p = new m.speakers.SpeakerProfile(); p.add(f.spoken(t)[0]);"
+        "(() => { const f = new m.profiles.CepstralFrames(a[0], a[1]), l = f.loudLevel();"
+        "const t = f.speechThreshold(l), p = new m.profiles.SpeakerProfile(); p.add(f.spoken(t)[0]);"
         "return [l, t, f.spoken(t), p.spread()]; })()",
         list(sources),
         rate,
@@ -166,26 +166,26 @@ def test_orders_of_stretches_and_onsets(page: PageModules) -> None:
             ]
             for k in range(5)
         ]
-        profiles = [[speakers.SpeakerProfile() for _ in each] for each in frames]
-        for profile, rows in zip(itertools.chain(*profiles), itertools.chain(*frames), strict=True):
+        stretches = [[profiles.SpeakerProfile() for _ in each] for each in frames]
+        for profile, rows in zip(itertools.chain(*stretches), itertools.chain(*frames), strict=True):
             profile.add(rows)
         found = page(
-            "m.speakers.orderStretches(a[0].map((s) => s.map((rows) => {"
-            "const p = new m.speakers.SpeakerProfile(); p.add(rows); return p; })))",
+            "m.profiles.orderStretches(a[0].map((s) => s.map((rows) => {"
+            "const p = new m.profiles.SpeakerProfile(); p.add(rows); return p; })))",
             frames,
         )
-        assert found == [list(order) for order in speakers.order_stretches(profiles)]
+        assert found == [list(order) for order in profiles.order_stretches(stretches)]
         scores = random(seed).standard_normal((count - 1, count))
-        best = speakers.two_best_orders(scores)
-        assert [each["order"] for each in page("m.speakers.twoBestOrders(a[0])", scores)] == [
+        best = profiles.two_best_orders(scores)
+        assert [each["order"] for each in page("m.profiles.twoBestOrders(a[0])", scores)] == [
             list(order) for _, order in best
         ]
         onsets, places = (
             random(seed).integers(0, 25, count).tolist(),
             random(seed).permutation(count).tolist(),
         )
-        expected = list(speakers.in_order_of_onset(onsets, places))
-        assert page("m.speakers.inOrderOfOnset(...a)", onsets, places) == expected
+        expected = list(profiles.in_order_of_onset(onsets, places))
+        assert page("m.profiles.inOrderOfOnset(...a)", onsets, places) == expected
 
 
 def probabilities(seed: int, length: int = 600) -> Any:

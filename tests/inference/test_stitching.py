@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polsess.audio import as_tensor
+from polsess.inference.profiles import CepstralFrames, SpeakerProfile, in_order_of_onset, order_stretches
 from polsess.inference.segments import SegmentPlan, cut
-from polsess.inference.speakers import CepstralFrames, SpeakerProfile, in_order_of_onset, order_stretches
 from polsess.inference.stitching import Spool, Stitcher
 from tests.inference.oracle import voice
 

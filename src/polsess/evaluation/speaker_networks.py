@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.data import Corpus
-from polsess.inference.speakers import CepstralFrames, SpeakerProfile
+from polsess.inference.profiles import CepstralFrames, SpeakerProfile
 from polsess.metrics import Detection, EqualErrors, find_equal_errors, group_by_condition
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
 from polsess.schema import ConfigError, suggest

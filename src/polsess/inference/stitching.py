@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from polsess.audio import Samples
 from polsess.inference.levels import LevelStatistics
-from polsess.inference.speakers import (
+from polsess.inference.profiles import (
     CepstralFrames,
     Order,
     SpeakerProfile,

@@ -1,7 +1,7 @@
 // Joining the estimates of overlapping segments, every speaker kept on one output, as polsess.inference.stitching.
 import { LevelStatistics } from "./levels.js";
 import { dot } from "./numbers.js";
-import { CepstralFrames, SpeakerProfile, inOrderOfOnset, orderStretches, twoBestOrders } from "./speakers.js";
+import { CepstralFrames, SpeakerProfile, inOrderOfOnset, orderStretches, twoBestOrders } from "./profiles.js";
 
 const LEAST_SPEECH_SHARE = 0.03, LEAST_MARGIN = 0.2;
 

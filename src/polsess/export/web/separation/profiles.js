@@ -1,4 +1,4 @@
-// One Gaussian of cepstra per voice, and the orders of outputs derived from them, as polsess.inference.speakers.
+// One Gaussian of cepstra per voice, and the orders of outputs derived from them, as polsess.inference.profiles.
 import { decibels, logDeterminant, permutations, quantile, round, sum } from "./numbers.js";
 import { Fourier, hannWindow } from "./spectra.js";
 
