@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
 
-from polsess.audio import AudioError, AudioReader, as_tensor, read_audio, read_audio_info
+from polsess.audio import AudioError, AudioReader, Samples, as_tensor, read_audio, read_audio_info
 from polsess.audio.streams import Content, Refusal, ogg_streams
 
 RATE = 16000
-Samples = NDArray[np.float32]
 
 
 def tone(seconds: float, seed: int = 0, channels: int = 1) -> Samples:

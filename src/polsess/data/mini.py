@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import polsess
-from polsess.audio import encode_plain_pcm, read_audio, resample
+from polsess.audio import Samples, encode_plain_pcm, read_audio, resample
 from polsess.data.base import Split
 from polsess.data.polsess.generation import GenerationConfig, collect_ingredients, generate_split
 from polsess.files import write_text
@@ -66,8 +66,6 @@ _SCENES = {"home": -3.0, "train": -6.0, "park": -1.0, "street_traffic": -4.0}
 """Slope of each scene's spectrum in dB per octave."""
 _EVENTS = {"Beep": (1000.0, 0.0), "Knock": (150.0, 40.0), "Whistling": (1800.0, 0.2)}
 """Frequency in Hz and decay per second."""
-
-Samples = NDArray[np.float32]
 
 
 def make_mini(out: Path, say: Callable[[str], None] = lambda _: None) -> list[Path]:
