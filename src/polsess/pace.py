@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+Progress = Callable[[float], None]
+"""Called with the fraction of the work that is done, 0 to 1."""
 _FIRST, _LONGEST = 30.0, 1800.0
 """Seconds until the first word, and the longest time between two."""
 

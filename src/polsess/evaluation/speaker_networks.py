@@ -11,7 +11,7 @@ Shapes: N items, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from polsess.data import Corpus
+from polsess.evaluation.runner import Progress
 from polsess.inference.profiles import CepstralFrames, SpeakerProfile
 from polsess.metrics import Detection, EqualErrors, find_equal_errors, group_by_condition
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
@@ -29,7 +30,6 @@ from polsess.training.objectives.enhanced import clear
 
 Scores = NDArray[np.float64]
 Metadata = Mapping[str, str | float]
-Progress = Callable[[int, int], None]
 _RESAMPLINGS = 500
 _UNLIKE = -1e9
 EMBEDDING, CEPSTRA = "embedding", "cepstral profile"

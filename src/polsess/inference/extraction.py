@@ -25,13 +25,13 @@ from polsess.inference.enrolment import (
     match_voices,
 )
 from polsess.inference.hearing import Hearing
-from polsess.inference.long_form import Progress
 from polsess.inference.passes import Asking, Passes
 from polsess.inference.recordings import Audio, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.separator import EMBEDDER, Separator
 from polsess.inference.stitching import Spools
 from polsess.models import SeparationModel
+from polsess.pace import Progress
 from polsess.text_tables import counted
 from polsess.timelines import sorted_timeline, subtract_spans
 

@@ -8,7 +8,7 @@ Shapes: C outputs, S voices, K channels, T samples, L frames, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,9 +38,9 @@ from polsess.inference.recordings import Channels
 from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spool
 from polsess.inference.voices import Heard, Store, Voices, list_voices
+from polsess.pace import Progress
 from polsess.timelines import Timeline, list_speakers
 
-Progress = Callable[[float], None]
 _BESIDE_SECONDS = 0.3
 """On either side of an overlap; what is told by those who talk alone further away, the network may mix up."""
 _ROUND = 4
@@ -73,9 +73,7 @@ class OverlapSeparation:
         self.stretches: list[tuple[Frames, SeparatedStretch]] = []
         self.swaps, self.network_samples = 0, 0
 
-    def separate(
-        self, pieces: Sequence[Piece], num_samples: int, progress: Callable[[float], None]
-    ) -> Asking[None]:
+    def separate(self, pieces: Sequence[Piece], num_samples: int, progress: Progress) -> Asking[None]:
         """Separate pieces of a recording of ``num_samples`` and put their overlaps aside.
 
         Those of one length share passes.

@@ -21,6 +21,7 @@ from polsess.diarization.regions import Frames
 from polsess.diarization.settings import CLEARED_SHARE
 from polsess.inference.network import Estimator
 from polsess.inference.side_by_side import ONE_THREAD, Threads, side_by_side
+from polsess.pace import Progress
 
 NO_ENHANCER = "none"
 """Says that the others hear the recording as it is."""
@@ -133,7 +134,7 @@ class Hearing:
         """L for T samples."""
         return max(1, int(np.ceil(num_samples / self._rate / self.hop_seconds)))
 
-    def clear(self, read: Read, num_samples: int, progress: Callable[[float], None]) -> Iterator[Samples]:
+    def clear(self, read: Read, num_samples: int, progress: Progress) -> Iterator[Samples]:
         """The recording as the others hear it, with less of noise and rooms, part after part ``[n]``.
 
         Args:
@@ -192,9 +193,7 @@ class Hearing:
             for start in range(0, len(together), _BLOCKS_AT_ONCE):
                 yield together[start : start + _BLOCKS_AT_ONCE]
 
-    def activity(
-        self, read: Read, num_samples: int, progress: Callable[[float], None]
-    ) -> NDArray[np.float32]:
+    def activity(self, read: Read, num_samples: int, progress: Progress) -> NDArray[np.float32]:
         """Probabilities of nobody, one and several ``[L, 3]``.
 
         Args:
@@ -223,9 +222,7 @@ class Hearing:
         probabilities[silent] = (1.0, 0.0, 0.0)
         return probabilities
 
-    def embed_pieces(
-        self, read: Read, pieces: Sequence[Frames], progress: Callable[[float], None]
-    ) -> Embeddings:
+    def embed_pieces(self, read: Read, pieces: Sequence[Frames], progress: Progress) -> Embeddings:
         """Embeddings of stretches of the recording ``[N, D]``."""
         edges = [(self.sample(first), self.sample(last)) for first, last in pieces]
         batches = of_one_length(edges, lambda length: int(_SECONDS_AT_ONCE * self._rate / max(length, 1)))

@@ -19,6 +19,7 @@ from polsess.inference.outputs import DEFAULT_PATTERN, EXISTS, SeparatedFile, ou
 from polsess.inference.passes import Course, Passes
 from polsess.inference.timeline_files import TimelineFiles, TimelineFormat
 from polsess.object_storage import exists, folder_for, is_folder, is_remote, list_objects, shown
+from polsess.pace import Progress
 from polsess.publication import sweep_once
 from polsess.text_tables import counted
 
@@ -186,7 +187,7 @@ def separate_jobs(
     separator: LongFormSeparator[Any],
     jobs: Sequence[Job],
     options: OutputOptions,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Separate recordings; results come in their order, and a failure does not stop the others.
 
@@ -265,7 +266,7 @@ def _separate(
     job: Job,
     options: OutputOptions,
     sources: set[Path],
-    report: Callable[[float], None],
+    report: Progress,
 ) -> Course[SeparatedFile | Skipped]:
     """The course of one recording."""
     if job.is_output:

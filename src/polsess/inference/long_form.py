@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +39,8 @@ from polsess.inference.stitching import Spools
 from polsess.inference.timeline_files import TimelineFiles
 from polsess.inference.voices import hear
 from polsess.inference.whole import separate_whole
+from polsess.pace import Progress
 from polsess.system_errors import check_space
-
-Progress = Callable[[float], None]
-"""Called with the fraction of the work that is done, 0 to 1."""
 
 Gate = Literal["auto", "never", "always"]
 """Whether only what several say at once is separated: ``auto`` where people take turns; never; always."""

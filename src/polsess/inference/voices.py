@@ -9,7 +9,7 @@ Shapes: S voices, K channels, T samples, L frames, D dimensions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,8 +34,8 @@ from polsess.diarization.stretches import label_frames
 from polsess.inference.hearing import Hearing
 from polsess.inference.recordings import Channels, Recording
 from polsess.inference.stitching import Spool, Spools
+from polsess.pace import Progress
 
-Progress = Callable[[float], None]
 _CLEARING_SHARE = 0.6
 """Of the work before the voices, for the progress: the rest is to find how many talk."""
 _ROUNDS = 4

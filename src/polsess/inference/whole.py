@@ -5,7 +5,7 @@ Shapes: C sources, K channels, n samples, L frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 import numpy as np
@@ -20,6 +20,7 @@ from polsess.inference.recordings import Channels, Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.segments import Segment, cut, find_silences, plan_segments
 from polsess.inference.stitching import JoinedEstimates, Spool, Stitcher
+from polsess.pace import Progress
 from polsess.timelines import JOIN_SECONDS, list_overlaps, sorted_timeline, turns_of
 
 BLOCK_SAMPLES = 2**18
@@ -36,7 +37,7 @@ def separate_whole(
     *,
     segment_seconds: float | None,
     overlap: float,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Asking[Rendering]:
     """Run the network over the whole recording and store the estimates.
 
