@@ -44,8 +44,27 @@ _SHOWN_SECONDS = 60.0
 _FIELDS = {"track", "speaker", "ext"}
 
 
+class _Band:
+    """The band of separated sources, in memory or in files."""
+
+    sample_rate: int
+    model_rate: int | None
+    timeline: SpeakerTimeline | None
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Frequency above which the sources hold nothing, in Hz.
+
+        Half the model's rate if that is lower than the input's; not where talk of one voice passes through.
+        """
+        passes = False
+        if self.timeline is not None and not self.timeline.whole:
+            passes = not all(_covered(turn, self.timeline.separated) for turn in self.timeline.turns)
+        return min(self.sample_rate, self.sample_rate if passes else self.model_rate or self.sample_rate) / 2
+
+
 @dataclass(frozen=True, repr=False)
-class Separation(Generic[AnySamples]):
+class Separation(_Band, Generic[AnySamples]):
     """The speakers of one recording, in memory: tensors of torch, or arrays from ``polsess.runtime``."""
 
     sources: AnySamples
@@ -90,14 +109,6 @@ class Separation(Generic[AnySamples]):
     def _repr_html_(self) -> str:
         """Players, and spectrograms if matplotlib is installed, of the first minute, for notebooks."""
         return players_html(self)
-
-    @property
-    def bandwidth_hz(self) -> float:
-        """Frequency above which the sources hold nothing, in Hz.
-
-        Half the model's rate if that is lower than the input's; not where talk of one voice passes through.
-        """
-        return _bandwidth(self.sample_rate, self.model_rate, self.timeline)
 
     @property
     def realtime_factor(self) -> float:
@@ -170,7 +181,7 @@ class Separation(Generic[AnySamples]):
 
 
 @dataclass(frozen=True)
-class SeparatedFile:
+class SeparatedFile(_Band):
     """The speakers of one recording, written to files."""
 
     paths: tuple[Path, ...]
@@ -199,14 +210,6 @@ class SeparatedFile:
     """Channels of the recording that were mixed into one."""
 
     @property
-    def bandwidth_hz(self) -> float:
-        """Frequency above which the sources hold nothing, in Hz.
-
-        Half the model's rate if that is lower than the input's; not where talk of one voice passes through.
-        """
-        return _bandwidth(self.sample_rate, self.model_rate, self.timeline)
-
-    @property
     def duration_seconds(self) -> float:
         """Length of the recording in seconds."""
         return self.num_samples / self.sample_rate
@@ -224,13 +227,6 @@ class SeparatedFile:
     def realtime_factor(self) -> float:
         """Seconds of computing per second of sound."""
         return self.elapsed_seconds / self.duration_seconds
-
-
-def _bandwidth(sample_rate: int, model_rate: int | None, timeline: SpeakerTimeline | None) -> float:
-    passes = False
-    if timeline is not None and not timeline.whole:
-        passes = not all(_covered(turn, timeline.separated) for turn in timeline.turns)
-    return min(sample_rate, sample_rate if passes else model_rate or sample_rate) / 2
 
 
 def _covered(turn: Turn, spans: Iterable[tuple[float, float]]) -> bool:
