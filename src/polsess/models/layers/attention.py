@@ -33,6 +33,11 @@ def activate(features: Tensor, activation: FeedForwardActivation) -> Tensor:
     return _SMOOTH[activation](features)
 
 
+def by_head(features: Tensor, num_heads: int) -> Tensor:
+    """A view ``[..., H, L, D / H]`` of ``[..., L, D]``."""
+    return features.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention; one matrix gives queries, keys and values.
 
@@ -69,13 +74,9 @@ class SelfAttention(nn.Module):
             if attention_native.is_available(heads):
                 return self.out(attention_native.attend(heads))
         # Cut along the last dimension: backwards that is one concatenation.
-        query, key, value = (self._by_head(part) for part in projected.chunk(3, dim=-1))
+        query, key, value = (by_head(part, self.num_heads) for part in projected.chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _by_head(self, features: Tensor) -> Tensor:
-        """A view ``[B, H, L, D / H]`` of ``[B, L, D]``."""
-        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

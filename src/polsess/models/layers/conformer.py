@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.attention import FeedForward, FeedForwardActivation, SelfAttention, activate
+from polsess.models.layers.attention import (
+    FeedForward,
+    FeedForwardActivation,
+    SelfAttention,
+    activate,
+    by_head,
+)
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.positions import sinusoidal_positions
@@ -56,8 +62,8 @@ class RelativeSelfAttention(nn.Module):
         """
         length, features = tokens.shape[1:]
         table = sinusoidal_positions(2 * length - 1, features, device=tokens.device, dtype=tokens.dtype)
-        query, key, value = (self._by_head(part) for part in self.qkv(tokens).chunk(3, dim=-1))
-        distances = self._by_head(self.positions(table))  # [H, 2L - 1, D / H]
+        query, key, value = (by_head(part, self.num_heads) for part in self.qkv(tokens).chunk(3, dim=-1))
+        distances = by_head(self.positions(table), self.num_heads)  # [H, 2L - 1, D / H]
         scale = 1.0 / math.sqrt(features)
         scores = (query + self.position_bias.unsqueeze(1)) @ (distances * scale).mT  # [B, H, L, 2L - 1]
         mixed = F.scaled_dot_product_attention(
@@ -69,10 +75,6 @@ class RelativeSelfAttention(nn.Module):
             scale=scale,
         )
         return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _by_head(self, features: Tensor) -> Tensor:
-        """``[..., H, L, D / H]`` of ``[..., L, D]``."""
-        return features.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
 
 
 def _by_pair(scores: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import by_head
 from polsess.models.layers.norms import RMSGroupNorm, without_decay
 from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32, without_autocast
@@ -58,13 +59,13 @@ class FocusedLinearAttention(nn.Module):
         key, value = self.to_key_value(tokens).chunk(2, dim=-1)
         with without_autocast(tokens):  # powers and sums over the whole length
             query, key = self._focus(at_least_float32(query)), self._focus(at_least_float32(key))
-            values = self._by_head(at_least_float32(value))
+            values = by_head(at_least_float32(value), self.num_heads)
             mean = key.mean(dim=-2, keepdim=True).mT  # [N, H, E, 1]
             sums = key.mT @ (values / values.shape[-2])  # [N, H, E, E]
             mixed = (query @ sums) / (query @ mean + 1e-6)
         mixed = mixed.to(value.dtype)
         if self.local is not None:
-            heads = self._by_head(value)
+            heads = by_head(value, self.num_heads)
             mixed = mixed + self.local(heads.flatten(0, 1).mT).mT.view(heads.shape)
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
@@ -74,11 +75,7 @@ class FocusedLinearAttention(nn.Module):
         length = torch.linalg.vector_norm(positive, dim=-1, keepdim=True)
         powers = positive**self.power
         focused = powers / (torch.linalg.vector_norm(powers, dim=-1, keepdim=True) + 1e-8) * length
-        return self._by_head(focused)
-
-    def _by_head(self, features: Tensor) -> Tensor:
-        """``[N, H, S, E]`` of ``[N, S, D]``."""
-        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return by_head(focused, self.num_heads)
 
 
 class GatedFocusedAttention(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import by_head
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.positions import RotaryRates, rotate
 from polsess.models.layers.products import Linear
@@ -126,9 +127,7 @@ class Attention(nn.Module):
     def _heads(self, projected: Tensor) -> list[Tensor]:
         """Several ``[N, H, S, E]`` of the projections side by side."""
         features = self.to_output.in_features
-        return [
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in projected.split(features, -1)
-        ]
+        return [by_head(part, self.num_heads) for part in projected.split(features, -1)]
 
 
 class SequenceBlock(nn.Module):
