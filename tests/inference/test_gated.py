@@ -18,6 +18,7 @@ from polsess.diarization import SpeakerTimeline
 from polsess.diarization.regions import Regions
 from polsess.diarization.settings import parse_speakers
 from polsess.inference import Separator
+from polsess.inference.whole import _who_talks
 from polsess.timelines import Turn
 from tests.inference.oracle import FunctionModel
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
@@ -142,6 +143,21 @@ def test_those_who_talk_throughout_are_separated_whole_exactly_as_without_the_ga
     assert always.timeline is not None
     assert not always.timeline.whole
     assert max(error_db(a, b) for a, b in zip(always.sources, whole.sources, strict=True)) < -20
+
+
+def test_whose_turn_it_is_where_everything_was_separated() -> None:
+    """A quiet voice in an overlap has its turn; what leaks of one who talks alone has none."""
+    energy = np.stack([np.full(500, 1.0), np.full(500, 0.1), np.zeros(500)]).astype(np.float32)
+    energy[:2, 400:450] = energy[1::-1, 400:450]
+    frames = np.arange(500)
+    speech, overlap = (frames >= 20) & (frames < 480), (frames >= 100) & (frames < 300)
+    found = Regions(speech, overlap, speech, overlap, overlap, 0.02, 0.4, 0.4)
+    active = _who_talks(energy, found, 0.02)
+    changed = (frames >= 400) & (frames < 450)
+    np.testing.assert_array_equal(active, [speech & ~changed, overlap | changed, np.zeros(500, np.bool_)])
+    speech, overlap = speech.repeat(2), overlap.repeat(2)
+    twice = Regions(speech, overlap, speech, overlap, overlap, 0.01, 0.4, 0.4)
+    np.testing.assert_array_equal(_who_talks(energy, twice, 0.02), active)
 
 
 @pytest.mark.parametrize("sound", [torch.zeros(30_000), 0.1 * torch.sin(torch.arange(30_000) * 0.9)])

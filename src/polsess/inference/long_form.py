@@ -319,7 +319,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         network = RecordingNetwork(passes, recording.name)
         spool = spools.open(network.num_sources * self._num_channels(recording))
         seconds = recording.num_samples / recording.sample_rate
-        done, config = 0.0, self._gate_config
+        done, config, regions = 0.0, self._gate_config, None
         if self.gate != "never":
             hearing = self._hearing(network.sample_rate)
             heard = hear(
@@ -332,8 +332,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 config,
                 lambda share: report(HEARING_SHARE * share),
             )
-            done = HEARING_SHARE
-            if not self._is_whole(heard.regions):
+            done, regions = HEARING_SHARE, heard.regions
+            if not self._is_whole(regions):
                 fewest, ceiling = self._num_speakers
                 ceiling = min(ceiling, most or ceiling)
                 return (
@@ -362,6 +362,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
                 spool,
                 segment_seconds=self._segment_seconds,
                 overlap=self._overlap,
+                regions=regions,
                 progress=lambda share: report(done + (1 - done) * share),
             )
         )

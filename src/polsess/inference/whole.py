@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polsess.audio import Samples, StreamResampler, resampled_length
 from polsess.diarization import SpeakerTimeline
+from polsess.diarization.regions import Regions
 from polsess.inference.levels import active_frames
 from polsess.inference.network import SpeakerCount
 from polsess.inference.outputs import source_names
@@ -26,6 +28,8 @@ from polsess.timelines import JOIN_SECONDS, list_overlaps, sorted_timeline, turn
 BLOCK_SAMPLES = 2**18
 """Samples of the network's rate that are returned at once."""
 _FRAME_SECONDS = 0.02
+_LOUDER_SECONDS = 0.3
+"""Which track is louder is asked for so long around a frame."""
 
 
 def separate_whole(
@@ -37,6 +41,7 @@ def separate_whole(
     *,
     segment_seconds: float | None,
     overlap: float,
+    regions: Regions | None,
     progress: Progress,
 ) -> Asking[Rendering]:
     """Run the network over the whole recording and store the estimates.
@@ -49,6 +54,7 @@ def separate_whole(
         spool: For C * K rows.
         segment_seconds: Longest piece per pass; None for the whole recording.
         overlap: Share of a segment in common with the next one.
+        regions: How many talk; None where nobody listened for it, and no timeline is wanted.
         progress: Called with the share that is done.
     """
     rate, num_channels = network.sample_rate, 1 if channels == "mix" else recording.num_channels
@@ -80,7 +86,7 @@ def separate_whole(
             outputs = estimate[..., skip:].swapaxes(0, 1)
             stitcher.push(outputs, mixture[:, skip:], segment.last, segment.silent)
             progress(segment.stop / num_samples)
-    return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate, network.count)
+    return _Whole(stitcher.finish(), recording, rate, 1 / gain, heard / rate, network.count, regions)
 
 
 def _batches(
@@ -111,9 +117,10 @@ class _Whole(Rendering):
         gain: float,
         network_seconds: float,
         count: SpeakerCount | None,
+        regions: Regions | None,
     ) -> None:
         self._joined, self._recording, self._rate, self._gain = joined, recording, rate, gain
-        self._network_seconds = network_seconds
+        self._network_seconds, self._regions = network_seconds, regions
         self.num_tracks, self.count = joined.shape[0], count
 
     def blocks(self) -> Iterator[Samples]:
@@ -130,8 +137,8 @@ class _Whole(Rendering):
                 yield ready.reshape(*shape, -1)
 
     def timeline(self) -> SpeakerTimeline | None:
-        """A track is active where it is loud, and louder than what may leak onto it."""
-        if self.num_tracks == 1:
+        """Where one talks, its track is the loudest; where several do, these are the two loudest at least."""
+        if self.num_tracks == 1 or self._regions is None:
             return None
         frame = max(1, round(_FRAME_SECONDS * self._rate))
         rest, energies = np.zeros((*self._joined.shape, 0), np.float32), []
@@ -142,7 +149,7 @@ class _Whole(Rendering):
             energies.append(frames.mean((1, -1)))
             rest = rest[..., length:].copy()
         energy = np.concatenate(energies, -1)  # [C, L]
-        active = active_frames(energy) & (energy > 0) if energy.size else energy.astype(bool)
+        active = _who_talks(energy, self._regions, frame / self._rate)
         turns = turns_of(active, source_names(self.num_tracks), frame / self._rate)
         turns = sorted_timeline(turns, join_seconds=JOIN_SECONDS)
         seconds = self._recording.num_samples / self._recording.sample_rate
@@ -155,3 +162,19 @@ class _Whole(Rendering):
             network_seconds=self._network_seconds,
             swaps_repaired=self._joined.swaps,
         )
+
+
+def _who_talks(energy: Samples, regions: Regions, frame_seconds: float) -> NDArray[np.bool_]:
+    """Whether each track ``[C, L]`` is active, by the energies of its frames and by how many talk."""
+    if not energy.size:
+        return energy.astype(bool)
+    width = 2 * round(_LOUDER_SECONDS / frame_seconds / 2) + 1
+    near = np.stack([np.convolve(row, np.ones(width), "full")[width // 2 :][: len(row)] for row in energy])
+    places = ((np.arange(energy.shape[1]) + 0.5) * frame_seconds / regions.hop_seconds).astype(np.int64)
+    places = np.minimum(places, len(regions.speech) - 1)
+    rank = (-near).argsort(0, kind="stable").argsort(0)
+    several = (rank < 2) | active_frames(energy)
+    active: NDArray[np.bool_] = np.where(
+        regions.overlap[places], several, (rank == 0) & regions.speech[places]
+    ) & (energy > 0)
+    return active

@@ -26,7 +26,7 @@ export async function separate(channels, rate, networks, facts, { numSpeakers = 
   const regions = findRegions(probabilities, hearing.hopSeconds, facts.gate.regions);
   const later = (share) => progress(HEARING_SHARE + (1 - HEARING_SHARE) * share);
   const voices = numSpeakers ?? facts.num_speakers;
-  if (isWhole(regions, voices[0], facts)) return { mixture, ...await separateWhole(estimate, recording, facts, later) };
+  if (isWhole(regions, voices[0], facts)) return { mixture, ...await separateWhole(estimate, recording, facts, later, regions) };
   return { mixture, ...await separateGated(estimate, hearing, { probabilities, regions, cleared }, recording, facts, voices, later) };
 }
 
