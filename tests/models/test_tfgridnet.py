@@ -88,7 +88,7 @@ def test_a_block_is_its_definition(window: int, stride: int, pad_both_ends: bool
         lambda: RowwiseLSTM(window * 4, 3),
         6,
         num_heads=2,
-        qk_channels=3,
+        approximate_qk_size=20,
         pad_both_ends=pad_both_ends,
     ).double()
     perturb(block)

@@ -8,7 +8,6 @@ Shapes: B batch, C sources, T samples, L frames, F frequency bins, D channels of
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import torch
@@ -18,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from polsess.models.layers.mamba import MambaPair, MambaSizes
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
-from polsess.models.layers.tf_grid import GridBlock
+from polsess.models.layers.tf_grid import GridBlock, check_grid
 from polsess.models.registry import register_model
 
 
@@ -53,18 +52,8 @@ class SPMambaConfig(SpectralConfig):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        if self.num_channels % self.num_heads:
-            raise ValueError(
-                f"num_channels={self.num_channels} must be a multiple of num_heads={self.num_heads}."
-            )
-        if self.stride > self.kernel_size:
-            raise ValueError(f"stride={self.stride} must be at most kernel_size={self.kernel_size}.")
+        check_grid(self.num_channels, self.num_heads, self.kernel_size, self.stride)
         return self
-
-    @property
-    def qk_channels(self) -> int:
-        """E, channels of a head's query per frequency."""
-        return math.ceil(self.approximate_qk_size / self.num_bins)
 
     @property
     def mamba_sizes(self) -> MambaSizes:
@@ -114,7 +103,7 @@ class SPMamba(SpectralModel):
             lambda: MambaPair(sizes),
             2 * sizes.num_features,
             num_heads=config.num_heads,
-            qk_channels=config.qk_channels,
+            approximate_qk_size=config.approximate_qk_size,
             eps=config.eps,
         )
 

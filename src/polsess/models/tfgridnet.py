@@ -8,7 +8,6 @@ Shapes: B batch, C sources, T samples, L frames, F frequency bins, D channels of
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from polsess.models.layers.kernels import recurrent_native
 from polsess.models.layers.recurrent import LSTM
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
-from polsess.models.layers.tf_grid import GridBlock
+from polsess.models.layers.tf_grid import GridBlock, check_grid
 from polsess.models.registry import register_model
 
 
@@ -50,18 +49,8 @@ class TFGridNetConfig(SpectralConfig):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        if self.num_channels % self.num_heads:
-            raise ValueError(
-                f"num_channels={self.num_channels} must be a multiple of num_heads={self.num_heads}."
-            )
-        if self.stride > self.kernel_size:
-            raise ValueError(f"stride={self.stride} must be at most kernel_size={self.kernel_size}.")
+        check_grid(self.num_channels, self.num_heads, self.kernel_size, self.stride)
         return self
-
-    @property
-    def qk_channels(self) -> int:
-        """E, channels of a head's query per frequency."""
-        return math.ceil(self.approximate_qk_size / self.num_bins)
 
 
 class RowwiseLSTM(LSTM):
@@ -116,7 +105,7 @@ class TFGridNet(SpectralModel):
             lambda: RowwiseLSTM(config.kernel_size * config.num_channels, config.hidden_size),
             2 * config.hidden_size,
             num_heads=config.num_heads,
-            qk_channels=config.qk_channels,
+            approximate_qk_size=config.approximate_qk_size,
             eps=config.eps,
             pad_both_ends=config.version == 2,
         )

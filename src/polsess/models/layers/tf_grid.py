@@ -10,6 +10,7 @@ I window size and J its stride along a sequence, W windows; H heads, E channels 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,18 @@ from polsess.models.layers.products import Linear, attend
 
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
 _ATTENTION_ELEMENTS = 2**25
+
+
+def check_grid(num_channels: int, num_heads: int, kernel_size: int, stride: int) -> None:
+    """Check the sizes of grid blocks, called as the fields of the configurations.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    if num_channels % num_heads:
+        raise ValueError(f"num_channels={num_channels} must be a multiple of num_heads={num_heads}.")
+    if stride > kernel_size:
+        raise ValueError(f"stride={stride} must be at most kernel_size={kernel_size}.")
 
 
 class GridPath(nn.Module):
@@ -168,7 +181,7 @@ class GridBlock(nn.Module):
         create_sequence: Makes the sequence model of a path, see ``GridPath``.
         out_features: Features of a sequence model's output.
         num_heads: H.
-        qk_channels: E of queries and keys.
+        approximate_qk_size: E times F of queries and keys, rounded up to a multiple of F.
         eps: Added to the variance in the norms.
         pad_both_ends: Whether every step lies in equally many windows, by zeros before and behind, as in
             version 2 of TF-GridNet; else zeros come behind only, as many as the last window lacks.
@@ -184,7 +197,7 @@ class GridBlock(nn.Module):
         out_features: int,
         *,
         num_heads: int,
-        qk_channels: int,
+        approximate_qk_size: int,
         eps: float = 1e-5,
         pad_both_ends: bool = False,
     ) -> None:
@@ -208,6 +221,7 @@ class GridBlock(nn.Module):
 
         self.frequency_path = path()
         self.time_path = path()
+        qk_channels = math.ceil(approximate_qk_size / num_bins)
         self.attention = FrameAttention(num_channels, num_bins, num_heads, qk_channels, eps)
 
     def forward(self, grid: Tensor) -> Tensor:
