@@ -262,3 +262,20 @@ def test_means_are_an_option_of_snr() -> None:
 def test_options_of_silence_belong_to_its_loss() -> None:
     with pytest.raises(ValueError, match="silence has options, but the loss is snr"):
         LossConfig(name="snr", silence=SilentReferencesConfig())
+
+
+@pytest.mark.parametrize("name", ["snr", "silence_aware_snr"])
+def test_the_spectral_distance_leaves_silent_references_out(name: Any) -> None:
+    voice, noise = torch.randn(2, 1, 1, 4000, generator=torch.Generator().manual_seed(0)).unbind()
+    references = torch.cat([0.1 * voice, torch.zeros_like(voice)], 1)
+    estimates = torch.cat([0.1 * voice + 0.02 * noise, 0.1 * noise], 1)
+    config = SpectralLossConfig(weight=2.0, n_ffts=(64,))
+    plain, both = (SeparationLoss(LossConfig(name=name, spectral=each)) for each in (None, config))
+    expected = 2.0 * SpectralLoss(config)(estimates[:, 0], references[:, 0])[0]
+    torch.testing.assert_close(both(estimates, references) - plain(estimates, references), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 50), (2, 3, 50), (2, 2, 1), (2, 50)])
+def test_estimates_and_references_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one shape \[B, C, T\], got"):
+        permutation_invariant(si_snr, torch.randn(shape), torch.randn(2, 2, 50))

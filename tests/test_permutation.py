@@ -33,3 +33,9 @@ def test_ties_and_extremes_still_give_a_permutation(num_sources: int) -> None:
         torch.full((1, num_sources, num_sources), torch.nan),
     ):
         assert sorted(best_permutation(scores)[0].tolist()) == list(range(num_sources))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1), (1, 1, 2), (1, 5, 4), (2, 2)])
+def test_as_many_estimates_as_references(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected scores \[B, C, C\]"):
+        best_permutation(torch.zeros(shape))

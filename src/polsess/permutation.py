@@ -25,7 +25,12 @@ def best_permutation(scores: Tensor) -> Tensor:
 
     Returns:
         The index of the estimate for each reference, ``[B, C]``.
+
+    Raises:
+        ValueError: If there are more or fewer estimates than references.
     """
+    if scores.ndim != 3 or scores.shape[1] != scores.shape[2]:
+        raise ValueError(f"best_permutation: expected scores [B, C, C], got {list(scores.shape)}.")
     num_sources = scores.shape[-1]
     if num_sources > _MAX_ENUMERATED:
         return _assign(scores.detach())

@@ -16,7 +16,7 @@ from polsess.models.blstm import BLSTM
 from polsess.training.failures import TrainingStopped, first_non_finite_module
 from polsess.training.module import TrainingModule
 from polsess.training.replay import replay_step
-from polsess.training.run import TrainingResult, train
+from polsess.training.run import TrainingResult, create_trained_model, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -66,6 +66,32 @@ def test_a_bad_gradient_is_left_out_too(
     monkeypatch.setattr(TrainingModule, "manual_backward", backward)
     assert run(experiment, tmp_path / "run").skipped_steps == 1
     assert "gradient norm" in (tmp_path / "run" / "non_finite.jsonl").read_text()
+
+
+def test_a_bad_batch_does_not_reach_running_means(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in its step nor when the network is run once more to say where it failed."""
+    calls = iter(range(10**9))
+
+    def overflow(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        bad = norm.training and next(calls) in (1, 2)  # the second step, and the description of it
+        return (inputs[0] * (torch.inf if bad else 1.0),)
+
+    def create_with_norm(*args: Any, **kwargs: Any) -> Any:
+        model: Any
+        model, origin = create_trained_model(*args, **kwargs)
+        original = model.estimate_sources
+        model.centred = nn.BatchNorm1d(1)
+        model.centred.register_forward_pre_hook(overflow)
+        model.estimate_sources = lambda mixture: original(model.centred(mixture.unsqueeze(1)).squeeze(1))
+        return model, origin
+
+    monkeypatch.setattr("polsess.training.run.create_trained_model", create_with_norm)
+    assert run(experiment, tmp_path / "run", max_epochs=1).skipped_steps == 1
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert last["model.centred.running_mean"].isfinite().all()
+    assert last["model.centred.num_batches_tracked"] == 3  # of four steps
 
 
 def test_too_many_bad_steps_end_the_run_with_a_replay(

@@ -206,6 +206,50 @@ def test_clean_items_do_not_decide_what_is_best() -> None:
     assert objective.summarise([]) == {}
 
 
+def test_items_in_which_nobody_speaks_do_not_count() -> None:
+    generator = torch.Generator().manual_seed(0)
+    references = torch.randn(2, 2, 4000, generator=generator)
+    references[1] = 0
+    mixture = references.sum(1) + 0.1 * torch.randn(2, 4000, generator=generator)
+    lengths = torch.full((2,), 4000)
+    batch = Batch(mixture, references, lengths, ["a", "b"], [{}] * 2, [(0, 0), (0, 1)], [()] * 2)
+
+    class Twice(Echoing):
+        def forward(self, mixture: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+            return super().forward(mixture, lengths).unsqueeze(1).expand(-1, 2, -1)
+
+    objective = SeparationObjective(LossConfig(name="silence_aware_snr"))
+    scores = objective.scores(Twice(), batch)  # type: ignore[arg-type]
+    assert scores[1] == ()
+    assert objective.summarise(scores) == objective.summarise(scores[:1])
+    assert objective.summarise(scores[1:]) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("training.optimizer.betas", [2, 3], r"training\.optimizer\.betas"),
+        ("data.corpus.segment_seconds", 1e-5, r"data\.corpus.*segment_seconds: 1e-05 s hold no sample"),
+    ],
+)
+def test_ranges_are_checked_before_anything_starts(
+    experiment: dict[str, Any], key: str, value: Any, message: str
+) -> None:
+    *sections, name = key.split(".")
+    section = experiment
+    for each in sections:
+        section = section.setdefault(each, {})
+    section[name] = value
+    with pytest.raises(ConfigError, match=message):
+        parse_config(experiment)
+
+
+def test_a_run_to_resume_is_named() -> None:
+    result = CliRunner().invoke(app, ["train", "--resume"])
+    assert result.exit_code == 2
+    assert "name the run with -o" in result.output
+
+
 def test_strata_of_numbers_are_quartiles(experiment: dict[str, Any], tmp_path: Path) -> None:
     experiment["data"]["corpus"]["evaluation_examples"] = 12
     (row,) = run(experiment, tmp_path / "run", validation_strata="ssr_db", max_epochs=1)

@@ -117,7 +117,9 @@ def train(
         return
     if config is not None:
         config = find_config(config)
-    if resume and config is None and out is not None:
+    if resume and config is None:
+        if out is None:
+            raise typer.BadParameter("--resume: name the run with -o FOLDER.")
         config = out / "config.json"  # continues as it began
     fine_tuning = _fine_tuning(init, freeze or [], reset_head=reset_head)
     experiment = load_config(

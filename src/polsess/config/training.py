@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from polsess.losses import LossConfig, VerificationConfig
 from polsess.schema import Schema
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""Decay per step of a running mean."""
 
 
 class OptimizerConfig(Schema):
@@ -16,7 +19,7 @@ class OptimizerConfig(Schema):
     name: Literal["adam", "adamw", "muon"] = "adam"
     """Muon moves matrices along their orthogonalised momentum, and everything else as AdamW does."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     """Not applied to norms and biases."""

@@ -91,11 +91,24 @@ def permutation_invariant(ratio: SignalRatio, estimates: Tensor, references: Ten
 
     Returns:
         The mean ratio in dB, ``[B]``, and the index of the estimate for each reference, ``[B, C]``.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    if estimates.ndim != 3 or estimates.shape != references.shape:
+        raise ValueError(
+            "permutation_invariant: expected estimates and references of one shape [B, C, T], got "
+            f"{list(estimates.shape)} and {list(references.shape)}."
+        )
     pairwise = ratio(estimates.unsqueeze(1), references.unsqueeze(2))  # [B, C reference, C estimate]
     order = best_permutation(pairwise.detach())
     chosen = apply_permutation(pairwise.mT.contiguous(), order)  # [B, C reference, C reference']
     return chosen.diagonal(dim1=1, dim2=2).mean(-1), order
+
+
+def _mean_of(chosen: Tensor, values: Tensor) -> Tensor:
+    """The mean over the chosen sources, ``[B, C]`` to ``[B]``; 0 where none is."""
+    return (values * chosen).sum(-1) / chosen.sum(-1).clamp(min=1)
 
 
 class SeparationLoss:
@@ -163,10 +176,20 @@ class SeparationLoss:
             values: ``[B, C]``.
             references: ``[B, C, T]``.
         """
+        return _mean_of(self.active(references), values)
+
+    def active(self, references: Tensor) -> Tensor:
+        """Which references ``score`` counts: all but the silent ones, where the loss is made for these.
+
+        Args:
+            references: ``[B, C, T]``.
+
+        Returns:
+            Booleans, ``[B, C]``.
+        """
         if self.config.name != "silence_aware_snr":
-            return values.mean(-1)
-        active = ~is_silent(references, references.sum(1, keepdim=True))
-        return (values * active).sum(-1) / active.sum(-1).clamp(min=1)
+            return torch.ones_like(references[..., 0], dtype=torch.bool)
+        return ~is_silent(references, references.sum(1, keepdim=True))
 
     def _ratio(self, references: Tensor, mixture: Tensor | None) -> SignalRatio:
         if self.config.name != "silence_aware_snr":
@@ -183,7 +206,9 @@ class SeparationLoss:
         losses = -values if limit is None else -values.clamp(max=limit)
         if self.spectral is not None and self.config.spectral is not None:
             distances = self.spectral(apply_permutation(estimates, order), references)  # [B, C]
-            losses = losses + self.config.spectral.weight * distances.mean(-1)
+            total = references.sum(1) if mixture is None else mixture
+            heard = ~is_silent(references, total.unsqueeze(1))  # anything is far from silence, in its norm
+            losses = losses + self.config.spectral.weight * _mean_of(heard, distances)
         if self.config.discard_above_db is not None:
             kept = values < self.config.discard_above_db
             return (losses * kept).sum() / kept.sum().clamp(min=1)

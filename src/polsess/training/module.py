@@ -191,10 +191,10 @@ class TrainingModule(lightning.LightningModule):
     def _skip_step(self, norm: Tensor) -> None:
         what, index, batch = self._fault or (f"gradient norm {norm.item()}", *self._group[-1])
         self._fault = None
-        self._statistics.restore()
         self.sums = replace(self.sums, skipped_steps=self.sums.skipped_steps + 1)
         steps = -(-int(self.trainer.num_training_batches) // self.config.accumulate_batches)
         records = gather(self._describe(what, index, batch))
+        self._statistics.restore()  # the description runs the network once more
         self.non_finite.add(
             self.model, self.objective, records, share_of_epoch=self.sums.skipped_steps / steps
         )

@@ -24,8 +24,8 @@ from polsess.signal_ratios import si_snr
 from polsess.training.objectives.base import Objective
 
 Score = tuple[float | None, ...]
-"""SI-SNR and its improvement (None where there is nothing to improve) where anybody speaks; then, of networks
-that count, if the number is right."""
+"""SI-SNR and its improvement (None where there is nothing to improve) where any reference counts; then, of
+networks that count, if the number is right."""
 
 
 class SeparationObjective(Objective[SeparationModel]):
@@ -95,12 +95,14 @@ class SeparationObjective(Objective[SeparationModel]):
             return (right,)
         return (*self._score(estimates[:, :number], references[:, :number], mixture), right)
 
-    def _score(self, estimates: Tensor, references: Tensor, mixture: Tensor) -> tuple[float, float | None]:
-        """Of one utterance, ``[1, C, T]``, ``[1, C, T]`` and ``[1, T]``.
+    def _score(self, estimates: Tensor, references: Tensor, mixture: Tensor) -> Score:
+        """Of one utterance, ``[1, C, T]``, ``[1, C, T]`` and ``[1, T]``; nothing where no reference counts.
 
         No improvement where the mixture is the reference: a clean item says nothing of noise, but would
         outweigh all others by the 90 dB that it has to lose.
         """
+        if not self.separation_loss.active(references).any():
+            return ()
         score = self.separation_loss.score(estimates, references).item()
         ratios = si_snr(mixture, references)
         baseline = self.separation_loss.mean_over_active(ratios, references).mean().item()
@@ -111,7 +113,7 @@ class SeparationObjective(Objective[SeparationModel]):
         columns = {
             "val_si_snr": [each[0] for each in spoken],
             "val_si_snri": [each[1] for each in spoken],
-            "val_count_accuracy": [each[-1] for each in scores if len(each) != 2],
+            "val_count_accuracy": [each[-1] for each in scores if len(each) in (1, 3)],
         }
         known = {name: [each for each in values if each is not None] for name, values in columns.items()}
         return {name: float(np.mean(values)) for name, values in known.items() if values}
