@@ -178,6 +178,15 @@ def _depth(data: Any) -> int:
     return deepest
 
 
+def version_of(path: Path) -> str:
+    """Size and time of the last change of a file, as a text; empty if there is no such file."""
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,47 @@ def test_what_cannot_be_compared() -> None:
         compare([first, Contender("bb", (evaluation("bb", 0.0, rate=16000),))])
     with pytest.raises(ConfigError, match=r"a: no score 'pesq'"):
         compare([first, contender("bb", 0.0)], "pesq")
+
+
+@pytest.mark.parametrize(
+    ("column", "metric", "key", "values"),
+    [
+        ("der", "conversation", "collar_seconds", (0.0, 0.25)),
+        ("pesq", "pesq", "pesq_mode", ("nb", "wb")),
+        ("cp_wer", "si_snr", "transcriber", ({"command": "a {wav}"}, {"command": "b {wav}"})),
+        ("mos_all", "si_snr", "predictor", ("11", "22")),
+    ],
+)
+def test_a_score_is_compared_under_its_own_conditions(
+    column: str, metric: str, key: str, values: tuple[Any, Any]
+) -> None:
+    def run(name: str, value: Any) -> Contender:
+        plain = evaluation(name, 0.0)
+        predictors = [{"name": "mos", "outputs": ["all"], "path": name, "sha256": value}]
+        changed = {"predictors": predictors} if key == "predictor" else {key: value}
+        rows = tuple(
+            replace(row, scores=replace(row.scores, values={**row.scores.values, column: (1.0,)}))
+            for row in plain.rows
+        )
+        return Contender(
+            name,
+            (replace(plain, metrics=("si_snr", metric), rows=rows, settings={**plain.settings, **changed}),),
+        )
+
+    first, other = run("a", values[0]), run("bb", values[1])
+    with pytest.raises(ConfigError, match=rf"a was evaluated with {key} .*, bb with "):
+        compare([first, other], column)
+    compare([first, other], "si_snri")  # which none of these concerns
+    compare([first, run("ccc", values[0])], column)  # a predictor may lie elsewhere
+
+
+def test_one_evaluation_is_one_training_run(tmp_path: Path) -> None:
+    result = evaluation("one", 0.0)
+    EvaluationFolder(tmp_path / "one", result.settings).finish(result)
+    with pytest.raises(ConfigError, match=r"names .*one twice"):
+        parse_contenders([f"a={tmp_path / 'one'},{tmp_path / '.' / 'one'}"])
+    with pytest.raises(ConfigError, match="twice"):
+        parse_contenders([f"a={tmp_path},{tmp_path / 'one'}"])
 
 
 def test_folders_in_files_out(tmp_path: Path) -> None:

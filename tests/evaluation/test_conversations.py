@@ -23,6 +23,7 @@ from polsess.evaluation import (
 )
 from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.conversations import track_timeline
+from polsess.evaluation.results import digest_of
 from polsess.evaluation.systems import Estimate
 from polsess.inference import Separator
 from polsess.metrics import METRICS
@@ -155,6 +156,23 @@ def test_a_model_separates_conversations_as_separate_does(tmp_path: Path) -> Non
     assert np.array_equal(sounds.estimates, expected.sources.numpy()[order])
 
 
+def test_turns_and_words_are_part_of_an_utterance(tmp_path: Path) -> None:
+    data = write_conversations(tmp_path / "data", num_items=1)
+    words = {"one": "Good morning.", "two": "Good evening."}
+    contents = []
+    for text in ("one", "one", "two", None):
+        stm = data / "item0" / "mix.stm"
+        stm.unlink(missing_ok=True)
+        if text:
+            stm.write_text(f"mix 1 anna 0.5 2.0 {words[text]}\n")
+        contents.append(digest_of(open_folder(data).example(0, 0)))
+    (data / "item0" / "mix.rttm").write_text(write_rttm((Turn(0.0, 2.4, "anna"), *TURNS[1:]), "mix"))
+    contents.append(digest_of(open_folder(data).example(0, 0)))
+    assert contents[0] == contents[1]
+    assert len(set(contents)) == 4
+    assert len({content.partition("-")[0] for content in contents}) == 1  # the sounds are the same
+
+
 def test_what_separate_wrote_brings_its_turns(tmp_path: Path) -> None:
     corpus = open_folder(write_conversations(tmp_path / "data"))
     for index in range(2):
@@ -169,7 +187,9 @@ def test_what_separate_wrote_brings_its_turns(tmp_path: Path) -> None:
     evaluation = evaluate(system, corpus, metrics=FAST)
     assert evaluation.values("der_missed") == pytest.approx([100 * 4 / 6, 100 * 3 / 6])
     assert [row.timelines.source for row in evaluation.rows if row.timelines] == ["system", "system"]
+    before = system.identity
     (tmp_path / "separated" / "item0" / "mix.rttm").unlink()
+    assert system.identity != before  # scores of other turns are not taken for these
     assert "1 of 2 estimates" in evaluate(system, corpus, metrics=FAST).rows[0].failure
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from polsess.evaluation import Evaluation, Row, read_evaluation
 from polsess.evaluation.score_table import TableFormat, to_csv
-from polsess.evaluation.storage import EvaluationFolder
+from polsess.evaluation.storage import EvaluationFolder, summary_of
 from polsess.evaluation.tables import failure_lines, strata_table, summary_table
 from polsess.metrics import Scores
 
@@ -47,6 +47,29 @@ def test_utterances_of_one_pair_of_speakers_are_one_cluster() -> None:
     assert evaluation(*rows, row("x", 1.0)).summary("si_snri").num_clusters == 2
     apart = [row("p", 0.0, speaker1="a", speaker2="b"), row("q", 0.0, speaker1="b", speaker2="a")]
     assert evaluation(*rows, *apart).summary("si_snri").num_clusters == 1
+
+
+@pytest.mark.parametrize("spelling", ["speaker{}", "speaker_{}"])
+def test_speakers_are_known_by_the_columns_of_a_manifest(spelling: str) -> None:
+    columns = spelling.format(1), spelling.format(2)
+    pairs: list[tuple[str | float, str]] = [("a", "7"), (7.0, "b"), ("none", "unknown")]
+    one, other, nobody = (
+        row(str(index), 0.0, **dict(zip(columns, pair, strict=True))) for index, pair in enumerate(pairs)
+    )
+    assert one.speakers == ("a", "7")
+    assert other.speakers == ("7", "b")
+    assert set(one.clusters) & set(other.clusters) == {"7"}
+    assert nobody.clusters == ("2",)  # recordings without voices have nobody in common
+    assert row("3", 0.0, speaker="a", speakers_room="b").speakers == ("a",)
+
+
+def test_rates_of_failure_are_of_improvements_in_decibels() -> None:
+    values = {"si_snri": (1.0,), "stoi": (0.4,), "overlap_si_snri": (6.0,)}
+    settings = {"system": "a", "metrics": ["si_snr", "stoi", "conversation"]}
+    metrics = ("si_snr", "stoi", "conversation")
+    scores = summary_of(Evaluation("a", metrics, (Row("1", Scores(values, {}, (0,))),), settings))["scores"]
+    rated = {column for column, found in scores.items() if "rate_below_0_db" in found}
+    assert rated == {"si_snri", "overlap_si_snri"}
 
 
 def test_the_list_hash_knows_the_audio_and_not_the_order() -> None:

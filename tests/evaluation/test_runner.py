@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from polsess.audio import write_audio
+from polsess.audio import read_audio, write_audio
 from polsess.evaluation import ModelSystem, evaluate, read_evaluation
 from polsess.evaluation.estimate_files import FolderSystem, list_systems, open_estimates
 from polsess.evaluation.opening import distinct_names
+from polsess.evaluation.score_table import TableFormat
+from polsess.evaluation.storage import EvaluationFolder
 from polsess.metrics import score_utterance
 from polsess.models import create_model
 from polsess.schema import ConfigError
@@ -136,6 +139,35 @@ def test_another_evaluation_is_not_continued(tmp_path: Path, finished: bool) -> 
         evaluate(halves(), corpus, metrics=FAST, folder=folder, limit=2)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_results_of_data_that_has_changed_are_not_taken(tmp_path: Path, finished: bool) -> None:
+    folder, out = write_items(tmp_path / "data"), tmp_path / "out"
+    if finished:
+        evaluate(halves(), open_folder(folder), metrics=FAST, folder=out)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(halves(), open_folder(folder), metrics=FAST, folder=out, progress=interrupt)
+    mixture = folder / "item0" / "mix.wav"
+    samples, rate = read_audio(mixture)
+    write_audio(mixture, 0.5 * samples, rate)
+    facts = mixture.stat()
+    os.utime(mixture, ns=(facts.st_atime_ns, facts.st_mtime_ns + 10**9))  # clocks of disks are coarse
+    with pytest.raises(FileExistsError, match=r"data whose files have changed since.*--overwrite"):
+        evaluate(halves(), open_folder(folder), metrics=FAST, folder=out)
+    evaluate(halves(), open_folder(folder), metrics=FAST, folder=out, overwrite=True)
+    assert Halves.calls == 4
+
+
+def test_results_of_earlier_versions_do_not_say_what_data_they_are_of(tmp_path: Path) -> None:
+    corpus, out = open_folder(write_items(tmp_path / "data")), tmp_path / "out"
+    evaluate(halves(), corpus, metrics=FAST, folder=out)
+    summary = json.loads((out / "summary.json").read_text())
+    del summary["settings"]["data"]
+    (out / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(FileExistsError, match=r"earlier version.*state of the data.*--overwrite"):
+        evaluate(halves(), corpus, metrics=FAST, folder=out)
+
+
 def test_what_cannot_be_read_is_said_and_the_rest_done(tmp_path: Path) -> None:
     folder = write_items(tmp_path)
     corpus = open_folder(folder)  # what is amiss already would be refused here
@@ -166,6 +198,73 @@ def test_a_failing_model_loses_the_utterance_not_the_run(
     reasons = [row.reason("si_snr") for row in evaluation.rows]
     assert reasons == ["silent estimate", "out of memory", "non-finite estimate", "silent estimate"]
     assert json.loads(json.dumps(evaluation.rows[2].to_plain())) is not None
+
+
+def fail_at(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the network fail on mixtures of these lengths, as long as they are in the list."""
+    separate = Halves.estimate_sources
+
+    def fail(model: Halves, mixture: torch.Tensor) -> torch.Tensor:
+        if mixture.shape[-1] in lengths:
+            raise RuntimeError("out of memory")
+        return separate(model, mixture)
+
+    monkeypatch.setattr(Halves, "estimate_sources", fail)
+
+
+@pytest.mark.parametrize("table_format", ["csv", "parquet"])
+def test_what_failed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_format: TableFormat
+) -> None:
+    pytest.importorskip("pyarrow" if table_format == "parquet" else "csv")
+    corpus, out = open_folder(write_items(tmp_path / "data")), tmp_path / "out"
+    lengths = [2007, 2014]
+
+    def again() -> list[str]:
+        found = evaluate(halves(), corpus, metrics=FAST, folder=out, table_format=table_format)
+        return [row.failure for row in found.rows]
+
+    fail_at(lengths, monkeypatch)
+    assert again() == ["", "out of memory", "out of memory", ""]
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.warns(UserWarning, match="2 utterances that failed before: evaluated again"):
+        assert again() == ["", "out of memory", "out of memory", ""]
+    assert Halves.calls == 2
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    lengths.remove(2007)
+    with pytest.warns(UserWarning, match="evaluated again"):
+        assert again() == ["", "", "out of memory", ""]
+    lengths.clear()
+    with pytest.warns(UserWarning, match="1 utterance that failed before"):
+        assert again() == [""] * 4
+    assert again() == [""] * 4
+    assert Halves.calls == 0
+    assert sorted(path.name for path in out.iterdir()) == [f"scores.{table_format}", "summary.json"]
+    fresh = evaluate(halves(), corpus, metrics=FAST)
+    assert read_evaluation(out).values("si_snr") == pytest.approx(fresh.values("si_snr"), abs=1e-4)
+    assert read_evaluation(out).list_hash == fresh.list_hash
+
+
+@pytest.mark.parametrize("step", ["_remove_results", "finish"])
+def test_a_kill_while_mended_rows_are_stored_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    corpus, out = open_folder(write_items(tmp_path / "data")), tmp_path / "out"
+    with monkeypatch.context() as broken:
+        fail_at([2000, 2007], broken)
+        evaluate(halves(), corpus, metrics=FAST, folder=out)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(EvaluationFolder, step, kill)
+        with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="2 utterances"):
+            evaluate(halves(), corpus, metrics=FAST, folder=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert evaluate(halves(), corpus, metrics=FAST, folder=out).num_failed == 0
+    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "summary.json"]
 
 
 def test_workers_score_as_the_process_does(tmp_path: Path) -> None:

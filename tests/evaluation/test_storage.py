@@ -61,11 +61,11 @@ def test_what_cannot_be_heard_is_said(tmp_path: Path) -> None:
     failed = SavedEvaluation(tmp_path / "out").evaluation.rows[3].identifier
     with pytest.raises(ValueError, match=r"has no estimates \(.*s2\.wav: there is no such file"):
         SavedEvaluation(tmp_path / "out").sounds(failed)
+    with pytest.raises(FileExistsError, match="scores without estimates"):
+        evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out", save_estimates=True)
     gone.rename(folder / "item3" / "s2.wav")
     with pytest.raises(ValueError, match="evaluate with --save-estimates"):
         SavedEvaluation(tmp_path / "out").sounds("item0")
-    with pytest.raises(FileExistsError, match="scores without estimates"):
-        evaluate(halves(), corpus, metrics=FAST, folder=tmp_path / "out", save_estimates=True)
     (folder / "item0" / "s1.wav").write_bytes((folder / "item0" / "s2.wav").read_bytes())
     with pytest.raises(ValueError, match="the data has changed"):
         SavedEvaluation(tmp_path / "out").sounds("item0")

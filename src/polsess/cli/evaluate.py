@@ -153,7 +153,8 @@ def evaluate(
     problems = [describe_unheard(every)] if listener is not None else []
     if num_failed := sum(each.num_failed for each in every):
         problems.append(
-            f"{counted(num_failed, 'utterance')} could not be evaluated: see the column 'failure'."
+            f"{counted(num_failed, 'utterance')} could not be evaluated: see the column 'failure'. The same "
+            "command tries again."
         )
     if any(problems):
         raise Failure(" ".join(filter(None, problems)))

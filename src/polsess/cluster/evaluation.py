@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from polsess.cluster.workers import Cluster, Failed, Work
 from polsess.evaluation import Row
@@ -18,7 +18,7 @@ def evaluate_on(cluster: Cluster) -> Elsewhere:
         cluster: The cluster.
     """
 
-    def rows(maker: RowMaker, indices: range) -> Iterator[Row]:
+    def rows(maker: RowMaker, indices: Sequence[int]) -> Iterator[Row]:
         groups = [[index] for index in indices]
         for index, result in cluster.map(_Scoring(maker), groups, in_order=True):
             if isinstance(result, Failed):

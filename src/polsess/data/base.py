@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from polsess.data.transcripts import Transcript
+from polsess.files import version_of
 from polsess.registry import Registry
 from polsess.schema import Schema
 from polsess.tasks import SEPARATION_TASKS, Task
@@ -82,6 +83,14 @@ class CorpusConfig(Schema):
     segment_seconds: float | None = Field(default=4.0, gt=0)
     """Length of training examples; null for whole utterances. Validation and test are always whole."""
 
+    @model_validator(mode="after")
+    def _check_segment(self) -> CorpusConfig:
+        if self.segment_seconds is not None and round(self.segment_seconds * self.sample_rate) < 1:
+            raise ValueError(
+                f"segment_seconds: {self.segment_seconds:g} s hold no sample at {self.sample_rate} Hz."
+            )
+        return self
+
     @property
     def schedule_from_epoch(self) -> int | None:
         """Epoch from which the learning rate may fall; None unless a curriculum sets one."""
@@ -138,6 +147,21 @@ class Corpus(ABC):
         The text names files without the folder of the corpus.
         """
         return iter(())
+
+    def details(self) -> Iterator[tuple[str, Path | None]]:
+        """As ``inventory``, with all else that the examples are made of: layers, conditions, turns, words."""
+        return self.inventory()
+
+    def state(self) -> str:
+        """Digest of all details and of the sizes and times of their files, which are not opened.
+
+        It changes when a file is replaced or touched; the fingerprint, which training compares, does not.
+        """
+        digest = hashlib.sha256(f"{self.config.corpus_type} {len(self)}".encode())
+        for text, path in self.details():
+            version = version_of(path) if path is not None else ""
+            digest.update(f"\n{text}\t{version}".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
 
     def fingerprint(self) -> str:
         """Hash of the items, their order and the sizes of their files; no file is opened."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polsess.evaluation.results import Evaluation
+from polsess.evaluation.results import Evaluation, columns_of_predictors
 from polsess.evaluation.storage import find_evaluations, read_evaluation
 from polsess.files import write_texts
 from polsess.metrics import (
+    SCORES,
+    WORD_ERRORS,
     Difference,
     correct_after_holm,
     lower_is_better,
@@ -24,7 +27,7 @@ from polsess.metrics import (
 from polsess.schema import ConfigError, suggest
 from polsess.text_tables import comma_separated, latex, markdown, number
 
-_COMPARED = ("sample_rate", "task", "pesq_mode")
+_DIARIZATION_ERRORS = tuple(name for name in SCORES if name == "der" or name.startswith("der_"))
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def compare(contenders: Sequence[Contender], column: str = "si_snri", *, common:
     """
     if len(contenders) < 2:
         raise ConfigError("Expected at least two systems.")
-    _check_settings(contenders)
+    _check_names(contenders)
+    _check_conditions(contenders, column)
     for contender in contenders:
         for run in contender.runs:
             if column not in run.columns:
@@ -98,7 +102,7 @@ def parse_contenders(texts: Sequence[str]) -> list[Contender]:
             ``NAME=FOLDER,FOLDER`` for the runs of one system that differ in their seed.
 
     Raises:
-        ConfigError: If a name cannot name a file.
+        ConfigError: If a name cannot name a file, or a system has one folder twice.
         FileNotFoundError: If a folder holds no finished evaluation.
     """
     return [contender for text in texts for contender in _parse(text)]
@@ -109,6 +113,9 @@ def _parse(text: str) -> list[Contender]:
     if equals and (not name or set(name) & set("/\\")):
         raise ConfigError(f"'{name}' is no name; write NAME=FOLDER or NAME=FOLDER,FOLDER.")
     found = [path for folder in folders.split(",") for path in find_evaluations(Path(folder))]
+    places = [path.resolve() for path in found]
+    if twice := [path for path, place in zip(found, places, strict=True) if places.count(place) > 1]:
+        raise ConfigError(f"'{text}' names {twice[0]} twice; one evaluation is one training run.")
     runs = tuple(read_evaluation(path) for path in found)
     if equals or "," in folders:
         return [Contender(name or runs[0].system, runs)]
@@ -210,17 +217,36 @@ def _seeds_note(comparison: Comparison) -> str:
     return "Systems with one run: what another training seed would change is not covered."
 
 
-def _check_settings(contenders: Sequence[Contender]) -> None:
+def _check_names(contenders: Sequence[Contender]) -> None:
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise ConfigError(f"Two systems have one name ({', '.join(names)}); write NAME=FOLDER.")
-    runs = [(contender.name, run) for contender in contenders for run in contender.runs]
-    name, reference = runs[0]
-    for other, run in runs[1:]:
-        for key in _COMPARED:
-            mine, theirs = reference.settings.get(key), run.settings.get(key)
-            if mine != theirs:
-                raise ConfigError(f"{name} was evaluated with {key} {mine}, {other} with {theirs}.")
+
+
+def _check_conditions(contenders: Sequence[Contender], column: str) -> None:
+    runs = [
+        (contender.name, _conditions(run.settings, column))
+        for contender in contenders
+        for run in contender.runs
+    ]
+    name, mine = runs[0]
+    for other, theirs in runs[1:]:
+        for key, value in mine.items():
+            if theirs[key] != value:
+                raise ConfigError(f"{name} was evaluated with {key} {value}, {other} with {theirs[key]}.")
+
+
+def _conditions(settings: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """The settings in which two evaluations must agree for one score of both to be compared."""
+    keys = ["sample_rate", "task"]
+    keys += ["pesq_mode"] if column == "pesq" else []
+    keys += ["collar_seconds"] if column in _DIARIZATION_ERRORS else []
+    keys += ["transcriber"] if column in WORD_ERRORS else []
+    found = {key: settings.get(key) for key in keys}
+    for predictor in settings.get("predictors", ()):
+        if column in columns_of_predictors({"predictors": [predictor]}):
+            found["predictor"] = {key: value for key, value in predictor.items() if key != "path"}
+    return found
 
 
 def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
@@ -234,7 +260,8 @@ def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
     if not shared or (not common and any(len(table) > len(shared) for table in tables)):
         raise ConfigError(
             f"The lists of utterances differ; {len(shared)} are the same everywhere, of "
-            f"{', '.join(str(len(table)) for table in tables)}. Evaluate on the same data, or pass --common."
+            f"{', '.join(str(len(table)) for table in tables)}, by name, sound, turns and words. Evaluate on "
+            "the same data, or pass --common."
         )
     each = iter(tables)
     return [

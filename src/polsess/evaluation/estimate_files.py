@@ -19,6 +19,7 @@ from polsess.data.corpora.folder import find_sound, list_items
 from polsess.diarization import SpeakerTimeline
 from polsess.evaluation.conversations import heard_references
 from polsess.evaluation.systems import Estimate, System, names_of_tracks
+from polsess.files import version_of
 from polsess.schema import ConfigError, suggest
 from polsess.timelines import Timeline, read_rttm, sorted_timeline
 
@@ -48,12 +49,11 @@ class FolderSystem:
 
     @property
     def identity(self) -> str:
-        """A digest of the files' names, sizes and times."""
+        """A digest of the files' names, sizes and times: of the sounds and of the turns beside them."""
         digest = hashlib.sha256()
-        for path in list_sounds(self.folder).paths:
-            if self.system in ("", path.parent.name):
-                facts = f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n"
-                digest.update(facts.encode(errors="surrogateescape"))
+        sounds = [path for path in list_sounds(self.folder).paths if self.system in ("", path.parent.name)]
+        for path in [*sounds, *filter(None, map(_turns_of, sounds))]:
+            digest.update(f"{path} {version_of(path)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     @property
@@ -115,13 +115,19 @@ def _turns_beside(paths: Sequence[Path]) -> Timeline | None:
     Raises:
         TimelineError: If a line is wrong.
     """
-    base = paths[0].stem.rpartition("_")[0] if paths else ""
-    path = paths[0].with_name(f"{base}.rttm") if base else None
-    if path is None or not path.is_file():
+    path = _turns_of(paths[0]) if paths else None
+    if path is None:
         return None
     turns = [turn for each in read_rttm(path).values() for turn in each]
     known = {turn.speaker for turn in turns} <= {*names_of_tracks(len(paths))}
     return sorted_timeline(turns) if known else None
+
+
+def _turns_of(track: Path) -> Path | None:
+    """The RTTM file beside a track, if there is one."""
+    base = track.stem.rpartition("_")[0]
+    path = track.with_name(f"{base}.rttm") if base else None
+    return path if path is not None and path.is_file() else None
 
 
 def write_estimates(folder: Path, identifier: str, estimates: Samples, sample_rate: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,11 +12,11 @@ import numpy as np
 import torch
 
 from polsess.data import Example
+from polsess.data.speaker_names import is_speaker_key, speakers_in
 from polsess.evaluation.timeline_table import Timelines
 from polsess.metrics import METRICS, WORD_ERRORS, Scores, Summary, columns_of, group_by_condition, summarise
 from polsess.schema import parse
 
-_SPEAKER_KEY = re.compile(r"speakers|speaker\d+")
 _MAX_STRATA = 30
 
 
@@ -30,7 +29,7 @@ class Row:
     seconds: float = math.nan
     """Duration."""
     content: str = ""
-    """Digest of the references and the mixture; equal digests are the same utterance."""
+    """What ``digest_of`` gives; equal digests are the same utterance."""
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     """Conditions of the mixture, e.g. its speakers."""
     failure: str = ""
@@ -71,13 +70,7 @@ class Row:
     @property
     def speakers(self) -> tuple[str, ...]:
         """The speakers in the mixture, as far as the conditions name them."""
-        names = [
-            name
-            for key, value in self.metadata.items()
-            if _SPEAKER_KEY.fullmatch(key)
-            for name in (str(value).split("-") if key == "speakers" else [_without_decimals(value)])
-        ]
-        return tuple(name for name in names if name not in ("", "unknown"))
+        return speakers_in(self.metadata)
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -170,16 +163,24 @@ class Evaluation:
     def condition_keys(self) -> list[str]:
         """Conditions that split the utterances into more than one group, not too many, some of several."""
         every = dict.fromkeys(key for row in self.rows for key in row.metadata)
-        keys = [key for key in every if not _SPEAKER_KEY.fullmatch(key)]
+        keys = [key for key in every if not is_speaker_key(key)]
         candidates = [*keys, *(["si_snr_mixture"] if "si_snr_mixture" in self.columns else [])]
         most = min(_MAX_STRATA, len(self.rows) - 1)
         return [key for key in candidates if 1 < len(self.strata(key)) <= most]
 
 
 def digest_of(example: Example) -> str:
-    """Digest of the references and the mixture; equal digests are the same utterance."""
+    """Digest of references and mixture, and after a dash that of turns and words where they are known.
+
+    Equal digests are the same utterance.
+    """
     signals = torch.cat([example.references, example.mixture.unsqueeze(0)]).contiguous().numpy()
-    return hashlib.sha256(signals.tobytes()).hexdigest()[:12]
+    digest = hashlib.sha256(signals.tobytes()).hexdigest()[:12]
+    if not example.timeline and example.transcript is None:
+        return digest
+    turns = [(turn.start, turn.end, turn.speaker) for turn in example.timeline]
+    truth = hashlib.sha256(repr((turns, example.transcript)).encode(errors="surrogateescape"))
+    return f"{digest}-{truth.hexdigest()[:8]}"
 
 
 def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -187,11 +188,6 @@ def columns_of_predictors(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{each['name']}_{output}" for each in settings.get("predictors", ()) for output in each["outputs"]
     )
-
-
-def _without_decimals(value: str | float) -> str:
-    """The value as a name; whole numbers that a table turned into floats lose their decimals."""
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _condition(row: Row, key: str) -> str | float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ from polsess.text_tables import counted
 
 Progress = Callable[[int, int], None]
 """Called with the number of utterances done and the total number."""
-Elsewhere = Callable[["RowMaker", range], Iterator[Row]]
+Elsewhere = Callable[["RowMaker", Sequence[int]], Iterator[Row]]
 """Makes the rows of some utterances, in their order, on other machines."""
 
 
@@ -73,7 +74,8 @@ def evaluate(
         predictors: Networks that score without a reference.
         num_workers: Processes for the metrics; 0 computes them here, None chooses by their
             number. Scripts that use processes must run under ``if __name__ == "__main__":``.
-        folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued.
+        folder: Receives the table and ``summary.json``; an interrupted evaluation in it is continued, and
+            of a finished one the utterances that failed are evaluated again.
         limit: Number of utterances to evaluate, from the first; None for all.
         overwrite: Remove earlier results from the folder.
         table_format: Format of the table.
@@ -86,8 +88,8 @@ def evaluate(
 
     Raises:
         ConfigError: If system and corpus do not fit.
-        FileExistsError: If the folder holds an evaluation with other settings, or one without the estimates
-            that are to be kept.
+        FileExistsError: If the folder holds an evaluation with other settings or of data that has changed
+            since, or one without the estimates that are to be kept.
         FolderInUseError: If another process evaluates into the folder.
     """
     if table_format == "parquet":
@@ -104,37 +106,52 @@ def evaluate(
     scoring = (num_workers, corpus.config.sample_rate, chosen, tuple(predictors))
     run = RowMaker(system, corpus, scoring, collar_seconds, transcriber)
     if folder is None:
-        rows = list(_make_rows(run, range(total), elsewhere, progress))
+        rows = list(_make_rows(run, range(total), total, elsewhere, progress))
         return Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
     files = EvaluationFolder(folder, settings)
     keep = folder / ESTIMATES if save_estimates else None
     # Reading what is finished needs no right to write.
-    with nullcontext() if files.is_finished and not overwrite else locked(folder, "polsess evaluate"):
+    with nullcontext() if files.is_complete and not overwrite else locked(folder, "polsess evaluate"):
         if overwrite:
             files.discard()
         rows = files.restore()
         if rows and keep is not None and not keep.is_dir():
             raise FileExistsError(f"{folder}: holds scores without estimates; pass --overwrite to make both.")
         run = replace(run, keep=keep)
-        for row in _make_rows(run, range(len(rows), total), elsewhere, progress):
+        if files.is_finished:
+            failed = [index for index, row in enumerate(rows) if row.failure]
+            if not _mend(failed, rows, _make_rows(run, failed, total, elsewhere, progress)):
+                return read_evaluation(folder)
+            files.reopen(rows)
+        for row in _make_rows(run, range(len(rows), total), total, elsewhere, progress):
             files.append(row)
             rows.append(row)
-        if files.is_finished:
-            return read_evaluation(folder)
         evaluation = Evaluation(system.name, chosen, tuple(rows), settings, system.origin)
         files.finish(evaluation, table_format)
     return evaluation
 
 
 def _make_rows(
-    run: RowMaker, indices: range, elsewhere: Elsewhere | None, progress: Progress | None
+    run: RowMaker, indices: Sequence[int], total: int, elsewhere: Elsewhere | None, progress: Progress | None
 ) -> Iterator[Row]:
+    """The rows of some utterances; all others of the total count as done."""
     report = progress or (lambda _done, _total: None)
-    report(indices.start, indices.stop)
+    known = total - len(indices)
+    report(known, total)
     made = run.rows(indices) if elsewhere is None else elsewhere(run, indices)
-    for done, row in enumerate(made, start=indices.start + 1):
+    for done, row in enumerate(made, start=known + 1):
         yield row
-        report(done, indices.stop)
+        report(done, total)
+
+
+def _mend(failed: Sequence[int], rows: list[Row], made: Iterable[Row]) -> bool:
+    """Put rows that were made again in place of those that failed; whether any of them did not fail again."""
+    if not failed:
+        return False
+    warnings.warn(f"{counted(len(failed), 'utterance')} that failed before: evaluated again.", stacklevel=3)
+    for index, row in zip(failed, made, strict=True):
+        rows[index] = row
+    return not all(rows[index].failure for index in failed)
 
 
 def has_conversations(corpus: Corpus) -> bool:
@@ -201,6 +218,7 @@ def describe(
         "split": str(corpus.split),
         "task": str(corpus.task),
         "seed": corpus.seed,
+        "data": corpus.state(),
         "sample_rate": rate,
         "num_utterances": total,
         "metrics": list(metrics),

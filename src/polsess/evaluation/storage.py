@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from polsess.evaluation.systems import ModelSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
 from polsess.journal import Journal
-from polsess.metrics import SCORES, Summary, failure_rate
+from polsess.metrics import SCORES, Summary, failure_rate, is_improvement
 from polsess.metrics.utterance import Utterance
 from polsess.schema import Schema, parse
 from polsess.tasks import Task
@@ -56,13 +56,27 @@ class EvaluationFolder:
         """Whether the folder holds the table and the summary."""
         return (self.folder / SUMMARY).is_file()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is finished and no utterance failed."""
+        return self.is_finished and not _read_summary(self.folder).get("num_failed")
+
     def discard(self) -> None:
         """Remove the journal, the table and the summary."""
+        self._remove_results()
+        self._journal.remove()
+
+    def reopen(self, rows: Iterable[Row]) -> None:
+        """Take back a finished evaluation: from now on these rows are in the journal, and nowhere else."""
+        self._journal.remove()
+        self._journal.append(self.settings, *(row.to_plain() for row in rows))
+        self._remove_results()
+
+    def _remove_results(self) -> None:
+        (self.folder / SUMMARY).unlink(missing_ok=True)  # first: without it, the journal counts
         while table := find_table(self.folder):
             table.unlink()
-        for name in (SUMMARY, TIMELINES):
-            (self.folder / name).unlink(missing_ok=True)
-        self._journal.remove()
+        (self.folder / TIMELINES).unlink(missing_ok=True)
 
     def restore(self) -> list[Row]:
         """The rows written so far; an unfinished last line of the journal is removed.
@@ -99,10 +113,16 @@ class EvaluationFolder:
         if found == self.settings:
             return
         known = found if isinstance(found, dict) else {}
-        changed = [key for key, value in self.settings.items() if known.get(key) != value]
+        keys = [*self.settings, *(key for key in known if key not in self.settings)]
+        changed = [key for key in keys if known.get(key) != self.settings.get(key)]
+        what = f"with other settings (different: {', '.join(changed)})"
+        if changed == ["data"]:
+            what = "of data whose files have changed since (names, sizes or times)"
+            if "data" not in known:
+                what = "of an earlier version, which did not note the state of the data"
         raise FileExistsError(
-            f"{self.folder}: holds an evaluation with other settings (different: {', '.join(changed)}). "
-            "Choose another folder with -o, or pass --overwrite."
+            f"{self.folder}: holds an evaluation {what}. Choose another folder with -o, or pass --overwrite "
+            "to evaluate again."
         )
 
 
@@ -289,7 +309,8 @@ class SavedEvaluation:
                 config, Split(settings["split"]), Task(settings["task"]), settings["seed"]
             )
         example, row = self._corpus.example(0, index), self.evaluation.rows[index]
-        if (example.identifier, digest_of(example)) != (row.identifier, row.content):
+        # Earlier versions stored the digest of the sounds alone.
+        if example.identifier != row.identifier or not digest_of(example).startswith(row.content):
             raise ValueError(
                 f"{row.identifier}: the data has changed since {self.folder} was evaluated; evaluate anew."
             )
@@ -357,7 +378,7 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for column in evaluation.columns:
         found[column] = _summary(evaluation.summary(column))
-        if column.endswith("i"):
+        if is_improvement(column):
             for threshold in (0, 5):
                 rate = failure_rate(evaluation.values(column), threshold)
                 found[column][f"rate_below_{threshold}_db"] = _number(rate)

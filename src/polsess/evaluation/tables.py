@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from polsess.data.polsess.layers import VARIANTS
 from polsess.evaluation.results import Evaluation
-from polsess.metrics import Summary, failure_rate, name_of, title_of
+from polsess.metrics import Summary, failure_rate, is_improvement, name_of, title_of
 from polsess.text_tables import markdown, number, percent
 
 _HIDDEN = "si_snr_mixture"
@@ -35,7 +35,7 @@ def caution_lines(evaluation: Evaluation) -> list[str]:
 
 def strata_table(evaluation: Evaluation, key: str, column: str = "si_snri") -> str:
     """One line per group of a condition; of improvements, rates of utterances below 0 and 5 dB (Markdown)."""
-    thresholds = (0, 5) if column.endswith("i") else ()
+    thresholds = (0, 5) if is_improvement(column) else ()
     header = [key, "mean", "95 % interval", "median", "n", *(f"below {each} dB" for each in thresholds)]
     rows = []
     for label, part in evaluation.strata(key).items():

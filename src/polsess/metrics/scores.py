@@ -221,6 +221,11 @@ def lower_is_better(column: str) -> bool:
     return column in SCORES and SCORES[column].lower_is_better
 
 
+def is_improvement(column: str) -> bool:
+    """Whether a column says how many dB an estimate is better than the mixture."""
+    return unit_of(column) == "dB" and column.endswith("i")
+
+
 def _improvement(score: float, of_mixture: float) -> float:
     if of_mixture >= CLEAN_MIXTURE_DB:
         raise UndefinedScoreError("the mixture is the reference, nothing to improve")

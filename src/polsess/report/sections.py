@@ -10,7 +10,7 @@ from polsess.evaluation import Evaluation
 from polsess.evaluation.comparison import Comparison, Contender, compare, pairs_table
 from polsess.evaluation.system_table import Mark, mark_best
 from polsess.evaluation.tables import list_failures
-from polsess.metrics import failure_rate, lower_is_better, title_of, unit_of
+from polsess.metrics import failure_rate, is_improvement, lower_is_better, title_of, unit_of
 from polsess.report import charts
 from polsess.report.charts import Estimate, Scale
 from polsess.report.markup import Markup, element, join, table
@@ -43,7 +43,7 @@ def failures(group: Group, column: str) -> Markup:
         rows.append([run.name, *counts, *rates])
     parts = [table(header, rows, f"Failures by {title_of(column)}"), _reasons(group), _worst(group, column)]
     note = "Below 0 dB an estimate is worse than the mixture itself."
-    return section("Failures", *parts, note=note if column.endswith("i") else "")
+    return section("Failures", *parts, note=note if is_improvement(column) else "")
 
 
 def _reasons(group: Group) -> Markup:

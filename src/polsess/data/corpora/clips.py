@@ -107,6 +107,13 @@ class ClipsCorpus(Corpus):
                 yield f"{speaker} {clip.path.name}", clip.path
         yield from self.surroundings.inventory()
 
+    def details(self) -> Iterator[tuple[str, Path | None]]:
+        """The inventory, and what is known of each clip."""
+        yield from self.inventory()
+        for speaker in self.speakers:
+            for clip in self.clips_of[speaker]:
+                yield f"{speaker} {clip.path.name} {clip.sex} {clip.text}", None
+
     def __len__(self) -> int:
         """Number of draws in an epoch."""
         training = self.split is Split.TRAIN

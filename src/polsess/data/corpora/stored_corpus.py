@@ -109,6 +109,15 @@ class StoredCorpus(Corpus):
         if self._augmenter is not None:
             yield from self._augmenter.surroundings.inventory()
 
+    def details(self) -> Iterator[tuple[str, Path | None]]:
+        """The inventory, and of each mixture its conditions and its files of turns and words."""
+        yield from self.inventory()
+        for recording in self.mixtures:
+            yield f"{recording.identifier} {sorted(recording.metadata.items())}", None
+            for path in (recording.timeline, recording.transcript):
+                if path is not None:
+                    yield f"{recording.identifier} {path.name}", path
+
     def example(self, epoch: int, index: int) -> Example:
         """Read a mixture; training takes a segment at a random place and may change it."""
         if self._augmenter is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polsess.audio import list_sounds
+from polsess.data.speaker_names import speakers_in
 from polsess.tasks import Task
 
 Form = tuple[int, int]
@@ -39,8 +40,8 @@ class StoredMixture:
     @property
     def speakers(self) -> tuple[str, ...]:
         """Names of the speakers; empty names where they are unknown."""
-        names = str(self.metadata.get("speakers", "")).split("-")
-        return tuple(names) if len(names) == len(self.sources) else ("",) * len(self.sources)
+        names = speakers_in(self.metadata)
+        return names if len(names) == len(self.sources) else ("",) * len(self.sources)
 
 
 def mixtures_of(name: str) -> frozenset[Task]:

@@ -152,6 +152,17 @@ class PolSESS(Corpus):
             text = f"{sorted(row.files.items())} {sorted(row.metadata.items())}"
             yield text, Path(self.files.path(row, "mixFile"))
 
+    def details(self) -> Iterator[tuple[str, Path | None]]:
+        """The inventory, the files of all layers, and those of who talks when and what is said."""
+        yield from self.inventory()
+        for row in self.rows:
+            for column in row.files:
+                path = Path(self.files.path(row, column))
+                yield f"{column} {path.name}", path
+            mixture = Path(self.files.path(row, "mixFile"))
+            for path in (timeline_path(mixture), transcript_path(mixture)) if self.has_timelines else ():
+                yield path.name, path
+
     def example(self, epoch: int, index: int) -> Example:
         """Draw a variant, and in training a segment."""
         random = self.random(epoch, index)
