@@ -38,10 +38,22 @@ def test_estimates_are_exactly_as_long_as_the_mixture(name: str, num_sources: in
     assert estimate.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(100,), (2, 2, 100), (1, 2, 3, 100), (2, 0)])
+@pytest.mark.parametrize("shape", [(100,), (2, 2, 100), (1, 2, 3, 100), (2, 0), (0, 100)])
 def test_other_shapes_are_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mixture must be"):
         tiny(name)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int16, torch.complex64])
+def test_samples_of_another_type_than_the_weights_are_refused(name: str, dtype: torch.dtype) -> None:
+    model, mixture = tiny(name), torch.ones(1, 100).to(dtype)
+    wrong = rf"mixture is {dtype}, the network's weights are torch.float32: .*\.to\(torch\.float32\)"
+    for estimate in (model, model.separate_counted, model.forward_with_auxiliary):
+        with pytest.raises(ValueError, match=wrong):
+            estimate(mixture)
+    if dtype not in (torch.float16, torch.bfloat16):  # which autocast takes to its own
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=wrong):
+            model(mixture)
 
 
 def test_every_parameter_gets_a_gradient(name: str) -> None:

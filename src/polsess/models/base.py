@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from polsess.models.network import Network, NetworkConfig, as_batch
+from polsess.models.network import Network, NetworkConfig
 from polsess.tasks import SEPARATION_TASKS
 
 
@@ -209,10 +209,10 @@ class SeparationModel(Network):
             Estimates as long as the mixture: ``[B, T]`` when ``output_sources == 1``, else ``[B, C, T]``.
 
         Raises:
-            ValueError: If the shape is not one of the two, the number is out of the network's range, or the
-                network broke the length contract.
+            ValueError: If the shape is not one of the two, the type is not that of the weights, the number is
+                out of the network's range, or the network broke the length contract.
         """
-        mixture = as_batch(mixture)
+        mixture = self.as_batch(mixture)
         if num_speakers is not None:
             estimates = self._estimate_given(mixture, lengths, num_speakers)
         elif lengths is None:
@@ -233,7 +233,7 @@ class SeparationModel(Network):
         Raises:
             ValueError: If the number is out of the network's range, or the shape is not one of the two.
         """
-        mixture = as_batch(mixture)
+        mixture = self.as_batch(mixture)
         numbers = None
         if num_speakers is not None:
             numbers = torch.as_tensor(num_speakers, device=mixture.device).expand(len(mixture))
@@ -248,14 +248,14 @@ class SeparationModel(Network):
 
     def forward_present(self, mixture: Tensor, num_speakers: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """``estimate_present`` for any length, the estimates as long as the mixture."""
-        mixture = as_batch(mixture)
+        mixture = self.as_batch(mixture)
         estimates, auxiliary, presence = self.estimate_present(self._pad_length(mixture), num_speakers)
         fitted = [self._fit_length(each, mixture.shape[-1]) for each in (estimates, *auxiliary)]
         return fitted[0], fitted[1:], presence
 
     def forward_with_auxiliary(self, mixture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As ``forward``, always ``[B, C, T]``, with the auxiliary estimates that training may use."""
-        mixture = as_batch(mixture)
+        mixture = self.as_batch(mixture)
         estimates, auxiliary = self.estimate_with_auxiliary(self._pad_length(mixture))
         fitted = [self._fit_length(each, mixture.shape[-1]) for each in (estimates, *auxiliary)]
         return fitted[0], fitted[1:]
@@ -264,7 +264,7 @@ class SeparationModel(Network):
         """Separate padded items as if each were alone; an architecture may do so in one pass.
 
         Args:
-            mixture: ``[B, T]``, zero-padded.
+            mixture: ``[B, T]``; what lies behind the end of an item changes nothing.
             lengths: Samples of each item, ``[B]``.
 
         Returns:

@@ -113,15 +113,28 @@ class Network(nn.Module, ABC):
         """Compile what training runs."""
         self.forward = torch.compile(self.forward)
 
+    def as_batch(self, mixture: Tensor) -> Tensor:
+        """Waveforms ``[B, T]`` or ``[B, 1, T]`` as ``[B, T]``.
 
-def as_batch(mixture: Tensor) -> Tensor:
-    """Waveforms ``[B, T]`` or ``[B, 1, T]`` as ``[B, T]``.
+        Raises:
+            ValueError: If the shape is neither, there is nothing in it, or its type is not that of the
+                weights. Autocast takes every type of at most 32 bits to the one that it computes in.
+        """
+        if mixture.ndim == 3 and mixture.shape[1] == 1:
+            mixture = mixture.squeeze(1)
+        if mixture.ndim != 2 or 0 in mixture.shape:
+            raise ValueError(
+                f"mixture must be [B, T] or [B, 1, T] with B and T > 0, got {list(mixture.shape)}."
+            )
+        weights = next((each.dtype for each in self.parameters()), mixture.dtype)
+        if mixture.dtype != weights and not (
+            {mixture.dtype, weights} <= _AUTOCAST and torch.is_autocast_enabled(mixture.device.type)
+        ):
+            raise ValueError(
+                f"mixture is {mixture.dtype}, the network's weights are {weights}: "
+                f"pass samples of full scale 1 as mixture.to({weights})."
+            )
+        return mixture
 
-    Raises:
-        ValueError: If the shape is neither, or there are no samples.
-    """
-    if mixture.ndim == 3 and mixture.shape[1] == 1:
-        mixture = mixture.squeeze(1)
-    if mixture.ndim != 2 or mixture.shape[-1] == 0:
-        raise ValueError(f"mixture must be [B, T] or [B, 1, T] with T > 0, got {list(mixture.shape)}.")
-    return mixture
+
+_AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}

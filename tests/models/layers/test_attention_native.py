@@ -47,6 +47,10 @@ def test_it_is_the_softmax_of_products(
     assert torch.equal(attention_native.attend(turned, distances), attention_native.attend(heads, distances))
 
 
+def test_no_items_give_none() -> None:
+    assert attention_native.attend(random(0, 5, 3, 2, 4)).shape == (0, 5, 8)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 30.0])
 def test_scores_far_apart_keep_their_order_of_size(scale: float) -> None:
     heads = scale * random(1, 530, 3, 1, 8)

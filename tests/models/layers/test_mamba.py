@@ -126,6 +126,14 @@ def test_golden_stacks_from_both_ends() -> None:
         torch.testing.assert_close(parameters[ours(key)].grad, golden[f"grad.{key}"], rtol=1e-8, atol=1e-9)
 
 
+def test_no_items_give_none_and_no_gradients() -> None:
+    pair, features = MambaPair(MambaSizes(6, 3)), torch.zeros(0, 7, 6)
+    with torch.no_grad():
+        assert pair(features).shape == (0, 7, 12)
+    pair(features).sum().backward()
+    assert not any(each.grad is not None and each.grad.any() for each in pair.parameters())
+
+
 @pytest.mark.parametrize("tokens", [1, 14, 1000])
 def test_inference_in_blocks_of_sequences_changes_nothing(
     tokens: int, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,10 @@ def test_it_is_the_distance_from_the_mean(tokens: int, offset: float, num_slopes
     assert torch.equal(own, found)
 
 
+def test_no_items_give_none() -> None:
+    assert norm_native.normalise(random(0, 7, 12), random(12), random(12), 1e-8).shape == (0, 7, 12)
+
+
 def test_layers_give_the_same_numbers_with_and_without_gradients() -> None:
     frames = random(2, 12, 1, 30).contiguous(memory_format=torch.channels_last)
     norm, tokens = GlobalLayerNorm(12), GlobalTokenNorm(12)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polsess.audio import resample
-from polsess.models.network import Network, as_batch
+from polsess.models.network import Network
 from polsess.tasks import Task
 
 NUM_ACTIVITY_CLASSES = 3
@@ -66,7 +66,7 @@ class ActivityDetector(Network):
         Raises:
             ValueError: If the shape is not one of the two.
         """
-        mixture = as_batch(mixture)
+        mixture = self.as_batch(mixture)
         return self.classify_frames(mixture)[:, : self.num_frames(mixture.shape[-1])]
 
     @property
@@ -131,7 +131,7 @@ class SpeakerEmbedder(Network):
         Raises:
             ValueError: If the shape is not one of the two.
         """
-        return F.normalize(self.embed_speech(as_batch(speech)), dim=-1)
+        return F.normalize(self.embed_speech(self.as_batch(speech)), dim=-1)
 
     def embed(self, samples: Tensor, sample_rate: int) -> Tensor:
         """Embeddings of pieces at another rate, without gradients.

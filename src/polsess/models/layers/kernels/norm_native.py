@@ -48,7 +48,7 @@ def normalise(
         The same shape.
     """
     output = tokens if inplace else torch.empty_like(tokens)
-    size, channels = tokens[0].numel(), tokens.shape[-1]
+    size, channels = tokens.shape[1:].numel(), tokens.shape[-1]
     pointers = (floats(tokens), floats(weight.contiguous()), floats(bias.contiguous()))
     norm = _Norm(
         *(size, channels, 0 if slopes is None else len(slopes)),

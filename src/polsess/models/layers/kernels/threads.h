@@ -31,6 +31,7 @@ struct Team {
 // Calls work(part, first, last) for ranges of units, each in one of as many threads.
 template <class Work>
 void in_parts(int64_t parts, int64_t units, Work work) {
+  if (units == 0) return;
   Team<Work> team{work, parts, units};
   if (parts <= 1) return team.take(0);
 #if defined(__linux__)
