@@ -43,3 +43,9 @@ def test_training_is_not_shifted() -> None:
 def test_no_more_shifts_than_samples_of_a_hop() -> None:
     with pytest.raises(ConfigError, match="num_shifts=33 must be at most hop_length=32"):
         parse_model_config({**TINY, "num_shifts": 33})
+
+
+@pytest.mark.parametrize("sizes", [{"hop_length": 64}, {"hop_length": 33}, {"n_fft": 63, "hop_length": 30}])
+def test_frames_must_overlap_by_half(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="expected an even n_fft and a hop_length of at most half of it"):
+        parse_model_config({**TINY, **sizes})

@@ -9,10 +9,10 @@ Shapes: B batch, C sources, T samples, F frequency bins, L frames.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polsess.models.base import SeparationModel
@@ -20,6 +20,7 @@ from polsess.models.combination import ShiftsConfig, average_shifts
 from polsess.models.layers.masks import activate_masks
 from polsess.models.layers.products import Linear
 from polsess.models.layers.recurrent import LSTM
+from polsess.models.layers.stft import STFT
 from polsess.models.registry import register_model
 
 
@@ -28,9 +29,9 @@ class BLSTMConfig(ShiftsConfig):
 
     model_type: Literal["blstm"] = "blstm"
     n_fft: int = Field(default=256, ge=4)
-    """Samples of a Hann-windowed frame."""
+    """Samples of a Hann-windowed frame; even."""
     hop_length: int = Field(default=128, ge=1)
-    """Samples between frames."""
+    """Samples between frames, at most half a frame."""
     hidden_size: int = Field(default=896, ge=1)
     """Units of each direction."""
     num_layers: int = Field(default=3, ge=1)
@@ -38,6 +39,11 @@ class BLSTMConfig(ShiftsConfig):
     """Share of activations dropped between layers in training."""
     mask_activation: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
     """Softmax runs over the sources, so that the masks sum to one; for a single source it is a sigmoid."""
+
+    @model_validator(mode="after")
+    def _frames_overlap(self) -> Self:
+        STFT(self.n_fft, self.hop_length)
+        return self
 
 
 @register_model("blstm", BLSTMConfig)
