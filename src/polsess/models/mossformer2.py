@@ -125,12 +125,12 @@ class MossFormer2(FilterbankModel):
 
     def estimate_padded(self, mixture: Tensor, lengths: Tensor) -> Tensor:
         """As in the base class, in one pass: statistics and attention leave the padding out."""
-        padded = self._pad_length(mixture)
+        kept = torch.arange(mixture.shape[-1], device=mixture.device) < lengths.to(mixture.device)[:, None]
+        padded = self._pad_length(mixture.masked_fill(~kept, 0.0))  # the shortest items reach into it
         samples = lengths.to(padded.device).clamp(min=self.minimum_samples)
         num_frames = (samples - self.config.kernel_size) // self.hop_length + 1
         longest = (padded.shape[-1] - self.config.kernel_size) // self.hop_length + 1
         estimates = self._separate(padded, Padding.of(num_frames, longest, padded.dtype))
-        kept = torch.arange(mixture.shape[-1], device=padded.device) < lengths.to(padded.device)[:, None]
         return self._fit_length(estimates, mixture.shape[-1]) * kept[:, None]
 
     def _separate(self, mixture: Tensor, padding: Padding | None) -> Tensor:
