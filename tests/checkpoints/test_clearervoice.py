@@ -119,6 +119,24 @@ def test_the_rate_from_the_folder_s_name(tmp_path: Path) -> None:
     assert read_checkpoint(target, config={"sample_rate": 16000}).config.sample_rate == 16000
 
 
+@pytest.mark.parametrize(
+    ("files", "sample_rate"),
+    [
+        (["encoder.ckpt", "masknet.ckpt", "decoder.ckpt"], 8000),
+        ([HUB], 8000),
+        ([f"modelscope_temporal_8k/{HUB}"], 8000),
+        ([f"{CLEARER}/last_best_checkpoint", f"{CLEARER}/last_best_checkpoint.pt"], 16000),
+    ],
+)
+def test_the_rate_of_the_publication_where_nothing_states_one(
+    files: list[str], sample_rate: int, tmp_path: Path
+) -> None:
+    for name in files:
+        shutil.copy(FOLDER / name, tmp_path)
+    found = read_checkpoint(tmp_path, config={"output_mode": "mask"})
+    assert found.config.sample_rate == sample_rate
+
+
 def test_without_its_name_the_variant_must_be_said(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match="say whether the network masks or maps"):

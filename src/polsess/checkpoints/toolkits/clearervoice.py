@@ -181,6 +181,7 @@ PARTS = ("encoder", "masknet", "decoder")
 POINTER = "last_best_checkpoint"
 """A text file of ClearerVoice-Studio that names the file with the weights."""
 _PART_FILES = [f"{part}.ckpt" for part in PARTS]
+_FLAT = "pytorch_model.bin"
 _SUFFIXES = ("*.bin", "*.pt", "*.pth")
 _NOT_IN_TENSORS = {"group_size", "sample_rate", "output_mode", "shift_tokens", "dropout"}
 """Fields that no tensor shows."""
@@ -208,7 +209,8 @@ class ClearerVoiceReader(Reader):
         given = given_fields(config, _NOT_IN_TENSORS, str(files.path))
         state, name = _state(files)
         where = str(files.folder / name)
-        arguments = _arguments(files)
+        # Published at 8 kHz: the authors' repositories and ModelScope's file; at 16 kHz: ClearerVoice's.
+        arguments = _arguments(files, 8000 if _is_hub_layout(state) or name == _FLAT else 16000)
         if "config_name" not in arguments and "output_mode" not in given and _is_hub_layout(state):
             raise CheckpointError(
                 f"{where}: config.json is missing; say whether the network masks or maps, "
@@ -225,7 +227,7 @@ def _single_file(files: WeightFiles) -> str | None:
     if files.main in (None, POINTER) and files.has(POINTER):
         names = [name] if (name := _pointed(files)) is not None and files.has(name) else []
     else:
-        names = files.candidates(*(_SUFFIXES if files.main else ("pytorch_model.bin",)))
+        names = files.candidates(*(_SUFFIXES if files.main else (_FLAT,)))
     return next((name for name in names if is_mossformer2(_tensors(files.torch_file(name)))), None)
 
 
@@ -264,7 +266,7 @@ def _is_hub_layout(state: Mapping[str, Tensor]) -> bool:
     return any("flashT" in key for key in state)
 
 
-def _arguments(files: WeightFiles) -> dict[str, Any]:
+def _arguments(files: WeightFiles, published_rate: int) -> dict[str, Any]:
     """The configuration beside the tensors; the rate from a name where no file states it."""
     found: dict[str, Any] = {}
     if files.has("config.json"):
@@ -274,7 +276,7 @@ def _arguments(files: WeightFiles) -> dict[str, Any]:
         found = _mapping(files, "configuration.json", content.get("model", {}))
     if "sample_rate" not in found:
         named = re.search(r"_(8|16)k\b", f"{found.get('type', '')} {files.folder.resolve().name}", re.I)
-        found["sample_rate"] = 1000 * int(named.group(1)) if named else 16000  # MossFormer2_SS_16K
+        found["sample_rate"] = 1000 * int(named.group(1)) if named else published_rate
     return found
 
 
