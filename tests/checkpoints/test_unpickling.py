@@ -115,6 +115,26 @@ def test_archives_that_torch_did_not_write(change: Any, message: str, tmp_path: 
         read_torch_file(path)
 
 
+def test_a_damaged_tensor_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    content = torch_bytes({"weights": torch.full((1000,), 3.0)})
+    damaged = bytearray(content)
+    damaged[content.index(torch.full((9,), 3.0).numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"damaged zip .*Bad CRC-32.*data/0.*download it again"):
+        read_torch_file(path)
+
+
+def test_an_archive_without_checksums_is_read(tmp_path: Path) -> None:
+    weights = torch.arange(1000.0)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weights": weights}, tmp_path / "m.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_torch_file(tmp_path / "m.pt")["weights"], weights)
+
+
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "pytorch_model.bin"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -6,6 +6,7 @@ may a small file take much memory: what could build more than the file's own siz
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import zipfile
@@ -101,13 +102,29 @@ def _inspect_archive(path: Path, size: int) -> None:
             reason = _archive_fault(archive.infolist(), size)
             if reason:
                 raise CheckpointError(f"{path}: refused, {reason}.")
+            _check_sums(archive)
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            with archive.open(name) as file:
-                _inspect_pickle(file, path)
+            _inspect_pickle(io.BytesIO(archive.read(name)), path)
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        raise CheckpointError(f"{path}: a damaged zip archive ({error}).") from None
+        raise CheckpointError(
+            f"{path}: a damaged zip archive ({error}); copy or download it again."
+        ) from None
+
+
+def _check_sums(archive: zipfile.ZipFile) -> None:
+    """Compare every entry with its checksum, which ``torch.load`` does not look at.
+
+    Raises:
+        BadZipFile: If one differs.
+    """
+    for entry in archive.infolist():
+        if entry.CRC == 0:  # torch.save can be told to leave the checksums out
+            del entry.CRC
+        with archive.open(entry) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def _inspect_pickle(file: IO[bytes], path: Path) -> None:
