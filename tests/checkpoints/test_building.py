@@ -66,6 +66,14 @@ def test_claims_beyond_the_tensors_cost_no_memory(name: str, claim: dict[str, in
         check_state(config, state, "file")
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_eight_bits_are_refused(dtype: torch.dtype) -> None:
+    model = create_model("convtasnet", preset="tiny")
+    state = {**model.state_dict(), "to_masks.weight": model.state_dict()["to_masks.weight"].to(dtype)}
+    with pytest.raises(CheckpointError, match=rf"^file: to_masks.weight is {dtype}, expected weights of 16"):
+        check_state(model.config, state, "file")
+
+
 def sizes() -> list[tuple[str, str]]:
     configs = {
         name: parse_model_config({"model_type": name, "preset": "tiny"}, kind=Network)

@@ -90,9 +90,14 @@ def _checked(config: NetworkConfig, state: Mapping[str, Tensor], where: str) -> 
             raise CheckpointError(f"{where}: {key} is {shape}, the configuration asks for {asked}.")
         if expected[key].is_floating_point() and not value.is_floating_point():
             raise CheckpointError(f"{where}: {key} is {value.dtype}, expected floating-point weights.")
+        if value.is_floating_point() and value.dtype not in _READ:
+            raise CheckpointError(f"{where}: {key} is {value.dtype}, expected weights of 16, 32 or 64 bits.")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise CheckpointError(f"{where}: {key} holds NaN or infinite values; the training had failed.")
     return model
+
+
+_READ = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 class _Watch(TorchFunctionMode):
