@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from polsess.checkpoints import CheckpointError, load_model, read_checkpoint
 from polsess.checkpoints.toolkits.espnet import tfgridnet, tflocoformer
-from polsess.checkpoints.translation import rename
+from polsess.checkpoints.translation import number_paths, rename
 from polsess.models.layers.stft import STFT
 from tests.conftest import GOLDEN
 from tests.models.noise_floor import assert_parity
@@ -39,12 +41,12 @@ def with_heads_together(key: str) -> str:
 def parameter_names(folder: Path) -> dict[str, str]:
     """The reference's name of every parameter with a gradient, and ours."""
     if folder.name == "tflocoformer":
-        found = tflocoformer.rules(2, ("freq", "frame"), 2)
+        found = tflocoformer.rules(("freq", "frame"), 2)
     else:
         found = tfgridnet.rules(steps_have_biases=folder.name.endswith("ks_eq_hs"))
     state = {with_heads_together(key): value for key, value in stored(folder).items()}
     trained = {key: value for key, value in state.items() if not key.endswith(("rope.freqs", "deconv.bias"))}
-    return dict(zip(trained, rename(trained, found, "test"), strict=True))
+    return dict(zip(trained, number_paths(rename(trained, found, "test")), strict=True))
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -160,6 +162,20 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "claim"), [("n_layers", 20_000), ("attention_dim", 1 << 29)])
+def test_claims_take_no_memory(key: str, claim: int, experiment: Callable[[str], Path]) -> None:
+    folder = experiment("tflocoformer")
+    rewrite(folder, **{f"separator__{key}": claim})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"many more tensors|at most 65536"):
+        load_model(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
 def test_foreign_missing_and_misshapen_tensors_are_named(experiment: Callable[[str], Path]) -> None:

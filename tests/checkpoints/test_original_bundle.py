@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,19 @@ def test_bundles_that_do_not_fit(bundle: Path, changes: dict[str, Any], message:
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
     with pytest.raises(CheckpointError, match=message):
         load_model(bundle)
+
+
+def test_a_claim_of_many_blocks_takes_no_memory(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / "bundle_tf_mossformer", tmp_path / "bundle"))
+    content = json.loads((folder / "separator.json").read_text())
+    content["model_params"]["num_blocks"] = 20_000
+    (folder / "separator.json").write_text(json.dumps(content))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="the configuration asks for many more tensors"):
+        load_model(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000_000
 
 
 def test_a_bundle_needs_both_files(bundle: Path) -> None:

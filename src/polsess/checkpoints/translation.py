@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from polsess.checkpoints.unpickling import CheckpointError
+from polsess.models import parse_model_config
+from polsess.models.layers.positions import inverse_frequencies
 
 Rule = tuple[str, str]
 """A regular expression for a whole foreign name, and our name with its groups as ``\\\\1``."""
@@ -27,8 +29,9 @@ def rename(state: Mapping[str, Tensor], rules: Sequence[Rule], where: str) -> di
         CheckpointError: If no rule knows a name, or two tensors get one name.
     """
     renamed: dict[str, Tensor] = {}
+    patterns = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     for key, value in state.items():
-        name = _new_name(key, rules)
+        name = _new_name(key, patterns)
         if name is None:
             raise CheckpointError(f"{where}: the tensor '{key}' is not part of this architecture.")
         if name in renamed:
@@ -37,11 +40,28 @@ def rename(state: Mapping[str, Tensor], rules: Sequence[Rule], where: str) -> di
     return renamed
 
 
-def _new_name(key: str, rules: Sequence[Rule]) -> str | None:
-    for pattern, replacement in rules:
-        if match := re.fullmatch(pattern, key):
+def _new_name(key: str, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, replacement in patterns:
+        if match := pattern.fullmatch(key):
             return match.expand(replacement)
     return None
+
+
+BLOCK = r"blocks\.(?P<block>0|[1-9][0-9]*)\."
+"""A block of two paths in a foreign name, which a rule calls ``blocks.\\g<block>.0.`` or ``.1.``."""
+
+
+def number_paths(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Two paths of every block, ``blocks.3.1.x``, counted through, ``paths.7.x``.
+
+    Args:
+        state: Tensors by our names, those of the blocks as ``BLOCK`` says.
+    """
+
+    def counted(match: re.Match[str]) -> str:
+        return f"paths.{2 * int(match[1]) + int(match[2])}."
+
+    return {re.sub(r"^blocks\.([0-9]+)\.([01])\.", counted, key): value for key, value in state.items()}
 
 
 def take(state: dict[str, Tensor], key: str, where: str) -> Tensor:
@@ -53,6 +73,22 @@ def take(state: dict[str, Tensor], key: str, where: str) -> Tensor:
     if key not in state:
         raise CheckpointError(f"{where}: the tensor '{key}' is missing.")
     return state.pop(key)
+
+
+def with_rates(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors with the rates of the rotation beside every attention, where files hold none or constants.
+
+    Args:
+        state: Tensors by our names.
+        model: The configuration, of which ``attention_size`` and ``num_heads`` give the rates.
+
+    Raises:
+        ConfigError: If the configuration is not valid: nothing is made of sizes out of bounds.
+    """
+    parse_model_config(model)
+    rates = inverse_frequencies(model["attention_size"] // model["num_heads"])
+    names = [key.removesuffix("to_qkv.weight") for key in state if key.endswith("to_qkv.weight")]
+    return {**state, **{f"{name}rotation.rates": rates for name in names}}
 
 
 def join_gates(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dict[str, Tensor]:

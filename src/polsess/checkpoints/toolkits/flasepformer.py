@@ -10,10 +10,9 @@ from torch import Tensor
 
 from polsess.checkpoints.formats import Converted, Converters, Reader, naming, register_reader
 from polsess.checkpoints.toolkits.sepreformer import convert_sepreformer
-from polsess.checkpoints.translation import Arguments, Rule, rename
+from polsess.checkpoints.translation import Arguments, Rule, rename, with_rates
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
-from polsess.models.layers.positions import inverse_frequencies
 
 CONVERTERS = Converters("FLASepformer")
 """Converters by the first words of the published type; ``arguments`` are the ``model`` section without the
@@ -67,13 +66,7 @@ def convert_flatflocoformer(arguments: Mapping[str, Any], state: Mapping[str, Te
     kept = {key: value for key, value in state.items() if not key.endswith("rope.freqs")}
     native = rename(kept, _rules(axes, len(types)), where)
     native = {key: value.flatten() if key.endswith("scale") else value for key, value in native.items()}
-    rates = inverse_frequencies(model["attention_size"] // model["num_heads"])
-    native |= {
-        f"paths.{index}.attention.rotation.rates": rates
-        for index, attention in enumerate(model["attentions"])
-        if attention == "softmax"
-    }
-    return Converted(model, native)
+    return Converted(model, with_rates(native, model))
 
 
 @CONVERTERS.register("speech_flatsepreformer")

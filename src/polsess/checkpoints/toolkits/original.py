@@ -14,7 +14,7 @@ from polsess.checkpoints.formats import Converted, Converters, Reader, naming, r
 from polsess.checkpoints.toolkits import clearervoice
 from polsess.checkpoints.toolkits.speechbrain import convtasnet, dual_path, resource_efficient
 from polsess.checkpoints.toolkits.speechbrain.hyperparams import Instance
-from polsess.checkpoints.translation import Arguments, rename
+from polsess.checkpoints.translation import BLOCK, Arguments, number_paths, rename
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles, state_of
 
@@ -253,21 +253,26 @@ def convert_mossformer2(arguments: Mapping[str, Any], state: Mapping[str, Tensor
 
 
 _TF_PATHS = {"freq": 0, "frame": 1}
+_TF_PATH_RULES = [
+    (r"ffn_norm\.0\.gamma", "ffn_after.0.weight"),  # the lists are built in reverse
+    (r"ffn_norm\.1\.gamma", "ffn_before.0.weight"),
+    (r"ffn\.0\.(conv|deconv)1d\.(weight|bias)", r"ffn_after.1.\2.\3"),
+    (r"ffn\.1\.(conv|deconv)1d\.(weight|bias)", r"ffn_before.1.\2.\3"),
+    (r"attn_norm\.gamma", "attention_norm.weight"),
+    (r"attn\.(local|global)_attn\.rope\.freqs", r"attention.\2_attention.rotation.rates"),
+    (r"attn\.(local|global)_attn\.qkv\.weight", r"attention.\2_attention.to_qkv.weight"),
+    (r"attn\.(local|global)_attn\.aggregate_heads\.0\.weight", r"attention.\2_attention.to_output.weight"),
+    (r"attn\.(local|global)_gate\.conv\.(weight|bias)", r"attention.\2_gate.conv.\3"),
+]
 _TF_RULES = [
     (r"separator\.conv\.0\.(weight|bias)", r"conv.\1"),
     (r"separator\.conv\.1\.(weight|bias)", r"norm.\1"),
     (r"separator\.deconv\.(weight|bias)", r"deconv.\1"),
-]
-_TF_PATH_RULES = [
-    (r"ffn_norm\.0\.gamma", "ffn_after.0.weight"),  # the lists are built in reverse
-    (r"ffn_norm\.1\.gamma", "ffn_before.0.weight"),
-    (r"ffn\.0\.(conv|deconv)1d\.(weight|bias)", r"ffn_after.1.\1.\2"),
-    (r"ffn\.1\.(conv|deconv)1d\.(weight|bias)", r"ffn_before.1.\1.\2"),
-    (r"attn_norm\.gamma", "attention_norm.weight"),
-    (r"attn\.(local|global)_attn\.rope\.freqs", r"attention.\1_attention.rotation.rates"),
-    (r"attn\.(local|global)_attn\.qkv\.weight", r"attention.\1_attention.to_qkv.weight"),
-    (r"attn\.(local|global)_attn\.aggregate_heads\.0\.weight", r"attention.\1_attention.to_output.weight"),
-    (r"attn\.(local|global)_gate\.conv\.(weight|bias)", r"attention.\1_gate.conv.\2"),
+    *(
+        (rf"separator\.{BLOCK}{side}_path\.{pattern}", rf"blocks.\g<block>.{place}.{name}")
+        for side, place in _TF_PATHS.items()
+        for pattern, name in _TF_PATH_RULES
+    ),
 ]
 
 
@@ -286,17 +291,8 @@ def convert_tf_mossformer(arguments: Mapping[str, Any], state: Mapping[str, Tens
     sizes |= {"num_channels": channels, "attention_size": channels, "ffn_hidden_sizes": [hidden, hidden]}
     sizes["dropout"] = values.take("attn_dropout", default=0.0)
     values.finish()
-    rules = [
-        *_TF_RULES,
-        *(
-            (rf"separator\.blocks\.{block}\.{side}_path\.{pattern}", f"paths.{2 * block + place}.{name}")
-            for block in range(sizes["num_blocks"])
-            for side, place in _TF_PATHS.items()
-            for pattern, name in _TF_PATH_RULES
-        ),
-    ]
     model = {"model_type": "tfmossformer", "sample_rate": SAMPLE_RATE, **sizes}
-    return Converted(model, rename(state, rules, "original TF-MossFormer"))
+    return Converted(model, number_paths(rename(state, _TF_RULES, "original TF-MossFormer")))
 
 
 def _block(values: Arguments, class_name: str, d_model: Any, *, default_positions: bool) -> Instance:

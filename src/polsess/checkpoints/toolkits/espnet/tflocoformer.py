@@ -10,9 +10,8 @@ from torch import Tensor
 from polsess.checkpoints.formats import Converted
 from polsess.checkpoints.toolkits.espnet.reader import CONVERTERS
 from polsess.checkpoints.toolkits.espnet.tfgridnet import WINDOWS
-from polsess.checkpoints.translation import Arguments, Rule, rename
+from polsess.checkpoints.translation import BLOCK, Arguments, Rule, number_paths, rename, with_rates
 from polsess.checkpoints.unpickling import CheckpointError
-from polsess.models.layers.positions import inverse_frequencies
 
 _WHERE = "ESPnet tflocoformer"
 _ORDERS = {"ft": "frequency_first", "tf": "time_first"}
@@ -30,10 +29,8 @@ def convert_tflocoformer(arguments: Mapping[str, Any], state: Mapping[str, Tenso
     model["normalize_variance"] = normalize or per_channel
     order = ("freq", "frame") if model["axis_order"] == "frequency_first" else ("frame", "freq")
     kept = {key: value for key, value in state.items() if not key.endswith("attn.rope.freqs")}
-    native = rename(kept, rules(model["num_blocks"], order, len(model["ffn_hidden_sizes"])), _WHERE)
-    rates = inverse_frequencies(model["attention_size"] // model["num_heads"])
-    native |= {f"paths.{path}.attention.rotation.rates": rates for path in range(2 * model["num_blocks"])}
-    return Converted(model, native)
+    native = number_paths(rename(kept, rules(order, len(model["ffn_hidden_sizes"])), _WHERE))
+    return Converted(model, with_rates(native, model))
 
 
 def _read_arguments(separator: Arguments) -> dict[str, Any]:
@@ -88,23 +85,22 @@ def _read_transform(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return found[0]
 
 
-def rules(num_blocks: int, order: tuple[str, str], num_feed_forwards: int) -> list[Rule]:
-    """Destinations of the tensors.
+def rules(order: tuple[str, str], num_feed_forwards: int) -> list[Rule]:
+    """Destinations of the tensors, for ``number_paths``.
 
     Args:
-        num_blocks: Blocks of two paths.
         order: Their names of the first and the second path.
         num_feed_forwards: Two, or only the one after the attention. Theirs are counted from the last.
     """
     found: list[Rule] = [(r"conv\.0\.(weight|bias)", r"conv.\1"), (r"conv\.1\.(weight|bias)", r"norm.\1")]
     found += [(r"(deconv\.(?:weight|bias))", r"\1")]
     feed_forwards = ("ffn_after", "ffn_before")[:num_feed_forwards]
-    for path in range(2 * num_blocks):
-        theirs, ours = rf"blocks\.{path // 2}\.{order[path % 2]}_path\.", f"paths.{path}."
+    for place, path in enumerate(order):
+        theirs, ours = rf"{BLOCK}{path}_path\.", rf"blocks.\g<block>.{place}."
         for index, name in enumerate(feed_forwards):
             found += [(rf"{theirs}ffn_norm\.{index}\.(?:gamma|weight)", f"{ours}{name}.0.weight")]
             found += [(rf"{theirs}ffn_norm\.{index}\.bias", f"{ours}{name}.0.bias")]
-            found += [(rf"{theirs}ffn\.{index}\.(conv|deconv)1d\.(\w+)", rf"{ours}{name}.1.\1.\2")]
+            found += [(rf"{theirs}ffn\.{index}\.(conv|deconv)1d\.(\w+)", rf"{ours}{name}.1.\2.\3")]
         found += [
             (rf"{theirs}attn_norm\.(?:gamma|weight)", f"{ours}attention_norm.weight"),
             (rf"{theirs}attn_norm\.bias", f"{ours}attention_norm.bias"),
