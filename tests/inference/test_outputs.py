@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polsess.audio import AudioError
 from polsess.diarization import SpeakerTimeline
 from polsess.inference import Separation, output_paths, source_names
+from polsess.inference.jobs import OutputOptions
 from polsess.timelines import Turn
 
 
@@ -39,6 +41,15 @@ def test_names() -> None:
 def test_patterns_that_do_not_work(pattern: str) -> None:
     with pytest.raises(ValueError, match="filename: "):
         output_paths(Path("out"), pattern, "a", ("speaker1", "speaker2"), "wav")
+
+
+def test_results_are_not_saved_under_names_of_another_format(tmp_path: Path) -> None:
+    separation = Separation(np.zeros((1, 80), np.float32), 8000, ("speech",), 0.1)
+    with pytest.raises(AudioError, match=r"a\.wav: would hold flac"):
+        separation.save(tmp_path, "a", pattern="{track}.wav", container="flac")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(AudioError, match=r"\{speaker\}\.flac: would hold wav"):
+        OutputOptions(tmp_path, "{track}_{speaker}.flac")
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,41 @@ def test_files_in_the_way(tmp_path: Path) -> None:
         separator.separate_file(source, [target, target])
 
 
+def test_files_hold_what_their_names_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_audio("day.flac", 0.1 * torch.randn(800), 8000)
+    model = create_model("blstm", preset="tiny")
+    separator = Separator(model, device="cpu", gate="never")
+    done = separator.separate_file("day.flac", ["a.flac", "b.flac"])
+    assert done.paths == (Path("a.flac"), Path("b.flac"))
+    assert [path.read_bytes()[:4] for path in done.paths] == [b"fLaC", b"fLaC"]
+
+
+@pytest.mark.parametrize(
+    ("names", "audio_format", "cause"),
+    [
+        (["1.flac", "2.wav"], None, r"2\.wav: would hold flac; end the name in \.flac"),
+        (
+            ["1.aiff", "2.aiff"],
+            None,
+            r"1\.aiff: format: expected a name that ends in \.wav",
+        ),
+        (["1", "2.FLAC"], AudioFormat(), r"2\.FLAC: would hold wav"),
+    ],
+)
+def test_names_that_do_not_say_what_files_hold(
+    tmp_path: Path, names: list[str], audio_format: AudioFormat | None, cause: str
+) -> None:
+    write_audio(tmp_path / "a.wav", 0.1 * torch.randn(800), 8000)
+    model = create_model("blstm", preset="tiny")
+    separator = Separator(model, device="cpu", gate="never")
+    with pytest.raises(AudioError, match=cause):
+        separator.separate_file(
+            tmp_path / "a.wav", [tmp_path / name for name in names], audio_format=audio_format
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
 def test_a_damaged_file_is_found_before_the_work(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.flac", 0.1 * torch.randn(80_000), 8000)
     content = bytearray((tmp_path / "a.flac").read_bytes())

@@ -58,8 +58,23 @@ class AudioFormat:
 
     @classmethod
     def of(cls, path: Path | str, bits: Bits | None = None) -> AudioFormat:
-        """Format by the suffix of a file name."""
-        return cls(Path(path).suffix.lower().removeprefix("."), bits)  # type: ignore[arg-type]
+        """Format by the suffix of a file name.
+
+        Raises:
+            ValueError: If there is no such format, or it has no such samples.
+        """
+        if (container := _suffix(path)) not in get_args(Container):
+            raise AudioError(path, "format: expected a name that ends in .wav, .flac, .ogg or .mp3.")
+        return cls(container, bits)  # type: ignore[arg-type]
+
+    def check_name(self, path: Path | str) -> None:
+        """Refuse a name that ends in another format; other endings, or none, are the user's choice.
+
+        Raises:
+            AudioError: Naming the file that would not hold what its name says.
+        """
+        if (suffix := _suffix(path)) in get_args(Container) and suffix != self.container:
+            raise AudioError(path, f"would hold {self.container}; end the name in .{self.container}.")
 
     def check_rate(self, sample_rate: int, path: Path | str) -> None:
         """Refuse a rate in Hz that the container does not support.
@@ -84,6 +99,10 @@ class AudioFormat:
     def holds_peaks(self) -> bool:
         """Whether samples beyond full scale can be stored."""
         return self.bits == "32f"
+
+
+def _suffix(path: Path | str) -> str:
+    return Path(path).suffix.lower().removeprefix(".")
 
 
 def peak_gain(peak: float, audio_format: AudioFormat, clip_mode: ClipMode) -> float:
@@ -146,6 +165,7 @@ class AudioWriter:
     ) -> None:
         self._name, self._format, self._clamp = name or path, audio_format, clamp
         audio_format.check_rate(sample_rate, self._name)
+        audio_format.check_name(self._name)
         huge = num_samples * num_channels * audio_format.bytes_per_sample > _WAV_LIMIT
         kind = "RF64" if audio_format.container == "wav" and huge else audio_format.container.upper()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from polsess.inference.recordings import Recording
 from polsess.inference.rendering import Rendering
 from polsess.inference.timeline_files import TimelineFiles
 
-Targets = Sequence[Path] | Callable[[Sequence[str]], Sequence[Path]]
+Targets = Sequence[Path | str] | Callable[[Sequence[str]], Sequence[Path | str]]
 """One path per source, or what makes them of the names of the sources."""
 
 
@@ -39,8 +39,8 @@ class FileOutputs:
     targets: Targets
     """One path per source; no more voices than these are then looked for. Or a function that gives the paths
     for the names of the sources, so that there may be more. For ``together`` a single path."""
-    audio_format: AudioFormat = field(default_factory=AudioFormat)
-    """Format of the files."""
+    audio_format: AudioFormat | None = None
+    """Format of the files; None for the one that their names end in."""
     clip_mode: ClipMode = "rescale"
     """Treatment of samples beyond full scale."""
     overwrite: bool = False
@@ -55,12 +55,19 @@ class FileOutputs:
         """The most sources that there are paths for; None for any number."""
         return None if callable(self.targets) or self.together else len(self.targets)
 
-    def paths(self, names: Sequence[str]) -> Sequence[Path]:
+    def format_of(self, path: Path) -> AudioFormat:
+        """The format of the file of a source."""
+        return self.audio_format or AudioFormat.of(path)
+
+    def paths(self, names: Sequence[str]) -> list[Path]:
         """The paths of sources, after a check that they may be written."""
         expected = 1 if self.together else len(names)
-        paths = self.targets(names[:expected]) if callable(self.targets) else self.targets
+        targets = self.targets(names[:expected]) if callable(self.targets) else self.targets
+        paths = [Path(target) for target in targets]
         if len(paths) != expected:
             raise ValueError(f"targets: expected {expected} paths, got {len(paths)}.")
+        for path in paths:
+            self.format_of(paths[0]).check_name(path)
         beside = self.timeline_files.paths.values() if self.timeline_files else ()
         check_targets((*paths, *beside), self.source, self.overwrite)
         return paths
@@ -75,7 +82,7 @@ class FileOutputs:
             partial(as_one_source, rendering.blocks) if self.together else rendering.blocks,
             recording.sample_rate,
             recording.num_samples,
-            self.audio_format,
+            self.format_of(paths[0]),
             self.clip_mode,
             self.overwrite,
             writers,

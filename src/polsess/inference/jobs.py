@@ -170,6 +170,9 @@ class OutputOptions:
     protected: tuple[Path, ...] = ()
     """Files that are never overwritten, as the inputs are not."""
 
+    def __post_init__(self) -> None:
+        self.audio_format.check_name(self.pattern)
+
 
 @dataclass(frozen=True)
 class Skipped:

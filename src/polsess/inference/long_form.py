@@ -222,7 +222,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             targets: One path per source, see ``names``; no more voices than these are then looked for. Or a
                 function that gives the paths for the names of the sources, so that there may be more. For
                 ``together`` a single path.
-            audio_format: Format of the files; None for 16-bit WAV.
+            audio_format: Format of the files; None for the container that their names end in, with 16 bits.
             clip_mode: Treatment of samples beyond full scale.
             overwrite: Whether existing files may be replaced. The source itself never is.
             together: Write one file whose channels are the sources.
@@ -237,7 +237,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         outputs = FileOutputs(
             Path(source),
             targets,
-            audio_format or AudioFormat(),
+            audio_format,
             clip_mode,
             overwrite,
             together,
@@ -261,9 +261,9 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
             outputs = replace(outputs, timeline_files=None)
         path = outputs.paths(self.names)[0]
         with FileRecording(outputs.source) as recording, contextlib.ExitStack() as stack:
-            outputs.audio_format.check_rate(recording.sample_rate, path)
-            space = self._bytes_on_disk(recording, outputs.audio_format, estimator.sample_rate)
-            check_space(path.parent, space)
+            audio_format = outputs.format_of(path)
+            audio_format.check_rate(recording.sample_rate, path)
+            check_space(path.parent, self._bytes_on_disk(recording, audio_format, estimator.sample_rate))
             spools = Spools(stack, _SPOOL_BYTES, check_folder(path.parent))
             rendering = yield from self._render(passes, recording, spools, progress, outputs.most)
             yield None

@@ -336,7 +336,7 @@ def write_sources(
         The common factor; 1 unless clipping had to be avoided.
 
     Raises:
-        AudioError: If a file exists or cannot be written.
+        AudioError: If a file exists, is named after another format, or cannot be written.
         ValueError: If there is clipping and ``clip_mode`` is ``"error"``.
     """
     beside = beside or {}
