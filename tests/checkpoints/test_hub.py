@@ -102,6 +102,25 @@ def test_offline_without_a_cache_says_what_to_do(cache: Path) -> None:
         load_model("speechbrain/sepformer-wham")
 
 
+def test_what_is_meant_as_a_path_is_missed_as_a_path(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cache == tmp_path
+    best = Path("runs", "skim", "checkpoints", "best.ckpt")
+    best.parent.mkdir(parents=True)
+    best.touch()
+    cases = {
+        "runs/skin": r"runs/skin: no such file or folder\. Did you mean 'runs/skim'\? Nor was it",
+        "runs/nothing": r"runs/nothing: no such file or folder\. Nor was it found as an id of the hub\.$",
+        "runs/skim/best": r"runs/skim/best: no such file or folder\. runs/skim is a run: name that folder",
+        "runs/skim/best.ckpt": "runs/skim is a run: name that folder",
+    }
+    for source, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_model(source)
+
+
 def test_half_a_download_is_not_loaded(cache: Path) -> None:
     snapshot = put(cache, "speechbrain/sepformer-wham", GOLDEN / "sb_convtasnet")
     (snapshot / "decoder.ckpt").unlink()

@@ -76,13 +76,17 @@ def _layout(download: Callable[..., str], hub_id: str, revision: str) -> tuple[s
             absent = absent or error
         else:
             return files
-    names = ", ".join(files[0] for files in known)
-    raise CheckpointError(
+    names = ", ".join(dict.fromkeys(files[0] for files in known))
+    raise AbsentError(
         f"{absent} None of {names} is there; for other files, download them and name the folder."
     )
 
 
-class _NoFileError(CheckpointError):
+class AbsentError(CheckpointError):
+    """The hub holds no such model, or cannot be asked."""
+
+
+class _NoFileError(AbsentError):
     """The hub, or the cache when there is no network, holds no such file."""
 
 
@@ -99,7 +103,7 @@ def _download(download: Callable[..., str], hub_id: str, name: str, revision: st
             f"{where}: access is restricted; ask for it on the model's page, then run: hf auth login."
         ) from None
     except errors.RepositoryNotFoundError:
-        raise CheckpointError(
+        raise AbsentError(
             f"{where}: no such model on the hub, or it is private (run: hf auth login). "
             "A local folder is given by its path, e.g. ./folder."
         ) from None

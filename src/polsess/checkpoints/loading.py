@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from importlib.resources import files as package_files
@@ -12,7 +13,7 @@ import torch
 
 from polsess.checkpoints.building import build_model
 from polsess.checkpoints.formats import Checkpoint, Converted, Reader
-from polsess.checkpoints.hub import fetch, is_hub_id
+from polsess.checkpoints.hub import AbsentError, fetch, is_hub_id
 from polsess.checkpoints.toolkits import READERS
 from polsess.checkpoints.unpickling import CheckpointError
 from polsess.checkpoints.weight_files import WeightFiles
@@ -35,6 +36,8 @@ BUNDLED_MODELS = (
 )
 """The small networks that come with the package, for SB, ES, EB (those for streams among them), OSD and SV;
 a folder of that name: ``./default``."""
+_BEST = Path("checkpoints", "best.ckpt")
+"""In a run's folder."""
 _EXPORTED = {
     ".onnx": "an ONNX file, which `polsess separate` and `polsess evaluate` run; name the checkpoint that it "
     "was exported from.",
@@ -61,7 +64,12 @@ def read_checkpoint(
     """
     commit = None
     if is_hub_id(source):
-        place, commit = fetch(str(source), revision)
+        try:
+            place, commit = fetch(str(source), revision)
+        except AbsentError:
+            if not Path(source).parent.is_dir():
+                raise
+            raise CheckpointError(f"{_not_here(source)} Nor was it found as an id of the hub.") from None
     elif revision is None:
         place = _local(source)
     else:
@@ -144,12 +152,24 @@ def _local(source: str | Path) -> Path:
             )
         return folder
     if not Path(source).exists():
-        known = suggest(str(source), list(BUNDLED_MODELS), "Models that come with polsess")
-        raise CheckpointError(f"{source}: no such file or folder.{known}")
+        raise CheckpointError(_not_here(source))
     if not Path(source).is_file() and not Path(source).is_dir():
         raise CheckpointError(f"{source}: neither a file nor a folder (a pipe or a device).")
-    best = Path(source) / "checkpoints" / "best.ckpt"
+    best = Path(source) / _BEST
     return best if best.is_file() else Path(source)
+
+
+def _not_here(source: str | Path) -> str:
+    """That nothing is at a path, and what may be meant: the run around it, a neighbour, a model's name."""
+    folder, *above = Path(source).parents
+    if run := next((each for each in (folder, *above) if (each / _BEST).is_file()), None):
+        hint = f" {run} is a run: name that folder for its best weights."
+    elif folder != Path() and folder.is_dir():
+        near = difflib.get_close_matches(str(source), map(str, folder.iterdir()), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+    else:
+        hint = suggest(str(source), list(BUNDLED_MODELS), "Models that come with polsess")
+    return f"{source}: no such file or folder.{hint}"
 
 
 def _recognise(files: WeightFiles) -> Reader:

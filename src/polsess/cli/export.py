@@ -50,9 +50,9 @@ def export(
 
     Examples:
       polsess export default -o default.onnx
-      polsess export runs/dprnn/best --precision int8 -o dprnn.onnx
+      polsess export runs/dprnn --precision int8 -o dprnn.onnx
       polsess export default --to torch-export -o default.pt2
-      polsess export runs/gtcrn/best --to onnx-stream -o gtcrn.onnx
+      polsess export runs/gtcrn --to onnx-stream -o gtcrn.onnx
       polsess export default --to web -o site
     """
     if web_runtime is not None and to != "web":

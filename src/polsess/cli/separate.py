@@ -86,7 +86,7 @@ def separate(
     Examples:
       polsess separate meeting.wav
       polsess separate recordings/ -o speakers --format flac
-      polsess separate interview.mp3 -m runs/dprnn/best --segment 8
+      polsess separate interview.mp3 -m runs/dprnn --segment 8
       polsess separate interview.mp3 -m default.onnx
       polsess separate noisy.wav -m enhance-both --then default --shifts 2
       polsess separate meeting.wav --speakers 2-4 --timeline elan,picture

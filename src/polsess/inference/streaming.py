@@ -42,7 +42,7 @@ class StreamingSeparator:
         ValueError: If the network cannot stream; the message says which option or network can.
 
     Examples:
-        >>> stream = StreamingSeparator.from_pretrained("runs/skim/best")  # doctest: +SKIP
+        >>> stream = StreamingSeparator.from_pretrained("runs/skim")  # doctest: +SKIP
         >>> pieces = [stream.push(samples) for samples in microphone] + [stream.flush()]  # doctest: +SKIP
     """
 
