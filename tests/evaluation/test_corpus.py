@@ -59,8 +59,18 @@ def test_yaml_with_a_corpus(tmp_path: Path, nested: bool) -> None:
     assert name_of_data(path) == "experiment"
 
 
+def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Path("convtasnet_sb_polsess")
+    corpus = open_corpus(recipe, [f"corpus.root={DATA / 'polsess_mini'}"])
+    assert corpus.config.corpus_type == "polsess"
+    assert name_of_data(recipe) == "convtasnet_sb_polsess"
+    with pytest.raises(ConfigError, match=r"no such file or folder\. Did you mean the recipe 'convtasnet"):
+        open_corpus(Path("convtasnet_sb_polses"))
+
+
 def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+    with pytest.raises(ConfigError, match="no such file or folder"):
         open_corpus(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="no items in it"):
         open_corpus(tmp_path)

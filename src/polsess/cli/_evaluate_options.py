@@ -19,8 +19,9 @@ Data = Annotated[
     typer.Option(
         "-d",
         "--data",
-        help="Test data: a YAML file with a corpus, a folder of <item>/{mix,s1,s2}.wav, the root of a "
-        "PolSESS corpus, a manifest.csv, or a metadata.csv of clips. Repeatable.",
+        help="Test data: a YAML file with a corpus, the name of a recipe, a folder of "
+        "<item>/{mix,s1,s2}.wav, the root of a PolSESS corpus, a manifest.csv, or a metadata.csv of clips. "
+        "Repeatable.",
         rich_help_panel="Data",
     ),
 ]

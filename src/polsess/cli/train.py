@@ -98,10 +98,10 @@ def train(
     """Train a model; logs, the best and the last checkpoint go into the run's folder.
 
     Examples:
-      polsess train -c configs/bsrnn_sb_speech_clips.yaml training.max_epochs=50
-      polsess train -c configs/sepformer_sb_polsess.yaml data.corpus.root=PolSESS --dry-run
+      polsess train -c bsrnn_sb_speech_clips training.max_epochs=50
+      polsess train -c sepformer_sb_polsess data.corpus.root=PolSESS --dry-run
       polsess train -o runs/bsrnn_sb_speech_clips --resume
-      polsess train -c configs/bsrnn_sb_speech_clips.yaml --init default --freeze 'split.*'
+      polsess train -c bsrnn_sb_speech_clips --init default --freeze 'split.*'
     """
     from polsess.allocator import tune_allocator
     from polsess.config import find_config, load_config

@@ -79,8 +79,12 @@ class Config(Schema):
         return self
 
 
-def find_config(path: Path) -> Path:
+def find_config(path: Path, expected: str = "file") -> Path:
     """The file of an experiment: the path itself, or the recipe of that name.
+
+    Args:
+        path: A path, or a name.
+        expected: What the path may be of, for the message.
 
     Raises:
         ConfigError: If there is neither; names the nearest recipe.
@@ -94,7 +98,7 @@ def find_config(path: Path) -> Path:
         return recipes[str(path)]
     near = difflib.get_close_matches(path.stem, recipes, n=1)
     hint = f" Did you mean the recipe '{near[0]}'?" if near else ""
-    raise ConfigError(f"{path}: no such file.{hint}")
+    raise ConfigError(f"{path}: no such {expected}.{hint}")
 
 
 def load_config(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polsess.audio import read_audio_info
-from polsess.config import read_settings
+from polsess.config import find_config, read_settings
 from polsess.data import Corpus, Split, create_corpus, parse_corpus_config
 from polsess.data.corpora.folder import find_sound, list_items
 from polsess.schema import ConfigError
@@ -30,10 +30,10 @@ def open_corpus(
     """Open the data of an evaluation.
 
     Args:
-        data: A YAML file with ``corpus:`` or ``data.corpus:`` (e.g. a training configuration), a folder of
-            items (``<item>/{mix,s1,s2}.wav``), the root of a PolSESS corpus, a manifest (a CSV with
-            the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of which fixed
-            mixtures, for OSD conversations and for SV pieces are made.
+        data: A YAML file with ``corpus:`` or ``data.corpus:`` (e.g. a training configuration), the name of
+            a recipe, a folder of items (``<item>/{mix,s1,s2}.wav``), the root of a PolSESS corpus, a manifest
+            (a CSV with the columns ``mixture`` and ``source_1``), or the ``metadata.csv`` of speech clips, of
+            which fixed mixtures, for OSD conversations and for SV pieces are made.
         overrides: ``key=value`` pairs, e.g. ``corpus.evaluation_examples=50``.
         task: The task; None for that of the YAML file.
         default_task: Task for data that does not specify one; None for SB.
@@ -42,9 +42,9 @@ def open_corpus(
         sample_rate: Sample rate in Hz for data that does not specify one.
 
     Raises:
-        ConfigError: If the data or an override is not understood.
-        FileNotFoundError: If there is no such file.
+        ConfigError: If there is no such data, or it or an override is not understood.
     """
+    data = data if data.exists() else find_config(data, "file or folder")
     settings = _settings_of(data, task)
     if sample_rate is not None and data.suffix.lower() not in _YAML:
         settings["corpus"].setdefault("sample_rate", sample_rate)
@@ -65,8 +65,6 @@ def _settings_of(data: Path, task: Task | None = None) -> dict[str, Any]:
         return {"corpus": {"corpus_type": "polsess", "root": str(data)}}
     if data.is_dir():
         return {"corpus": {"corpus_type": "folder", "folder": str(data), "sample_rate": _rate_of(data)}}
-    if not data.is_file():
-        raise FileNotFoundError(f"{data}: no such file or folder.")
     if data.suffix.lower() == ".csv":
         return {"corpus": _corpus_of_csv(data, task)}
     if data.suffix.lower() not in _YAML:
