@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from polsess.benchmark import Settings, benchmark_models, parse_variants, read_result
 from polsess.benchmark.running import interleave
 from polsess.benchmark.summary import stream_cost
 from polsess.benchmark.tables import tables
 from polsess.benchmark.visits import Case, expected_bytes, expected_seconds
+from polsess.cli.main import app
 from polsess.workers import Worker, WorkerError
 from tests.benchmark.builders import timing
 
@@ -32,6 +34,29 @@ def test_what_a_longer_mixture_takes_is_foreseen() -> None:
     assert expected_bytes(Case("inference", 8.0), []) is None
     with_caches = [timing(1.0, 0.5, 1100), timing(2.0, 0.5, 1200)]  # 1000 do not grow
     assert expected_bytes(Case("inference", 8.0), with_caches) == pytest.approx(1800)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ((1, 4, 30), 3, 120)),
+        (["--quick"], ((1, 4), 1, 20)),
+        (["--quick", "--rounds", "3", "--budget-seconds", "300"], ((1, 4), 3, 300)),
+        (["--quick", "--seconds", "1,4,30"], ((1, 4, 30), 1, 20)),
+    ],
+)
+def test_quick_is_what_is_not_said_otherwise(
+    words: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Settings] = []
+
+    def begun(variants: object, settings: Settings, *_: object, **__: object) -> None:  # noqa: ARG001
+        found.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("polsess.benchmark.benchmark_models", begun)
+    assert CliRunner().invoke(app, ["benchmark", "blstm:tiny", *words]).exit_code == 1
+    assert [(each.seconds, each.rounds, each.budget_seconds) for each in found] == [expected]
 
 
 def test_a_model_is_measured_in_fresh_processes_and_a_run_goes_on(tmp_path: Path) -> None:

@@ -131,6 +131,33 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert "1 utterance could not be evaluated" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("-m net --system mossformer2", "--system: names a system of --estimates"),
+        ("-m net --transcriber-limit 9", "--transcriber-limit: is the limit of --transcriber"),
+        ("-m net --transcriber-limit -5", "--transcriber-limit"),
+        ("-m net --one-pass --gate never", "--gate: --one-pass has no gate"),
+        ("-m net --one-pass", "--one-pass: the data says not who talks when"),
+        ("-m net --collar 0.25", "--collar: the data says not who talks when"),
+        ("-m net --embedder none.onnx", "--embedder: the data says not who talks when"),
+        ("--estimates perfect --collar 0.25", "--collar: the data says not who talks when"),
+        ("--estimates perfect --one-pass", "--one-pass: is for models, not for estimates"),
+        ("--estimates perfect --shifts 2", "--shifts: is for models, not for estimates"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    words: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = write_items(tmp_path / "data")
+    shutil.copytree(items, "perfect", ignore=shutil.ignore_patterns("mix.wav"))
+    save_model(create_model("blstm", preset="tiny"), tmp_path / "net")
+    code, _, message = run("-d", "data", *words.split(), *FAST)
+    assert code == ExitCode.USAGE
+    assert cause in message
+
+
 def test_compare(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_model(create_model("blstm", preset="tiny"), tmp_path / name)
@@ -139,8 +166,7 @@ def test_compare(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["compare", *folders, "--score", "si_snr", "-o", str(tmp_path / "cmp")])
     assert result.exit_code == ExitCode.DONE
     assert (
-        "one and two: no difference shown (3 independent speakers or utterances are too few)."
-        in result.stdout
+        "one and two: no difference shown (too few independent speakers or utterances: 3)." in result.stdout
     )
     assert (tmp_path / "cmp" / "utterances.csv").is_file()
     result = CliRunner().invoke(app, ["compare", folders[0], folders[0]])
@@ -155,4 +181,4 @@ def test_the_script_in_the_root_starts_processes_of_its_own(tmp_path: Path) -> N
     command = [sys.executable, str(script), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.DONE, done.stderr
-    assert "task SB, 1 utterances" in done.stdout
+    assert "task SB, 1 utterance" in done.stdout

@@ -145,6 +145,7 @@ def test_bad_predictions_say_what_is_wrong() -> None:
     preset = CliRunner().invoke(app, ["doctor", "--predict", "dprnn:papr"])
     assert preset.exit_code == 2
     assert "Did you mean 'paper'" in preset.stderr
-    alone = CliRunner().invoke(app, ["doctor", "--measure"])
-    assert alone.exit_code == 2
-    assert "--predict MODEL" in alone.stderr
+    for words in (["--measure"], ["--seconds", "60"], ["--device", "cpu"]):
+        alone = CliRunner().invoke(app, ["doctor", *words])
+        assert alone.exit_code == 2
+        assert f"{words[0]}: name the model with --predict MODEL" in alone.stderr

@@ -61,7 +61,7 @@ def test_verdicts_on_every_pair() -> None:
 
 def test_too_few_utterances_are_said_so() -> None:
     few = [Contender(name, (evaluation(name, effect, count=6),)) for name, effect in (("a", 0), ("bb", 9))]
-    assert "no difference shown (3 independent speakers or utterances are too few)" in report(compare(few))
+    assert "no difference shown (too few independent speakers or utterances: 3)" in report(compare(few))
 
 
 def test_the_largest_differences_are_listed_first() -> None:

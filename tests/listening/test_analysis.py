@@ -52,7 +52,7 @@ def test_equal_systems_show_no_difference(evaluations: list[SavedEvaluation], tm
     pair = next(each for each in found.pairs if {each.first, each.second} == {*SYSTEMS})
     assert pair.verdict.endswith("no difference shown.")
     few = analyse(read_answers([tmp_path / "a" / f"answers-L{number}.json" for number in range(3)], key), key)
-    assert all("(3 listeners are too few)" in each.verdict for each in few.pairs)
+    assert all("(too few listeners: 3)" in each.verdict for each in few.pairs)
     assert "Nobody is excluded" in report(few)
 
 

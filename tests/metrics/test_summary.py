@@ -27,7 +27,7 @@ def test_one_cluster_has_no_interval() -> None:
     summary = summarise([1.0, 2.0, 3.0], clusters=[("a",)] * 3)
     assert summary.mean == 2.0
     assert math.isnan(summary.low)
-    assert "1 independent speakers or utterances are too few" in summary.caution
+    assert "too few independent speakers or utterances (1)" in summary.caution
 
 
 def test_lengths_must_agree() -> None:

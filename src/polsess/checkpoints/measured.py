@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field
 
 from polsess.schema import Schema
-from polsess.text_tables import markdown, number
+from polsess.text_tables import counted, markdown, number
 
 _LOCATIONS = ("root", "folder", "manifest", "metadata")
 """Keys of a corpus that say where it lies."""
@@ -107,7 +107,7 @@ def _facts(result: MeasuredResult) -> str:
     versions = ", ".join(f"{one_cell(key)} {one_cell(value)}" for key, value in result.versions.items())
     return (
         f"{one_cell(result.corpus_name)}, split {one_cell(result.split)}, task {one_cell(result.task)}: "
-        f"{result.num_utterances} utterances{failed} at {result.sample_rate} Hz, "
+        f"{counted(result.num_utterances, 'utterance')}{failed} at {result.sample_rate} Hz, "
         f"list `{one_cell(result.list_hash)}`{f' ({versions})' if versions else ''}."
     )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polsess.cli._gate_options import GATE
 from polsess.cli._results import usage_errors
-from polsess.cli.terminal import ExitCode, Failure
+from polsess.cli.terminal import refuse
 
 if TYPE_CHECKING:
     from polsess.data import Corpus
@@ -59,6 +60,7 @@ TranscriberLimit = Annotated[
     float,
     typer.Option(
         "--transcriber-limit",
+        min=0.1,
         metavar="SECONDS",
         help="Time that the recogniser may take for one sound.",
         rich_help_panel=_PANEL,
@@ -106,33 +108,26 @@ def describe_unheard(evaluations: Sequence[Evaluation]) -> str:
 
 
 def fit_to_corpus(
+    context: typer.Context,
     system: System,
     corpus: Corpus,
     *,
     one_pass: bool,
-    gate: str = "auto",
-    speakers: str = "auto",
+    gate: str,
+    speakers: str,
     listening: Mapping[str, str],
 ) -> System:
     """The system as it separates this corpus: models take conversations in pieces unless told otherwise."""
     from polsess.diarization.settings import parse_speakers
     from polsess.evaluation import ModelSystem, OnnxSystem, has_conversations
 
-    given = {"--gate": gate != "auto", "--speakers": speakers != "auto"}
-    given |= {f"--{option}": True for option in listening}
-    wrong = next((option for option, is_given in given.items() if is_given), "")
-    if one_pass and wrong:
-        raise Failure(f"--one-pass: has no gate; leave out {wrong}.", ExitCode.USAGE)
+    if not has_conversations(corpus):
+        refuse(context, {"--one-pass", "--collar", *GATE}, "the data says not who talks when; leave it out.")
+        return system
     if not isinstance(system, ModelSystem | OnnxSystem) or one_pass:
         return system
-    if has_conversations(corpus):
-        with usage_errors():
-            return system.as_separate(gate=gate, num_speakers=parse_speakers(speakers), **listening)
-    if wrong:
-        raise Failure(
-            f"{wrong}: the data says not who talks when, so nothing is gated; leave it out.", ExitCode.USAGE
-        )
-    return system
+    with usage_errors():
+        return system.as_separate(gate=gate, num_speakers=parse_speakers(speakers), **listening)
 
 
 def baselines_of(corpus: Corpus) -> list[System]:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+GATE = {"--gate", "--speakers", "--detector", "--embedder", "--enhancer"}
+
 Gate = Annotated[
     Literal["auto", "never", "always"],
     typer.Option(

@@ -23,7 +23,15 @@ _Sources = Annotated[
 _Preset = Annotated[str | None, typer.Option("--preset", help="Preset of every MODEL that names none.")]
 _Against = Annotated[str | None, typer.Option("--against", hidden=True)]
 _Python = Annotated[str | None, typer.Option("--peer-python", hidden=True)]
-_Seconds = Annotated[str, typer.Option("--seconds", help="Lengths of the mixtures in seconds, with commas.")]
+_USUAL, _QUICK = ("1,4,30", 3, 120.0), ("1,4", 1, 20.0)
+"""Lengths of the mixtures, rounds and time limit, in seconds, where the command line does not say."""
+
+_Seconds = Annotated[
+    str | None,
+    typer.Option(
+        "--seconds", help="Lengths of the mixtures in seconds, with commas.", show_default=_USUAL[0]
+    ),
+]
 _Modes = Annotated[
     str, typer.Option("--modes", help="Modes to measure, with commas: inference,training,streaming.")
 ]
@@ -34,9 +42,22 @@ _Batch = Annotated[int, typer.Option("--training-batch", min=1, help="Mixtures i
 _Push = Annotated[
     float, typer.Option("--push-seconds", help="Length of what a causal network gets at once, in seconds.")
 ]
-_Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds; each measures every model.")]
+_Rounds = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds",
+        min=1,
+        help="Number of rounds; each measures every model.",
+        show_default=str(_USUAL[1]),
+    ),
+]
 _Budget = Annotated[
-    float, typer.Option("--budget-seconds", help="Time limit for each model in all rounds, in seconds.")
+    float | None,
+    typer.Option(
+        "--budget-seconds",
+        help="Time limit for each model in all rounds, in seconds.",
+        show_default=f"{_USUAL[2]:g}",
+    ),
 ]
 _Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads of torch.")]
 _Device = Annotated[str, typer.Option("--device", help="Device to run on: auto, cpu, cuda or mps.")]
@@ -54,7 +75,9 @@ _Out = Annotated[
     Path,
     typer.Option("-o", "--out", help="Folder for results.json, results.csv, results.md and pareto.png."),
 ]
-_Quick = Annotated[bool, typer.Option("--quick", help="Measure 1 and 4 s, one round, 20 s per model.")]
+_Quick = Annotated[
+    bool, typer.Option("--quick", help="Measure 1 and 4 s, one round, 20 s per model, unless said otherwise.")
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew and remove older results.")]
 _Plot = Annotated[
     bool, typer.Option("--plot", help="Fail if the picture of quality over cost cannot be drawn.")
@@ -73,13 +96,13 @@ def benchmark(
     preset: _Preset = None,
     against: _Against = None,
     peer_python: _Python = None,
-    seconds: _Seconds = "1,4,30",
+    seconds: _Seconds = None,
     modes: _Modes = "inference,training,streaming",
     training_seconds: _TrainingSeconds = 1.0,
     training_batch: _Batch = 1,
     push_seconds: _Push = 0.01,
-    rounds: _Rounds = 3,
-    budget_seconds: _Budget = 120.0,
+    rounds: _Rounds = None,
+    budget_seconds: _Budget = None,
     threads: _Threads = 1,
     device: _Device = "auto",
     precision: _Precision = "float32",
@@ -103,16 +126,17 @@ def benchmark(
     from polsess.devices import pick_device
     from polsess.schema import parse
 
+    lengths, num_rounds, budget = _QUICK if quick else _USUAL
     settings = parse(
         run.Settings,
         {
-            "seconds": _numbers("1,4" if quick and seconds == "1,4,30" else seconds),
+            "seconds": _numbers(lengths if seconds is None else seconds),
             "training_seconds": training_seconds,
             "training_batch": training_batch,
             "push_seconds": push_seconds,
             "modes": modes.split(","),
-            "rounds": 1 if quick else rounds,
-            "budget_seconds": 20.0 if quick else budget_seconds,
+            "rounds": num_rounds if rounds is None else rounds,
+            "budget_seconds": budget if budget_seconds is None else budget_seconds,
             "threads": threads,
             "device": str(pick_device(device)),
             "precision": precision,

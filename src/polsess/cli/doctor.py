@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polsess.cli.terminal import refuse
+
 if TYPE_CHECKING:
     from polsess.cli.terminal import Terminal
 
@@ -43,10 +45,7 @@ def doctor(
     if predicted is not None:
         _predict(context.obj, predicted, seconds, device, measure, as_json)
         return
-    if measure:
-        from polsess.cli.terminal import ExitCode, Failure
-
-        raise Failure("--measure: name the model with --predict MODEL.", ExitCode.USAGE)
+    refuse(context, {"--seconds", "--device", "--measure"}, "name the model with --predict MODEL.")
     _examine(as_json)
 
 

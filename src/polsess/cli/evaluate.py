@@ -27,9 +27,9 @@ from polsess.cli._conversation_options import (
     open_transcriber,
 )
 from polsess.cli._corpus_options import MaxBad, max_bad_override
-from polsess.cli._gate_options import Detector, Embedder, Enhancer, Gate, Speakers, listeners
+from polsess.cli._gate_options import GATE, Detector, Embedder, Enhancer, Gate, Speakers, listeners
 from polsess.cli._sound_options import Precision, Shifts, Then
-from polsess.cli.terminal import ExitCode, Failure, Terminal, explain
+from polsess.cli.terminal import ExitCode, Failure, Terminal, explain, refuse
 from polsess.text_tables import counted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def evaluate(
 
     Examples:
       polsess evaluate -m default -d data/my_set --by sexes
-      polsess evaluate -m runs/a -m runs/b -d configs/convtasnet_sb_polsess.yaml --save-estimates
+      polsess evaluate -m runs/a -m runs/b -d convtasnet_sb_polsess --save-estimates
       polsess evaluate --estimates published -d data/my_set --metrics si_snr,pesq
       polsess evaluate -m default -d conversations.yaml --baselines --metrics si_snr,conversation
       polsess evaluate -m default -d data/my_set --ray ray://head:10001
@@ -102,6 +102,7 @@ def evaluate(
     terminal: Terminal = context.obj
     if not data or (model is None) == (estimates is None):
         raise Failure("Say what to evaluate: -d DATA and -m MODEL or --estimates FOLDER.", ExitCode.USAGE)
+    _refuse_ignored(context, estimates, transcriber, one_pass=one_pass)
     tune_allocator()
     names = metrics.split(",") if metrics else None
     resolve_metrics(names, conversations=True, counts=True)  # before the models are read
@@ -112,7 +113,7 @@ def evaluate(
     predictors = [_read_predictor(path) for path in predictor or []]
     listener = open_transcriber(transcriber, transcriber_limit)
     folders = names_of_data(data)
-    fit = partial(fit_to_corpus, one_pass=one_pass, gate=gate, speakers=speakers)
+    fit = partial(fit_to_corpus, context, one_pass=one_pass, gate=gate, speakers=speakers)
     fit = partial(fit, listening=listeners(detector, embedder, enhancer))
     done: dict[Path, list[Evaluation]] = {path: [] for path in data}
     with _elsewhere(ray, device, jobs) as elsewhere:
@@ -160,6 +161,21 @@ def evaluate(
         raise Failure(" ".join(filter(None, problems)))
 
 
+def _refuse_ignored(
+    context: typer.Context, estimates: Path | None, transcriber: str | None, *, one_pass: bool
+) -> None:
+    """Refuse options that mean nothing beside the others."""
+    if estimates is None:
+        refuse(context, {"--system"}, "names a system of --estimates; leave it out.")
+    else:
+        of_models = {"--ensemble", "--shifts", "--then", "--device", "--precision", "--one-pass", *GATE}
+        refuse(context, of_models, "is for models, not for estimates; leave it out.")
+    if transcriber is None:
+        refuse(context, {"--transcriber-limit"}, "is the limit of --transcriber; leave it out.")
+    if one_pass:
+        refuse(context, GATE, "--one-pass has no gate; leave one of them out.")
+
+
 @contextmanager
 def _elsewhere(address: str | None, device: str, jobs: int | None) -> Iterator[Elsewhere | None]:
     """The workers of a cluster; None without an address."""
@@ -188,8 +204,6 @@ def _open_systems(
     from polsess.evaluation import open_combined, open_estimates
 
     if estimates is not None:
-        if ensemble or num_shifts != 1 or then:
-            raise Failure("--ensemble, --shifts, --then: are for models, not for estimates.", ExitCode.USAGE)
         return open_estimates(estimates, names)
     try:
         return open_combined(
@@ -269,7 +283,7 @@ def _print(terminal: Terminal, evaluation: Evaluation, conditions: list[str], fo
 
     settings, collar = evaluation.settings, evaluation.settings.get("collar_seconds")
     typer.echo(
-        f"\n{evaluation.system}, task {settings['task']}, {len(evaluation.rows)} utterances at "
+        f"\n{evaluation.system}, task {settings['task']}, {counted(len(evaluation.rows), 'utterance')} at "
         f"{settings['sample_rate']} Hz, list {evaluation.list_hash}\n\n{summary_table(evaluation)}\n"
     )
     if "si_snri" in evaluation.columns:

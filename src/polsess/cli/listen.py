@@ -99,7 +99,7 @@ def make(
     trials = [trial.key for trial in test.trials]
     typer.echo(
         f"{len(trials)} pages ({sum(each.training for each in trials)} for training), "
-        f"{len({each.clip for each in trials if not each.training})} clips, "
+        f"{counted(len({each.clip for each in trials if not each.training}), 'clip')}, "
         f"{counted(len(source.systems), 'system')}.\n"
         f"For listeners: {out / 'test.html'}\nKeep to yourself: {out / 'key.json'}"
     )

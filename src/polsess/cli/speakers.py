@@ -33,7 +33,9 @@ def speakers(
     data: Annotated[
         Path,
         typer.Option(
-            "-d", "--data", help="Test data: a YAML file with a corpus, or a metadata.csv of clips."
+            "-d",
+            "--data",
+            help="Test data: a YAML file with a corpus, the name of a recipe, or a metadata.csv of clips.",
         ),
     ],
     overrides: Annotated[
@@ -81,7 +83,7 @@ def speakers(
     """Score an activity detector or a speaker embedder: F1 of overlap, or equal error rate.
 
     Examples:
-      polsess speakers -m activity-detector -d voices/metadata.csv --by level_difference_db
+      polsess speakers -m activity-detector -d crnn_osd_conversations --by noise
       polsess speakers -m activity-detector -d voices/metadata.csv --enhancer enhance-one-streaming
       polsess speakers -m speaker-embedder -d voices/metadata.csv corpus.evaluation_seconds=4
     """

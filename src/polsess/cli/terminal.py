@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from polsess.system_errors import one_line, shortage_of_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rich.console import Console
     from rich.progress import Progress
+    from typer import Context
 
 _FILE_WIDTH = 200
 _UNPRINTABLE = "polsess.unprintable"
@@ -48,6 +51,24 @@ class Failure(Exception):
     def __init__(self, message: str, code: ExitCode = ExitCode.SOME_FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def refuse(context: Context, options: Collection[str], reason: str) -> None:
+    """End a command in which an option was given that it would ignore.
+
+    Args:
+        context: Of the command.
+        options: Names such as ``--collar``.
+        reason: What the message says after the option.
+
+    Raises:
+        Failure: If one of them stands on the command line.
+    """
+    for parameter in context.command.params:
+        origin = context.get_parameter_source(parameter.name or "")
+        names = set(options).intersection(parameter.opts)
+        if names and origin is not None and origin.name != "DEFAULT":
+            raise Failure(f"{min(names)}: {reason}", ExitCode.USAGE)
 
 
 def explain(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from polsess.dependencies import install_command, list_extras
 from polsess.doctor.facts import Facts
+from polsess.text_tables import counted
 
 Level = Literal["broken", "slow", "absent"]
 
@@ -93,7 +94,9 @@ def _resources(facts: Facts) -> Iterator[Finding]:
         yield Finding("slow", message, "unset POLSESS_PRODUCTS")
     if facts.threads != facts.processors:
         amount = "fewer" if facts.threads < facts.processors else "more"
-        message = f"torch uses {facts.threads} threads, {amount} than the {facts.processors} processors."
+        message = (
+            f"torch uses {counted(facts.threads, 'thread')}, {amount} than the {facts.processors} processors."
+        )
         yield Finding("slow", message, f"export OMP_NUM_THREADS={facts.processors}")
     if facts.allocator_default:
         message = "POLSESS_ALLOCATOR=default: long recordings take up to three times as long."

@@ -11,6 +11,7 @@ Shapes: N items, D dimensions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from polsess.evaluation.runner import Progress
 from polsess.inference.profiles import CepstralFrames, SpeakerProfile
 from polsess.metrics import Detection, EqualErrors, find_equal_errors, group_by_condition
 from polsess.models import ActivityDetector, SeparationModel, SpeakerEmbedder
-from polsess.schema import ConfigError, suggest
+from polsess.schema import suggest
 from polsess.training.objectives.activity import score_frames
 from polsess.training.objectives.enhanced import clear
 
@@ -60,7 +61,7 @@ def rates_by_condition(
     Args:
         network: A detector or an embedder, on its device.
         corpus: A split of the network's task.
-        by: Keys of the metadata.
+        by: Keys of the metadata; one that no item has is left out, with a warning.
         enhancer: What it hears the items through, with one output, at its rate, on the CPU; None for the
             items as they are.
         threshold: Probability from which a frame counts as overlap, for detectors.
@@ -69,9 +70,6 @@ def rates_by_condition(
 
     Returns:
         Rates by name, by label of the group, by key; the key of all items is empty.
-
-    Raises:
-        ConfigError: If no item has one of the keys.
     """
     metadata: Sequence[Metadata]
     if isinstance(network, ActivityDetector):
@@ -85,10 +83,11 @@ def rates_by_condition(
         metadata, rates_of = trials.metadata, partial(error_rates, trials)
     groups = {"": {"all": list(range(len(metadata)))}}
     for key in by:
-        groups[key] = group_by_condition([each.get(key) for each in metadata])
-        if not groups[key]:
+        if chosen := group_by_condition([each.get(key) for each in metadata]):
+            groups[key] = chosen
+        else:
             known = dict.fromkeys(name for each in metadata for name in each)
-            raise ConfigError(f"by: no item has '{key}'." + suggest(key, list(known), "They have"))
+            warnings.warn(f"by: no item has '{key}'." + suggest(key, list(known), "They have"), stacklevel=1)
     return {key: {label: rates_of(chosen) for label, chosen in each.items()} for key, each in groups.items()}
 
 

@@ -12,7 +12,7 @@ from polsess.dependencies import require
 from polsess.files import atomic_path, write_texts
 from polsess.listening.analysis import Analysis
 from polsess.listening.key import Kind, Role
-from polsess.text_tables import comma_separated, markdown, number
+from polsess.text_tables import comma_separated, counted, markdown, number
 
 Table = tuple[list[str], list[list[str]]]
 _QUESTIONS = {
@@ -31,8 +31,8 @@ def report(analysis: Analysis) -> str:
     clips = {each.clip for each in analysis.counted}
     parts = [
         f"# {_plain(analysis.key.title)}: {_QUESTIONS[analysis.key.kind]}",
-        f"Test {analysis.key.test}, {len(clips)} clips, {num_listeners} of {len(analysis.screening)} "
-        "listeners.",
+        f"Test {analysis.key.test}, {counted(len(clips), 'clip')}, {num_listeners} of "
+        f"{len(analysis.screening)} listeners.",
         "\n".join(screening_lines(analysis)),
         markdown(*summary_table(analysis)),
     ]

@@ -63,7 +63,7 @@ class Difference:
         """
         if not self.is_shown:
             few = self.num_clusters < MIN_CLUSTERS
-            why = f" ({self.num_clusters} {clusters} are too few)" if few else ""
+            why = f" (too few {clusters}: {self.num_clusters})" if few else ""
             return f"{first} and {second}: no difference shown{why}."
         better, worse = (second, first) if (self.mean > 0) != self.lower_is_better else (first, second)
         return f"{better} is better than {worse} by {abs(self.mean):.2f} {unit}".rstrip() + "."

@@ -47,7 +47,7 @@ class Summary:
         if not self.count:
             return ""
         if math.isnan(self.low):
-            return f"no interval, {self.num_clusters} independent speakers or utterances are too few"
+            return f"no interval, too few independent speakers or utterances ({self.num_clusters})"
         if self.degrees < _FEW_DEGREES:
             return (
                 f"a rough interval, {self.num_clusters} independent speakers or utterances give "
