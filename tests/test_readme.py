@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from polsess.models import create_model, list_models
+from polsess.overview import list_architectures
 
 pytestmark = pytest.mark.release
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -22,6 +23,12 @@ def test_the_table_lists_every_model_with_its_size() -> None:
             for name in list_models()
         }
     assert dict(rows) == {name: f"{size / 1e6:.2f}" for name, size in sizes.items()}
+
+
+def test_the_table_lists_the_arithmetic_of_every_model() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\|[^|]+\| ([\d.]+) \|", README, re.M)
+    architectures = {each.name: each.default.macs_per_second for each in list_architectures()}
+    assert dict(rows) == {name: f"{macs / 1e9:.2f}" for name, macs in architectures.items()}
 
 
 def test_the_number_of_architectures_is_right() -> None:
