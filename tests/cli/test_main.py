@@ -192,6 +192,13 @@ def test_help_speaks_of_options_in_plain_words() -> None:
                 assert line.strip() in shown.partition("\nExamples:\n")[2], "examples come last, unbroken"
 
 
+def test_lists_of_commands_say_whole_sentences() -> None:
+    for name, command in Commands().items():
+        for each in getattr(command, "commands", {}).values():
+            listed = " ".join(CliRunner().invoke(app, [name, "--help"]).output.split())
+            assert " ".join(each.help.partition("\n\n")[0].split()) in listed
+
+
 @pytest.mark.parametrize("name", ["separate", "train", "evaluate"])
 def test_help_groups_options_and_ends_in_examples(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"]).output

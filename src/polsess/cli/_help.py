@@ -31,6 +31,10 @@ class HelpfulCommand(TyperCommand):
                 given.append("local")
         return super().parse_args(ctx, given)
 
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
+        """The first paragraph of the description, for the list of a group's commands."""
+        return " ".join(self._parts()[0].split("\n\n")[0].split())
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Write the description."""
         formatter.write_paragraph()

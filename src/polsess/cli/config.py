@@ -37,11 +37,10 @@ def show(
 ) -> None:
     """Print every value of an experiment and where it came from.
 
-    \b
     Examples:
       polsess config show -c dprnn_sb_polsess training.max_epochs=3
       polsess config show -c dprnn_sb_polsess --format yaml > mine.yaml
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     import json
 
     import yaml
@@ -73,7 +72,11 @@ def _short(origin: str) -> str:
 def schema(
     model: Annotated[str, typer.Option("-m", "--model", help="Model whose fields the schema includes.")],
 ) -> None:
-    """Print the JSON schema of experiments with a model, for editors."""
+    """Print the JSON schema of experiments with a model, for editors.
+
+    Examples:
+      polsess config schema -m sepformer > sepformer.schema.json
+    """
     import json
 
     from polsess.config import Config

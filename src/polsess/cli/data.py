@@ -37,7 +37,12 @@ def audit(
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Check a PolSESS corpus for faults; the exit code is 1 if something is broken."""
+    """Check a PolSESS corpus for faults; the exit code is 1 if something is broken.
+
+    Examples:
+      polsess data audit data/polsess
+      polsess data audit data/polsess --headers -o findings.csv
+    """
     from polsess.data.polsess.audit import audit_polsess, save_findings
     from polsess.files import check_target
     from polsess.processes import num_processors
@@ -77,11 +82,10 @@ def fetch(
 ) -> None:
     """Make small sets on which every recipe can be tried as it stands; nothing is downloaded.
 
-    \b
     Examples:
       polsess data fetch mini
       polsess train -c convtasnet_sb_polsess model.preset=tiny training.max_epochs=3
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     from polsess.data.mini import make_mini
     from polsess.files import check_folder
 
@@ -160,7 +164,12 @@ def generate(
     ] = "none",
     workers: Workers = None,
 ) -> None:
-    """Generate a PolSESS corpus from recordings; an interrupted run continues."""
+    """Generate a PolSESS corpus from recordings; an interrupted run continues.
+
+    Examples:
+      polsess data generate mine --speech voices --scenes scenes --events events --train 8000 --test 500
+      polsess data generate talk --speech voices --scenes scenes --events events --test 100 --conversations
+    """
     from polsess.data.base import Split
     from polsess.data.polsess.generation import GenerationConfig, collect_ingredients, generate_split
     from polsess.processes import num_processors
@@ -210,7 +219,9 @@ def generate(
 @data_app.command()
 def bench(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file, or the name of a recipe.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE...", help="Settings to change, e.g. data.batch_size=8."),
@@ -227,7 +238,7 @@ def bench(
     """Measure how many training items per second are read, by the number of worker processes.
 
     Examples:
-      polsess data bench configs/convtasnet_sb_polsess.yaml data.corpus.root=/data/PolSESS
+      polsess data bench convtasnet_sb_polsess data.corpus.root=/data/PolSESS
       polsess data bench wham.yaml --workers 0 --workers 4 --max-bad 1%
     """
     from polsess.config import load_config

@@ -21,7 +21,12 @@ def demo(
         str, typer.Option("-m", "--model", help="Model, given as for `polsess separate`.")
     ] = "default-16k",
 ) -> None:
-    """Separate mixtures and a conversation of two recorded voices; write sounds and a page, print scores."""
+    """Separate mixtures and a conversation of two recorded voices; write sounds and a page, print scores.
+
+    Examples:
+      polsess demo
+      polsess demo -m default -o heard
+    """
     from polsess.allocator import tune_allocator
 
     tune_allocator()

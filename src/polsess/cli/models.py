@@ -30,7 +30,12 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", hidden=True)] = False,
 ) -> None:
-    """List architectures with their sizes, and published weights with licence and score."""
+    """List architectures with their sizes, and published weights with licence and score.
+
+    Examples:
+      polsess models
+      polsess models sepformer
+    """
     import json
 
     from polsess import overview
