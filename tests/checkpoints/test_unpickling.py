@@ -197,6 +197,29 @@ def test_small_files_take_little_memory(content: Any, zipped: bool, tmp_path: Pa
     tracemalloc.stop()
 
 
+def test_the_structure_that_torch_reads_is_the_one_inspected(tmp_path: Path) -> None:
+    harmless, path = pickle.dumps({}, protocol=2), tmp_path / "m.pt"
+    harmful = pickle.dumps({"x": Gadget(bytearray, 1000)}, protocol=2)
+    for other, structure, reason in [
+        ("a/x/data.pkl", harmful, "build 'bytearray'"),
+        ("a/DATA.PKL", harmless, "two entries have one name"),
+    ]:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(other, harmless)
+            archive.writestr("a/data.pkl", structure)
+            archive.writestr("a/version", "3\n")
+        assert reason in refusal(path)
+
+
+def test_keys_of_storages_in_the_old_format_are_inspected(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    content = torch_bytes({"a": 1}, _use_new_zipfile_serialization=False)
+    keys = pickle.dumps([], protocol=2)
+    assert content.endswith(keys)
+    path.write_bytes(content[: -len(keys)] + pickle.dumps(Gadget(bytearray, 1000), protocol=2))
+    assert "build 'bytearray'" in refusal(path)
+
+
 def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="neither a file nor a folder"):

@@ -78,7 +78,7 @@ def read_torch_file(path: Path) -> Any:
         _inspect_archive(path, size)
     elif start == _OLD_START:
         with path.open("rb") as file:
-            for _ in range(4):  # magic number, protocol, machine, content
+            for _ in range(5):  # magic number, protocol, machine, content, keys of the storages
                 _inspect_pickle(file, path)
     else:
         raise CheckpointError(f"{path}: not a file of torch.save (it starts with {show_bytes(start[:8])}).")
@@ -103,8 +103,8 @@ def _inspect_archive(path: Path, size: int) -> None:
             if reason:
                 raise CheckpointError(f"{path}: refused, {reason}.")
             _check_sums(archive)
-            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            _inspect_pickle(io.BytesIO(archive.read(name)), path)
+            root = PurePosixPath(archive.namelist()[0]).parts[0]
+            _inspect_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), path)  # the one that torch reads
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
@@ -154,7 +154,7 @@ def _archive_fault(entries: list[zipfile.ZipInfo], size: int) -> str | None:
     if len(entries) > MAX_ENTRIES:
         return f"it has {len(entries)} entries"
     names = [entry.filename for entry in entries]
-    if len(set(names)) != len(names):
+    if len({name.lower() for name in names}) != len(names):  # torch looks names up in any case
         return "two entries have one name"
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
@@ -163,13 +163,14 @@ def _archive_fault(entries: list[zipfile.ZipInfo], size: int) -> str | None:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             return f"the entry {entry.filename[:80]!r} is compressed or encrypted, torch.save stores plainly"
     roots = {PurePosixPath(name).parts[0] for name in names}
-    if len(roots) != 1 or f"{next(iter(roots))}/data.pkl" not in names:
+    structures = [entry for entry in entries if entry.filename in {f"{root}/data.pkl" for root in roots}]
+    if len(roots) != 1 or len(structures) != 1:
         return "it is not laid out as torch.save does (one folder with data.pkl)"
     if any(PurePosixPath(name).parts[1:2] == ("code",) for name in names):
         return "it is a TorchScript program, not weights"
     if sum(entry.file_size for entry in entries) > size:
         return "its entries claim more bytes than the file has"
-    if next(e.file_size for e in entries if e.filename.endswith("/data.pkl")) > MAX_PICKLE_BYTES:
+    if structures[0].file_size > MAX_PICKLE_BYTES:
         return "its structure is too large"
     return None
 
