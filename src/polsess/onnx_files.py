@@ -2,11 +2,12 @@
 
 ONNX is a graph of known operators, unlike TorchScript or a pickle: nothing in a file is executed but these.
 The file is read once and bounded, so that what was checked is what runs; weights in other files, which a
-graph may name by any path, are not followed.
+graph may name, are refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -60,6 +61,8 @@ def create_session(content: bytes, path: Path, purpose: str) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Where weights in other files would lie; by default that is the working folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:  # of the bytes that were checked, not of the path
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no base of their own

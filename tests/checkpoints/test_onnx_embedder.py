@@ -68,18 +68,36 @@ def test_the_graph_embeds_batches_at_any_rate(onnx: Any, tmp_path: Path) -> None
     assert load_embedder(tmp_path / "voice.onnx", sample_rate=16000).sample_rate == 16000
 
 
-def test_a_file_that_does_not_fit_is_one_line(onnx: Any, tmp_path: Path) -> None:
-    node = onnx.helper.make_node
-    whole, path = graph(onnx, statistics(onnx)), tmp_path / "x.onnx"
-    external = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [4], b"\0" * 16, raw=True)
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("location", ["secret.bin", "../secret.bin", "/etc/passwd"])
+def test_weights_in_other_files_are_refused(
+    location: str, constant: bool, onnx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    for folder in (tmp_path, tmp_path / "working"):
+        (folder / "secret.bin").write_bytes(b"\0" * 4 * RATE)
+    external = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [RATE], b"\0" * 4 * RATE, raw=True)
     external.ClearField("raw_data")
     external.data_location = onnx.TensorProto.EXTERNAL
     entry = external.external_data.add()
-    entry.key, entry.value = "location", "../../etc/passwd"
-    linked = onnx.load_from_string(graph(onnx, [node("Add", ["samples", "w"], ["embedding"])]))
-    linked.graph.initializer.append(external)
+    entry.key, entry.value = "location", location
+    nodes = [onnx.helper.make_node("Add", ["samples", "w"], ["embedding"])]
+    if constant:
+        nodes.insert(0, onnx.helper.make_node("Constant", [], ["w"], value=external))
+    linked = onnx.load_from_string(graph(onnx, nodes))
+    if not constant:
+        linked.graph.initializer.append(external)
+    (tmp_path / "x.onnx").write_bytes(linked.SerializeToString())
+    with pytest.raises(CheckpointError, match="not usable as ONNX"):
+        load_embedder(tmp_path / "x.onnx")
+
+
+def test_a_file_that_does_not_fit_is_one_line(onnx: Any, tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    whole, path = graph(onnx, statistics(onnx)), tmp_path / "x.onnx"
     cases = {
-        "not usable as ONNX": [whole[:60], b"", linked.SerializeToString()],
+        "not usable as ONNX": [whole[:60], b""],
         "its metadata has no sample_rate": [
             graph(onnx, statistics(onnx), rate=None),
             graph(onnx, statistics(onnx), rate="fast"),
