@@ -7,6 +7,8 @@ tracks = Client("http://127.0.0.1:8000").separate(["meeting.wav"], "speakers", s
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import shutil
 import tempfile
@@ -20,6 +22,30 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK = 2**18
+
+
+class _Connection(http.client.HTTPConnection):
+    """Reads the answer even where the server stops reading: then it has refused the request."""
+
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:  # noqa: ARG002
+        super().endheaders()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for block in message_body or ():
+                self.send(block)
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, request)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, request)
 
 
 class ServiceError(RuntimeError):
@@ -45,6 +71,7 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"url: expected an address such as http://127.0.0.1:8000, got {url!r}.")
         self._url, self._headers = url.rstrip("/"), {"Authorization": f"Bearer {key}"} if key else {}
+        self._opener = urllib.request.build_opener(_Handler, _SecureHandler)
 
     def separate(
         self,
@@ -122,7 +149,7 @@ class Client:
             self._url + path, content, {**self._headers, **(headers or {})}, method=method
         )
         try:
-            return urllib.request.urlopen(request)  # noqa: S310
+            return self._opener.open(request)
         except urllib.error.HTTPError as error:
             with error:
                 text, again = error.read().decode("utf-8", "replace"), error.headers.get("Retry-After", "5")

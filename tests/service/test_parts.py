@@ -132,8 +132,102 @@ def test_keys_divide_the_clients(opened: tuple[Service, TestClient, str, str]) -
     assert "SameSite=strict" in session.headers["set-cookie"]
     assert status(None) == 200  # by the cookie
     web.cookies.clear()
-    path.write_text("")
-    assert status(first) == 401
+    lines = path.read_text().splitlines()
+    path.write_text(f"{lines[1]}\nthis line is damaged\n")
+    assert {status(first), status(second)} == {401}, "nobody knows who else was removed"
+    path.unlink()
+    assert {status(first), status(second)} == {401}
+    path.write_text(f"{lines[1]}\n")
+    assert (status(first), status(second)) == (401, 404)
+
+
+def test_a_session_is_kept_by_its_own_cookie(opened: tuple[Service, TestClient, str, str]) -> None:
+    _, web, key, _ = opened
+    web.post("/v1/session", headers={"Authorization": f"Bearer {key}"})
+    assert web.post("/v1/session").status_code == 204
+    assert web.get("/v1/service").status_code == 200
+
+
+def test_what_a_client_makes_up_is_counted_as_other(opened: tuple[Service, TestClient, str, str]) -> None:
+    service, web, *_ = opened
+    for method in ("PURGE1", "PURGE2", "get"):
+        web.request(method, "/healthz")
+    text = service.render_metrics().decode()
+    assert "PURGE" not in text
+    assert 'method="other"' in text
+
+
+@pytest.mark.parametrize("header", ["Host", "Origin"])
+def test_an_address_that_is_none_is_refused(
+    header: str, opened: tuple[Service, TestClient, str, str]
+) -> None:
+    _, web, *_ = opened
+    answer = web.post("/v1/jobs", headers={header: "http://[" if header == "Origin" else "["})
+    assert (answer.status_code, "expected an address" in answer.text) == (403, True)
+    assert "content-security-policy" in answer.headers
+
+
+def test_uploads_without_an_announced_size_leave_space_free(
+    opened: tuple[Service, TestClient, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, web, key, _ = opened
+    least, written = service.config.limits.min_free_bytes, list[int]()
+
+    def usage(_: Any) -> Any:
+        files = [each for each in service.places.jobs.rglob("*") if each.is_file()]
+        written.append(sum(each.stat().st_size for each in files))
+        return type("Usage", (), {"free": least + 100_000 - written[-1]})
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    body, kind = form([("a.wav", b"x" * 300_000)])
+    pieces = (body[start : start + 20_000] for start in range(0, len(body), 20_000))
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
+    full = web.post("/v1/jobs", content=pieces, headers=headers)
+    assert (full.status_code, full.json()["detail"]) == (503, "the disk of the service is full.")
+    assert max(written) <= 100_000
+    assert not [*service.places.jobs.iterdir()]
+
+
+def upload(service: Service, client: str, pause: float = 3600.0) -> Any:
+    """An upload that goes on: a byte after each pause."""
+
+    async def receive() -> Any:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b"-", "more_body": True}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=-")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+    return service.accept(Request(scope, receive), client)
+
+
+def test_uploads_have_places_and_no_client_takes_all(tmp_path: Path) -> None:
+    limits = Limits(max_uploads=4, max_jobs_per_client=3, min_free_bytes=0)
+    service = Service(ServiceConfig(folder=tmp_path, limits=limits))
+
+    async def send(clients: str, num_refused: int) -> list[int]:
+        """What those are told who are refused."""
+        uploads = [asyncio.create_task(upload(service, client)) for client in clients]
+        while sum(each.done() for each in uploads) < num_refused:
+            await asyncio.sleep(0.01)
+        refused = [each.exception() for each in uploads if each.done()]
+        for each in uploads:
+            each.cancel()
+        await asyncio.gather(*uploads, return_exceptions=True)
+        return [error.status_code for error in refused if isinstance(error, HTTPException)]
+
+    assert asyncio.run(send("abcdef", 2)) == [503, 503]
+    assert asyncio.run(send("aaaa", 1)) == [429]
+    assert not service._receiving
+    service.store.close()
+
+
+def test_an_upload_that_trickles_is_given_up(tmp_path: Path) -> None:
+    limits = Limits(patience_seconds=0.2, min_free_bytes=0)
+    service = Service(ServiceConfig(folder=tmp_path, limits=limits))
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(upload(service, "slow", pause=0.05))
+    assert refused.value.status_code in (400, 408)
+    service.store.close()
 
 
 def test_a_service_that_stops_or_has_no_room_says_when_to_come_again(
@@ -170,7 +264,7 @@ def test_old_jobs_and_files_of_none_are_deleted(tmp_path: Path) -> None:
     for job in ("left", "slow"):
         places.input(job, 0, "a").parent.mkdir(parents=True)
         os.utime(places.job(job), (1000.0, 1000.0))
-    service._receiving.add("slow")
+    service._receiving["slow"] = "client"
     service._clean()
     assert {folder.name for folder in places.jobs.iterdir()} == {"new", "slow"}, "uploads may take long"
     service.store.close()
@@ -184,7 +278,7 @@ def received(body: bytes, kind: str, folder: Path, chunk: int) -> Any:
 
     headers = [(b"content-type", kind.encode("latin-1", "replace"))]
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
-    return asyncio.run(receive_form(request, folder, Limits(max_files=2)))
+    return asyncio.run(receive_form(request, folder, Limits(max_files=2), lambda _: None))
 
 
 @given(

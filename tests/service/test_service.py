@@ -92,6 +92,14 @@ def test_the_client_of_python_saves_the_tracks_and_tells_why_not(service: Runnin
         client.separate([tmp_path / "words.wav"], tmp_path / "out")
 
 
+def test_the_client_of_python_hears_why_a_large_request_is_not_read(service: Running, tmp_path: Path) -> None:
+    large = tmp_path / "large.wav"
+    large.write_bytes(bytes(30_000_000))
+    with pytest.raises(ServiceError, match="the request is larger than") as refused:
+        Client(service.url).submit([large])
+    assert refused.value.status == 413
+
+
 REFUSED = [
     (415, "is not a WAV", [("bomb.zip", b"PK\x03\x04" + bytes(100))], {}),
     (422, "is cut off", [("cut.wav", "half")], {}),

@@ -31,6 +31,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _UPLOADS = ("/v1/jobs", "/v1/separate")
 _SMALL_BYTES = 2**16
 """Largest request without files."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Those that metrics tell apart; a client may make up any number of others."""
 _FORM_BYTES = 2**16
 """What the form around files may take."""
 _PAGE = {
@@ -110,18 +112,22 @@ class Border:
 
     def _foreign(self, scope: Scope, headers: dict[str, str]) -> str | None:
         """Why a request is not let in: other pages in a user's browser may not use the service."""
-        host = headers.get("host", "")
-        if self._local and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        try:
+            name, page = urlsplit(f"//{host}").hostname, urlsplit(origin).netloc
+        except ValueError:
+            return "Host or Origin: expected an address."
+        if self._local and name not in LOOPBACK:
             return f"this service answers to {LOOPBACK[0]} and localhost only."
-        origin = headers.get("origin")
         reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        if origin and not reads and urlsplit(origin).netloc != host:
+        if origin and not reads and page != host:
             return "requests from pages of other sites are refused."
         return None
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._service.metrics.requests.labels(scope["method"][:10], route, status).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._service.metrics.requests.labels(method, route, status).observe(seconds)
         if route not in ("/healthz", "/readyz", "/metrics"):
             log(
                 "request",

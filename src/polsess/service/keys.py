@@ -12,6 +12,7 @@ from pathlib import Path
 
 from polsess.files import atomic_path
 from polsess.schema import ConfigError
+from polsess.service.logs import log
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}):([0-9a-f]{64})")
@@ -58,14 +59,19 @@ def read_keys(path: Path) -> dict[str, str]:
 class Keys:
     """The keys of a service; a changed file counts from the next request.
 
+    A file that has become damaged or is gone lets nobody in until it can be read again.
+
     Args:
         path: The file; None for a service without keys.
+
+    Raises:
+        ConfigError: If it is damaged.
+        OSError: If it cannot be read.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path, self._stamp, self._names = path, 0, dict[str, str]()
-        if path is not None:
-            self._read(path)
+        self._path, self._stamp = path, (0, 0)
+        self._names = read_keys(path) if path else dict[str, str]()
 
     @property
     def required(self) -> bool:
@@ -74,13 +80,21 @@ class Keys:
 
     def client(self, key: str) -> str | None:
         """The client whose key this is; None if it is nobody's."""
-        if self._path is not None and self._path.stat().st_mtime_ns != self._stamp:
-            self._read(self._path)
+        if self._path is not None:
+            self._follow(self._path)
         return self._names.get(_digest(key))  # of a digest, no time tells how much of it was right
 
-    def _read(self, path: Path) -> None:
-        self._stamp = path.stat().st_mtime_ns
-        self._names = read_keys(path)
+    def _follow(self, path: Path) -> None:
+        try:
+            now = path.stat()
+            stamp = (now.st_mtime_ns, now.st_size)
+            if stamp != self._stamp:
+                self._names = read_keys(path)
+                self._stamp = stamp
+        except (OSError, ValueError) as error:
+            if self._names:
+                log("keys", level="error", reason=str(error))
+            self._names, self._stamp = {}, (0, 0)
 
 
 def _digest(key: str) -> str:

@@ -60,13 +60,17 @@ def service_of(request: HTTPConnection) -> Service:
 TheService = Annotated[Service, Depends(service_of)]
 
 
+def key_of(request: HTTPConnection) -> str:
+    """The key of a request, in its header or its cookie; empty if it has none."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
+
+
 def client_of(request: HTTPConnection, service: TheService) -> str:
     """The client: by its key, or where none is needed by its address."""
     if not service.keys.required:
         return f"address {request.client.host if request.client else 'unknown'}"
-    kind, _, key = request.headers.get("authorization", "").partition(" ")
-    key = key.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
-    if (name := service.keys.client(key)) is None:
+    if (name := service.keys.client(key_of(request))) is None:
         raise refusal(401, "expected the header 'Authorization: Bearer KEY' with a key of this service.")
     return name
 
@@ -106,7 +110,7 @@ def show_service(service: TheService, client: Client) -> ServiceView:  # noqa: A
         max_bytes=limits.max_bytes,
         max_seconds=limits.max_seconds,
         max_channels=limits.max_channels,
-        max_files=limits.max_files,
+        max_files=limits.files_of_job,
         direct_seconds=limits.direct_seconds,
         retention_hours=service.config.retention_hours,
     )
@@ -208,9 +212,8 @@ async def separate(request: Request, service: TheService, client: Client) -> Str
 @router.post("/v1/session", status_code=204, responses=_refusals(401))
 def open_session(request: Request, response: Response, client: Client) -> None:  # noqa: ARG001
     """Keep the key of this request in a cookie, for pages, whose players send no headers."""
-    key = request.headers.get("authorization", "").partition(" ")[2].strip()
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, key_of(request), httponly=True, samesite="strict", secure=secure)
 
 
 @router.delete("/v1/session", status_code=204)

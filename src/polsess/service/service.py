@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import shutil
 import sqlite3
 import threading
@@ -58,8 +59,8 @@ class Service:
         self.pool = WorkerPool(config, self.store, self._hear)
         self.streams = StreamingModels(config.streams, config.device)
         self.stopping = threading.Event()
-        self._receiving: set[str] = set()
-        """Jobs whose recordings are on their way."""
+        self._receiving: dict[str, str] = {}
+        """Jobs whose recordings are on their way, and who sends them."""
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -114,13 +115,16 @@ class Service:
             HTTPException: If it is refused.
         """
         limits = self.config.limits
-        job = new_id()
-        with self._refused_when_full():
-            await run_in_threadpool(self._check_room, client, request)
-        self._receiving.add(job)
+        job, uploads = new_id(), [*self._receiving.values()].count(client)
+        if self.stopping.is_set():
+            raise refusal(503, "the service is being stopped; try again soon.", again_seconds=10)
+        if len(self._receiving) >= limits.max_uploads:
+            raise refusal(503, f"{limits.max_uploads} uploads are under way.", again_seconds=5)
+        self._receiving[job] = client  # with the count above, before anything is awaited
         try:
             with self._refused_when_full():
-                form = await receive_form(request, self.places.job(job) / "input", limits)
+                await run_in_threadpool(self._check_room, client, uploads, request)
+                form = await receive_form(request, self.places.job(job) / "input", limits, self._check_disk)
                 options = self._options(form.fields)
                 if not form.files or (direct and len(form.files) != 1):
                     number = "exactly one recording" if direct else "at least one recording"
@@ -141,7 +145,7 @@ class Service:
             self.places.remove(job)
             raise
         finally:
-            self._receiving.discard(job)
+            del self._receiving[job]
         log("accepted", job=job, client=client, files=len(files), seconds=sum(file.seconds for file in files))
         self.pool.wake()
         return job
@@ -156,15 +160,18 @@ class Service:
             raise refusal(422, f"model: expected one of {known}, got {options.model[:40]!r}.")
         return options
 
-    def _check_room(self, client: str, request: Request) -> None:
+    def _check_room(self, client: str, uploads: int, request: Request) -> None:
+        """Refuse what would have no place in the end; uploads count as unfinished jobs of their client."""
         limits = self.config.limits
-        if self.stopping.is_set():
-            raise refusal(503, "the service is being stopped; try again soon.", again_seconds=10)
-        if len(self._receiving) >= limits.max_uploads:
-            raise refusal(503, f"{limits.max_uploads} uploads are under way.", again_seconds=5)
-        if not self._has_room(int(request.headers.get("content-length", 0))):
-            raise refusal(503, "the disk of the service is full.", again_seconds=_FULL_SECONDS)
-        self.store.check_room(client, 1, max_queued=limits.max_queued, max_jobs=limits.max_jobs_per_client)
+        self._check_disk(int(request.headers.get("content-length", 0)))
+        self.store.check_room(
+            client, 1, max_queued=limits.max_queued, max_jobs=limits.max_jobs_per_client, uploads=uploads
+        )
+
+    def _check_disk(self, num_bytes: int) -> None:
+        """Fail as a full disk does where bytes more would take of the space that is to stay free."""
+        if not self._has_room(num_bytes):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _has_room(self, num_bytes: int) -> bool:
         return shutil.disk_usage(self.config.folder).free - num_bytes >= self.config.limits.min_free_bytes

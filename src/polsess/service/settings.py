@@ -37,9 +37,14 @@ class Limits(Schema):
     direct_seconds: float = Field(default=60.0, gt=0)
     """Longest recording for ``POST /v1/separate``."""
     patience_seconds: float = Field(default=60.0, gt=0)
-    """A client that sends nothing for this long is given up."""
+    """A client that sends nothing for this long, or after it less than 1 KiB a second, is given up."""
     min_free_bytes: int = Field(default=256 * 2**20, ge=0)
     """Space on the disk that uploads leave free."""
+
+    @property
+    def files_of_job(self) -> int:
+        """Most recordings of a job, which must find room in the queue."""
+        return min(self.max_files, self.max_queued)
 
 
 class ServiceConfig(Schema):

@@ -180,8 +180,10 @@ class Store:
                 ],
             )
 
-    def check_room(self, client: str, num_files: int, *, max_queued: int, max_jobs: int) -> None:
-        """Find out whether a job would be accepted now.
+    def check_room(
+        self, client: str, num_files: int, *, max_queued: int, max_jobs: int, uploads: int = 0
+    ) -> None:
+        """Find out whether a job would be accepted now, beside those that the client is sending.
 
         Raises:
             FullError: If it would not.
@@ -190,6 +192,7 @@ class Store:
         if queued + num_files > max_queued:
             raise FullError(f"{queued} recordings wait already, of at most {max_queued}.", client=False)
         unfinished = self._one("SELECT count(*) FROM jobs WHERE client = ? AND finished IS NULL", client)
+        unfinished += uploads
         if unfinished >= max_jobs:
             raise FullError(
                 f"{unfinished} of your jobs are unfinished, of at most {max_jobs}; wait, or delete one.",

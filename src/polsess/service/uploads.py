@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +20,9 @@ from polsess.service.settings import Limits
 
 _MAX_FIELDS, _MAX_FIELD_BYTES, _MAX_HEADER_BYTES = 32, 1024, 8192
 _MAX_NAME = 200
+_LEAST_SPEED = 1024.0
+"""Bytes a second of an upload, without which it would hold its place for ever."""
+logging.getLogger("python_multipart").disabled = True  # damage is an answer, no line of the log
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,20 @@ class Form:
             self._file = None
 
 
-async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
+async def receive_form(
+    request: Request, folder: Path, limits: Limits, check_disk: Callable[[int], None]
+) -> Form:
     """Receive a form with files into a folder, which the caller removes where this fails.
 
+    Args:
+        request: With the form.
+        folder: Where its files go.
+        limits: Of the service.
+        check_disk: Fails where so many bytes more are not to be written.
+
     Raises:
-        HTTPException: 400 if it is no form, 408 if the client falls silent, 413 if there are too many files,
-            415 if it is of another type, 422 if a field is wrong.
+        HTTPException: 400 if it is no form, 408 if the client falls silent or is too slow, 413 if there are
+            too many files, 415 if it is of another type, 422 if a field is wrong.
         ClientDisconnect: If the client is gone.
         OSError: If the disk is full.
     """
@@ -144,7 +157,7 @@ async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
         )
     if not (boundary := options.get(b"boundary")) or len(boundary) > 70:
         raise refusal(400, "form: Content-Type names no boundary, or one of more than 70 letters.")
-    form = Form(folder, limits.max_files)
+    form = Form(folder, limits.files_of_job)
     parser = MultipartParser(
         boundary,
         {
@@ -158,20 +171,32 @@ async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
             "on_end": form.finish,
         },
     )
-    chunks = request.stream()
+
+    def write(chunk: bytes) -> None:
+        check_disk(len(chunk))
+        parser.write(chunk)
+
+    chunks, clock, size = request.stream(), asyncio.get_running_loop().time, 0
+    begin = clock()
     try:
         while True:
-            async with asyncio.timeout(limits.patience_seconds):
+            latest = min(clock(), begin + size / _LEAST_SPEED) + limits.patience_seconds
+            async with asyncio.timeout_at(latest):
                 chunk = await anext(chunks, None)
             if chunk is None:
                 break
-            await run_in_threadpool(parser.write, chunk)
+            size += len(chunk)
+            await run_in_threadpool(write, chunk)
     except FormParserError:  # its message shows bytes as Python writes them
         raise refusal(
             400, "form: is damaged; expected parts with headers, between the boundaries of its Content-Type."
         ) from None
     except TimeoutError:
-        raise refusal(408, f"nothing came for {limits.patience_seconds:.0f} s; send it again.") from None
+        raise refusal(
+            408,
+            f"nothing came for {limits.patience_seconds:.0f} s,"
+            f" or less than {_LEAST_SPEED:.0f} bytes a second; send it again.",
+        ) from None
     finally:
         form.close()
     if not form.ended:
