@@ -70,6 +70,8 @@ MERGES = "\n".join(
         ("a: *missing", "undefined alias"),
         (MERGES, "merge keys expand to more than"),
         ("a: &a {<<: *a}", "recursion|merge keys"),
+        ("a: " + "1:" * 400 + "1.0", "line 1: expected a number of at most 100 characters"),
+        ("a: 0x" + "f" * 5000, "line 1: expected a number of at most 100 characters"),
     ],
 )
 @pytest.mark.parametrize("read", [read_yaml, read_tagged_yaml])

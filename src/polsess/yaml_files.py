@@ -19,6 +19,11 @@ from polsess.schema import ConfigError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 20_000
+MAX_DIGITS = 100
+"""Of a number: reading one in YAML's base 60 takes time that grows with their square."""
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class YamlError(ConfigError):
@@ -53,6 +58,11 @@ class _Loader(yaml.SafeLoader):
             raise YamlError(f"more than {MAX_DEPTH} levels or {MAX_NODES} nodes")
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+            raise YamlError(
+                f"line {node.start_mark.line + 1}: expected a number of at most {MAX_DIGITS} characters,"
+                f" got {len(node.value)}"
+            )
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

@@ -98,6 +98,7 @@ def damaged(**source: Any) -> dict[str, Any]:
     [
         (cut(id="../../etc/x"), "cannot be the name of an output"),
         (cut(id="/x"), "cannot be the name of an output"),
+        ({"mixture": "rec.wav", "start_seconds": 10**400}, "start_seconds: expected a number of seconds"),
         (cut(id="a\nb"), "cannot be the name of an output"),
         (cut(id=7), "cannot be the name of an output"),
         (cut(start=-1), "start: expected a number of seconds, got -1"),

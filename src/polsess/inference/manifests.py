@@ -198,7 +198,7 @@ def _number(where: str, item: Mapping[str, Any], key: str) -> float | None:
         return None
     try:
         value = float(given) if isinstance(given, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         value = math.nan
     least = 0.0 if key.startswith("start") else 1e-3
     if not least <= value < 1e9:
