@@ -32,6 +32,7 @@ from polsess.service.uploads import receive_form
 from tests.service.running import form
 
 FILE = NewFile("talk.wav", "talk.wav", 8000, 1, 4.0)
+TWO_FILES = Limits(max_files=2)
 ROOM: dict[str, Any] = {"max_queued": 10, "max_jobs": 10}
 
 
@@ -270,7 +271,7 @@ def test_old_jobs_and_files_of_none_are_deleted(tmp_path: Path) -> None:
     service.store.close()
 
 
-def received(body: bytes, kind: str, folder: Path, chunk: int) -> Any:
+def received(body: bytes, kind: str, folder: Path, chunk: int, limits: Limits = TWO_FILES) -> Any:
     async def receive() -> Any:
         nonlocal body
         piece, body = body[:chunk], body[chunk:]
@@ -278,7 +279,7 @@ def received(body: bytes, kind: str, folder: Path, chunk: int) -> Any:
 
     headers = [(b"content-type", kind.encode("latin-1", "replace"))]
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
-    return asyncio.run(receive_form(request, folder, Limits(max_files=2), lambda _: None))
+    return asyncio.run(receive_form(request, folder, limits, lambda _: None))
 
 
 @given(
@@ -303,6 +304,13 @@ def test_forms_are_received_whole_or_refused(
     with pytest.raises(HTTPException) as broken:
         received(body[:-cut], kind, folder / "cut", chunk)
     assert broken.value.status_code in (400, 422)
+
+
+def test_a_job_that_the_queue_never_holds_is_refused_for_good(tmp_path: Path) -> None:
+    body, kind = form([("a.wav", b"x"), ("b.wav", b"x")])
+    with pytest.raises(HTTPException, match="more than 1 files; send several jobs") as refused:
+        received(body, kind, tmp_path, 1000, Limits(max_files=9, max_queued=1))
+    assert refused.value.status_code == 413
 
 
 class Held:
