@@ -222,7 +222,7 @@ def test_keys_of_storages_in_the_old_format_are_inspected(tmp_path: Path) -> Non
     assert "build 'builtins.bytearray'" in refusal(path)
 
 
-TEXT = "x" * 10_000
+TEXT, NUMBERS = "x" * 10_000, tuple(range(10_000))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +238,10 @@ TEXT = "x" * 10_000
             pickle.dumps([Gadget(codecs.encode, TEXT, "latin1") for _ in range(99)], protocol=2),
             "asks to build more than it holds",
         ),
+        (
+            pickle.dumps([Gadget(set, NUMBERS) for _ in range(99)], protocol=2),
+            "asks to build more than it holds",
+        ),
         (b"\x80\x02}N" + b"\x85" * 1_000_000 + b"Ns.", "a tuple is the key of a dictionary"),
         (b"\x80\x02r\xff\xff\xff\xff.", "damaged"),  # the memory's last place
         (b"\x80\x02\x96\xff\xff\xff\xff\xff\x00\x00\x00.", "damaged"),  # a bytearray of protocol 5
@@ -245,7 +249,18 @@ TEXT = "x" * 10_000
         (pickle.dumps({"x": codecs.encode}, protocol=2), "holds a Word"),
     ],
     ids=[
-        *("codec", "made codec", "bytes", "same bytes", "deep key", "memory", "bytearray", "function", "word")
+        *(
+            "codec",
+            "made codec",
+            "bytes",
+            "same bytes",
+            "numbers",
+            "deep key",
+            "memory",
+            "bytearray",
+            "function",
+            "word",
+        )
     ],
 )
 def test_pickles_that_ask_for_much(structure: bytes, reason: str, tmp_path: Path) -> None:
