@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ def read_pickle(file: IO[bytes], find_storage: Callable[[tuple[Any, ...]], Stora
 
     Raises:
         PickleError: If it is damaged, too large, or asks for something that is not read.
+        OSError, EOFError, BadZipFile: If ``find_storage`` fails so.
     """
     machine = _Machine(find_storage)
     start = file.tell()
@@ -100,7 +102,7 @@ def read_pickle(file: IO[bytes], find_storage: Callable[[tuple[Any, ...]], Stora
                 raise PickleError("refused, its structure is too large")
             machine.do(operation.name, argument)
         return machine.stack[-1]
-    except PickleError:
+    except (PickleError, OSError, EOFError, BadZipFile):  # of the pickle, or of the storages
         raise
     except Exception as error:  # the bytes are arbitrary: stacks run empty, sizes are none, text is not UTF-8
         reason = " ".join(str(error).split()) or type(error).__name__
