@@ -18,6 +18,7 @@ from polsess.schema import Schema
 from polsess.timelines import JOIN_SECONDS, Turn, overlap_share
 
 _SEARCH_STEPS = 12
+_SOLVING_STEPS = 30
 _MOST_BY_TURNS = 0.4
 """Overlap that conversations with turns reach; beyond it each voice talks by itself."""
 _THROUGHOUT = 0.95
@@ -136,8 +137,8 @@ def _talk_independently(
     config: TurnConfig,
     clips: Sequence[Sequence[float]] | None,
 ) -> list[PlannedTurn]:
-    """Every voice talks and pauses by itself; two that talk a share p of the time overlap for p / (2 - p)."""
-    share = 2 * overlap / (1 + overlap)
+    """Every voice talks and pauses by itself."""
+    share = _share_of_each(num_voices, overlap)
     turns = []
     for voice in range(num_voices):
         if clips is None:
@@ -154,6 +155,20 @@ def _talk_independently(
             pause = random.exponential(float(lengths.mean()) * (1 - share) / share)
             time += length + max(JOIN_SECONDS, pause)
     return sorted(turns, key=lambda turn: turn.start)
+
+
+def _share_of_each(num_voices: int, overlap: float) -> float:
+    """The share p of the time for which each of S independent voices talks, so that they overlap as asked.
+
+    Several talk for 1 - (1 - p)^S - S p (1 - p)^(S-1) of the time, anybody for 1 - (1 - p)^S.
+    """
+    low, high = 0.0, 2 * overlap / (1 + overlap)  # exact for two voices; more of them overlap more
+    for _ in range(_SOLVING_STEPS):
+        share = (low + high) / 2
+        anybody = 1 - (1 - share) ** num_voices
+        several = anybody - num_voices * share * (1 - share) ** (num_voices - 1)
+        low, high = (share, high) if several < overlap * anybody else (low, share)
+    return high
 
 
 def _draw_turns(
