@@ -12,6 +12,7 @@ import torch
 from polsess.audio import read_audio, write_audio
 from polsess.checkpoints import save_model
 from polsess.data import Corpus, Example, Split, create_corpus, parse_corpus_config
+from polsess.data.timeline_files import match_speakers
 from polsess.diarization import SpeakerTimeline
 from polsess.evaluation import (
     ModelSystem,
@@ -30,7 +31,7 @@ from polsess.metrics import METRICS
 from polsess.models import create_model
 from polsess.schema import ConfigError
 from polsess.tasks import Task
-from polsess.timelines import Timeline, Turn, activity, write_rttm
+from polsess.timelines import Timeline, TimelineError, Turn, activity, write_rttm
 from tests.evaluation.corpora import halves, open_folder
 
 RATE = 8000
@@ -251,6 +252,16 @@ def test_a_wrong_rttm_is_one_line_and_the_others_are_done(tmp_path: Path, lines:
     assert message in evaluation.rows[0].failure
     assert str(data / "item0" / "mix.rttm") in evaluation.rows[0].failure
     assert not evaluation.rows[1].failure
+
+
+def test_a_speaker_of_one_word_in_a_long_recording_is_one(tmp_path: Path) -> None:
+    noise = 0.1 * torch.randn(3, 1000 * RATE, generator=torch.Generator().manual_seed(0))
+    noise[1, : 500 * RATE] = noise[1, 500 * RATE + RATE // 10 :] = 0.0  # 0.1 s of 1000, 20 dB down
+    noise *= torch.tensor([[1.0], [0.1], [1e-4]])  # the third one says nothing; a recording's noise floor
+    turns = (Turn(0.0, 1000.0, "anna"), Turn(500.0, 500.1, "jan"))
+    assert match_speakers(turns, noise, noise.sum(0), RATE, tmp_path) == ("anna", "jan", "")
+    with pytest.raises(TimelineError, match="names 2 speakers, but 1 reference is not silent"):
+        match_speakers(turns, noise[[0, 2]], noise.sum(0), RATE, tmp_path)
 
 
 def test_who_talks_when_must_be_known(tmp_path: Path) -> None:

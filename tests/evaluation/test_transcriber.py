@@ -145,6 +145,12 @@ def test_commands_that_cannot_be_run(command: str, message: str) -> None:
         Transcriber(command)
 
 
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf, 1e11])
+def test_a_limit_that_is_none_is_refused(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(ConfigError, match="expected a limit above 0"):
+        hear(tmp_path, "print('good')", limit=limit)
+
+
 def test_no_shell_reads_the_command(tmp_path: Path) -> None:
     code = "import sys; print(' '.join(sys.argv[1:]))"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} $(touch {tmp_path}/x) ; {{wav}}"

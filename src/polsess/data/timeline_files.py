@@ -17,7 +17,7 @@ from polsess.timelines import Timeline, TimelineError, activity, list_speakers, 
 
 _FRAME_SECONDS = 0.01
 _AUDIBLE_DB = 50.0
-"""A reference this far below the mixture is silent, as for the scores."""
+"""A reference this far below the mixture is silent: in its speaker's turns, or without any in all of it."""
 _INSIDE = 0.5
 """Share of a speaker's energy that lies within the speaker's turns at least."""
 
@@ -73,19 +73,24 @@ def match_speakers(
         )
     hop = max(1, round(_FRAME_SECONDS * sample_rate))
     num_frames = references.shape[-1] // hop
-    energies = references[:, : num_frames * hop].double().square().unflatten(-1, (-1, hop)).sum(-1).numpy()
-    total = energies.sum(-1)
-    audible = total > float(mixture.double().square().sum()) * 10 ** (-_AUDIBLE_DB / 10)
-    if unnamed := int(audible.sum()) - len(speakers):
-        raise TimelineError(
-            f"{path}: names {counted(len(speakers), 'speaker')}, but {int(audible.sum())} references "
-            f"are not silent{'; is it of another recording?' if unnamed > 0 else '.'}"
-        )
-    inside = activity(timeline, speakers, num_frames, hop / sample_rate) @ energies.T  # [S, C]
-    share = inside / np.where(total > 0, total, 1)
+    frames = (each[: num_frames * hop].unflatten(-1, (-1, hop)) for each in (*references, mixture))
+    energies = np.stack([each.double().square().sum(-1).numpy() for each in frames])  # [C + 1, L]
+    total, least = energies.sum(-1), 10 ** (-_AUDIBLE_DB / 10)
+    inside = activity(timeline, speakers, num_frames, hop / sample_rate) @ energies.T  # [S, C + 1]
+    heard = inside[:, :-1] > least * inside[:, -1:]
+    share = np.where(heard, inside[:, :-1] / np.where(total > 0, total, 1)[:-1], 0)
     rows, columns = linear_sum_assignment(share, maximize=True)
     if set(speakers) <= {f"s{number}" for number in range(1, count + 1)}:
         columns = np.array([int(name[1:]) - 1 for name in speakers], dtype=np.intp)
+    audible = total[:-1] > least * total[-1]
+    audible[columns] |= heard[rows, columns]  # who says little is silent for nearly the whole recording
+    if unnamed := int(audible.sum()) - len(speakers):
+        sounding = counted(int(audible.sum()), "reference")
+        raise TimelineError(
+            f"{path}: names {counted(len(speakers), 'speaker')}, but {sounding} "
+            f"{'is' if audible.sum() == 1 else 'are'} not silent"
+            f"{'; is it of another recording?' if unnamed > 0 else '.'}"
+        )
     names = [""] * count
     for row, column in zip(rows, columns, strict=True):
         if share[row, column] < _INSIDE:

@@ -34,6 +34,7 @@ from polsess.schema import ConfigError, Schema, parse
 SAMPLE_RATE = 16_000
 """Rate of the WAV files in Hz."""
 _PATH = "{wav}"
+_MAX_LIMIT_SECONDS = 86_400
 _MAX_BYTES = 1 << 24
 _LAST_BYTES = 1 << 12
 _MOST_LATE = 3
@@ -65,10 +66,10 @@ class Transcriber:
 
     Args:
         command: The program and its arguments, one of which holds ``{wav}``.
-        limit_seconds: Time that one sound may take.
+        limit_seconds: Time that one sound may take, at most a day.
 
     Raises:
-        ConfigError: If the command cannot be run.
+        ConfigError: If the command cannot be run or the limit is none.
     """
 
     def __init__(self, command: str, limit_seconds: float = 600.0) -> None:
@@ -83,8 +84,11 @@ class Transcriber:
             )
         if shutil.which(self._words[0]) is None:
             raise ConfigError(f"transcriber: no program '{self._words[0]}' is found.")
-        if not limit_seconds > 0:
-            raise ConfigError(f"transcriber: expected a limit of more than 0 s, got {limit_seconds:g}.")
+        if not 0 < limit_seconds <= _MAX_LIMIT_SECONDS:
+            raise ConfigError(
+                f"transcriber: expected a limit above 0 and of at most {_MAX_LIMIT_SECONDS} s (a day), got "
+                f"{limit_seconds:g}."
+            )
         self.command, self.limit_seconds = command, limit_seconds
         self._known: dict[str, Transcript | TranscriberError] = {}
         self._num_late, self._num_heard = 0, 0
