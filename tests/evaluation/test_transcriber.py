@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import shutil
+import signal
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from polsess.evaluation import evaluate, read_evaluation
 from polsess.evaluation.baselines import list_baselines
 from polsess.evaluation.transcriber import Transcriber, TranscriberError, read_output
 from polsess.evaluation.word_errors import count_word_errors, distinct_tracks
+from polsess.interruption import Interrupted, stopped_by_signals
 from polsess.schema import ConfigError
 from polsess.tasks import Task
 from polsess.timelines import Turn, activity, write_rttm
@@ -145,10 +149,32 @@ def test_commands_that_cannot_be_run(command: str, message: str) -> None:
         Transcriber(command)
 
 
-@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf, 1e11])
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, limit: float) -> None:
-    with pytest.raises(ConfigError, match="expected a limit above 0"):
+    with pytest.raises(ConfigError, match="expected a limit of more than 0 s"):
         hear(tmp_path, "print('good')", limit=limit)
+
+
+def test_there_may_be_no_limit(tmp_path: Path) -> None:
+    assert [segment.text for segment in hear(tmp_path, "print('good')", limit=math.inf)] == ["good"]
+
+
+def test_a_signal_ends_a_recogniser_in_another_thread(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    text = f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(60)"
+    jobs: list[Future[tuple[Segment, ...]]] = []
+
+    def interrupt() -> None:
+        with stopped_by_signals(), ThreadPoolExecutor(1) as pool:
+            jobs.append(pool.submit(hear, tmp_path, text, 600.0))
+            while not mark.exists() and not jobs[0].done():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+    with pytest.raises(Interrupted):
+        interrupt()
+    assert isinstance(jobs[0].exception(), Interrupted)
 
 
 def test_no_shell_reads_the_command(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,14 @@ from pydantic import ConfigDict, Field
 from polsess.audio import Samples, resample, write_audio
 from polsess.data.transcripts import Segment, Transcript, plain_words
 from polsess.files import parse_json
+from polsess.interruption import heed
 from polsess.schema import ConfigError, Schema, parse
 
 SAMPLE_RATE = 16_000
 """Rate of the WAV files in Hz."""
 _PATH = "{wav}"
-_MAX_LIMIT_SECONDS = 86_400
+_STEP_SECONDS = 0.1
+"""How often it is asked whether a signal has come."""
 _MAX_BYTES = 1 << 24
 _LAST_BYTES = 1 << 12
 _MOST_LATE = 3
@@ -66,7 +69,7 @@ class Transcriber:
 
     Args:
         command: The program and its arguments, one of which holds ``{wav}``.
-        limit_seconds: Time that one sound may take, at most a day.
+        limit_seconds: Time that one sound may take.
 
     Raises:
         ConfigError: If the command cannot be run or the limit is none.
@@ -84,11 +87,8 @@ class Transcriber:
             )
         if shutil.which(self._words[0]) is None:
             raise ConfigError(f"transcriber: no program '{self._words[0]}' is found.")
-        if not 0 < limit_seconds <= _MAX_LIMIT_SECONDS:
-            raise ConfigError(
-                f"transcriber: expected a limit above 0 and of at most {_MAX_LIMIT_SECONDS} s (a day), got "
-                f"{limit_seconds:g}."
-            )
+        if not limit_seconds > 0:
+            raise ConfigError(f"transcriber: expected a limit of more than 0 s, got {limit_seconds:g}.")
         self.command, self.limit_seconds = command, limit_seconds
         self._known: dict[str, Transcript | TranscriberError] = {}
         self._num_late, self._num_heard = 0, 0
@@ -181,22 +181,31 @@ def _output_of(command: list[str], limit_seconds: float) -> bytes:
     with process:
         output, errors = _Reader(process.stdout, False), _Reader(process.stderr, True)
         try:
-            output.thread.join(limit_seconds)
-            if output.is_full:
-                raise TranscriberError(f"prints more than {_MAX_BYTES >> 20} MB")
-            if output.thread.is_alive():
-                raise _LateError(f"takes more than {limit_seconds:g} s")
-            code = process.wait(limit_seconds)
-        except subprocess.TimeoutExpired:
-            raise _LateError(f"takes more than {limit_seconds:g} s") from None
+            _wait(process, output, limit_seconds)
         finally:
             _end(process)
         errors.thread.join(1.0)
-    if code:
+    if code := process.returncode:
         lines = errors.content.decode(errors="replace").strip().splitlines() or ["no reason given"]
         reason = "".join(letter for letter in lines[-1] if letter.isprintable())
         raise TranscriberError(f"exit code {code}: {reason:.200}")
     return output.content
+
+
+def _wait(process: subprocess.Popen[bytes], output: _Reader, limit_seconds: float) -> None:
+    """Wait until a program has printed all and ended; a signal that stops this process ends that, too."""
+    latest = time.monotonic() + limit_seconds
+    while output.thread.is_alive() or (process.poll() is None and not output.is_full):
+        heed()
+        if time.monotonic() > latest:
+            raise _LateError(f"takes more than {limit_seconds:g} s")
+        if output.thread.is_alive():
+            output.thread.join(_STEP_SECONDS)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STEP_SECONDS)
+    if output.is_full:
+        raise TranscriberError(f"prints more than {_MAX_BYTES >> 20} MB")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
