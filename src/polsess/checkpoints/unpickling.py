@@ -1,37 +1,78 @@
 """Reading torch files as hostile input: the archive is inspected, then only tensors and plain data built.
 
-``torch.load`` takes no part: what it would read of a file need not be what was inspected, and what it allows
-may take far more memory than the file. No code of a file runs; see ``pickles.py``.
+No code of a file runs: ``weights_only=True`` always, with the few extra names that published files hold. Nor
+may a small file take much memory: what could build more than the file's own size is refused beforehand.
 """
 
 from __future__ import annotations
 
 import io
-import sys
+import pickletools
+import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
-from polsess.checkpoints.pickles import MAX_BYTES as MAX_PICKLE_BYTES
-from polsess.checkpoints.pickles import STORAGES, PickleError, Storage, Word, read_pickle
 from polsess.files import show_bytes
 
 MAX_BYTES = 8 << 30
 MAX_ENTRIES = 100_000
-_BLOCK = 1 << 20
+MAX_PICKLE_BYTES = 16 << 20
+MAX_COPIED = 1 << 28
+"""Letters or elements that the calls of a pickle may copy of what it holds once."""
 _OLD_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """A protocol-2 pickle of torch's magic number, the start of files from before torch 1.6."""
-_OLD_PROTOCOL = 1001
-_PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, torch.Size, np.float64, type(None))
 
 
 class CheckpointError(ValueError):
     """Weights cannot be used; the message says which file, what was expected and what came."""
+
+
+def _float64(name: Any, *_: Any) -> np.dtype[Any]:
+    """The dtype of a stored score. Any other might describe a scalar of gigabytes."""
+    if name != "f8":
+        raise UnpicklingError("only scores of 64 bits are read")
+    return np.dtype("f8")
+
+
+def _score(dtype: Any, data: Any) -> Any:
+    if not isinstance(dtype, np.dtype) or dtype != np.float64 or not isinstance(data, bytes):
+        raise UnpicklingError("only scores of 64 bits are read")
+    return np.frombuffer(data, np.float64, 1)[0]
+
+
+# numpy.float64 scores (named differently before numpy 2) and the version that torch >= 1.10 stores.
+_SAFE_GLOBALS: list[Any] = [
+    (_score, "numpy.core.multiarray.scalar"),
+    (_score, "numpy._core.multiarray.scalar"),
+    (_float64, "numpy.dtype"),
+    np.dtypes.Float64DType,
+    TorchVersion,
+]
+_BYTE_CODECS = {
+    *(
+        "base64",
+        "base_64",
+        "bz2",
+        "hex",
+        "quopri",
+        "quotedprintable",
+        "quoted_printable",
+        "uu",
+        "zip",
+        "zlib",
+    ),
+    *("rot13", "rot_13"),
+}
+"""Codecs that make longer bytes of bytes, or the name of such a codec of another word; torch lets a pickle
+encode with any codec, as often as it likes."""
+_PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, torch.Size, np.float64, type(None))
 
 
 def read_torch_file(path: Path) -> Any:
@@ -48,175 +89,146 @@ def read_torch_file(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from None
     if size > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes; at most {MAX_BYTES} are read.")
-    if not start.startswith(b"PK") and start != _OLD_START:
+    if start.startswith(b"PK"):
+        _inspect_archive(path, size)
+    elif start == _OLD_START:
+        with path.open("rb") as file:
+            for _ in range(5):  # magic number, protocol, machine, content, keys of the storages
+                _inspect_pickle(file, path)
+    else:
         raise CheckpointError(f"{path}: not a file of torch.save (it starts with {show_bytes(start[:8])}).")
+    return _load(path, size)
+
+
+def _load(path: Path, size: int) -> Any:
     try:
-        content = _read_archive(path, size) if start.startswith(b"PK") else _read_old(path, size)
-    except PickleError as error:
-        raise CheckpointError(f"{path}: {error}.") from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
-        kind = "a damaged zip archive" if start.startswith(b"PK") else "damaged"
-        raise CheckpointError(f"{path}: {kind} ({error}); copy or download it again.") from None
-    _check_content(content, path)
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on damaged input
+        raise CheckpointError(f"{path}: {_reason(error)}") from None
+    _check_content(content, path, size)
     return content
 
 
-class _Storages:
-    """The storages of a file by their keys, as its pickle names them.
-
-    Args:
-        room: Bytes that all of them together may take.
-        fill: Reads one; None to leave them empty for now.
-    """
-
-    def __init__(self, room: int, fill: Callable[[str, Tensor], None] | None) -> None:
-        self._room, self._fill = room, fill
-        self.found: dict[str, tuple[torch.dtype, Tensor]] = {}
-
-    def find(self, named: tuple[Any, ...]) -> Storage:
-        """The storage of a persistent id ``("storage", class, key, device, elements)``.
-
-        Raises:
-            PickleError: If it is none, or claims more than is stored.
-        """
-        kind, word, key, _, elements, *views = named
-        dtype = STORAGES.get(word.name) if isinstance(word, Word) else None
-        if kind != "storage" or dtype is None or not isinstance(key, str) or any(views):
-            raise PickleError("refused, it refers to something that is no storage of a dense tensor")
-        size = elements * dtype.itemsize
-        if key not in self.found:
-            self._room -= size
-            if size < 0 or self._room < 0:
-                raise PickleError("refused, its tensors claim more bytes than the file has")
-            content = torch.empty(size, dtype=torch.uint8)
-            if self._fill:
-                self._fill(key, content)
-            self.found[key] = dtype, content
-        content = self.found[key][1]
-        if content.nbytes != size:
-            raise PickleError(f"damaged (the storage {key[:40]!r} has two sizes)")
-        return Storage(dtype, content.untyped_storage())
-
-
-def _read_archive(path: Path, size: int) -> Any:
-    """Read an archive after refusing what torch did not write: compressed, nested or escaping entries."""
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        if reason := _archive_fault(entries, size):
-            raise PickleError(f"refused, {reason}")
-        for entry in entries:
-            if entry.CRC == 0:  # torch.save can be told to leave the checksums out
-                del entry.CRC
-        root = PurePosixPath(entries[0].filename).parts[0]
-
-        def fill(key: str, content: Tensor) -> None:
-            _fill(archive, f"{root}/data/{key}", content)
-
-        storages = _Storages(size, fill)
-        found = read_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), storages.find)
-        if f"{root}/byteorder" in archive.namelist():
-            order = archive.read(f"{root}/byteorder").decode("ascii", "replace")
-        else:
-            order = "little"
-    _swap(storages, order)
-    return found
-
-
-def _fill(archive: zipfile.ZipFile, name: str, content: Tensor) -> None:
+def _inspect_archive(path: Path, size: int) -> None:
+    """Refuse an archive that torch did not write: compressed, nested, overlapping or escaping entries."""
     try:
-        entry = archive.getinfo(name)
-    except KeyError:
-        raise PickleError(f"damaged (it has no entry {name[:80]!r})") from None
-    if entry.file_size != content.nbytes:
-        raise PickleError(
-            f"refused, a tensor claims {content.nbytes} bytes, its entry {name[:80]!r} has {entry.file_size}"
+        with zipfile.ZipFile(path) as archive:
+            reason = _archive_fault(archive.infolist(), size)
+            if reason:
+                raise CheckpointError(f"{path}: refused, {reason}.")
+            _check_sums(archive)
+            root = PurePosixPath(archive.namelist()[0]).parts[0]
+            _inspect_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), path)  # the one that torch reads
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise CheckpointError(
+            f"{path}: a damaged zip archive ({error}); copy or download it again."
+        ) from None
+
+
+def _check_sums(archive: zipfile.ZipFile) -> None:
+    """Compare every entry with its checksum, which ``torch.load`` does not look at.
+
+    Raises:
+        BadZipFile: If one differs.
+    """
+    for entry in archive.infolist():
+        if entry.CRC == 0:  # torch.save can be told to leave the checksums out
+            del entry.CRC
+        with archive.open(entry) as file:
+            while file.read(1 << 20):
+                pass
+
+
+def _inspect_pickle(file: IO[bytes], path: Path) -> None:
+    """Refuse what torch allows although it builds more bytes than it is written with."""
+    words: set[str] = set()
+    start, too_large, operations, calls, longest = file.tell(), False, 0, 0, 0
+    try:
+        for operation, argument, position in pickletools.genops(file):
+            too_large = (position or 0) - start > MAX_PICKLE_BYTES
+            if too_large:
+                break
+            operations, calls = operations + 1, calls + (operation.name == "REDUCE")
+            if isinstance(argument, str):
+                longest = max(longest, len(argument))
+                if len(argument) < 40:
+                    words |= {argument, *argument.split(" ")}
+    except Exception as error:  # the bytes are arbitrary
+        raise CheckpointError(f"{path}: damaged ({' '.join(str(error).split())[:160]}).") from None
+    copied = longest if "encode" in words else 0  # at most, by each call
+    copied = max(copied, operations if {"set", "frozenset", "Size"} & words else 0)
+    if too_large or calls * copied > MAX_COPIED:
+        raise CheckpointError(f"{path}: refused, its structure is too large.")
+    multiplying = {"bytearray"} | (_BYTE_CODECS if "encode" in words else set())
+    if found := multiplying & {word.lower().replace("-", "_").removesuffix("_codec") for word in words}:
+        name = min(found)
+        raise CheckpointError(
+            f"{path}: refused, it asks to build '{name}'; only tensors and plain data are read."
         )
-    with archive.open(entry) as file:
-        _read_into(file, content)
-
-
-def _read_old(path: Path, size: int) -> Any:
-    """Read a file of before torch 1.6: four pickles, one of the keys of its storages, and these."""
-    with path.open("rb") as file:
-        read_pickle(file)  # the magic number
-        if (protocol := read_pickle(file)) != _OLD_PROTOCOL:
-            raise PickleError(f"damaged (expected protocol {_OLD_PROTOCOL}, got {str(protocol)[:40]})")
-        read_pickle(file)  # the machine that wrote it
-        storages = _Storages(size, None)
-        found = read_pickle(file, storages.find)
-        keys = read_pickle(file)
-        if not isinstance(keys, list) or sorted(keys) != sorted(storages.found):
-            raise PickleError("damaged (its storages are not those of its tensors)")
-        for dtype, content in (storages.found[key] for key in keys):
-            elements = int.from_bytes(file.read(8), "little")
-            if elements * dtype.itemsize != content.nbytes:
-                raise PickleError(f"damaged (a storage has {elements} elements, its tensors another number)")
-            _read_into(file, content)
-    _swap(storages, "little")
-    return found
-
-
-def _read_into(file: IO[bytes], content: Tensor) -> None:
-    rest = memoryview(content.numpy())
-    while rest:
-        block = file.read(min(len(rest), _BLOCK))
-        if not block:
-            raise EOFError("it ends too early")
-        rest[: len(block)] = block
-        rest = rest[len(block) :]
-
-
-def _swap(storages: _Storages, order: str) -> None:
-    """Turn the bytes of numbers round that another kind of machine wrote."""
-    if order not in ("little", "big"):
-        raise PickleError(f"damaged (expected the byte order little or big, got {order[:20]!r})")
-    if order != sys.byteorder:
-        for dtype, content in storages.found.values():
-            content.untyped_storage().byteswap(dtype)
 
 
 def _archive_fault(entries: list[zipfile.ZipInfo], size: int) -> str | None:
     if len(entries) > MAX_ENTRIES:
         return f"it has {len(entries)} entries"
     names = [entry.filename for entry in entries]
-    if len(set(names)) != len(names):
+    if len({name.lower() for name in names}) != len(names):  # torch looks names up in any case
         return "two entries have one name"
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
-        if (
-            not parts
-            or ".." in parts
-            or entry.filename.startswith("/")
-            or "\\" in entry.filename
-            or ":" in parts[0]
-        ):
+        if ".." in parts or entry.filename.startswith("/") or "\\" in entry.filename or ":" in parts[0]:
             return f"the entry name {entry.filename[:80]!r} leads out of the archive"
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             return f"the entry {entry.filename[:80]!r} is compressed or encrypted, torch.save stores plainly"
     roots = {PurePosixPath(name).parts[0] for name in names}
-    structure = [entry for entry in entries if entry.filename in {f"{root}/data.pkl" for root in roots}]
-    if len(roots) != 1 or not structure:
+    structures = [entry for entry in entries if entry.filename in {f"{root}/data.pkl" for root in roots}]
+    if len(roots) != 1 or len(structures) != 1:
         return "it is not laid out as torch.save does (one folder with data.pkl)"
     if any(PurePosixPath(name).parts[1:2] == ("code",) for name in names):
         return "it is a TorchScript program, not weights"
     if sum(entry.file_size for entry in entries) > size:
         return "its entries claim more bytes than the file has"
-    if structure[0].file_size > MAX_PICKLE_BYTES:
+    if structures[0].file_size > MAX_PICKLE_BYTES:
         return "its structure is too large"
     return None
 
 
-def _check_content(content: Any, path: Path) -> None:
-    """Refuse other things than dense tensors and plain data."""
-    stack, seen = [content], 0
+def _check_content(content: Any, path: Path, size: int) -> None:
+    """Refuse other things than dense tensors and plain data, and tensors that claim more than is stored."""
+    stack, seen, storages = [content], 0, {}
     while stack:
         value = stack.pop()
         seen += 1
-        if isinstance(value, dict):
+        if isinstance(value, Tensor):
+            _check_tensor(value, path)
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, dict):
             stack += [*value, *value.values()]
         elif isinstance(value, list | tuple | set):
             stack += value
-        elif not isinstance(value, (Tensor, *_PLAIN)):
+        elif not isinstance(value, _PLAIN):
             raise CheckpointError(f"{path}: holds a {type(value).__name__}; only plain data is read.")
         if seen > 10 * MAX_ENTRIES:
             raise CheckpointError(f"{path}: refused, its structure is too large.")
+    if sum(storages.values()) > size:
+        raise CheckpointError(f"{path}: its tensors claim more bytes than the file has.")
+
+
+def _check_tensor(value: Tensor, path: Path) -> None:
+    dense = value.layout is torch.strided and not value.is_quantized and not value.is_nested
+    if not dense or value.device.type != "cpu" or type(value) not in (Tensor, torch.nn.Parameter):
+        raise CheckpointError(f"{path}: holds a sparse or quantised tensor; only dense ones are read.")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: a tensor claims {list(value.shape)}, more than is stored.")
+
+
+def _reason(error: Exception) -> str:
+    """One line about what ``torch.load`` refused."""
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+)|(?:Unsupported global|class) ([\w.]+)", text):
+        name = found.group(1) or found.group(2)
+        return f"refused, it asks to run or build '{name}'; only tensors and plain data are read."
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return f"damaged or refused ({first[:160]})."
