@@ -222,7 +222,8 @@ def _tracks(names: list[str], heard: list[UtteranceSounds], column: str, kept: i
         signals.append((f"{who}reference", "", reference))
         for name, each in zip(names, heard, strict=True):
             score = each.row.scores.values.get(column, ())
-            detail = f"{title_of(column)} {number(score[source])}" if score else ""
+            value = score[min(source, len(score) - 1)] if score else None  # some are one for the recording
+            detail = f"{title_of(column)} {number(value)}" if value is not None else ""
             signals.append((f"{who}{name}", detail, _at_level_of(each.estimates[source], reference)))
     cut = [np.nan_to_num(signal[:kept], posinf=0, neginf=0) for *_, signal in signals]
     gain = _PEAK / max(1e-9, *(float(np.abs(signal).max()) for signal in cut))
