@@ -214,6 +214,20 @@ def test_the_structure_that_torch_reads_is_the_one_inspected(tmp_path: Path) -> 
         assert reason in refusal(path)
 
 
+def test_an_archive_with_two_directories_is_refused(tmp_path: Path) -> None:
+    """Readers differ in which one they take: the one before the end record, or the one where that says."""
+    path = tmp_path / "m.pt"
+    one, two = (torch_bytes({"a": value}) for value in (1, 2))
+    for content in (one + two, one[:-22] + two, two + b"\0" * 30, one + two[-22:]):
+        path.write_bytes(content)
+        assert refusal(path)
+    place = int.from_bytes(one[-50:-42], "little") + 1  # torch writes the records of large archives always
+    path.write_bytes(one[:-50] + place.to_bytes(8, "little") + one[-42:])
+    assert "two directories" in refusal(path)
+    path.write_bytes(one)
+    assert read_torch_file(path) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

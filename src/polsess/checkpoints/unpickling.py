@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
@@ -72,6 +73,8 @@ _BYTE_CODECS = {
 }
 """Codecs that make longer bytes of bytes, or the name of such a codec of another word; torch lets a pickle
 encode with any codec, as often as it likes."""
+_END, _LONG_END, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
+"""The last records of an archive: that of every one, and those of large ones before it."""
 _PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, torch.Size, np.float64, type(None))
 
 
@@ -115,8 +118,8 @@ def _inspect_archive(path: Path, size: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             reason = _archive_fault(archive.infolist(), size)
-            if reason:
-                raise CheckpointError(f"{path}: refused, {reason}.")
+            if reason or not _has_one_directory(path, archive.start_dir):
+                raise CheckpointError(f"{path}: refused, {reason or 'it may have two directories'}.")
             _check_sums(archive)
             root = PurePosixPath(archive.namelist()[0]).parts[0]
             _inspect_pickle(io.BytesIO(archive.read(f"{root}/data.pkl")), path)  # the one that torch reads
@@ -126,6 +129,29 @@ def _inspect_archive(path: Path, size: int) -> None:
         raise CheckpointError(
             f"{path}: a damaged zip archive ({error}); copy or download it again."
         ) from None
+
+
+def _has_one_directory(path: Path, start: int) -> bool:
+    """Whether all readers of an archive find the directory that begins at ``start``.
+
+    Python takes the one before the end record, torch the one that this record, or that of archives of more
+    than 4 GB, says: it must be the same, with nothing behind it but these records.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _END.size - _LOCATOR.size - _LONG_END.size))
+        tail = file.read()
+    if len(tail) < _END.size:
+        return False
+    mark, *_, length, offset, comment = _END.unpack(tail[-_END.size :])
+    end = size - _END.size
+    locator = tail[-_END.size - _LOCATOR.size : -_END.size]
+    if locator.startswith(b"PK\x06\x07"):
+        end -= _LOCATOR.size + _LONG_END.size
+        long_mark, *_, length, offset = _LONG_END.unpack(tail[: _LONG_END.size])
+        if long_mark != b"PK\x06\x06" or _LOCATOR.unpack(locator)[2] != end:
+            return False
+    return (mark, comment, length, offset) == (b"PK\x05\x06", 0, end - start, start)
 
 
 def _check_sums(archive: zipfile.ZipFile) -> None:
