@@ -54,7 +54,7 @@ def separate_whole(
         spool: For C * K rows.
         segment_seconds: Longest piece per pass; None for the whole recording.
         overlap: Share of a segment in common with the next one.
-        regions: How many talk; None where nobody listened for it, and no timeline is wanted.
+        regions: How many talk; None where nobody listened for it.
         progress: Called with the share that is done.
     """
     rate, num_channels = network.sample_rate, 1 if channels == "mix" else recording.num_channels
@@ -138,7 +138,7 @@ class _Whole(Rendering):
 
     def timeline(self) -> SpeakerTimeline | None:
         """Where one talks, its track is the loudest; where several do, these are the two loudest at least."""
-        if self.num_tracks == 1 or self._regions is None:
+        if self.num_tracks == 1:
             return None
         frame = max(1, round(_FRAME_SECONDS * self._rate))
         rest, energies = np.zeros((*self._joined.shape, 0), np.float32), []
@@ -164,17 +164,21 @@ class _Whole(Rendering):
         )
 
 
-def _who_talks(energy: Samples, regions: Regions, frame_seconds: float) -> NDArray[np.bool_]:
-    """Whether each track ``[C, L]`` is active, by the energies of its frames and by how many talk."""
+def _who_talks(energy: Samples, regions: Regions | None, frame_seconds: float) -> NDArray[np.bool_]:
+    """Whether each track ``[C, L]`` is active, by the energies of its frames and by how many talk.
+
+    Where nobody listened for that, a track is active where it is loud, and louder than what may leak onto it.
+    """
     if not energy.size:
         return energy.astype(bool)
+    loud = active_frames(energy)
+    if regions is None:
+        return loud & (energy > 0)
     width = 2 * round(_LOUDER_SECONDS / frame_seconds / 2) + 1
     near = np.stack([np.convolve(row, np.ones(width), "full")[width // 2 :][: len(row)] for row in energy])
     places = ((np.arange(energy.shape[1]) + 0.5) * frame_seconds / regions.hop_seconds).astype(np.int64)
     places = np.minimum(places, len(regions.speech) - 1)
     rank = (-near).argsort(0, kind="stable").argsort(0)
-    several = (rank < 2) | active_frames(energy)
-    active: NDArray[np.bool_] = np.where(
-        regions.overlap[places], several, (rank == 0) & regions.speech[places]
-    ) & (energy > 0)
+    alone = (rank == 0) & regions.speech[places]
+    active: NDArray[np.bool_] = np.where(regions.overlap[places], (rank < 2) | loud, alone) & (energy > 0)
     return active
