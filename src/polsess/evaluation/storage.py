@@ -6,7 +6,6 @@ Shapes: C sources, T samples.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +22,12 @@ from polsess.evaluation.onnx_systems import OnnxSystem
 from polsess.evaluation.opening import open_model
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
+from polsess.evaluation.summary import plain_settings, summary_of
 from polsess.evaluation.systems import ModelSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
 from polsess.files import read_json, write_text
 from polsess.journal import Journal
-from polsess.metrics import SCORES, Summary, failure_rate, is_improvement
+from polsess.metrics import SCORES
 from polsess.metrics.utterance import Utterance
 from polsess.schema import Schema, parse
 from polsess.tasks import Task
@@ -48,7 +48,7 @@ class EvaluationFolder:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.settings = _plain(settings)
+        self.settings = plain_settings(settings)
         self._journal = Journal(folder / JOURNAL)
 
     @property
@@ -353,59 +353,6 @@ def as_evaluated(
     if system.identity != evaluation.settings.get("identity"):
         raise ValueError(f"{source}: is another model now than {folder} evaluated.")
     return system
-
-
-def summary_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Content of the summary file: settings, scores, conditions, seconds per utterance."""
-    keys = evaluation.condition_keys()
-    return {
-        "settings": _plain(evaluation.settings),
-        "origin": dict(evaluation.origin),
-        "list_hash": evaluation.list_hash,
-        "num_utterances": len(evaluation.rows),
-        "num_failed": evaluation.num_failed,
-        "scores": _scores(evaluation),
-        "strata": {
-            key: {label: _scores(part) for label, part in evaluation.strata(key).items()} for key in keys
-        },
-        "seconds_per_utterance": {
-            name: round(taken, 4) for name, taken in evaluation.seconds_per_utterance.items()
-        },
-    }
-
-
-def _scores(evaluation: Evaluation) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for column in evaluation.columns:
-        found[column] = _summary(evaluation.summary(column))
-        if is_improvement(column):
-            for threshold in (0, 5):
-                rate = failure_rate(evaluation.values(column), threshold)
-                found[column][f"rate_below_{threshold}_db"] = _number(rate)
-    return found
-
-
-def _summary(summary: Summary) -> dict[str, Any]:
-    return {
-        "mean": _number(summary.mean),
-        "median": _number(summary.median),
-        "interval_95": [_number(summary.low), _number(summary.high)],
-        "count": summary.count,
-        "clusters": summary.num_clusters,
-        "degrees_of_freedom": _number(summary.degrees),
-        **({"caution": summary.caution} if summary.caution else {}),
-        "failures": dict(summary.failures),
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as JSON restores them, so that written and fresh settings compare equal."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
-    return plain
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
