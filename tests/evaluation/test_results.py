@@ -12,7 +12,7 @@ import pytest
 from polsess.evaluation import Evaluation, Row, read_evaluation
 from polsess.evaluation.score_table import TableFormat, to_csv
 from polsess.evaluation.storage import EvaluationFolder
-from polsess.evaluation.summary import summary_of
+from polsess.evaluation.summary_file import summary_of
 from polsess.evaluation.tables import failure_lines, strata_table, summary_table
 from polsess.metrics import Scores
 

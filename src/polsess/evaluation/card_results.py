@@ -10,7 +10,8 @@ from polsess.checkpoints.conversion import without_folders
 from polsess.checkpoints.measured import MeasuredResult, MeasuredScore
 from polsess.data import parse_corpus_config
 from polsess.evaluation.results import Evaluation
-from polsess.evaluation.storage import SUMMARY, as_evaluated, read_evaluation
+from polsess.evaluation.storage import as_evaluated, read_evaluation
+from polsess.evaluation.summary_file import SUMMARY
 from polsess.evaluation.systems import LISTENERS, ModelSystem
 from polsess.metrics import METRICS, title_of
 from polsess.models import SeparationModel

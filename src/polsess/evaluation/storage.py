@@ -22,10 +22,10 @@ from polsess.evaluation.onnx_systems import OnnxSystem
 from polsess.evaluation.opening import open_model
 from polsess.evaluation.results import Evaluation, Row, columns_of_predictors, digest_of
 from polsess.evaluation.score_table import TableFormat, find_table, read_table, write_table
-from polsess.evaluation.summary import plain_settings, summary_of
+from polsess.evaluation.summary_file import SUMMARY, plain_settings, read_summary, summary_of
 from polsess.evaluation.systems import ModelSystem, System
 from polsess.evaluation.timeline_table import TIMELINES, read_timelines, write_timelines
-from polsess.files import read_json, write_text
+from polsess.files import write_text
 from polsess.journal import Journal
 from polsess.metrics import SCORES
 from polsess.metrics.utterance import Utterance
@@ -33,7 +33,6 @@ from polsess.schema import Schema, parse
 from polsess.tasks import Task
 
 JOURNAL = "journal.jsonl"
-SUMMARY = "summary.json"
 ESTIMATES = "estimates"
 """Folder beside the table for the estimates, where they are kept."""
 
@@ -59,7 +58,7 @@ class EvaluationFolder:
     @property
     def is_complete(self) -> bool:
         """Whether it is finished and no utterance failed."""
-        return self.is_finished and not _read_summary(self.folder).get("num_failed")
+        return self.is_finished and not read_summary(self.folder).get("num_failed")
 
     def discard(self) -> None:
         """Remove the journal, the table and the summary."""
@@ -86,7 +85,7 @@ class EvaluationFolder:
             ValueError: If the journal is damaged.
         """
         if self.is_finished:
-            self._check(_read_summary(self.folder).get("settings"))
+            self._check(read_summary(self.folder).get("settings"))
             return list(read_evaluation(self.folder).rows)
         try:
             lines = self._journal.restore()
@@ -147,7 +146,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         FileNotFoundError: If there is none.
         ValueError: If a file is not what this library wrote.
     """
-    summary = _read_summary(folder)
+    summary = read_summary(folder)
     settings = summary.get("settings")
     if not isinstance(settings, dict) or not {"system", "metrics"} <= settings.keys():
         raise ValueError(f"{folder / SUMMARY}: not the summary of an evaluation.")
@@ -353,11 +352,3 @@ def as_evaluated(
     if system.identity != evaluation.settings.get("identity"):
         raise ValueError(f"{source}: is another model now than {folder} evaluated.")
     return system
-
-
-def _read_summary(folder: Path) -> dict[str, Any]:
-    path = folder / SUMMARY
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; is this the folder of a finished evaluation?")
-    summary: dict[str, Any] = read_json(path)
-    return summary

@@ -1,14 +1,18 @@
-"""What the summary of an evaluation holds, ready for JSON."""
+"""The summary of an evaluation: a file of JSON beside its table."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from polsess.evaluation.results import Evaluation
+from polsess.files import read_json
 from polsess.metrics import Summary, failure_rate, is_improvement
+
+SUMMARY = "summary.json"
 
 
 def summary_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -62,3 +66,17 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as JSON restores them, so that written and fresh settings compare equal."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
     return plain
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary in the folder of an evaluation.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; is this the folder of a finished evaluation?")
+    summary: dict[str, Any] = read_json(path)
+    return summary
