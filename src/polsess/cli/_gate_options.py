@@ -13,7 +13,7 @@ Gate = Annotated[
     Literal["auto", "never", "always"],
     typer.Option(
         help="Separate only where several talk, and pass through what one says alone: always; never; or "
-        "auto, unless several talk throughout. Models with one output never do.",
+        "auto, unless too little is said alone to know the voices by. Models with one output never do.",
         rich_help_panel="Separation",
     ),
 ]

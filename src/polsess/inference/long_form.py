@@ -61,8 +61,8 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         channels: ``"mix"`` separates the mean of the channels, ``"each"`` each by itself.
         batch_size: Pieces per pass through the network.
         gate: ``"always"`` passes through what one voice says alone and separates only where several talk,
-            ``"never"`` separates everything, ``"auto"`` is ``"never"`` for recordings in which several talk
-            throughout, and for networks with one output.
+            ``"never"`` separates everything, ``"auto"`` is ``"never"`` for recordings in which too little is
+            said alone to know the voices by, and for networks with one output.
         num_speakers: How many voices there are: a number, the fewest and the most, or None to let the gate
             find it, and the network if it counts them. Tracks of voices that are not there are silent.
         gate_config: Thresholds of the gate.
@@ -385,7 +385,7 @@ class LongFormSeparator(ABC, Generic[AnySamples]):
         return replace(timeline, settings=settings)
 
     def _is_whole(self, regions: Regions) -> bool:
-        """Whether so many talk at once that the network separates everything."""
+        """Whether too little is said alone to know the voices by: the network then separates everything."""
         if not (regions.speech & ~regions.overlap).any() and regions.overlap.any():
             return True  # no voice is ever heard alone
         auto = self.gate == "auto" and self._num_speakers[0] <= self._num_sources

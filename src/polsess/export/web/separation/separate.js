@@ -30,7 +30,7 @@ export async function separate(channels, rate, networks, facts, { numSpeakers = 
   return { mixture, ...await separateGated(estimate, hearing, { probabilities, regions, cleared }, recording, facts, voices, later) };
 }
 
-// Whether so many talk at once that the network separates everything.
+// Whether too little is said alone to know the voices by, so that the network separates everything.
 export function isWhole(regions, fewest, { gate, names }) {
   const several = regions.overlap.some((on) => on), alone = regions.speech.some((on, l) => on && !regions.overlap[l]);
   if (!alone && several) return true;
