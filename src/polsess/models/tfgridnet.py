@@ -61,7 +61,7 @@ class RowwiseLSTM(LSTM):
 
     def forward(self, rows: Tensor) -> Tensor:  # type: ignore[override]
         """Run; PyTorch's operator without gradients on a CPU in blocks, whose intermediates stay in cache."""
-        operator = rows.device.type == "cpu" and not recurrent_native.is_available(rows)
+        operator = rows.device.type == "cpu" and not recurrent_native.is_available("lstm", rows)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not operator:
             return super().forward(rows)[0]
         return torch.cat([super(RowwiseLSTM, self).forward(block)[0] for block in rows.split(64)])

@@ -50,6 +50,39 @@ def test_it_gives_the_numbers_of_pytorch(
     assert all(torch.equal(each, other) for each, other in zip(first, kept, strict=True))
 
 
+def reduced() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def test_products_of_bfloat16() -> None:
+    steps = torch.randn(9, 7, 70)
+    with torch.no_grad(), reduced():
+        if not recurrent_native.is_available("lstm", steps):
+            pytest.skip("the processor has no tiles")
+        sizes = [(1, 1, 3), (13, 5, 70), (40, 6, 5), (16, 16, 32), (33, 17, 33), (20, 101, 64)]
+        for hidden, rows, features in sizes:
+            ours, theirs = create_both("LSTM", features, hidden, 2, bidirectional=True, batch_first=True)
+            steps, first = torch.randn(rows, 11, features), random_states("LSTM", 4, rows, hidden)
+            with torch.autocast("cpu", enabled=False):
+                expected = theirs(steps, first)
+            for given in (steps, steps.bfloat16(), steps.transpose(0, 1).contiguous().transpose(0, 1)):
+                output, last = ours(given, first)
+                assert output.dtype == torch.bfloat16
+                torch.testing.assert_close(output.float(), expected[0], rtol=0, atol=0.02)
+                torch.testing.assert_close(last, expected[1], rtol=0, atol=0.02)
+                assert (output.float() - expected[0]).norm() <= 0.01 * expected[0].norm()
+
+
+def test_gated_units_have_no_products_of_bfloat16() -> None:
+    ours, theirs = create_both("GRU", 5, 8)
+    steps = torch.randn(4, 7, 5)
+    with torch.no_grad(), reduced():
+        assert not recurrent_native.is_available("gru", steps)
+        assert torch.equal(ours(steps)[0], theirs(steps)[0])
+        with torch.autocast("cpu", torch.float16):
+            assert not recurrent_native.is_available("lstm", steps)
+
+
 @cells
 def test_tensors_may_lie_anywhere_in_memory(cell: str) -> None:
     ours, theirs = create_both(cell, 5, 6, num_layers=2)
@@ -111,8 +144,6 @@ def test_pytorch_runs_everything_else(cell: str, monkeypatch: pytest.MonkeyPatch
         assert torch.equal(ours(packed)[0].data, theirs(packed)[0].data)
         assert torch.equal(ours(steps[:, 0])[0], theirs(steps[:, 0])[0])
         assert ours(steps[:, :0])[0].shape == (6, 0, 4)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert not recurrent_native.is_available(steps)  # where PyTorch may have no such units itself
         for wrong in (torch.randn(6, 2, 5), torch.randn(6, 2, 3).double()):
             with pytest.raises((RuntimeError, ValueError)):
                 ours(wrong)

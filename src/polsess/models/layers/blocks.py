@@ -29,11 +29,16 @@ def runs_in_blocks() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
-def is_plain_inference(features: Tensor) -> bool:
-    """Whether these are float32 features on a CPU in inference that nothing traces or counts."""
+def is_plain_inference(features: Tensor, *others: torch.dtype) -> bool:
+    """Whether these are float32 features on a CPU in inference that nothing traces or counts.
+
+    Args:
+        features: Any tensor.
+        others: Types that will do as well.
+    """
     tracing = torch.jit.is_tracing() or has_torch_function((features,))  # type: ignore[attr-defined, no-untyped-call]
     simple = runs_in_blocks() and not tracing
-    return simple and features.device.type == "cpu" and features.dtype == torch.float32
+    return simple and features.device.type == "cpu" and features.dtype in (torch.float32, *others)
 
 
 def into_first(operation: Operation, first: Tensor, second: Tensor) -> Tensor:

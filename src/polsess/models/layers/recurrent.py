@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from polsess.models.layers.kernels import recurrent_native
-from polsess.models.layers.kernels.recurrent_native import Direction
+from polsess.models.layers.kernels.recurrent_native import Direction, Kind
 from polsess.models.layers.stream import Stream, run_recurrent
 
 RecurrentName = Literal["LSTM", "GRU", "RNN", "RNN_RELU"]
@@ -36,7 +36,7 @@ class LSTM(nn.LSTM):
             input: The steps.
             hx: The first states and cells, each ``[layers * D, M, H]``; None for zeros.
         """
-        if not _is_covered(self, input, hx or ()):
+        if not _is_covered("lstm", self, input, hx or ()):
             output, last = super().forward(input, hx)
             return output, last
         states, cells = (_kept(self, input, each) for each in hx or (None, None))
@@ -53,7 +53,7 @@ class GRU(nn.GRU):
             input: The steps.
             hx: The first states ``[layers * D, M, H]``; None for zeros.
         """
-        if not _is_covered(self, input, () if hx is None else (hx,)):
+        if not _is_covered("gru", self, input, () if hx is None else (hx,)):
             output, last = super().forward(input, hx)
             return output, last
         states = _kept(self, input, hx)
@@ -66,32 +66,34 @@ def _states(rnn: nn.RNNBase, steps: Tensor) -> tuple[int, int, int]:
     return rnn.num_layers * (1 + rnn.bidirectional), sequences, rnn.hidden_size
 
 
-def _is_covered(rnn: nn.RNNBase, steps: Tensor, first: tuple[Tensor, ...]) -> bool:
+def _is_covered(kind: Kind, rnn: nn.RNNBase, steps: Tensor, first: tuple[Tensor, ...]) -> bool:
     """Whether the kernel takes these: PyTorch runs the rest, and says what is wrong."""
     if not isinstance(steps, Tensor):  # packed sequences
         return False
     if steps.ndim != 3 or not steps.numel() or steps.shape[-1] != rnn.input_size:
         return False
-    if any((each.shape, each.dtype) != (_states(rnn, steps), steps.dtype) for each in first):
+    types = (torch.float32, steps.dtype)
+    if any(each.shape != _states(rnn, steps) or each.dtype not in types for each in first):
         return False
     drops = rnn.training and rnn.dropout
-    plain = rnn.bias and not rnn.proj_size and not drops and rnn.weight_hh_l0.dtype == steps.dtype
-    return bool(plain and recurrent_native.is_available(steps))
+    plain = rnn.bias and not rnn.proj_size and not drops and rnn.weight_hh_l0.dtype == torch.float32
+    return bool(plain and recurrent_native.is_available(kind, steps))
 
 
 def _kept(rnn: nn.RNNBase, steps: Tensor, first: Tensor | None) -> Tensor:
     """The first states, where the last ones may replace them."""
     if first is None:
-        return steps.new_zeros(_states(rnn, steps))
-    return first.clone(memory_format=torch.contiguous_format)
+        return steps.new_zeros(_states(rnn, steps), dtype=torch.float32)
+    return first.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 def _run_layers(rnn: nn.LSTM | nn.GRU, steps: Tensor, states: Tensor, cells: Tensor | None = None) -> Tensor:
     """The outputs; the last states replace the first ones."""
+    dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
     ends = ("", "_reverse")[: 1 + rnn.bidirectional]
     rows_first = partial(torch.transpose, dim0=0, dim1=0 if rnn.batch_first else 1)
     for layer in range(rnn.num_layers):
-        output = steps.new_empty(*steps.shape[:2], len(ends) * rnn.hidden_size)
+        output = steps.new_empty(*steps.shape[:2], len(ends) * rnn.hidden_size, dtype=dtype)
         directions = []
         for number, (end, own) in enumerate(zip(ends, output.chunk(len(ends), -1), strict=True)):
             kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.prelu import PReLU, prelu
 from polsess.models.layers.products import Linear, attend
+from polsess.models.layers.stft import at_least_float32, without_autocast
 
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
 _ATTENTION_ELEMENTS = 2**25
@@ -160,9 +161,11 @@ class FrameAttention(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """``[B, L, F, D]`` -> ``[B, L, F, D]``; the residual is the caller's."""
-        attended = self._attend(self.query(grid), self.key(grid), self.value(grid))
-        heads = attended.unflatten(-1, (grid.shape[2], -1)).permute(0, 2, 3, 1, 4)  # [B, L, F, H, E]
-        return self.norm(self.activation(self.linear(heads.flatten(3))))
+        with without_autocast(grid):  # scores add up whole frames; what they round off is all that is heard
+            grid = at_least_float32(grid)
+            attended = self._attend(self.query(grid), self.key(grid), self.value(grid))
+            heads = attended.unflatten(-1, (grid.shape[2], -1)).permute(0, 2, 3, 1, 4)  # [B, L, F, H, E]
+            return self.norm(self.activation(self.linear(heads.flatten(3))))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         num_frames = key.shape[2]

@@ -1,10 +1,12 @@
 """Layers of long short-term memory and of gated recurrent units through ``recurrent.cpp``.
 
-Inference in float32 on a CPU. Shapes: M sequences, L steps, N features, H units, G gates.
+Inference on a CPU in float32; long short-term memory also under autocast to bfloat16, where the processor
+multiplies tiles of it (AMX). Shapes: M sequences, L steps, N features, H units, G gates.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int64
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from polsess.models.layers.kernels import built_kernel, load_kernel
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.products import linear
 
+Kind = Literal["lstm", "gru"]
+"""Units of a layer."""
 _LEAST_SEQUENCES = 6
 """Fewer of them use a weight of the input too seldom: one product of all steps before is better."""
 
@@ -37,21 +41,40 @@ class Direction:
     weights: Sequence[Tensor]
     """Those of the input ``[G H, N]`` and of the state before ``[G H, H]``, then their biases ``[G H]``."""
     output: Tensor
-    """Receives the states, ``[M, L, H]``."""
+    """Receives the states, ``[M, L, H]``; of bfloat16 if the products are to be, else of float32."""
     state: Tensor
-    """``[M, H]``: the first one, which the last one replaces."""
+    """``[M, H]`` in float32: the first one, which the last one replaces."""
     cell: Tensor | None
     """As ``state``; None for gated recurrent units."""
     reverse: bool
 
 
-def is_available(steps: Tensor) -> bool:
-    """Whether the kernel covers networks of this input and can be built: inference on a CPU in float32."""
-    plain = is_plain_inference(steps) and not torch.is_autocast_enabled("cpu")
-    return plain and load_kernel("recurrent") is not None
+def is_available(kind: Kind, steps: Tensor) -> bool:
+    """Whether the kernel covers layers of this input and can be built; see above.
+
+    Args:
+        kind: Of the units.
+        steps: The input.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return is_plain_inference(steps) and load_kernel("recurrent") is not None
+    reduced = kind == "lstm" and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return reduced and is_plain_inference(steps, torch.bfloat16) and _allows_tiles()
 
 
-def run_layer(kind: Literal["lstm", "gru"], steps: Tensor, directions: Sequence[Direction]) -> None:
+def _allows_tiles() -> bool:
+    library = load_kernel("recurrent")
+    return library is not None and _ask_for_tiles()
+
+
+@functools.cache
+def _ask_for_tiles() -> bool:
+    ask = built_kernel("recurrent").allow_tiles
+    ask.restype = c_int64
+    return bool(ask())
+
+
+def run_layer(kind: Kind, steps: Tensor, directions: Sequence[Direction]) -> None:
     """Run all directions of a layer side by side.
 
     Args:
@@ -67,7 +90,7 @@ def run_layer(kind: Literal["lstm", "gru"], steps: Tensor, directions: Sequence[
         if multiplies:
             given, bias = steps, bias + input_bias
         else:
-            given = linear(steps, of_input, input_bias)
+            given = linear(steps, of_input, input_bias).float()
         kept.append((given, bias))
         tasks[number] = _Direction(
             *(steps.shape[1], steps.shape[2] if multiplies else 0, each.state.shape[1], each.reverse),
@@ -75,7 +98,8 @@ def run_layer(kind: Literal["lstm", "gru"], steps: Tensor, directions: Sequence[
             *(floats(of_input), floats(of_state), floats(bias)),
             *(floats(each.state), floats(each.cell)),
         )
-    run = getattr(built_kernel("recurrent"), f"{kind}_forward")
+    in_tiles = directions[0].output.dtype == torch.bfloat16
+    run = getattr(built_kernel("recurrent"), f"{kind}_forward_in_tiles" if in_tiles else f"{kind}_forward")
     run.argtypes = [POINTER(_Direction), c_int64, c_int64, c_int64]
     run.restype = None
     run(byref(tasks[0]), len(directions), len(steps), torch.get_num_threads())

@@ -87,6 +87,34 @@ struct Rows {  // a [rows, length, width] tensor whose last dimension is contigu
 
 inline Vec splat(float value) { return value - Vec{}; }  // a sum would be computed, for the sake of -0
 
+// Half of two vectors whose lanes are blocks of `apart`, taken in turn: the even ones of both, or the odd ones.
+template <int apart, bool odd>
+inline Vec every_other(Vec first, Vec second) {
+#if defined(__clang__)
+  Vec chosen;
+  for (int lane = 0; lane < kLanes; ++lane)
+    chosen[lane] = lane & apart ? second[odd ? lane : lane - apart] : first[odd ? lane + apart : lane];
+  return chosen;
+#else
+  Ints from;
+  for (int lane = 0; lane < kLanes; ++lane)
+    from[lane] = lane & apart ? kLanes + (odd ? lane : lane - apart) : (odd ? lane + apart : lane);
+  return __builtin_shuffle(first, second, from);
+#endif
+}
+
+// As many rows as lanes become columns.
+template <int apart = 1>
+inline void transpose(Vec (&rows)[kLanes]) {
+  for (int row = 0; row < kLanes; ++row) {
+    if (row & apart) continue;
+    const Vec first = rows[row], second = rows[row + apart];
+    rows[row] = every_other<apart, false>(first, second);
+    rows[row + apart] = every_other<apart, true>(first, second);
+  }
+  if constexpr (2 * apart < kLanes) transpose<2 * apart>(rows);
+}
+
 // Numbers no lower and no higher than these; none stays none.
 inline Vec clamp(Vec x, float low, float high) {
 #if defined(__AVX512DQ__)
