@@ -213,3 +213,34 @@ def test_an_operator_that_is_wrong_or_missing_is_not_used(
     monkeypatch.setattr(products, "_rows_by_rows", missing)
     reason = products._try_onednn(whole_vectors).reason
     assert reason == "oneDNN's product is not available: no such operator"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_inference_under_autocast_reduces_the_product_alone(
+    monkeypatch: pytest.MonkeyPatch, batch: int, bias: bool
+) -> None:
+    monkeypatch.setattr(products, "_LEAST_MACS", 0)
+    conv = PointwiseConv1d(16, 24, bias=bias)
+    features = random(batch, 16, 30, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(features).dtype == torch.bfloat16
+        with torch.no_grad():
+            assert conv(features.bfloat16()).dtype == torch.bfloat16
+            found = conv(features)
+    expected = F.conv1d(features, conv.weight, conv.bias)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    assert (found - expected).norm() <= 0.01 * expected.norm()
+
+
+def test_so_do_images_whose_channels_are_innermost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_LEAST_MACS", 0)
+    conv = PointwiseConv2d(16, 24)
+    features = random(2, 16, 1, 30).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = conv(features)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = conv(features)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() <= 0.01 * expected.norm()

@@ -103,6 +103,7 @@ class ConvTasNet(StreamedMasking):
     """Encoder, mask network and decoder, all convolutions."""
 
     config: ConvTasNetConfig
+    inference_dtype = torch.bfloat16
     causal_options = "causal: true with norm: cLN"
     presets = {
         "causal": {"causal": True, "norm": "cLN"},

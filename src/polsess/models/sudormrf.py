@@ -11,6 +11,7 @@ Shapes: B batch, C sources, T samples, N filters (C_E), L frames, H bottleneck c
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,8 @@ from polsess.models.layers.filterbank_model import FilterbankModel, MadeFilterba
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
 from polsess.models.layers.norms import GlobalLayerNorm, normalise_own
 from polsess.models.layers.prelu import PReLU
-from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d
+from polsess.models.layers.products import PointwiseConv1d, PointwiseConv2d, reduces_alone
+from polsess.models.layers.stft import without_autocast
 from polsess.models.registry import register_model
 
 
@@ -224,7 +226,8 @@ class DepthwiseConvNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Process ``[B, U, 1, L]`` to ``[B, U, 1, ceil(L / stride)]``."""
-        return normalise_own(self.norm, self.conv(features))
+        with without_autocast(features) if reduces_alone(features) else nullcontext():
+            return normalise_own(self.norm, self.conv(features))
 
 
 class FilterMixing(nn.Module):

@@ -48,8 +48,11 @@ def test_reflection_mirrors_the_borders() -> None:
     torch.testing.assert_close(conv(features), expected)
 
 
-def test_autocast_takes_the_library() -> None:
+def test_autocast_takes_the_library_in_training() -> None:
     conv = DilatedDepthwiseConv(4, 3, dilation=2, left=2, right=2)
     features = torch.randn(1, 4, 30)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert conv(features).dtype == torch.bfloat16
+        with torch.no_grad():  # where copies to and fro would take longest
+            assert conv(features).dtype == torch.float32
+            assert conv(features.bfloat16()).dtype == torch.bfloat16

@@ -94,7 +94,8 @@ def dilated_depthwise_conv(
         result: Tensor = handle_torch_function(dilated_depthwise_conv, (features, weight), *given)
         return result
     few_taps = weight.shape[-1] <= _MAX_TAPS and features.device.type == "cpu"
-    if few_taps and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu"):
+    reduced = torch.is_autocast_enabled("cpu") and (torch.is_grad_enabled() or features.dtype != weight.dtype)
+    if few_taps and not torch.compiler.is_compiling() and not reduced:
         output: Tensor = _TapConv.apply(features, weight, bias, dilation, left, right)  # type: ignore[no-untyped-call]
         return output
     if left != right or left < 0:

@@ -82,6 +82,9 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve with a kernel of one step, channels first.
 
+    In inference on a CPU under autocast the product alone is reduced: layers between such convolutions take most
+    of their time for copies if they are reduced, too.
+
     Args:
         features: ``[B, K, L]``.
         weight: ``[N, K, 1]``.
@@ -91,6 +94,16 @@ def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None)
         ``[B, N, L]``.
     """
     large = _is_large(features.shape[-1], *weight.shape[:2]) and features.is_contiguous()
+    if large and reduces_alone(features, weight):
+        half = torch.get_autocast_dtype("cpu")
+        matrix, output = (
+            weight.squeeze(-1).to(half),
+            features.new_empty(len(features), len(weight), features.shape[-1]),
+        )
+        for frames, target in zip(features, output, strict=True):
+            reduced = matrix @ frames.to(half)
+            target.copy_(reduced) if bias is None else torch.add(reduced, bias.unsqueeze(-1), out=target)
+        return output
     if not large or not _may_use_onednn(features.shape[-1], features, weight):
         return F.conv1d(features, weight, bias)
     if torch.is_grad_enabled():
@@ -145,6 +158,11 @@ def attend(
     return matmul(F.dropout(scores.softmax(-1), dropout), value)
 
 
+def reduces_alone(*operands: Tensor) -> bool:
+    """Whether autocast asks for a product of these in 16 bits, in inference on the CPU."""
+    return torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled() and _simply_run(*operands)
+
+
 class Linear(nn.Linear):
     """``torch.nn.Linear`` with the faster product."""
 
@@ -182,7 +200,13 @@ class PointwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         tokens = input.movedim(1, -1)
         large = _is_large(tokens.numel() // tokens.shape[-1], *self.weight.shape[:2])
-        if not (large and tokens.is_contiguous() and _may_use_onednn(len(self.weight), input, self.weight)):
+        if not (large and tokens.is_contiguous()):
+            return super().forward(input)
+        if reduces_alone(input, self.weight):
+            half = torch.get_autocast_dtype("cpu")
+            output = F.linear(tokens.to(half), self.weight.flatten(1).to(half))
+            return (output.float() if self.bias is None else output + self.bias).movedim(-1, 1)
+        if not _may_use_onednn(len(self.weight), input, self.weight):
             return super().forward(input)
         return linear(tokens, self.weight.flatten(1), self.bias).movedim(-1, 1)
 
@@ -237,15 +261,20 @@ def _may_use_onednn(row: int, *operands: Tensor) -> bool:
         row: Numbers in a row of the product.
         operands: Its factors.
     """
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or not _simply_run(*operands):
         return False
-    plain = all(
+    products = choose_products()
+    return products.library == "oneDNN" and (products.whole_vectors or row % _VECTOR != 0)
+
+
+def _simply_run(*operands: Tensor) -> bool:
+    """Whether these are plain float32 tensors on the CPU, in code that nothing traces."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    return all(
         type(each) in (Tensor, nn.Parameter) and each.dtype == torch.float32 and each.device.type == "cpu"
         for each in operands
     )
-    products = choose_products() if plain else Products("MKL")
-    return products.library == "oneDNN" and (products.whole_vectors or row % _VECTOR != 0)
 
 
 def _rows_by_rows(first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
