@@ -260,14 +260,18 @@ class Part {
     for (int64_t row = 0; row < rows; ++row)
       carry(direction.input.numbers(first + row, at), numbers(taken, row, 0), direction.inputs);
     for (int64_t unit = 0; unit < direction.hidden; unit += kLanes, packed += sizes.block) {
-      int64_t row = 0;
-      for (; Product::kPads ? row < rows : row + kTogether <= rows && row + kTogether + 1 != rows; row += kTogether)
-        take_block<kTogether>(packed, row, at, unit);
-      if constexpr (!Product::kPads) {
-        for (; row + 2 <= rows; row += 2) take_block<2>(packed, row, at, unit);
-        if (row < rows) take_block<1>(packed, row, at, unit);
+      for (int64_t row = 0, some; row < rows; row += some) {
+        const int64_t left = rows - row;
+        some = Product::kPads || left >= 2 * kTogether ? kTogether : left > kTogether ? (left + 1) / 2 : left;
+        take_rows<kTogether>(some, packed, row, at, unit);
       }
     }
+  }
+
+  template <int kRows>
+  void take_rows(int64_t some, const Vec* block, int64_t row, int64_t at, int64_t unit) {
+    if (some == kRows) return take_block<kRows>(block, row, at, unit);
+    if constexpr (kRows > 1 && !Product::kPads) take_rows<kRows - 1>(some, block, row, at, unit);
   }
 
   template <int kRows>

@@ -22,7 +22,7 @@ from polsess.models.layers.products import linear
 
 Kind = Literal["lstm", "gru"]
 """Units of a layer."""
-_LEAST_SEQUENCES = 6
+_LEAST_SEQUENCES, _LEAST_IN_TILES = 6, 2
 """Fewer of them use a weight of the input too seldom: one product of all steps before is better."""
 
 
@@ -83,7 +83,8 @@ def run_layer(kind: Kind, steps: Tensor, directions: Sequence[Direction]) -> Non
         directions: Their weights, and where their states go.
     """
     steps = dense(steps)
-    multiplies = kind == "lstm" and len(steps) >= _LEAST_SEQUENCES
+    in_tiles = directions[0].output.dtype == torch.bfloat16
+    multiplies = kind == "lstm" and len(steps) >= (_LEAST_IN_TILES if in_tiles else _LEAST_SEQUENCES)
     kept, tasks = [], (_Direction * len(directions))()
     for number, each in enumerate(directions):
         of_input, of_state, input_bias, bias = each.weights
@@ -98,7 +99,6 @@ def run_layer(kind: Kind, steps: Tensor, directions: Sequence[Direction]) -> Non
             *(floats(of_input), floats(of_state), floats(bias)),
             *(floats(each.state), floats(each.cell)),
         )
-    in_tiles = directions[0].output.dtype == torch.bfloat16
     run = getattr(built_kernel("recurrent"), f"{kind}_forward_in_tiles" if in_tiles else f"{kind}_forward")
     run.argtypes = [POINTER(_Direction), c_int64, c_int64, c_int64]
     run.restype = None
