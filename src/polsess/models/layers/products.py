@@ -82,8 +82,8 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve with a kernel of one step, channels first.
 
-    In inference on a CPU under autocast the product alone is reduced: layers between such convolutions take most
-    of their time for copies if they are reduced, too.
+    In inference on a CPU under autocast the product alone is reduced: the layers between such convolutions would
+    take most of their time for copies.
 
     Args:
         features: ``[B, K, L]``.
