@@ -82,7 +82,7 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve with a kernel of one step, channels first.
 
-    In inference on a CPU under autocast the product alone is reduced: the layers between such convolutions would
+    In inference on a CPU under autocast the product alone is reduced: layers between such convolutions would
     take most of their time for copies.
 
     Args:
