@@ -28,6 +28,7 @@ HEALTHY = Facts(
     compiler="/usr/bin/c++",
     kernels_work=True,
     products="oneDNN (2.1 times as fast as MKL)",
+    auto_precision="bfloat16",
     products_off=False,
     audio_formats=("FLAC", "MP3", "OGG", "WAV"),
     libsndfile="1.2.2",
@@ -92,6 +93,7 @@ def test_a_kernel_that_does_not_build_is_reported(monkeypatch: pytest.MonkeyPatc
     assert not facts.kernels_work
     assert facts.processors >= 1
     assert facts.products.startswith(("MKL (", "oneDNN ("))
+    assert facts.auto_precision.startswith(("bfloat16", "float32 (the "))
     assert {"WAV", "FLAC"} <= set(facts.audio_formats)
     assert None not in facts.required.values()
 

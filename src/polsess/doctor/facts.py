@@ -16,6 +16,7 @@ from polsess.dependencies import is_installed, list_extras
 from polsess.machine import installed_version, memory_gib
 from polsess.models.layers.kernels import load_kernel
 from polsess.models.layers.products import choose_products
+from polsess.precision import multiplies_natively
 from polsess.processes import num_processors
 
 _REQUIRED = ("torch", "numpy", "soundfile", "soxr", "pydantic", "PyYAML", "safetensors", "huggingface_hub")
@@ -39,6 +40,7 @@ class Facts:
         compiler: The C++ compiler, if there is one.
         kernels_work: Whether the native kernels could be built and loaded.
         products: Library of large matrix products, with its gain over MKL or the reason for MKL.
+        auto_precision: What ``--precision auto`` multiplies in here, for networks that it does not harm.
         products_off: Whether ``POLSESS_PRODUCTS`` forbids the faster library.
         audio_formats: Formats of libsndfile; empty if it cannot be loaded.
         libsndfile: Its version; None if it cannot be loaded.
@@ -64,6 +66,7 @@ class Facts:
     compiler: str | None
     kernels_work: bool
     products: str
+    auto_precision: str
     products_off: bool
     audio_formats: tuple[str, ...]
     libsndfile: str | None
@@ -95,6 +98,7 @@ def gather_facts() -> Facts:
         compiler=shutil.which(os.environ.get("CXX", "c++")),
         kernels_work=load_kernel("mamba") is not None,
         products=str(choose_products()),
+        auto_precision=_auto_precision(),
         products_off=os.environ.get("POLSESS_PRODUCTS") == "plain",
         audio_formats=formats,
         libsndfile=libsndfile,
@@ -107,6 +111,13 @@ def gather_facts() -> Facts:
         cache_writable=os.access(cache, os.W_OK),
         cache=str(cache),
     )
+
+
+def _auto_precision() -> str:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if multiplies_natively(device, torch.bfloat16):
+        return "bfloat16"
+    return f"float32 (the {device.type} has no instructions for products in bfloat16)"
 
 
 def _codecs() -> tuple[tuple[str, ...], str | None]:
