@@ -182,7 +182,7 @@ _STATES = {"d_state": ("num_states", 16), "d_conv": ("conv_kernel_size", 4), "ex
 def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """A model's settings as ``parse_model_config`` takes them, without the number of sources and the rate.
 
-    The four architectures whose original weights can be read go through the readers of those weights, so
+    The architectures whose original weights can be read go through the readers of those weights, so
     that an original configuration and an original checkpoint give the same network.
 
     Raises:
