@@ -113,7 +113,7 @@ def move_formants(sound: Samples, factor: float, sample_rate: int) -> Samples:
     envelope = np.fft.rfft(cepstrum).real  # [frames, bins], logarithmic
     places = np.minimum(np.arange(hop + 1) / factor, hop)
     below = np.minimum(places.astype(int), hop - 1)
-    weight = places - below
+    weight = (places - below).astype(np.float32)  # so that all that follows is in single precision
     moved = envelope[:, below] * (1 - weight) + envelope[:, below + 1] * weight
     gains = np.exp(np.clip(moved - envelope, -_LARGEST_MOVE, _LARGEST_MOVE))
     halves = (np.fft.irfft(spectrum * gains) * window).reshape(len(frames), 2, hop)
