@@ -336,7 +336,10 @@ def test_a_channel_that_is_inverted_is_turned(tmp_path: Path) -> None:
 
 def test_an_offset_is_removed_and_a_constant_is_silence() -> None:
     model = identity()
-    assert not cpu(model).separate(torch.full((8000,), 0.1), 8000).sources.any()
+    for constant in (0.1, 0.3, -0.7, 1e-3):
+        assert not cpu(model).separate(torch.full((8000,), constant), 8000).sources.any()
+        channels = torch.tensor([[constant], [0.2], [-constant / 3]]).expand(3, 8000)
+        assert not cpu(model).separate(channels, 8000).sources.any()
     assert not model.calls
     speech = voice(LOW, 2.0, 1)
     both = torch.stack([speech + 0.5, 0.3 * speech])

@@ -35,6 +35,8 @@ _MAX_EXPONENT = 60
 _LEVEL_FRAME_SECONDS = 0.05
 _MIN_OFFSET = 0.1
 """Smallest offset that is removed, as a share of the standard deviation of its channel."""
+_ROUNDING = 1e-12
+"""Share of the power with an offset that is nothing without it."""
 
 
 class Recording(ABC):
@@ -108,7 +110,11 @@ class Recording(ABC):
         deviations = np.sqrt(np.maximum(products.diagonal() / self.num_samples - np.square(means), 0))
         offsets = np.where(np.abs(means) > _MIN_OFFSET * deviations, means, 0.0)
         crossed = np.outer(offsets, sums)
+        rounding = _ROUNDING * np.sqrt(np.outer(products.diagonal(), products.diagonal()))
         products += self.num_samples * np.outer(offsets, offsets) - crossed - crossed.T
+        products[np.abs(products) <= rounding] = (
+            0.0  # a constant is silence, not channels that cancel each other
+        )
         self._offsets = offsets.astype(np.float32)[:, None]
         power = float(products.diagonal().mean())
         with warnings.catch_warnings():
