@@ -2,7 +2,7 @@
 import { argmax, dot, round, sum } from "./numbers.js";
 
 const TARGET_RMS = 2 ** -5, MOST_EXPONENT = 60, LEVEL_FRAME_SECONDS = 0.05, LEAST_OFFSET = 0.1;
-const FEWEST_SAMPLES = 1000, CANCELLED = 0.1;
+const FEWEST_SAMPLES = 1000, CANCELLED = 0.1, ROUNDING = 1e-12;
 
 // Equal weights; where channels cancel each other, those that oppose the loudest are inverted.
 export function channelWeights(products, length) {
@@ -39,8 +39,10 @@ export function prepare(channels, rate) {
     const mean = total / length, deviation = Math.sqrt(Math.max(0, products[k][k] / length - mean * mean));
     return Math.abs(mean) > LEAST_OFFSET * deviation ? mean : 0;
   });
-  const centred = products.map((row, a) => row.map((value, b) =>
-    value + length * offsets[a] * offsets[b] - offsets[a] * sums[b] - offsets[b] * sums[a]));
+  const centred = products.map((row, a) => row.map((value, b) => {
+    const left = value + length * offsets[a] * offsets[b] - offsets[a] * sums[b] - offsets[b] * sums[a];
+    return Math.abs(left) <= ROUNDING * Math.sqrt(products[a][a] * products[b][b]) ? 0 : left;
+  }));
   const weights = channelWeights(centred, length);
   const power = sum(centred.map((row, a) => weights[a] * dot(row, weights)));
   const rms = Math.sqrt(Math.max(0, power) / length);
