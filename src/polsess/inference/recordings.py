@@ -112,9 +112,7 @@ class Recording(ABC):
         crossed = np.outer(offsets, sums)
         rounding = _ROUNDING * np.sqrt(np.outer(products.diagonal(), products.diagonal()))
         products += self.num_samples * np.outer(offsets, offsets) - crossed - crossed.T
-        products[np.abs(products) <= rounding] = (
-            0.0  # a constant is silence, not channels that cancel each other
-        )
+        products[np.abs(products) <= rounding] = 0.0  # of a constant, which is silence
         self._offsets = offsets.astype(np.float32)[:, None]
         power = float(products.diagonal().mean())
         with warnings.catch_warnings():

@@ -96,10 +96,8 @@ def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None)
     large = _is_large(features.shape[-1], *weight.shape[:2]) and features.is_contiguous()
     if large and reduces_alone(features, weight):
         half = torch.get_autocast_dtype("cpu")
-        matrix, output = (
-            weight.squeeze(-1).to(half),
-            features.new_empty(len(features), len(weight), features.shape[-1]),
-        )
+        matrix = weight.squeeze(-1).to(half)
+        output = features.new_empty(len(features), len(weight), features.shape[-1])
         for frames, target in zip(features, output, strict=True):
             reduced = matrix @ frames.to(half)
             target.copy_(reduced) if bias is None else torch.add(reduced, bias.unsqueeze(-1), out=target)

@@ -161,7 +161,7 @@ class FrameAttention(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """``[B, L, F, D]`` -> ``[B, L, F, D]``; the residual is the caller's."""
-        with without_autocast(grid):  # scores add up whole frames; what they round off is all that is heard
+        with without_autocast(grid):  # scores add up whole frames: nearly all of the error
             grid = at_least_float32(grid)
             attended = self._attend(self.query(grid), self.key(grid), self.value(grid))
             heads = attended.unflatten(-1, (grid.shape[2], -1)).permute(0, 2, 3, 1, 4)  # [B, L, F, H, E]

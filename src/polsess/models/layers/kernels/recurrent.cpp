@@ -6,7 +6,6 @@
 // hidden], bias [gates hidden]; states [rows, hidden]. Gates come in PyTorch's order.
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #if defined(__AMX_BF16__) && defined(__AVX512DQ__) && defined(__linux__)
