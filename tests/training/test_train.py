@@ -82,7 +82,10 @@ def test_the_same_seed_gives_the_same_run(experiment: dict[str, Any], tmp_path: 
         ("dprnn", "auto", {"avx512_bf16"}, True),
         ("dprnn", "auto", {"avx2"}, False),
         ("dprnn", "float32", {"avx512_bf16"}, False),
-        ("blstm", "auto", {"avx512_bf16"}, False),  # its steps are slower in it on a CPU
+        ("blstm", "auto", {"avx512_bf16"}, False),  # its steps are slower in it without tiles
+        ("blstm", "auto", {"avx512_bf16", "amx_bf16"}, True),
+        ("lstmtasnet", "auto", {"avx512_bf16", "amx_bf16"}, True),
+        ("convtasnet", "auto", {"avx512_bf16", "amx_bf16"}, False),
         ("blstm", "bfloat16", {"avx2"}, True),
     ],
 )
@@ -90,6 +93,7 @@ def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, name: str, precision: str, flags: set[str], expected: bool
 ) -> None:
     monkeypatch.setattr("polsess.precision.processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("polsess.training.trainer.multiplies_in_tiles", lambda: "amx_bf16" in flags)
     config = TrainingConfig(precision=precision, device="cpu")  # type: ignore[arg-type]
     assert reduces_precision(config, create_model(name, preset="tiny")) is expected
 

@@ -105,7 +105,7 @@ class BSRNN(TransformModel):
 
     config: BSRNNConfig
     inference_dtype = torch.bfloat16
-    reduces_training_on_cpu = True
+    reduced_training_on_cpu = "faster"
     presets = {
         "tiny": {
             "n_fft": 64,

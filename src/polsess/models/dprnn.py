@@ -141,7 +141,7 @@ class DPRNN(StreamedMasking):
 
     config: DPRNNConfig
     inference_dtype = torch.bfloat16
-    reduces_training_on_cpu = True
+    reduced_training_on_cpu = "faster"
     causal_options = "inter_bidirectional: false with norm: cgLN"
     presets = {
         "tiny": {

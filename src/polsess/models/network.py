@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -64,8 +64,8 @@ class Network(nn.Module, ABC):
     amp_dtype: ClassVar[torch.dtype | None] = torch.bfloat16
     """The reduced precision that this architecture trains well in; None for float32 only. It is bfloat16
     rather than float16 by default: its range is float32's, so nothing overflows and no scaling is needed."""
-    reduces_training_on_cpu: ClassVar[bool] = False
-    """Whether a training step is faster in ``amp_dtype`` on a CPU that multiplies it natively."""
+    reduced_training_on_cpu: ClassVar[Literal["slower", "faster", "faster in tiles"]] = "slower"
+    """What a training step is in ``amp_dtype`` on a CPU that multiplies it natively, or in tiles."""
     inference_dtype: torch.dtype | None = None
     """The reduced precision that is faster for this architecture and changes its estimates by less than a
     hundredth (40 dB below them), which ``precision="auto"`` takes; None where there is none."""

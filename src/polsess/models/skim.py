@@ -191,7 +191,7 @@ class SkiM(SegmentMaskingModel):
 
     config: SkiMConfig
     inference_dtype = torch.bfloat16
-    reduces_training_on_cpu = True
+    reduced_training_on_cpu = "faster"
     causal_options = "bidirectional: false with norm: cLN"
     presets = {
         "tiny": {"num_filters": 12, "segment_size": 20, "num_blocks": 2, "hidden_size": 8},

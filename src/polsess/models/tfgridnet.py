@@ -89,7 +89,7 @@ class TFGridNet(SpectralModel):
     }
     amp_dtype = torch.bfloat16
     inference_dtype = torch.bfloat16
-    reduces_training_on_cpu = True
+    reduced_training_on_cpu = "faster"
 
     def __init__(self, config: TFGridNetConfig) -> None:
         super().__init__(config, config.num_channels, eps=config.eps)

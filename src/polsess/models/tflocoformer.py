@@ -267,7 +267,7 @@ class TFLocoformer(SpectralModel):
     }
     amp_dtype = torch.bfloat16
     inference_dtype = torch.bfloat16
-    reduces_training_on_cpu = True
+    reduced_training_on_cpu = "faster"
 
     def __init__(self, config: TFLocoformerConfig) -> None:
         super().__init__(

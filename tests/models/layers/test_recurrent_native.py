@@ -55,10 +55,8 @@ def reduced() -> torch.autocast:
 
 
 def test_products_of_bfloat16() -> None:
-    steps = torch.randn(9, 7, 70)
+    skip_without_tiles(torch.randn(9, 7, 70))
     with torch.no_grad(), reduced():
-        if not recurrent_native.is_available("lstm", steps):
-            pytest.skip("the processor has no tiles")
         sizes = [(1, 1, 3), (13, 5, 70), (40, 6, 5), (16, 16, 32), (33, 17, 33), (20, 101, 64)]
         for hidden, rows, features in sizes:
             ours, theirs = create_both("LSTM", features, hidden, 2, bidirectional=True, batch_first=True)
@@ -71,6 +69,73 @@ def test_products_of_bfloat16() -> None:
                 torch.testing.assert_close(output.float(), expected[0], rtol=0, atol=0.02)
                 torch.testing.assert_close(last, expected[1], rtol=0, atol=0.02)
                 assert (output.float() - expected[0]).norm() <= 0.01 * expected[0].norm()
+
+
+def skip_without_tiles(steps: torch.Tensor) -> None:
+    with reduced():
+        if not recurrent_native.is_available("lstm", steps):
+            pytest.skip("the processor has no tiles")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("features", "hidden", "rows", "length", "num_layers"),
+    [
+        (3, 1, 1, 1, 1),
+        (5, 7, 1, 6, 2),
+        (70, 13, 5, 9, 2),
+        (33, 40, 17, 3, 1),
+        (64, 20, 101, 5, 1),
+        (9, 64, 40, 2, 3),
+    ],
+)
+def test_gradients_of_products_of_bfloat16(
+    features: int,
+    hidden: int,
+    rows: int,
+    length: int,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> None:
+    options = {"num_layers": num_layers, "bidirectional": bidirectional, "batch_first": batch_first}
+    ours, theirs = create_both("LSTM", features, hidden, **options)
+    steps = torch.randn((rows, length, features) if batch_first else (length, rows, features))
+    skip_without_tiles(steps)
+    first = random_states("LSTM", num_layers * (1 + bidirectional), rows, hidden)
+    weights = None
+    results = []
+    for each, precision in ((theirs, False), (ours, True)):
+        given = [tensor.clone().requires_grad_() for tensor in (steps, *first)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision):
+            output, last = each(given[0], tuple(given[1:]))
+        weights = weights or [torch.randn_like(value) for value in (output, *last)]
+        sum((value * weight).sum() for value, weight in zip((output, *last), weights, strict=True)).backward()
+        gradients = [tensor.grad for tensor in given] + [tensor.grad for tensor in each.parameters()]
+        results.append([output, *last, *gradients])
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert found.shape == expected.shape
+        assert (found.float() - expected).norm() <= 0.02 * expected.norm() + 1e-6
+
+
+def test_training_in_tiles_drops_between_layers_and_leaves_what_is_frozen() -> None:
+    ours, _ = create_both("LSTM", 5, 8, num_layers=2, dropout=0.5)
+    steps = torch.randn(6, 3, 5)
+    skip_without_tiles(steps)
+    with reduced():
+        kept = ours(steps)[0]
+        assert torch.equal(kept, ours(steps)[0])
+        assert not torch.equal(kept, ours.train()(steps)[0])
+        ours.eval().weight_hh_l0.requires_grad_(False)
+        ours(steps)[0].float().sum().backward()
+        assert ours.weight_hh_l0.grad is None
+        assert ours.weight_ih_l0.grad is not None
+        noise = steps.clone().requires_grad_()
+        output, _ = ours(noise)
+        (grad,) = torch.autograd.grad(output.float().square().sum(), noise, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            grad.sum().backward()
 
 
 def test_gated_units_have_no_products_of_bfloat16() -> None:

@@ -29,16 +29,21 @@ def runs_in_blocks() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
-def is_plain_inference(features: Tensor, *others: torch.dtype) -> bool:
-    """Whether these are float32 features on a CPU in inference that nothing traces or counts.
+def is_plain(features: Tensor, *others: torch.dtype) -> bool:
+    """Whether these are float32 features on a CPU that nothing traces or counts.
 
     Args:
         features: Any tensor.
         others: Types that will do as well.
     """
     tracing = torch.jit.is_tracing() or has_torch_function((features,))  # type: ignore[attr-defined, no-untyped-call]
-    simple = runs_in_blocks() and not tracing
+    simple = not (tracing or torch.compiler.is_compiling())
     return simple and features.device.type == "cpu" and features.dtype in (torch.float32, *others)
+
+
+def is_plain_inference(features: Tensor, *others: torch.dtype) -> bool:
+    """As ``is_plain``, without gradients."""
+    return not torch.is_grad_enabled() and is_plain(features, *others)
 
 
 def into_first(operation: Operation, first: Tensor, second: Tensor) -> Tensor:

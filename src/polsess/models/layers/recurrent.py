@@ -15,17 +15,24 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from polsess.models.layers.kernels import recurrent_native
+from polsess.models.layers.kernels.recurrent_gradients import run_layer_with_gradients
 from polsess.models.layers.kernels.recurrent_native import Direction, Kind
 from polsess.models.layers.stream import Stream, run_recurrent
 
 RecurrentName = Literal["LSTM", "GRU", "RNN", "RNN_RELU"]
 """Cells with a memory and three gates, with two gates, and without gates (tanh; relu in SpeechBrain)."""
+_ENDS = ("", "_reverse")
+"""Of the names of the weights of a layer's directions."""
 
 
 class LSTM(nn.LSTM):
-    """PyTorch's, but in inference on a CPU by a kernel, which lets more sequences share a weight."""
+    """PyTorch's, but on a CPU by a kernel, which lets more sequences share a weight.
+
+    In inference, and under autocast to bfloat16 in training, where the processor multiplies tiles of it.
+    """
 
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -39,6 +46,8 @@ class LSTM(nn.LSTM):
         if not _is_covered("lstm", self, input, hx or ()):
             output, last = super().forward(input, hx)
             return output, last
+        if torch.is_grad_enabled():
+            return _run_layers_with_gradients(self, input, hx)
         states, cells = (_kept(self, input, each) for each in hx or (None, None))
         return _run_layers(self, input, states, cells), (states, cells)
 
@@ -75,7 +84,7 @@ def _is_covered(kind: Kind, rnn: nn.RNNBase, steps: Tensor, first: tuple[Tensor,
     types = (torch.float32, steps.dtype)
     if any(each.shape != _states(rnn, steps) or each.dtype not in types for each in first):
         return False
-    drops = rnn.training and rnn.dropout
+    drops = rnn.training and rnn.dropout and not torch.is_grad_enabled()
     plain = rnn.bias and not rnn.proj_size and not drops and rnn.weight_hh_l0.dtype == torch.float32
     return bool(plain and recurrent_native.is_available(kind, steps))
 
@@ -87,23 +96,49 @@ def _kept(rnn: nn.RNNBase, steps: Tensor, first: Tensor | None) -> Tensor:
     return first.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
+def _weights(rnn: nn.RNNBase, layer: int, end: str) -> list[Tensor]:
+    """Those of a direction, in the order of ``Direction``."""
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [getattr(rnn, f"{kind}_l{layer}{end}").contiguous() for kind in kinds]
+
+
 def _run_layers(rnn: nn.LSTM | nn.GRU, steps: Tensor, states: Tensor, cells: Tensor | None = None) -> Tensor:
     """The outputs; the last states replace the first ones."""
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
-    ends = ("", "_reverse")[: 1 + rnn.bidirectional]
+    ends = _ENDS[: 1 + rnn.bidirectional]
     rows_first = partial(torch.transpose, dim0=0, dim1=0 if rnn.batch_first else 1)
     for layer in range(rnn.num_layers):
         output = steps.new_empty(*steps.shape[:2], len(ends) * rnn.hidden_size, dtype=dtype)
         directions = []
         for number, (end, own) in enumerate(zip(ends, output.chunk(len(ends), -1), strict=True)):
-            kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            weights = [getattr(rnn, f"{kind}_l{layer}{end}").contiguous() for kind in kinds]
             place = layer * len(ends) + number
             cell = None if cells is None else cells[place]
-            directions.append(Direction(weights, rows_first(own), states[place], cell, number == 1))
+            directions.append(
+                Direction(_weights(rnn, layer, end), rows_first(own), states[place], cell, number == 1)
+            )
         recurrent_native.run_layer("gru" if cells is None else "lstm", rows_first(steps), directions)
         steps = output
     return steps
+
+
+def _run_layers_with_gradients(
+    rnn: nn.LSTM, steps: Tensor, first: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The outputs, and the last states and cells."""
+    ends = _ENDS[: 1 + rnn.bidirectional]
+    if first is None:
+        zeros = steps.new_zeros(_states(rnn, steps), dtype=torch.float32)
+        first = (zeros, zeros)
+    last = []
+    by_layer = zip(*(each.split(len(ends)) for each in first), strict=True)
+    for layer, (states, cells) in enumerate(by_layer):
+        if layer:
+            steps = functional.dropout(steps, rnn.dropout, rnn.training)
+        weights = [each for end in ends for each in _weights(rnn, layer, end)]
+        steps, *after = run_layer_with_gradients(steps, rnn.batch_first, states, cells, weights)
+        last.append(after)
+    last_states, last_cells = (torch.cat(each) for each in zip(*last, strict=True))
+    return steps, (last_states, last_cells)
 
 
 _CELLS: dict[RecurrentName, Callable[..., nn.LSTM | nn.GRU | nn.RNN]] = {

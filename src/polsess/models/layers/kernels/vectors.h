@@ -49,8 +49,12 @@ inline void accumulate(float* to, const Vec& value, int count) { store(to, load(
 inline Vec widen(Shorts value) { return (Vec)(__builtin_convertvector(value, Ints) << 16); }
 
 inline Shorts narrow(Vec value) {
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__)
+  return (Shorts)_mm512_cvtneps_pbh((__m512)value);
+#else
   const Ints bits = (Ints)value;
   return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Shorts);
+#endif
 }
 
 struct Numbers {  // of one position: float32 or bfloat16
@@ -157,6 +161,18 @@ inline Vec exp2(Vec x) {
 }
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp2(x * -kLog2e)); }
+
+inline Vec tanh(Vec x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+
+// 1 / x to 1e-7 of itself, of normal numbers up to 2^125: an estimate and a step of Newton's take less than a division.
+inline Vec inverse(Vec x) {
+#if defined(__AVX512DQ__)
+  const Vec estimate = (Vec)_mm512_rcp14_ps((__m512)x);
+  return estimate * (2.0f - x * estimate);
+#else
+  return 1.0f / x;
+#endif
+}
 
 // log(1 + e) for e in [0, 1] to 2e-7 of itself, also near 0.
 inline Vec log1p(Vec e) {
