@@ -93,7 +93,7 @@ def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, name: str, precision: str, flags: set[str], expected: bool
 ) -> None:
     monkeypatch.setattr("polsess.precision.processor_flags", lambda: frozenset(flags))
-    monkeypatch.setattr("polsess.training.trainer.multiplies_in_tiles", lambda: "amx_bf16" in flags)
+    monkeypatch.setattr("polsess.training.trainer.multiplies_in_tiles", lambda _: "amx_bf16" in flags)
     config = TrainingConfig(precision=precision, device="cpu")  # type: ignore[arg-type]
     assert reduces_precision(config, create_model(name, preset="tiny")) is expected
 

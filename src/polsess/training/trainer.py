@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from polsess.config import TrainingConfig
 from polsess.devices import pick_device
 from polsess.models import Network
-from polsess.models.layers.kernels.recurrent_native import multiplies_in_tiles
+from polsess.models.layers.kernels import multiplies_in_tiles
 from polsess.precision import multiplies_natively
 from polsess.schema import ConfigError
 from polsess.training.callbacks import AfterEpoch, EpochBar, EpochLines, EpochTable, Row, create_loggers
@@ -136,6 +136,6 @@ def reduces_precision(config: TrainingConfig, model: Network) -> bool:
     device = pick_device(config.device)
     if config.precision == "auto" and device.type == "cpu":
         if model.reduced_training_on_cpu == "faster in tiles":
-            return multiplies_in_tiles()
+            return multiplies_in_tiles("recurrent")
         return model.reduced_training_on_cpu == "faster" and multiplies_natively(device, model.amp_dtype)
     return config.precision == "bfloat16" or device.type == "cuda"

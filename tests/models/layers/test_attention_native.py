@@ -29,11 +29,23 @@ def naive(heads: Tensor, distances: Tensor | None) -> Tensor:
     return (weights @ value).transpose(1, 2).flatten(2)
 
 
-@pytest.mark.parametrize("reach", [None, 3, 400])
-@pytest.mark.parametrize(
+distances_reach = pytest.mark.parametrize("reach", [None, 3, 400])
+sizes = pytest.mark.parametrize(
     ("items", "length", "num_heads", "size"),
-    [(1, 1, 2, 4), (3, 5, 1, 16), (2, 13, 2, 20), (1, 97, 2, 8), (1, 256, 1, 33), (1, 301, 2, 16)],
+    [
+        (1, 1, 2, 4),
+        (3, 5, 1, 16),
+        (2, 13, 2, 20),
+        (1, 97, 2, 8),
+        (1, 256, 1, 33),
+        (1, 301, 2, 16),
+        (1, 530, 1, 64),
+    ],
 )
+
+
+@distances_reach
+@sizes
 def test_it_is_the_softmax_of_products(
     items: int, length: int, num_heads: int, size: int, reach: int | None
 ) -> None:
@@ -47,23 +59,49 @@ def test_it_is_the_softmax_of_products(
     assert torch.equal(attention_native.attend(turned, distances), attention_native.attend(heads, distances))
 
 
+def in_tiles(heads: Tensor) -> Tensor:
+    """In bfloat16, if the processor has tiles of it."""
+    reduced = heads.bfloat16()
+    with torch.no_grad():
+        if not attention_native.is_available(reduced):
+            pytest.skip("the processor has no tiles")
+    return reduced
+
+
+@distances_reach
+@sizes
+def test_products_of_bfloat16(items: int, length: int, num_heads: int, size: int, reach: int | None) -> None:
+    heads = in_tiles(2.0 * random(items, length, 3, num_heads, size))
+    distances = None if reach is None else random(2 * reach, size).bfloat16()
+    expected = naive(heads, distances)
+    found = attention_native.attend(heads, distances)
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - expected).norm() <= 0.004 * expected.norm()
+    turned = heads.transpose(0, 1).contiguous().transpose(0, 1)
+    assert torch.equal(attention_native.attend(turned, distances), found)
+
+
 def test_no_items_give_none() -> None:
     assert attention_native.attend(random(0, 5, 3, 2, 4)).shape == (0, 5, 8)
 
 
+@pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("scale", [1e-3, 30.0])
-def test_scores_far_apart_keep_their_order_of_size(scale: float) -> None:
+def test_scores_far_apart_keep_their_order_of_size(scale: float, reduced: bool) -> None:
     heads = scale * random(1, 530, 3, 1, 8)
     heads[:, 400, 1] *= 5.0  # the highest scores come late
+    rtol, atol = (2e-2, 1e-2) if reduced else (1e-3, 1e-4)
+    heads = in_tiles(heads) if reduced else heads
     torch.testing.assert_close(
-        attention_native.attend(heads).double() / scale, naive(heads, None) / scale, rtol=1e-3, atol=1e-4
+        attention_native.attend(heads).double() / scale, naive(heads, None) / scale, rtol=rtol, atol=atol
     )
 
 
-def test_what_is_no_number_is_not_hidden() -> None:
+@pytest.mark.parametrize("reduced", [False, True])
+def test_what_is_no_number_is_not_hidden(reduced: bool) -> None:
     heads = random(1, 40, 3, 1, 8)
     heads[0, 7, 0] = torch.nan
-    found = attention_native.attend(heads)
+    found = attention_native.attend(in_tiles(heads) if reduced else heads)
     assert found[0, 7].isnan().all()
     assert found[0, :7].isfinite().all()
 

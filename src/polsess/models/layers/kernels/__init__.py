@@ -55,6 +55,22 @@ def built_kernel(name: str) -> ctypes.CDLL:
     return library
 
 
+def multiplies_in_tiles(name: str) -> bool:
+    """Whether a kernel can be built, and this processor multiplies tiles of bfloat16 (AMX).
+
+    Args:
+        name: As of ``load_kernel``, of a kernel that includes ``tiles.h``.
+    """
+    return load_kernel(name) is not None and _ask_for_tiles(name)
+
+
+@functools.cache
+def _ask_for_tiles(name: str) -> bool:
+    ask = built_kernel(name).allow_tiles
+    ask.restype = ctypes.c_int64
+    return bool(ask())
+
+
 @functools.cache
 def _load_once(name: str) -> ctypes.CDLL | None:
     source = _FOLDER / f"{name}.cpp"

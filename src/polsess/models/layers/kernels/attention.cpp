@@ -57,7 +57,7 @@ void multiply(const float* rows, int64_t size, const float* columns, int64_t str
 class Head {  // the heads of all items, one after the other
  public:
   explicit Head(const Attention& given)
-      : task(given), width(whole(given.size, kPair)), padded(whole(given.length, kPair)), keys(given.size * padded),
+      : task(given), width(whole(given.size, kLanes)), padded(whole(given.length, kPair)), keys(given.size * padded),
         values(padded * width), queries(kQueries * given.size), mixed(kQueries * width), highest(kQueries),
         sums(kQueries), scores(kTile * kKeys), far(kTile * kFar) {}
 
@@ -106,7 +106,12 @@ class Head {  // the heads of all items, one after the other
       const float high = raise(own, known ? &far[query * kFar + last - query - begin] : nullptr, count, columns);
       weigh(row + query, own, columns, std::max(high, highest[row + query]));
     }
-    for (int64_t d = 0; d < width; d += kPair) mix(&mixed[row * width + d], &values[at * width + d], count);
+    for (int64_t d = 0; d < width; d += kPair) {
+      float* to = &mixed[row * width + d];
+      const float* from = &values[at * width + d];
+      if (d + kLanes < width) mix<1, kLanes>(to, from, count);
+      else mix<2, 0>(to, from, count);  // behind the last key are zeros
+    }
   }
 
   // Adds the scores of the distances; returns the highest of `count` scores and lowers those behind them.
@@ -115,10 +120,9 @@ class Head {  // the heads of all items, one after the other
     for (int64_t k = 0; k < columns; k += kLanes) {
       Vec score = load(own + k, kLanes);
       if (distant) store(own + k, score += load(distant + k, kLanes), kLanes);
-      if (k + kLanes <= count) most = score > most ? score : most;
+      if (k + kLanes <= count) most = higher(score, most);
     }
-    float high = most[0];
-    for (int lane = 1; lane < kLanes; ++lane) high = std::max(high, most[lane]);
+    float high = highest_lane(most);
     for (int64_t k = count / kLanes * kLanes; k < count; ++k) high = std::max(high, own[k]);
     std::fill(own + count, own + columns, kLowest);
     return high;
@@ -138,26 +142,26 @@ class Head {  // the heads of all items, one after the other
       for (int64_t d = 0; d < width; ++d) mixed[row * width + d] *= before;
       highest[row] = high;
     }
-    for (int lane = 0; lane < kLanes; ++lane) sums[row] += total[lane];
+    sums[row] += sum_of_lanes(total);
   }
 
+  // Adds the weighted values of a key at a time, two vectors of each, or of two keys, one vector of each.
+  template <int kTogether, int kApart>
   void mix(float* to, const float* from, int64_t count) {
-    Vec left[kTile], right[kTile];
-    for (int row = 0; row < kTile; ++row) {
-      left[row] = load(to + row * width, kLanes);
-      right[row] = load(to + row * width + kLanes, kLanes);
-    }
-    for (int64_t k = 0; k < count; ++k) {
-      const Vec first = load(from + k * width, kLanes), second = load(from + k * width + kLanes, kLanes);
+    Vec left[kTile] = {}, right[kTile] = {};
+    for (int64_t k = 0; k < count; k += kTogether) {
+      const float *one = from + k * width, *other = one + (kTogether - 1) * width + kApart;
+      const Vec first = load(one, kLanes), second = load(other, kLanes);
       for (int row = 0; row < kTile; ++row) {
-        const Vec factor = splat(scores[row * kKeys + k]);
-        left[row] += factor * first;
-        right[row] += factor * second;
+        const float* weights = &scores[row * kKeys + k];
+        left[row] += splat(weights[0]) * first;
+        right[row] += splat(weights[kTogether - 1]) * second;
       }
     }
-    for (int row = 0; row < kTile; ++row) {
-      store(to + row * width, left[row], kLanes);
-      store(to + row * width + kLanes, right[row], kLanes);
+    for (int row = 0; row < kTile; ++row, to += width) {
+      if (!kApart) left[row] += right[row];
+      accumulate(to, left[row], kLanes);
+      if (kApart) accumulate(to + kApart, right[row], kLanes);
     }
   }
 

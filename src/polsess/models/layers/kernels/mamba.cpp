@@ -277,12 +277,6 @@ void backward_chunk(const Scan& scan, const Gradients& out, const Block& at, int
   accumulate(out.bias + at.channel, bias_gradient, at.count);
 }
 
-inline float sum(const Vec& value) {
-  float total = 0.0f;
-  for (int lane = 0; lane < kLanes; ++lane) total += value[lane];
-  return total;
-}
-
 void backward_row(const Scan& scan, const Gradients& out, int64_t row, Workspace& work) {
   const int64_t states = scan.states, width = states * scan.channels;
   if (out.last) std::memcpy(work.gradient.data(), out.last + row * width, width * sizeof(float));
@@ -298,8 +292,8 @@ void backward_row(const Scan& scan, const Gradients& out, int64_t row, Workspace
     for (int64_t k = 0; k < size; ++k) {
       float *b = out.b.at(row, position(scan, first + k)), *c = out.c.at(row, position(scan, first + k));
       for (int64_t n = 0; n < states; ++n) {
-        b[n] = sum(work.b[k * states + n]);
-        c[n] = sum(work.c[k * states + n]);
+        b[n] = sum_of_lanes(work.b[k * states + n]);
+        c[n] = sum_of_lanes(work.c[k * states + n]);
       }
     }
   }

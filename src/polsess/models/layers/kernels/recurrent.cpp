@@ -8,13 +8,8 @@
 #include <algorithm>
 #include <vector>
 
-#if defined(__AMX_BF16__) && defined(__AVX512DQ__) && defined(__linux__)
-#define POLSESS_TILES
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include "threads.h"
+#include "tiles.h"
 #include "vectors.h"
 
 struct Kept {  // of a block of units of a sequence in a step
@@ -137,19 +132,7 @@ struct Tiles {
   static constexpr int kTogether = 32, kMultiple = 16, kDepth = 32, kInLane = 2;
   static constexpr bool kKeeps = true;
 
-  struct Setting {  // of this thread: tiles of 16 rows of 64 bytes
-    Setting() {
-      struct {
-        uint8_t palette = 1, start = 0, reserved[14] = {};
-        uint16_t bytes[16] = {};
-        uint8_t rows[16] = {};
-      } shape;
-      for (int tile = 0; tile < 8; ++tile) shape.bytes[tile] = 64, shape.rows[tile] = 16;
-      asm volatile("ldtilecfg %0" ::"m"(shape));
-    }
-    ~Setting() { _tile_release(); }
-    Setting(const Setting&) = delete;
-  };
+  using Setting = TileSetting;
 
   // A tile of weights: a row for each two of its depth, in which lie both of every unit.
   static void put(Vec* block, int gates, int64_t from, int gate, Vec weights) {
@@ -157,7 +140,7 @@ struct Tiles {
     row = (Vec)((Ints)row | __builtin_convertvector(narrow(weights), Ints) << from % 2 * 16);
   }
 
-  // As that of Plain. The compiler does not know what tiles read, so this must stay a function of its own.
+  // As that of Plain.
   template <int kRows, int kGates>
   __attribute__((noinline)) static void multiply(const Vec* block, const uint16_t* from, int64_t wide, int64_t depth,
                                                  Vec (&totals)[kRows][kGates]) {
@@ -461,16 +444,6 @@ extern "C" void lstm_forward(const Direction* directions, int64_t num_directions
 
 extern "C" void gru_forward(const Direction* directions, int64_t num_directions, int64_t rows, int64_t threads) {
   run_layer<Part<Gru, Plain>, Plain::kTogether>(directions, num_directions, rows, threads);
-}
-
-// Whether this processor has tiles and the system lets this process use them.
-extern "C" int64_t allow_tiles() {
-#if defined(POLSESS_TILES)
-  constexpr long kAskFor = 0x1023, kTileData = 18;  // of Linux: ARCH_REQ_XCOMP_PERM
-  return syscall(SYS_arch_prctl, kAskFor, kTileData) == 0;
-#else
-  return 0;
-#endif
 }
 
 #if defined(POLSESS_TILES)

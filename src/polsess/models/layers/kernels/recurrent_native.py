@@ -7,7 +7,6 @@ steps, N features, H units, G gates.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int64, c_void_p
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from polsess.models.layers.blocks import is_plain
-from polsess.models.layers.kernels import built_kernel, load_kernel
+from polsess.models.layers.kernels import built_kernel, load_kernel, multiplies_in_tiles
 from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, rows
 from polsess.models.layers.products import linear
 
@@ -67,20 +66,7 @@ def is_available(kind: Kind, steps: Tensor) -> bool:
         plain = is_plain(steps) and not torch.is_grad_enabled()
         return plain and load_kernel("recurrent") is not None
     reduced = kind == "lstm" and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return reduced and is_plain(steps, torch.bfloat16) and multiplies_in_tiles()
-
-
-def multiplies_in_tiles() -> bool:
-    """Whether the processor multiplies tiles of bfloat16, and the kernel can be built."""
-    library = load_kernel("recurrent")
-    return library is not None and _ask_for_tiles()
-
-
-@functools.cache
-def _ask_for_tiles() -> bool:
-    ask = built_kernel("recurrent").allow_tiles
-    ask.restype = c_int64
-    return bool(ask())
+    return reduced and is_plain(steps, torch.bfloat16) and multiplies_in_tiles("recurrent")
 
 
 def run_layer(kind: Kind, steps: Tensor, directions: Sequence[Direction]) -> None:

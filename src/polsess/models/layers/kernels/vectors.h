@@ -119,6 +119,34 @@ inline void transpose(Vec (&rows)[kLanes]) {
   if constexpr (2 * apart < kLanes) transpose<2 * apart>(rows);
 }
 
+inline Vec higher(Vec first, Vec second) {
+#if defined(__AVX512DQ__)
+  return (Vec)_mm512_max_ps((__m512)first, (__m512)second);  // the second where one is no number
+#else
+  return first > second ? first : second;
+#endif
+}
+
+inline float highest_lane(Vec of) {
+#if defined(__AVX512DQ__)
+  return _mm512_reduce_max_ps((__m512)of);
+#else
+  float high = of[0];
+  for (int lane = 1; lane < kLanes; ++lane) high = of[lane] > high ? of[lane] : high;
+  return high;
+#endif
+}
+
+inline float sum_of_lanes(Vec of) {
+#if defined(__AVX512DQ__)
+  return _mm512_reduce_add_ps((__m512)of);
+#else
+  float sum = of[0];
+  for (int lane = 1; lane < kLanes; ++lane) sum += of[lane];
+  return sum;
+#endif
+}
+
 // Numbers no lower and no higher than these; none stays none.
 inline Vec clamp(Vec x, float low, float high) {
 #if defined(__AVX512DQ__)

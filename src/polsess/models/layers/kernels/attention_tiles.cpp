@@ -1,0 +1,242 @@
+// Self-attention of bfloat16 heads on a CPU with tiles (AMX), forward only. As in attention.cpp a few queries, here a
+// tile of 16, meet a block of keys at a time, and the sums of a softmax go on from block to block; scores and sums are
+// float32, the weights of the values bfloat16.
+// Layout: query, key, value [items, length, heads, size], strided, the last dimension contiguous; output likewise,
+// contiguous; table [columns, size], contiguous, from the key farthest behind a query to the farthest ahead, then kFar
+// columns more.
+
+#include "tiles.h"
+
+#if defined(POLSESS_TILES)
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "threads.h"
+
+extern "C" struct Attention {
+  int64_t length, heads, size;
+  int64_t item_stride, step_stride, head_stride;
+  const uint16_t *query, *key, *value;
+  const uint16_t* table;  // null where absent
+  int64_t table_columns;
+  uint16_t* output;
+};
+
+namespace {
+
+constexpr int64_t kTile = 16, kDepth = 32;  // rows of a tile, and what it multiplies at a time
+constexpr int64_t kKeys = 256;              // keys of a block
+constexpr int64_t kQueries = 96;            // queries of a group, which meets one block of keys after the other
+constexpr int64_t kFar = kKeys + kDepth;
+constexpr float kLowest = -1e30f;
+
+inline int64_t count_units(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
+
+// A tile for each 32 numbers of up to 16 rows, whose row holds two numbers of each of them.
+void pack(const uint16_t* rows, int64_t stride, int64_t count, int64_t size, Vec* tiles) {
+  for (int64_t from = 0; from < size; from += kDepth, tiles += kTile) {
+    Vec square[kTile] = {};
+    const int64_t bytes = std::min(kDepth, size - from) * 2;
+    for (int64_t row = 0; row < count; ++row) std::memcpy(&square[row], rows + row * stride + from, bytes);
+    transpose(square);
+    std::copy_n(square, kTile, tiles);
+  }
+}
+
+// out[row][column], of kCount tiles of columns, each `depth` tiles one after the other.
+template <int kCount>
+inline void multiply_some(const uint16_t* rows, int64_t stride, const Vec* columns, int64_t depth, float* out,
+                          int64_t out_stride) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if constexpr (kCount == 4) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t at = 0; at < depth; ++at) {
+    _tile_loadd(4, rows + at * kDepth, stride * 2);
+    _tile_loadd(5, columns + at * kTile, 64);
+    _tile_loadd(6, columns + (depth + at) * kTile, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_dpbf16ps(1, 4, 6);
+    if constexpr (kCount == 4) {
+      _tile_loadd(5, columns + (2 * depth + at) * kTile, 64);
+      _tile_loadd(6, columns + (3 * depth + at) * kTile, 64);
+      _tile_dpbf16ps(2, 4, 5);
+      _tile_dpbf16ps(3, 4, 6);
+    }
+  }
+  _tile_stored(0, out, out_stride * 4);
+  _tile_stored(1, out + kTile, out_stride * 4);
+  if constexpr (kCount == 4) {
+    _tile_stored(2, out + 2 * kTile, out_stride * 4);
+    _tile_stored(3, out + 3 * kTile, out_stride * 4);
+  }
+}
+
+// The products of 16 rows with an even number of tiles of columns.
+__attribute__((noinline)) void multiply(const uint16_t* rows, int64_t stride, const Vec* columns, int64_t depth,
+                                        int64_t count, float* out, int64_t out_stride) {
+  for (; count >= 4; count -= 4, columns += 4 * depth * kTile, out += 4 * kTile)
+    multiply_some<4>(rows, stride, columns, depth, out, out_stride);
+  if (count) multiply_some<2>(rows, stride, columns, depth, out, out_stride);
+}
+
+class Head {  // the heads of all items, one after the other
+ public:
+  explicit Head(const Attention& given)
+      : task(given), depth(count_units(given.size, kDepth)), width(depth * kDepth),
+        blocks(count_units(given.length, kDepth)), scale(kLog2e / std::sqrt(static_cast<float>(given.size))),
+        keys(2 * blocks * depth * kTile), values(width / kTile * blocks * kTile), queries(kQueries * width),
+        mixed(kQueries * width), highest(kQueries), sums(kQueries), weights(kTile * kKeys), scores(kTile * kKeys),
+        far(kTile * kFar), added(kTile * kDepth) {
+    if (!task.table) return;
+    table.resize(count_units(task.table_columns, kTile) * depth * kTile);
+    for (int64_t at = 0; at < task.table_columns; at += kTile)
+      pack(task.table + at * task.size, task.size, std::min(kTile, task.table_columns - at), task.size,
+           &table[at * depth]);
+  }
+
+  void attend(int64_t item, int64_t head) {
+    const int64_t start = item * task.item_stride + head * task.head_stride;
+    for (int64_t at = 0; at < task.length; at += kTile)
+      pack(task.key + start + at * task.step_stride, task.step_stride, std::min(kTile, task.length - at), task.size,
+           &keys[at * depth]);
+    for (int64_t at = 0; at < task.length; at += 2) take_values(task.value + start + at * task.step_stride, at);
+    for (int64_t first = 0; first < task.length; first += kQueries) {
+      const int64_t count = std::min(kQueries, task.length - first);
+      take(task.query + start + first * task.step_stride, count);
+      for (int64_t at = 0; at < task.length; at += kKeys)
+        for (int64_t row = 0; row < count; row += kTile) meet(first, row, at);
+      uint16_t* output = task.output + ((item * task.length + first) * task.heads + head) * task.size;
+      for (int64_t row = 0; row < count; ++row, output += task.heads * task.size)
+        for (int64_t d = 0; d < task.size; d += kLanes)
+          store_as(output + d, narrow(load(&mixed[row * width + d], kLanes) / sums[row]), within(d));
+    }
+  }
+
+ private:
+  int within(int64_t d) const { return static_cast<int>(std::min<int64_t>(kLanes, task.size - d)); }
+
+  // Two values: beside each other in a row of each tile, [tiles of the size, blocks of 32 values, rows].
+  void take_values(const uint16_t* value, int64_t at) {
+    const bool paired = at + 1 < task.length;
+    for (int64_t d = 0; d < task.size; d += kLanes) {
+      const Ints first = __builtin_convertvector(load_as<Shorts>(value + d, within(d)), Ints);
+      Ints second = {};
+      if (paired) second = __builtin_convertvector(load_as<Shorts>(value + task.step_stride + d, within(d)), Ints);
+      values[(d / kTile * blocks + at / kDepth) * kTile + at % kDepth / 2] = (Vec)(first | second << 16);
+    }
+  }
+
+  void take(const uint16_t* query, int64_t count) {
+    for (int64_t row = 0; row < count; ++row)
+      std::copy_n(query + row * task.step_stride, task.size, &queries[row * width]);
+    std::fill(mixed.begin(), mixed.end(), 0.0f);
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    std::fill(highest.begin(), highest.end(), kLowest);
+  }
+
+  // The tile of queries from `first + row` on and the block of keys from `at` on.
+  void meet(int64_t first, int64_t row, int64_t at) {
+    const int64_t count = std::min(kKeys, task.length - at), columns = count_units(count, kDepth) * kDepth;
+    const uint16_t* tile = &queries[row * width];
+    multiply(tile, width, &keys[at * depth], depth, columns / kTile, scores.data(), kKeys);
+    const int64_t last = task.length - 1 - (first + row);  // the column of the first query and the first key
+    const int64_t begin = std::max<int64_t>(0, last - (kTile - 1)) / kTile * kTile;
+    if (task.table)
+      multiply(tile, width, &table[(begin + at) * depth], depth, (columns + kDepth) / kTile, far.data(), kFar);
+    weigh(row, at, count, columns, task.table ? last - begin : -1);
+    for (int64_t d = 0; d < width; d += kDepth) mix(row, d, at / kDepth, columns / kDepth);
+  }
+
+  // Scores to powers of two of what they are below the highest of their query so far, and what was summed up before to
+  // the same scale. Those of the distances begin at column `far_from` for the first query, one earlier for each other.
+  void weigh(int64_t row, int64_t at, int64_t count, int64_t columns, int64_t far_from) {
+    Vec most[kTile], totals[kTile];
+    for (int64_t query = 0; query < kTile; ++query) {
+      float* own = &scores[query * kKeys];
+      const float* distant = far_from >= query ? &far[query * kFar + far_from - query] : nullptr;
+      most[query] = splat(kLowest);
+      for (int64_t k = 0; k < columns; k += kLanes) {
+        Vec score = load(own + k, kLanes);
+        if (distant) score += load(distant + k, kLanes);
+        if (k + kLanes > count) score = (Vec)_mm512_mask_blend_ps(present(count - k), (__m512)splat(kLowest), (__m512)score);
+        store(own + k, score, kLanes);
+        most[query] = higher(score, most[query]);
+      }
+    }
+    const Vec before = load(&highest[row], kLanes);
+    Vec high = before;
+    transpose(most);
+    for (const Vec& of_all : most) high = higher(of_all, high);
+    store(&highest[row], high, kLanes);
+    for (int64_t query = 0; query < kTile; ++query) {
+      const float* own = &scores[query * kKeys];
+      totals[query] = splat(0.0f);
+      for (int64_t k = 0; k < columns; k += kLanes) {
+        const Vec power = exp2((load(own + k, kLanes) - high[query]) * scale);
+        store_as(&weights[query * kKeys + k], narrow(power), kLanes);
+        totals[query] += power;
+      }
+    }
+    const Vec change = exp2((before - high) * scale);
+    Vec sum = load(&sums[row], kLanes) * change;
+    transpose(totals);
+    for (const Vec& of_all : totals) sum += of_all;
+    store(&sums[row], sum, kLanes);
+    if (at == 0) return;
+    for (int64_t query = 0; query < kTile; ++query)
+      for (int64_t d = 0; d < width; d += kLanes) {
+        float* kept = &mixed[(row + query) * width + d];
+        store(kept, load(kept, kLanes) * change[query], kLanes);
+      }
+  }
+
+  static __mmask16 present(int64_t count) { return count <= 0 ? 0 : (1u << count) - 1; }
+
+  void mix(int64_t row, int64_t d, int64_t block, int64_t count) {
+    add_up(weights.data(), &values[(d / kTile * blocks + block) * kTile], blocks * kTile, count, added.data());
+    for (int64_t query = 0; query < kTile; ++query)
+      for (int64_t part = 0; part < kDepth; part += kLanes)
+        accumulate(&mixed[(row + query) * width + d + part], load(&added[query * kDepth + part], kLanes), kLanes);
+  }
+
+  // The products of 16 rows of weights with two tiles of values for each 32 of them.
+  __attribute__((noinline)) static void add_up(const uint16_t* rows, const Vec* tiles, int64_t next, int64_t count,
+                                               float* out) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (; count > 0; --count, rows += kDepth, tiles += kTile) {
+      _tile_loadd(4, rows, kKeys * 2);
+      _tile_loadd(5, tiles, 64);
+      _tile_loadd(6, tiles + next, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_dpbf16ps(1, 4, 6);
+    }
+    _tile_stored(0, out, kDepth * 4);
+    _tile_stored(1, out + kTile, kDepth * 4);
+  }
+
+  const Attention& task;
+  const int64_t depth, width, blocks;  // tiles of the size, what they hold, blocks of 32 keys
+  const float scale;
+  std::vector<Vec> keys, values, table;
+  std::vector<uint16_t> queries;              // of a group, [kQueries, width]
+  std::vector<float> mixed, highest, sums;    // likewise; [kQueries]
+  std::vector<uint16_t> weights;              // of a tile, [kTile, kKeys]
+  std::vector<float> scores, far, added;      // likewise, [kTile, kFar], [kTile, kDepth]
+};
+
+}  // namespace
+
+extern "C" void attend_in_tiles(const Attention* task, int64_t items, int64_t threads) {
+  const int64_t units = items * task->heads;
+  in_parts(std::min(threads, units), units, [&](int64_t, int64_t first, int64_t last) {
+    const TileSetting setting;
+    Head head(*task);
+    for (int64_t unit = first; unit < last; ++unit) head.attend(unit / task->heads, unit % task->heads);
+  });
+}
+#endif
