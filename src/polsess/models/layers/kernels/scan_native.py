@@ -50,7 +50,7 @@ def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor, Tens
     kept = inputs.a.new_empty(batch, chunk_count(length), *shape) if keep_states else None
     arguments = _Arguments(inputs, y=y, last=last, checkpoints=kept)
     _library().scan_forward(byref(arguments.scan), batch, torch.get_num_threads())
-    return y, last.mT.contiguous(), kept
+    return y, last.mT, kept
 
 
 def backward(
