@@ -20,10 +20,13 @@ from torch.nn import functional as F
 from polsess.models.layers.blocks import into_first
 from polsess.models.layers.dilated import DilatedDepthwiseConv
 from polsess.models.layers.filterbank_model import ChosenFilterbankConfig, StreamedMasking
+from polsess.models.layers.kernels import dilated_block_native
+from polsess.models.layers.kernels.dilated_block_native import DilatedBlock
 from polsess.models.layers.masks import MaskActivation, MaskNonlinearity
-from polsess.models.layers.norms import NOT_CAUSAL, NormName, create_norm, normalise
+from polsess.models.layers.norms import NOT_CAUSAL, GlobalLayerNorm, NormName, create_norm, normalise
 from polsess.models.layers.prelu import PReLU
-from polsess.models.layers.products import PointwiseConv1d
+from polsess.models.layers.products import PointwiseConv1d, matmul
+from polsess.models.layers.stft import without_autocast
 from polsess.models.layers.stream import Stream
 from polsess.models.registry import register_model
 
@@ -232,10 +235,51 @@ class ConvBlock(nn.Module):
         Returns:
             ``[B, D + S, L]``, the residual path's part first.
         """
+        if stream is None and self._is_covered(features):
+            return self._run_natively(features)
         hidden = self.expand_prelu(self.expand(features))  # [B, H, L]
         hidden = normalise(self.expand_norm, hidden, stream)
         hidden = self.depthwise_prelu(self.depthwise(hidden, stream))
         return self.outputs(normalise(self.depthwise_norm, hidden, stream))
+
+    def _is_covered(self, features: Tensor) -> bool:
+        """Whether the kernel takes what lies between the products."""
+        conv, norms = self.depthwise, (self.expand_norm, self.depthwise_norm)
+        plain = all(isinstance(each, GlobalLayerNorm) for each in norms)
+        long = features.shape[-1] > max(conv.left, conv.right) if conv.reflect else features.shape[-1] > 0
+        return plain and long and dilated_block_native.is_available(features)
+
+    def _run_natively(self, features: Tensor) -> Tensor:
+        """As ``forward``. The last norm goes into the product behind it, by its weights and an offset."""
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        with without_autocast(features):
+            weight = self.expand.weight.squeeze(-1).to(dtype).expand(len(features), -1, -1)
+            expanded = matmul(weight, features.to(dtype))  # [B, H, L]
+            hidden, mean, factor = dilated_block_native.run_block(expanded, self._layers())
+            weight, norm = self.outputs.weight.squeeze(-1), self.depthwise_norm
+            scaled = weight * norm.weight * factor.view(-1, 1, 1)  # [B, D + S, H]
+            offsets = weight @ norm.bias - mean.view(-1, 1) * scaled.sum(-1)  # [B, D + S]
+            if self.outputs.bias is not None:
+                offsets = offsets + self.outputs.bias
+            return matmul(scaled.to(dtype), hidden) + offsets.unsqueeze(-1)
+
+    def _layers(self) -> DilatedBlock:
+        conv, norm = self.depthwise, self.expand_norm
+        return DilatedBlock(
+            offsets=self.expand.bias,
+            slope=self.expand_prelu.weight.item(),
+            weight=norm.weight,
+            bias=norm.bias,
+            eps=norm.eps,
+            taps=conv.weight,
+            tap_bias=conv.bias,
+            dilation=conv.dilation,
+            left=conv.left,
+            right=conv.right,
+            reflect=conv.reflect,
+            next_slope=self.depthwise_prelu.weight.item(),
+            next_eps=self.depthwise_norm.eps,
+        )
 
 
 def _borders(config: ConvTasNetConfig, dilation: int) -> tuple[int, int]:

@@ -1,12 +1,11 @@
 // Global layer normalisation of float32 features whose channels are innermost, on a CPU, with an optional PReLU: one
-// pass for the moments, one for the result. Moments are taken in blocks that the nearest cache holds, about the mean
-// of each, and then put together.
+// pass for the moments, one for the result.
 // Layout: x and y [items, size], size a multiple of channels; weight, bias [channels]; slopes [1 or channels].
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
+#include "moments.h"
 #include "threads.h"
 #include "vectors.h"
 
@@ -18,46 +17,6 @@ extern "C" struct Norm {
 };
 
 namespace {
-
-constexpr int64_t kBlock = 4096;
-
-struct Moments {
-  double count = 0, mean = 0, squares = 0;  // squares: summed distances from the mean, squared
-
-  void join(const Moments& other) {
-    const double total = count + other.count, step = other.mean - mean;
-    mean += step * other.count / total;
-    squares += other.squares + step * step * count * other.count / total;
-    count = total;
-  }
-};
-
-double sum(Vec value) {
-  double total = 0;
-  for (int lane = 0; lane < kLanes; ++lane) total += value[lane];
-  return total;
-}
-
-template <class Term>
-double add_up(const float* x, int64_t count, Term term) {
-  Vec first = {}, second = {};
-  int64_t at = 0;
-  for (; at + 2 * kLanes <= count; at += 2 * kLanes) {
-    first += term(load(x + at, kLanes));
-    second += term(load(x + at + kLanes, kLanes));
-  }
-  double total = sum(first) + sum(second);
-  for (; at < count; ++at) total += term(splat(x[at]))[0];
-  return total;
-}
-
-Moments moments(const float* x, int64_t count) {
-  const double mean = add_up(x, count, [](Vec value) { return value; }) / count;
-  const float centre = static_cast<float>(mean);
-  const double squares = add_up(x, count, [centre](Vec value) { return (value - centre) * (value - centre); });
-  const double off = mean - centre;
-  return {static_cast<double>(count), mean, squares - off * off * count};
-}
 
 void apply(const Norm& norm, const float* x, float* y, const float* scale, const float* shift) {
   for (int64_t c = 0; c < norm.channels; c += kLanes) {
@@ -82,7 +41,7 @@ void normalise_item(const Norm& norm, int64_t item, int64_t threads) {
   });
   Moments all;
   for (const Moments& each : of_parts) all.join(each);
-  const double factor = 1.0 / std::sqrt(all.squares / all.count + norm.eps);
+  const double factor = all.factor(norm.eps);
   std::vector<float> scale(norm.channels), shift(norm.channels);
   for (int64_t c = 0; c < norm.channels; ++c) {
     scale[c] = static_cast<float>(factor * norm.weight[c]);
