@@ -93,6 +93,7 @@ class SuDoRMRF(FilterbankModel):
     """
 
     config: SuDoRMRFConfig
+    inference_dtype = torch.bfloat16
     presets = {
         "tiny": {
             "num_filters": 16,
@@ -171,7 +172,7 @@ class UConvBlock(nn.Module):
         )
         self.merged_norm = GlobalLayerNorm(channels)
         self.merged_activation = PReLU(slopes)
-        self.reduce: nn.Module
+        self.reduce: ConvNorm | PointwiseConv2d
         if original:
             self.reduce = ConvNorm(channels, hidden, nn.Identity())
             self.output = nn.Sequential(
@@ -188,7 +189,9 @@ class UConvBlock(nn.Module):
         merged = scales.pop()
         while scales:
             merged = _add_coarser(scales.pop(), merged)
-        merged = normalise_own(self.merged_norm, merged, self.merged_activation.weight)
+        conv = self.reduce.conv if isinstance(self.reduce, ConvNorm) else self.reduce
+        dtype = torch.get_autocast_dtype("cpu") if conv.reduces(merged) else torch.float32
+        merged = normalise_own(self.merged_norm, merged, self.merged_activation.weight, dtype=dtype)
         return self.output(self.reduce(merged) + hidden)
 
 
@@ -213,6 +216,8 @@ class ConvNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Process ``[B, in_channels, 1, L]`` to ``[B, out_channels, 1, L]``."""
         slopes = self.activation.weight if isinstance(self.activation, PReLU) else None
+        if self.conv.reduces(features):
+            return normalise_own(self.norm, self.conv.multiply(features), slopes, self.conv.bias)
         return normalise_own(self.norm, self.conv(features), slopes)
 
 

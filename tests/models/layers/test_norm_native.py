@@ -34,6 +34,20 @@ def test_it_is_the_distance_from_the_mean(tokens: int, offset: float, num_slopes
     assert torch.equal(own, found)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [5, 40, 5000])
+def test_offsets_and_numbers_of_16_bits(channels: int, given: torch.dtype, dtype: torch.dtype) -> None:
+    features, offsets = random(2, 130, channels).to(given), random(channels)
+    weight, bias, slopes = random(channels), random(channels), random(1).abs()
+    expected = norm_native.normalise(features.float() + offsets, weight, bias, 1e-8, slopes)
+    found = norm_native.normalise(features, weight, bias, 1e-8, slopes, offsets, dtype=dtype, inplace=True)
+    assert found.dtype == dtype
+    assert (found is features) == (dtype == given)
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 8e-3}[dtype]
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_no_items_give_none() -> None:
     assert norm_native.normalise(random(0, 7, 12), random(12), random(12), 1e-8).shape == (0, 7, 12)
 
@@ -57,3 +71,13 @@ def test_layers_give_the_same_numbers_with_and_without_gradients() -> None:
         found = normalise_own(norm, frames, slopes)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert found.data_ptr() == frames.data_ptr()
+
+
+def test_layers_add_offsets_first() -> None:
+    frames, offsets = random(2, 12, 1, 30).contiguous(memory_format=torch.channels_last), random(12)
+    norm = GlobalLayerNorm(12)
+    expected = normalise_own(norm, frames, offsets=offsets)
+    torch.testing.assert_close(expected, norm(frames + offsets.view(-1, 1, 1)))
+    with torch.no_grad():
+        found = normalise_own(norm, frames, offsets=offsets)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

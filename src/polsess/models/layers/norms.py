@@ -242,18 +242,29 @@ def _normalise_tokens(features: Tensor, weight: Tensor, bias: Tensor, eps: float
     return torch.addcmul(bias, scaled, weight, out=scaled)
 
 
-def normalise_own(norm: GlobalLayerNorm, features: Tensor, slopes: Tensor | None = None) -> Tensor:
+def normalise_own(
+    norm: GlobalLayerNorm,
+    features: Tensor,
+    slopes: Tensor | None = None,
+    offsets: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Normalise features that are needed no more, in inference in their memory where that is faster.
 
     Args:
         norm: Which normalisation.
-        features: ``[B, C, ...]``.
+        features: ``[B, C, ...]``; in inference also of bfloat16.
         slopes: ``[1]`` or ``[C]`` of a PReLU that follows; None for none.
+        offsets: ``[C]``, added first; None for none.
+        dtype: Of the result in inference, float32 or bfloat16.
     """
     tokens = features.movedim(1, -1)
-    if norm_native.is_available(tokens):
-        found = norm_native.normalise(tokens, norm.weight, norm.bias, norm.eps, slopes, inplace=True)
+    if norm_native.is_available(tokens, torch.bfloat16):
+        affine = norm.weight, norm.bias, norm.eps
+        found = norm_native.normalise(tokens, *affine, slopes, offsets, dtype=dtype, inplace=True)
         return found.movedim(-1, 1)
+    if offsets is not None:
+        features = features + offsets.view(-1, *[1] * (features.ndim - 2))
     normalised: Tensor = norm(features)
     return normalised if slopes is None else prelu(normalised, slopes)
 

@@ -94,7 +94,7 @@ def pointwise_conv(features: Tensor, weight: Tensor, bias: Tensor | None = None)
         ``[B, N, L]``.
     """
     large = _is_large(features.shape[-1], *weight.shape[:2]) and features.is_contiguous()
-    if large and reduces_alone(features, weight):
+    if large and _reduces_with(features, weight):
         half = torch.get_autocast_dtype("cpu")
         matrix = weight.squeeze(-1).to(half)
         output = features.new_empty(len(features), len(weight), features.shape[-1])
@@ -161,6 +161,11 @@ def reduces_alone(*operands: Tensor) -> bool:
     return torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled() and _simply_run(*operands)
 
 
+def _reduces_with(features: Tensor, weight: Tensor) -> bool:
+    """As ``reduces_alone``, of features that may be reduced already."""
+    return type(features) is Tensor and features.device.type == "cpu" and reduces_alone(weight)
+
+
 class Linear(nn.Linear):
     """``torch.nn.Linear`` with the faster product."""
 
@@ -196,17 +201,28 @@ class PointwiseConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, input: Tensor) -> Tensor:
-        tokens = input.movedim(1, -1)
-        large = _is_large(tokens.numel() // tokens.shape[-1], *self.weight.shape[:2])
-        if not (large and tokens.is_contiguous()):
+        if not self._is_large(input):
             return super().forward(input)
-        if reduces_alone(input, self.weight):
-            half = torch.get_autocast_dtype("cpu")
-            output = F.linear(tokens.to(half), self.weight.flatten(1).to(half))
-            return (output.float() if self.bias is None else output + self.bias).movedim(-1, 1)
+        if self.reduces(input):
+            output = self.multiply(input)
+            return output.float() if self.bias is None else output + self.bias.view(-1, 1, 1)
         if not _may_use_onednn(len(self.weight), input, self.weight):
             return super().forward(input)
-        return linear(tokens, self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+    def reduces(self, input: Tensor) -> bool:
+        """Whether autocast reduces the product alone, as ``pointwise_conv`` says, of ``[B, K, ...]``."""
+        return self._is_large(input) and _reduces_with(input, self.weight)
+
+    def multiply(self, input: Tensor) -> Tensor:
+        """That product, reduced and without the bias, ``[B, N, ...]``."""
+        half = torch.get_autocast_dtype("cpu")
+        return F.linear(input.movedim(1, -1).to(half), self.weight.flatten(1).to(half)).movedim(-1, 1)
+
+    def _is_large(self, input: Tensor) -> bool:
+        tokens = input.movedim(1, -1)
+        large = _is_large(tokens.numel() // tokens.shape[-1], *self.weight.shape[:2])
+        return large and tokens.is_contiguous()
 
 
 @functools.cache

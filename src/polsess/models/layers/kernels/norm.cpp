@@ -1,6 +1,7 @@
-// Global layer normalisation of float32 features whose channels are innermost, on a CPU, with an optional PReLU: one
-// pass for the moments, one for the result.
-// Layout: x and y [items, size], size a multiple of channels; weight, bias [channels]; slopes [1 or channels].
+// Global layer normalisation of features whose channels are innermost, on a CPU, with an offset of each channel before
+// and a PReLU behind, if wanted: one pass for the moments, one for the result.
+// Layout: x and y [items, size], each float32 or bfloat16, size a multiple of channels; offsets, weight, bias [channels];
+// slopes [1 or channels].
 
 #include <algorithm>
 #include <vector>
@@ -11,45 +12,75 @@
 
 extern "C" struct Norm {
   int64_t size, channels, num_slopes;  // num_slopes: 0 without PReLU
-  const float *x, *weight, *bias, *slopes;
-  float* y;  // may be x
+  const float *offsets, *weight, *bias, *slopes;  // the first may be null
+  void *x, *y;  // may be the same
+  int64_t x_is_bfloat16, y_is_bfloat16;
   double eps;
 };
 
 namespace {
 
-void apply(const Norm& norm, const float* x, float* y, const float* scale, const float* shift) {
+Numbers numbers(void* of, int64_t at, bool is_bfloat16) {
+  return {static_cast<char*>(of) + at * (is_bfloat16 ? 2 : 4), is_bfloat16};
+}
+
+int within(const Norm& norm, int64_t channel) {
+  return static_cast<int>(std::min<int64_t>(kLanes, norm.channels - channel));
+}
+
+// Of tokens, with the offsets.
+Moments measure(const Norm& norm, int64_t at, int64_t tokens, std::vector<float>& copy) {
+  const int64_t count = tokens * norm.channels;
+  if (!norm.x_is_bfloat16 && !norm.offsets) return in_blocks(static_cast<float*>(norm.x) + at, count);
+  copy.resize(count + kLanes);
+  for (int64_t token = 0; token < count; token += norm.channels) {
+    const Numbers x = numbers(norm.x, at + token, norm.x_is_bfloat16);
+    for (int64_t c = 0; c < norm.channels; c += kLanes) {
+      const int some = within(norm, c);
+      Vec value = x.read(c, some);
+      if (norm.offsets) value += load(norm.offsets + c, some);
+      store(&copy[token + c], value, some);
+    }
+  }
+  return in_blocks(copy.data(), count);
+}
+
+void apply(const Norm& norm, int64_t at, const float* scale, const float* shift) {
+  const Numbers x = numbers(norm.x, at, norm.x_is_bfloat16), y = numbers(norm.y, at, norm.y_is_bfloat16);
   for (int64_t c = 0; c < norm.channels; c += kLanes) {
-    const int count = static_cast<int>(std::min<int64_t>(kLanes, norm.channels - c));
-    Vec value = load(x + c, count) * load(scale + c, count) + load(shift + c, count);
+    const int count = within(norm, c);
+    Vec value = x.read(c, count) * load(scale + c, count) + load(shift + c, count);
     if (norm.num_slopes) {
       const Vec slope = norm.num_slopes == 1 ? splat(norm.slopes[0]) : load(norm.slopes + c, count);
       value = value > splat(0.0f) ? value : value * slope;
     }
-    store(y + c, value, count);
+    y.write(c, value, count);
   }
 }
 
 void normalise_item(const Norm& norm, int64_t item, int64_t threads) {
-  const float* x = norm.x + item * norm.size;
-  float* y = norm.y + item * norm.size;
-  const int64_t blocks = (norm.size + kBlock - 1) / kBlock, parts = std::min(threads, blocks);
+  const int64_t start = item * norm.size, tokens = norm.size / norm.channels;
+  const int64_t together = std::max<int64_t>(1, kBlock / norm.channels), blocks = (tokens + together - 1) / together;
+  const int64_t parts = std::min(threads, blocks);
   std::vector<Moments> of_parts(parts);
   in_parts(parts, blocks, [&](int64_t part, int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; ++block)
-      of_parts[part].join(moments(x + block * kBlock, std::min(kBlock, norm.size - block * kBlock)));
+    std::vector<float> copy;
+    for (int64_t token = first * together; token < std::min(last * together, tokens); token += together)
+      of_parts[part].join(
+          measure(norm, start + token * norm.channels, std::min(together, tokens - token), copy));
   });
   Moments all;
   for (const Moments& each : of_parts) all.join(each);
   const double factor = all.factor(norm.eps);
   std::vector<float> scale(norm.channels), shift(norm.channels);
   for (int64_t c = 0; c < norm.channels; ++c) {
+    const double offset = norm.offsets ? norm.offsets[c] : 0.0f;
     scale[c] = static_cast<float>(factor * norm.weight[c]);
-    shift[c] = static_cast<float>(norm.bias[c] - all.mean * factor * norm.weight[c]);
+    shift[c] = static_cast<float>(norm.bias[c] + (offset - all.mean) * factor * norm.weight[c]);
   }
-  in_parts(parts, norm.size / norm.channels, [&](int64_t, int64_t first, int64_t last) {
+  in_parts(parts, tokens, [&](int64_t, int64_t first, int64_t last) {
     for (int64_t token = first; token < last; ++token)
-      apply(norm, x + token * norm.channels, y + token * norm.channels, scale.data(), shift.data());
+      apply(norm, start + token * norm.channels, scale.data(), shift.data());
   });
 }
 
