@@ -162,7 +162,7 @@ class Head {  // the heads of all items, one after the other
       for (int64_t k = 0; k < columns; k += kLanes) {
         Vec score = load(own + k, kLanes);
         if (distant) score += load(distant + k, kLanes);
-        if (k + kLanes > count) score = (Vec)_mm512_mask_blend_ps(present(count - k), (__m512)splat(kLowest), (__m512)score);
+        if (k + kLanes > count) score = only(count - k, score);
         store(own + k, score, kLanes);
         most[query] = higher(score, most[query]);
       }
@@ -194,7 +194,11 @@ class Head {  // the heads of all items, one after the other
       }
   }
 
-  static __mmask16 present(int64_t count) { return count <= 0 ? 0 : (1u << count) - 1; }
+  // The first of the scores; the others are of no key.
+  static Vec only(int64_t count, Vec score) {
+    const __mmask16 present = count <= 0 ? 0 : (1u << count) - 1;
+    return (Vec)_mm512_mask_blend_ps(present, (__m512)splat(kLowest), (__m512)score);
+  }
 
   void mix(int64_t row, int64_t d, int64_t block, int64_t count) {
     add_up(weights.data(), &values[(d / kTile * blocks + block) * kTile], blocks * kTile, count, added.data());

@@ -1,5 +1,5 @@
-// Mean and variance of many float32 numbers: of blocks that the nearest cache holds, about the mean of each, and then put
-// together.
+// Mean and variance of many float32 numbers: of blocks that the nearest cache holds, about the mean of each, and then
+// put together.
 
 #pragma once
 

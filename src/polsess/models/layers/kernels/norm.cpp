@@ -1,7 +1,7 @@
 // Global layer normalisation of features whose channels are innermost, on a CPU, with an offset of each channel before
 // and a PReLU behind, if wanted: one pass for the moments, one for the result.
-// Layout: x and y [items, size], each float32 or bfloat16, size a multiple of channels; offsets, weight, bias [channels];
-// slopes [1 or channels].
+// Layout: x and y [items, size], each float32 or bfloat16, size a multiple of channels; offsets, weight, bias
+// [channels]; slopes [1 or channels].
 
 #include <algorithm>
 #include <vector>

@@ -410,7 +410,8 @@ class WayBack {
     Vec sums[kRows][4];
     Tiles::multiply(block, place(row), depth, depth, sums);
     for (int r = 0; r < kRows; ++r)
-      for (int part = 0; part < 4; ++part) store(&states[(row + r) * padded + unit + part * kLanes], sums[r][part], kLanes);
+      for (int part = 0; part < 4; ++part)
+        store(&states[(row + r) * padded + unit + part * kLanes], sums[r][part], kLanes);
   }
 
   const Gradients& direction;

@@ -21,10 +21,10 @@ from polsess.models.layers.kernels.pointers import Floats, Rows, dense, floats, 
 from polsess.models.layers.kernels.recurrent_native import Direction, run_layer
 
 _GATES, _LANES = 4, 16
-_KEPT = (
-    _GATES * _LANES + 2 * _LANES
-)  # numbers of 16 bits: what goes into the gates, and the memory in float32
-_MULTIPLE = 32  # to which the width of a product is padded
+_KEPT = _GATES * _LANES + 2 * _LANES
+"""Numbers of 16 bits that are kept for a block: what goes into the gates, and the memory in float32."""
+_MULTIPLE = 32
+"""To which the width of a product is padded."""
 
 
 class _Gradients(Structure):
