@@ -10,17 +10,9 @@
 #include <cmath>
 #include <vector>
 
+#include "attention.h"
 #include "threads.h"
 #include "vectors.h"
-
-extern "C" struct Attention {
-  int64_t length, heads, size;
-  int64_t item_stride, step_stride, head_stride;
-  const float *query, *key, *value;
-  const float* table;  // null where absent
-  int64_t table_columns;
-  float* output;
-};
 
 namespace {
 
@@ -30,8 +22,6 @@ constexpr int64_t kQueries = 96;  // queries of a group, which meets one block o
 constexpr int64_t kPair = 2 * kLanes;  // as many sums as registers hold: fewer would wait for each other
 constexpr int64_t kFar = kKeys + kPair;
 constexpr float kLowest = -1e30f;
-
-inline int64_t whole(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 // out[row][column] = sum over d of rows[row][d] * columns[d][column], for whole pairs of vectors of columns.
 void multiply(const float* rows, int64_t size, const float* columns, int64_t stride, int64_t count, float* out,
@@ -56,9 +46,9 @@ void multiply(const float* rows, int64_t size, const float* columns, int64_t str
 
 class Head {  // the heads of all items, one after the other
  public:
-  explicit Head(const Attention& given)
-      : task(given), width(whole(given.size, kLanes)), padded(whole(given.length, kPair)), keys(given.size * padded),
-        values(padded * width), queries(kQueries * given.size), mixed(kQueries * width), highest(kQueries),
+  explicit Head(const Attention<float>& given)
+      : task(given), width(round_up(given.size, kLanes)), padded(round_up(given.length, kPair)),
+        keys(given.size * padded), values(padded * width), queries(kQueries * given.size), mixed(kQueries * width), highest(kQueries),
         sums(kQueries), scores(kTile * kKeys), far(kTile * kFar) {}
 
   void attend(int64_t item, int64_t head) {
@@ -93,7 +83,7 @@ class Head {  // the heads of all items, one after the other
 
   // The tile of queries from `first + row` on and the block of keys from `at` on.
   void meet(int64_t first, int64_t row, int64_t at) {
-    const int64_t count = std::min(kKeys, task.length - at), columns = whole(count, kPair);
+    const int64_t count = std::min(kKeys, task.length - at), columns = round_up(count, kPair);
     const float* tile = &queries[row * task.size];
     multiply(tile, task.size, &keys[at], padded, columns, scores.data(), kKeys);
     const int64_t last = task.length - 1 - (first + row);  // the column of the first query and the first key
@@ -165,7 +155,7 @@ class Head {  // the heads of all items, one after the other
     }
   }
 
-  const Attention& task;
+  const Attention<float>& task;
   const int64_t width, padded;                        // size and length in whole vectors
   std::vector<float> keys, values;                    // [size, padded], [padded, width]
   std::vector<float> queries, mixed, highest, sums;   // of a group: [kQueries, size], [kQueries, width], [kQueries]
@@ -174,7 +164,7 @@ class Head {  // the heads of all items, one after the other
 
 }  // namespace
 
-extern "C" void attend(const Attention* task, int64_t items, int64_t threads) {
+extern "C" void attend(const Attention<float>* task, int64_t items, int64_t threads) {
   const int64_t units = items * task->heads;
   in_parts(std::min(threads, units), units, [&](int64_t, int64_t first, int64_t last) {
     Head head(*task);

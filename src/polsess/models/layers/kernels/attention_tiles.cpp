@@ -12,16 +12,8 @@
 #include <cmath>
 #include <vector>
 
+#include "attention.h"
 #include "threads.h"
-
-extern "C" struct Attention {
-  int64_t length, heads, size;
-  int64_t item_stride, step_stride, head_stride;
-  const uint16_t *query, *key, *value;
-  const uint16_t* table;  // null where absent
-  int64_t table_columns;
-  uint16_t* output;
-};
 
 namespace {
 
@@ -30,8 +22,6 @@ constexpr int64_t kKeys = 256;              // keys of a block
 constexpr int64_t kQueries = 96;            // queries of a group, which meets one block of keys after the other
 constexpr int64_t kFar = kKeys + kDepth;
 constexpr float kLowest = -1e30f;
-
-inline int64_t count_units(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
 
 // A tile for each 32 numbers of up to 16 rows, whose row holds two numbers of each of them.
 void pack(const uint16_t* rows, int64_t stride, int64_t count, int64_t size, Vec* tiles) {
@@ -85,14 +75,14 @@ __attribute__((noinline)) void multiply(const uint16_t* rows, int64_t stride, co
 
 class Head {  // the heads of all items, one after the other
  public:
-  explicit Head(const Attention& given)
-      : task(given), depth(count_units(given.size, kDepth)), width(depth * kDepth),
-        blocks(count_units(given.length, kDepth)), scale(kLog2e / std::sqrt(static_cast<float>(given.size))),
+  explicit Head(const Attention<uint16_t>& given)
+      : task(given), depth(count_blocks(given.size, kDepth)), width(depth * kDepth),
+        blocks(count_blocks(given.length, kDepth)), scale(kLog2e / std::sqrt(static_cast<float>(given.size))),
         keys(2 * blocks * depth * kTile), values(width / kTile * blocks * kTile), queries(kQueries * width),
         mixed(kQueries * width), highest(kQueries), sums(kQueries), weights(kTile * kKeys), scores(kTile * kKeys),
         far(kTile * kFar), added(kTile * kDepth) {
     if (!task.table) return;
-    table.resize(count_units(task.table_columns, kTile) * depth * kTile);
+    table.resize(count_blocks(task.table_columns, kTile) * depth * kTile);
     for (int64_t at = 0; at < task.table_columns; at += kTile)
       pack(task.table + at * task.size, task.size, std::min(kTile, task.table_columns - at), task.size,
            &table[at * depth]);
@@ -112,20 +102,19 @@ class Head {  // the heads of all items, one after the other
       uint16_t* output = task.output + ((item * task.length + first) * task.heads + head) * task.size;
       for (int64_t row = 0; row < count; ++row, output += task.heads * task.size)
         for (int64_t d = 0; d < task.size; d += kLanes)
-          store_as(output + d, narrow(load(&mixed[row * width + d], kLanes) / sums[row]), within(d));
+          store_as(output + d, narrow(load(&mixed[row * width + d], kLanes) / sums[row]), within(task.size, d));
     }
   }
 
  private:
-  int within(int64_t d) const { return static_cast<int>(std::min<int64_t>(kLanes, task.size - d)); }
-
   // Two values: beside each other in a row of each tile, [tiles of the size, blocks of 32 values, rows].
   void take_values(const uint16_t* value, int64_t at) {
     const bool paired = at + 1 < task.length;
     for (int64_t d = 0; d < task.size; d += kLanes) {
-      const Ints first = __builtin_convertvector(load_as<Shorts>(value + d, within(d)), Ints);
+      const Ints first = __builtin_convertvector(load_as<Shorts>(value + d, within(task.size, d)), Ints);
       Ints second = {};
-      if (paired) second = __builtin_convertvector(load_as<Shorts>(value + task.step_stride + d, within(d)), Ints);
+      const uint16_t* next = value + task.step_stride + d;
+      if (paired) second = __builtin_convertvector(load_as<Shorts>(next, within(task.size, d)), Ints);
       values[(d / kTile * blocks + at / kDepth) * kTile + at % kDepth / 2] = (Vec)(first | second << 16);
     }
   }
@@ -140,7 +129,7 @@ class Head {  // the heads of all items, one after the other
 
   // The tile of queries from `first + row` on and the block of keys from `at` on.
   void meet(int64_t first, int64_t row, int64_t at) {
-    const int64_t count = std::min(kKeys, task.length - at), columns = count_units(count, kDepth) * kDepth;
+    const int64_t count = std::min(kKeys, task.length - at), columns = round_up(count, kDepth);
     const uint16_t* tile = &queries[row * width];
     multiply(tile, width, &keys[at * depth], depth, columns / kTile, scores.data(), kKeys);
     const int64_t last = task.length - 1 - (first + row);  // the column of the first query and the first key
@@ -223,7 +212,7 @@ class Head {  // the heads of all items, one after the other
     _tile_stored(1, out + kTile, kDepth * 4);
   }
 
-  const Attention& task;
+  const Attention<uint16_t>& task;
   const int64_t depth, width, blocks;  // tiles of the size, what they hold, blocks of 32 keys
   const float scale;
   std::vector<Vec> keys, values, table;
@@ -235,7 +224,7 @@ class Head {  // the heads of all items, one after the other
 
 }  // namespace
 
-extern "C" void attend_in_tiles(const Attention* task, int64_t items, int64_t threads) {
+extern "C" void attend_in_tiles(const Attention<uint16_t>* task, int64_t items, int64_t threads) {
   const int64_t units = items * task->heads;
   in_parts(std::min(threads, units), units, [&](int64_t, int64_t first, int64_t last) {
     const TileSetting setting;

@@ -49,7 +49,7 @@ class Channels {
         sum += load(&padded[at + tap * block.dilation], kLanes) * weights[tap];
       sum = activate(sum, block.next_slope);
       store(&output[at], sum, kLanes);
-      y.write(at, sum, static_cast<int>(std::min<int64_t>(kLanes, block.out_length - at)));
+      y.write(at, sum, within(block.out_length, at));
     }
     return in_blocks(output.data(), block.out_length);
   }
@@ -69,7 +69,7 @@ class Channels {
     const Numbers x = numbers(block.x, channel, block.length);
     const float offset = block.offsets ? block.offsets[channel] : 0.0f;
     for (int64_t at = 0; at < block.length; at += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, block.length - at));
+      const int count = within(block.length, at);
       store(inner() + at, activate(x.read(at, count) + offset, block.slope) * scale + shift, count);
     }
   }

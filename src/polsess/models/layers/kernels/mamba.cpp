@@ -85,7 +85,7 @@ struct Stretch {
 
   Block block(const Scan& scan, int64_t row, int64_t index) const {
     const int64_t channel = first_channel + index * kLanes;
-    return {row, channel, static_cast<int>(std::min<int64_t>(kLanes, scan.channels - channel))};
+    return {row, channel, within(scan.channels, channel)};
   }
 };
 
@@ -98,7 +98,7 @@ void prepare(const Scan& scan, int64_t row, int64_t first, int64_t size, Stretch
     const Numbers next_us = scan.u.numbers(row, next), next_deltas = scan.delta.numbers(row, next);
     const Numbers bs = scan.b.numbers(row, l), cs = scan.c.numbers(row, l);
     for (int64_t n = 0; n < scan.states; n += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, scan.states - n));
+      const int count = within(scan.states, n);
       store(&work.b[k * scan.states + n], bs.read(n, count), count);
       store(&work.c[k * scan.states + n], cs.read(n, count), count);
     }
@@ -286,7 +286,7 @@ void backward_row(const Scan& scan, const Gradients& out, int64_t row, Workspace
     std::fill(work.b.begin(), work.b.end(), Vec{});
     std::fill(work.c.begin(), work.c.end(), Vec{});
     for (int64_t channel = 0; channel < scan.channels; channel += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, scan.channels - channel));
+      const int count = within(scan.channels, channel);
       backward_chunk(scan, out, {row, channel, count}, first, size, work);
     }
     for (int64_t k = 0; k < size; ++k) {
@@ -409,7 +409,7 @@ template <class Work>
 void for_blocks(int64_t first_row, int64_t last_row, int64_t channels, Work work) {
   for (int64_t row = first_row; row < last_row; ++row)
     for (int64_t channel = 0; channel < channels; channel += kLanes)
-      work(Block{row, channel, static_cast<int>(std::min<int64_t>(kLanes, channels - channel))});
+      work(Block{row, channel, within(channels, channel)});
 }
 
 // A thread's share of the work. Units are the rows, each cut into ranges of whole blocks of channels.

@@ -24,10 +24,6 @@ Numbers numbers(void* of, int64_t at, bool is_bfloat16) {
   return {static_cast<char*>(of) + at * (is_bfloat16 ? 2 : 4), is_bfloat16};
 }
 
-int within(const Norm& norm, int64_t channel) {
-  return static_cast<int>(std::min<int64_t>(kLanes, norm.channels - channel));
-}
-
 // Of tokens, with the offsets.
 Moments measure(const Norm& norm, int64_t at, int64_t tokens, std::vector<float>& copy) {
   const int64_t count = tokens * norm.channels;
@@ -36,7 +32,7 @@ Moments measure(const Norm& norm, int64_t at, int64_t tokens, std::vector<float>
   for (int64_t token = 0; token < count; token += norm.channels) {
     const Numbers x = numbers(norm.x, at + token, norm.x_is_bfloat16);
     for (int64_t c = 0; c < norm.channels; c += kLanes) {
-      const int some = within(norm, c);
+      const int some = within(norm.channels, c);
       Vec value = x.read(c, some);
       if (norm.offsets) value += load(norm.offsets + c, some);
       store(&copy[token + c], value, some);
@@ -48,7 +44,7 @@ Moments measure(const Norm& norm, int64_t at, int64_t tokens, std::vector<float>
 void apply(const Norm& norm, int64_t at, const float* scale, const float* shift) {
   const Numbers x = numbers(norm.x, at, norm.x_is_bfloat16), y = numbers(norm.y, at, norm.y_is_bfloat16);
   for (int64_t c = 0; c < norm.channels; c += kLanes) {
-    const int count = within(norm, c);
+    const int count = within(norm.channels, c);
     Vec value = x.read(c, count) * load(scale + c, count) + load(shift + c, count);
     if (norm.num_slopes) {
       const Vec slope = norm.num_slopes == 1 ? splat(norm.slopes[0]) : load(norm.slopes + c, count);

@@ -80,12 +80,6 @@ struct Gru {
   }
 };
 
-int64_t count_blocks(int64_t units, int64_t of) { return (units + of - 1) / of; }
-
-int64_t round_up(int64_t units, int64_t of) { return count_blocks(units, of) * of; }
-
-int within(int64_t hidden, int64_t unit) { return static_cast<int>(std::min<int64_t>(kLanes, hidden - unit)); }
-
 // Keeps a vector in a register, where the compiler would read it again from memory for each of its uses.
 inline Vec in_register(Vec value) {
 #if defined(__AVX__)

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #if defined(__AVX__)
@@ -20,6 +21,13 @@ typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));  // bfloat16
 constexpr float kLog2e = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
+
+inline int64_t count_blocks(int64_t units, int64_t of) { return (units + of - 1) / of; }
+
+inline int64_t round_up(int64_t units, int64_t of) { return count_blocks(units, of) * of; }
+
+// Lanes of a vector that begins at one of so many numbers.
+inline int within(int64_t all, int64_t at) { return static_cast<int>(std::min<int64_t>(kLanes, all - at)); }
 
 template <class Lanes, class Number>
 inline Lanes load_as(const Number* from, int count) {
