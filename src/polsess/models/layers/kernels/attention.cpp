@@ -48,8 +48,8 @@ class Head {  // the heads of all items, one after the other
  public:
   explicit Head(const Attention<float>& given)
       : task(given), width(round_up(given.size, kLanes)), padded(round_up(given.length, kPair)),
-        keys(given.size * padded), values(padded * width), queries(kQueries * given.size), mixed(kQueries * width), highest(kQueries),
-        sums(kQueries), scores(kTile * kKeys), far(kTile * kFar) {}
+        keys(given.size * padded), values(padded * width), queries(kQueries * given.size), mixed(kQueries * width),
+        highest(kQueries), sums(kQueries), scores(kTile * kKeys), far(kTile * kFar) {}
 
   void attend(int64_t item, int64_t head) {
     const int64_t start = item * task.item_stride + head * task.head_stride;
