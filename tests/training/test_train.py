@@ -85,6 +85,7 @@ def test_the_same_seed_gives_the_same_run(experiment: dict[str, Any], tmp_path: 
         ("blstm", "auto", {"avx512_bf16"}, False),  # its steps are slower in it without tiles
         ("blstm", "auto", {"avx512_bf16", "amx_bf16"}, True),
         ("lstmtasnet", "auto", {"avx512_bf16", "amx_bf16"}, True),
+        ("dptnet", "auto", {"avx512_bf16"}, True),
         ("convtasnet", "auto", {"avx512_bf16", "amx_bf16"}, False),
         ("blstm", "bfloat16", {"avx2"}, True),
     ],

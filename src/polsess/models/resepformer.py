@@ -128,6 +128,7 @@ class RESepFormer(SegmentMaskingModel):
 
     config: RESepFormerConfig
     inference_dtype = torch.bfloat16
+    reduced_training_on_cpu = "faster"
     causal_options = "causal_attention: true with norm: cLN and memory: none"
     presets = {
         "tiny": {

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from polsess.models.layers.focused_attention import FocusedOptions, GatedFocusedAttention
 from polsess.models.layers.norms import RMSGroupNorm
 from polsess.models.layers.positions import RotaryRates, rotate
-from polsess.models.layers.products import Linear
+from polsess.models.layers.products import Linear, fused_attention
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model
@@ -184,7 +184,7 @@ class RotaryAttention(nn.Module):
         return self.dropout(self.to_output(heads.transpose(1, 2).flatten(2)))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return fused_attention(query, key, value, dropout=dropout)
 
     def _rotate(self, heads: Tensor) -> Tensor:
         precise = at_least_float32(heads)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers.positions import RotaryRates
+from polsess.models.layers.products import fused_attention
 from polsess.models.registry import register_model
 from polsess.models.tflocoformer import Axis, RotaryAttention, TFLocoformer, TFLocoformerConfig
 
@@ -110,9 +111,7 @@ class LocalAttention(RotaryAttention):
             outer = slice(max(0, start - self.reach), start + size + self.reach)
             near = (steps[inner, None] - steps[outer]).abs() <= self.reach
             blocks.append(
-                F.scaled_dot_product_attention(
-                    query[..., inner, :], key[..., outer, :], value[..., outer, :], near, dropout
-                )
+                fused_attention(query[..., inner, :], key[..., outer, :], value[..., outer, :], near, dropout)
             )
         return torch.cat(blocks, -2)
 

@@ -22,7 +22,7 @@ from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.prelu import PReLU
-from polsess.models.layers.products import Linear
+from polsess.models.layers.products import Linear, fused_attention
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
 
@@ -324,7 +324,7 @@ class AxisAttention(nn.Module):
         size = query.shape[2]
         if runs_in_blocks():
             size = max(1, _MAX_NUMBERS // (query.shape[0] * query.shape[1] * size))
-        mixed = [F.scaled_dot_product_attention(part, key, value) for part in query.split(size, dim=2)]
+        mixed = [fused_attention(part, key, value) for part in query.split(size, dim=2)]
         heads = torch.cat(mixed, 2).unflatten(-1, (num_rows, -1))  # [B, heads, S, A, N / heads]
         return self.output(heads.permute(0, 3, 2, 1, 4).flatten(3)) + grid
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from polsess.models.layers.kernels import attention_native
 from polsess.models.layers.positions import sinusoidal_positions
-from polsess.models.layers.products import Linear
+from polsess.models.layers.products import Linear, fused_attention
 
 FeedForwardActivation = Literal["relu", "gelu", "silu"]
 """Activation between the two linear maps of a feed-forward network."""
@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
                 return self.out(attention_native.attend(heads))
         # Cut along the last dimension: backwards that is one concatenation.
         query, key, value = (by_head(part, self.num_heads) for part in projected.chunk(3, dim=-1))
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
+        mixed = fused_attention(query, key, value, dropout=dropout, causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

@@ -25,7 +25,7 @@ from polsess.models.layers.attention import (
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.positions import sinusoidal_positions
-from polsess.models.layers.products import Linear
+from polsess.models.layers.products import Linear, fused_attention
 
 
 class RelativeSelfAttention(nn.Module):
@@ -66,12 +66,12 @@ class RelativeSelfAttention(nn.Module):
         distances = by_head(self.positions(table), self.num_heads)  # [H, 2L - 1, D / H]
         scale = 1.0 / math.sqrt(features)
         scores = (query + self.position_bias.unsqueeze(1)) @ (distances * scale).mT  # [B, H, L, 2L - 1]
-        mixed = F.scaled_dot_product_attention(
+        mixed = fused_attention(
             query + self.content_bias.unsqueeze(1),
             key,
             value,
-            attn_mask=_by_pair(scores),
-            dropout_p=self.dropout if self.training else 0.0,
+            _by_pair(scores),
+            self.dropout if self.training else 0.0,
             scale=scale,
         )
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from polsess.models.layers.attention import by_head
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.positions import RotaryRates, rotate
-from polsess.models.layers.products import Linear
+from polsess.models.layers.products import Linear, fused_attention
 from polsess.models.layers.stft import at_least_float32
 
 MAX_NUMBERS = 1 << 24
@@ -119,8 +119,8 @@ class Attention(nn.Module):
             tables = self.rotation(query.shape[-2], precise)
             query = rotate(precise, *tables).to(value.dtype)
             key = rotate(at_least_float32(key), *tables).to(value.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=self.dropout if self.training else 0.0, is_causal=self.causal
+        mixed = fused_attention(
+            query, key, value, dropout=self.dropout if self.training else 0.0, causal=self.causal
         )
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
