@@ -160,11 +160,12 @@ def fused_attention(
     if not torch.is_grad_enabled() or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    precise = [at_least_float32(each) for each in (query, key, value)]
+    query, key, value = (at_least_float32(each) for each in (query, key, value))
     if bias is not None and bias.dtype != torch.bool:
         bias = at_least_float32(bias)
     with without_autocast(query):
-        return F.scaled_dot_product_attention(*precise, bias, dropout, causal, scale=scale).to(dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
+    return mixed.to(dtype)
 
 
 def attend(
