@@ -10,8 +10,9 @@ of a U-block, R sequences of S steps.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
 from polsess.models.layers.blocks import runs_in_blocks
-from polsess.models.layers.norms import without_decay
+from polsess.models.layers.norms import GlobalLayerNorm, normalise_own, without_decay
 from polsess.models.layers.prelu import PReLU
 from polsess.models.layers.products import Linear, fused_attention
 from polsess.models.layers.stft import STFT, at_least_float32
@@ -230,6 +231,9 @@ class Path(nn.Module):
 class UBlock(nn.Module):
     """Depthwise convolutions at several resolutions, joined through their sum at the coarsest.
 
+    Works on ``[R, H, 1, S]``: with a spare dimension PyTorch has kernels for either order in memory. On a CPU
+    those for features innermost are faster, but not their way back.
+
     Args:
         num_features: N.
         hidden_features: H.
@@ -240,22 +244,20 @@ class UBlock(nn.Module):
         super().__init__()
         self.hidden_features = hidden_features
         self.expand = Linear(num_features, hidden_features)
-        self.norm = _norm(hidden_features)
+        self.norm = GlobalLayerNorm(hidden_features)
         self.activation = PReLU()
         self.scales = nn.ModuleList(
-            nn.Sequential(
-                _depthwise(hidden_features, 5, stride=1 if index == 0 else 2), _norm(hidden_features)
-            )
+            NormalizedConv(_depthwise(hidden_features, 5, stride=1 if index == 0 else 2))
             for index in range(depth)
         )
         self.mixing = nn.Sequential(
-            nn.Conv1d(hidden_features, hidden_features, 1, bias=False),
-            _norm(hidden_features),
+            StepConv(hidden_features, hidden_features, 1, bias=False),
+            GlobalLayerNorm(hidden_features),
             _depthwise(hidden_features, 5),
             nn.ReLU(),
             nn.Dropout(0.1),
-            nn.Conv1d(hidden_features, hidden_features, 1, bias=False),
-            _norm(hidden_features),
+            StepConv(hidden_features, hidden_features, 1, bias=False),
+            GlobalLayerNorm(hidden_features),
             nn.Dropout(0.1),
         )
         self.fusions = nn.ModuleList(Injection(hidden_features, 1) for _ in range(depth))
@@ -266,10 +268,13 @@ class UBlock(nn.Module):
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Map ``[R, S, N]`` to ``[R, S, N]``; the sequences do not see each other."""
-        scale = self.activation(self.norm(self.expand(sequences).mT))  # [R, H, S]
+        scale = self.expand(sequences).mT.unsqueeze(2)
+        if torch.is_grad_enabled() or scale.device.type != "cpu":
+            scale = scale.contiguous()
+        scale = normalise_own(self.norm, scale, self.activation.weight)
         scales = [scale := conv(scale) for conv in self.scales]
-        pooled = [F.adaptive_avg_pool1d(each, scales[-1].shape[-1]) for each in scales]
-        mixed = self.mixing(torch.stack(pooled).sum(0))  # [R, H, S']
+        pooled = [F.adaptive_avg_pool2d(each, scales[-1].shape[-2:]) for each in scales]
+        mixed = self.mixing(functools.reduce(torch.add, pooled))  # [R, H, 1, S']
         needed = len(scales) if len(scales) == 2 else len(scales) - 1
         fused = [fuse(each, mixed) for fuse, each in zip(self.fusions[:needed], scales[:needed], strict=True)]
         last = len(scales) - 2
@@ -277,7 +282,29 @@ class UBlock(nn.Module):
         expanded = self.expansions[last](fused[last], fused[last - 1])
         for index in reversed(range(last)):
             expanded = self.expansions[index](fused[index], expanded)
-        return self.reduce(expanded.mT) + sequences
+        return self.reduce(expanded.squeeze(2).mT) + sequences
+
+
+class StepConv(nn.Conv1d):
+    """A convolution of ``[R, H, 1, S]`` along S."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, stride, padding = self.weight.unsqueeze(2), (1, self.stride[0]), (0, self.kernel_size[0] // 2)
+        return F.conv2d(input, weight, self.bias, stride, padding, groups=self.groups)
+
+
+class NormalizedConv(nn.Sequential):
+    """A convolution of ``[R, H, 1, S]`` and the norm of what it gives.
+
+    Args:
+        conv: The convolution.
+    """
+
+    def __init__(self, conv: StepConv) -> None:
+        super().__init__(conv, GlobalLayerNorm(conv.out_channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return normalise_own(cast(GlobalLayerNorm, self[1]), self[0](input))
 
 
 class Injection(nn.Module):
@@ -291,15 +318,14 @@ class Injection(nn.Module):
     def __init__(self, num_features: int, kernel_size: int) -> None:
         super().__init__()
         self.local, self.gate, self.shift = (
-            nn.Sequential(_depthwise(num_features, kernel_size, bias=False), _norm(num_features))
-            for _ in range(3)
+            NormalizedConv(_depthwise(num_features, kernel_size, bias=False)) for _ in range(3)
         )
 
     def forward(self, local: Tensor, coarse: Tensor) -> Tensor:
-        """Map ``[R, H, S]`` and ``[R, H, S']`` to ``[R, H, S]``."""
-        length = local.shape[-1]
-        gate = F.interpolate(self.gate(coarse).sigmoid(), length)
-        return self.local(local) * gate + F.interpolate(self.shift(coarse), length)
+        """Map ``[R, H, 1, S]`` and ``[R, H, 1, S']`` to ``[R, H, 1, S]``."""
+        size = local.shape[-2:]
+        gate = F.interpolate(self.gate(coarse).sigmoid(), size)
+        return self.local(local) * gate + F.interpolate(self.shift(coarse), size)
 
 
 class AxisAttention(nn.Module):
@@ -353,13 +379,9 @@ class HeadProjection(nn.Module):
         return heads.permute(0, 3, 2, 1, 4).flatten(3)
 
 
-def _depthwise(num_features: int, kernel_size: int, *, stride: int = 1, bias: bool = True) -> nn.Conv1d:
+def _depthwise(num_features: int, kernel_size: int, *, stride: int = 1, bias: bool = True) -> StepConv:
     padding = kernel_size // 2
-    return nn.Conv1d(num_features, num_features, kernel_size, stride, padding, groups=num_features, bias=bias)
-
-
-def _norm(num_features: int) -> nn.GroupNorm:
-    return nn.GroupNorm(1, num_features, eps=1e-8)
+    return StepConv(num_features, num_features, kernel_size, stride, padding, groups=num_features, bias=bias)
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
