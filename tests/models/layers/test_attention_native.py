@@ -81,6 +81,22 @@ def test_products_of_bfloat16(items: int, length: int, num_heads: int, size: int
     assert torch.equal(attention_native.attend(turned, distances), found)
 
 
+@sizes
+def test_gradients_of_bfloat16(items: int, length: int, num_heads: int, size: int) -> None:
+    heads = in_tiles(2.0 * random(items, length, 3, num_heads, size)).requires_grad_()
+    precise = heads.detach().double().requires_grad_()
+    gradient = random(items, length, num_heads * size).bfloat16()
+    attention_native.attend(heads).backward(gradient)
+    naive(precise, None).backward(gradient.double())
+    found, expected = (each.grad.double() for each in (heads, precise))  # type: ignore[union-attr]
+    for part in range(3):
+        error = (found[:, :, part] - expected[:, :, part]).norm()
+        assert error <= 0.01 * expected[:, :, part].norm() + 1e-6
+    turned = heads.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+    attention_native.attend(turned).backward(gradient.transpose(0, 1).contiguous().transpose(0, 1))
+    assert torch.equal(turned.grad, heads.grad)  # type: ignore[arg-type]
+
+
 def test_no_items_give_none() -> None:
     assert attention_native.attend(random(0, 5, 3, 2, 4)).shape == (0, 5, 8)
 
@@ -106,15 +122,39 @@ def test_what_is_no_number_is_not_hidden(reduced: bool) -> None:
     assert found[0, :7].isfinite().all()
 
 
-def test_layers_take_it_in_inference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts those of the kernels."""
+    counted: list[int] = []
     original = attention_native.attend
 
-    def counted(heads: Tensor, distances: Tensor | None = None) -> Tensor:
-        calls.append(1)
+    def attend(heads: Tensor, distances: Tensor | None = None) -> Tensor:
+        counted.append(1)
         return original(heads, distances)
 
-    monkeypatch.setattr(attention_native, "attend", counted)
+    monkeypatch.setattr(attention_native, "attend", attend)
+    return counted
+
+
+def test_layers_train_with_it_under_autocast(calls: list[int]) -> None:
+    in_tiles(random(1, 1, 3, 1, 4))
+    tokens, plain = random(2, 30, 12), SelfAttention(12, 2)
+    plain(tokens).square().sum().backward()
+    assert not calls
+    expected = {name: each.grad.clone() for name, each in plain.named_parameters()}  # type: ignore[union-attr]
+    plain.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = plain(tokens)
+        SelfAttention(12, 2, causal=True)(tokens)
+        SelfAttention(12, 2, dropout=0.5)(tokens)
+    assert len(calls) == 1
+    mixed.float().square().sum().backward()
+    for name, each in plain.named_parameters():
+        error = (each.grad - expected[name]).norm()  # type: ignore[operator]
+        assert error <= 0.03 * expected[name].norm() + 1e-3, name
+
+
+def test_layers_take_it_in_float32_in_inference_alone(calls: list[int]) -> None:
     tokens, distances = random(2, 30, 12), random(8, 6)
     plain, known = SelfAttention(12, 2), RelativeAttention(12, 2, 0.0)
     expected = [plain(tokens), known(tokens, distances)]

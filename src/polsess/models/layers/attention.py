@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
         projected, dropout = self.qkv(tokens), self.dropout if self.training else 0.0
         if not (dropout or self.causal):
             heads = projected.unflatten(-1, (3, self.num_heads, -1))  # [B, L, 3, H, D / H]
-            if attention_native.is_available(heads):
+            if attention_native.is_available(heads) or attention_native.has_gradients(heads):
                 return self.out(attention_native.attend(heads))
         # Cut along the last dimension: backwards that is one concatenation.
         query, key, value = (by_head(part, self.num_heads) for part in projected.chunk(3, dim=-1))

@@ -12,4 +12,12 @@ struct Attention {
   const Number* table;  // null where absent
   int64_t table_columns;
   Number* output;
+  float* totals;  // of bfloat16: [items, heads, length], receives the binary logarithms of the sums of weights; or null
+};
+
+// The way back, of bfloat16 without a table. Heads and outputs are those of the way there, with their totals.
+struct AttentionGradients {
+  Attention<uint16_t> heads;
+  const uint16_t* output;         // gradients with respect to it, laid out as it is
+  uint16_t *query, *key, *value;  // receive those with respect to these, laid out as they are
 };
