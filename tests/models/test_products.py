@@ -162,12 +162,14 @@ def test_attention_over_wide_values_is_pytorchs(calls: list[int]) -> None:
 @needs_operator
 @pytest.mark.parametrize("biased", [False, True])
 def test_attention_has_its_gradients_in_float32(biased: bool) -> None:
-    heads = [random(2, 3, length, 8).bfloat16().requires_grad_() for length in (5, 7, 7)]
+    query, key, value = (random(2, 3, length, 8).bfloat16().requires_grad_() for length in (5, 7, 7))
     bias = random(2, 3, 5, 7).bfloat16() if biased else None
-    precise = [each.detach().float().requires_grad_() for each in heads]
-    expected = F.scaled_dot_product_attention(*precise, None if bias is None else bias.float())
+    heads = query, key, value
+    precise = wide_query, wide_key, wide_value = [each.detach().float().requires_grad_() for each in heads]
+    wide_bias = None if bias is None else bias.float()
+    expected = F.scaled_dot_product_attention(wide_query, wide_key, wide_value, wide_bias)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = fused_attention(*heads, bias)
+        mixed = fused_attention(query, key, value, bias)
     assert mixed.dtype == torch.bfloat16
     assert torch.equal(mixed, expected.bfloat16())
     mixed.sum().backward()
@@ -175,8 +177,8 @@ def test_attention_has_its_gradients_in_float32(biased: bool) -> None:
     for each, other in zip(heads, precise, strict=True):
         torch.testing.assert_close(each.grad, other.grad.bfloat16())  # type: ignore[union-attr]
     with torch.no_grad():
-        assert fused_attention(*heads, bias).dtype == torch.bfloat16
-        assert fused_attention(*precise).dtype == torch.float32
+        assert fused_attention(query, key, value, bias).dtype == torch.bfloat16
+        assert fused_attention(wide_query, wide_key, wide_value).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
