@@ -263,7 +263,7 @@ class HeadBack {
       : task(given), heard(given.heads), depth(count_blocks(heard.size, kDepth)), width(depth * kDepth),
         blocks(count_blocks(heard.length, kDepth)), scale(1.0f / std::sqrt(static_cast<float>(heard.size))),
         query(blocks * kDepth, width), key(query), value(query), gradient(query),
-        totals(blocks * kDepth, -kLowest), mixed(blocks * kDepth), changes(kTile * kKeys), weights(kTile * kKeys),
+        totals(blocks * kDepth, -kLowest), means(blocks * kDepth), changes(kTile * kKeys), weights(kTile * kKeys),
         scores(kTile * kKeys), products(kTile * kKeys), change_sums(kTile * width), weight_sums(kTile * width) {}
 
   void run(int64_t item, int64_t head) {
@@ -281,7 +281,7 @@ class HeadBack {
         sum += widen(load_as<Shorts>(heard.output + first + row * apart + d, count)) *
                widen(load_as<Shorts>(task.output + first + row * apart + d, count));
       }
-      mixed[row] = sum_of_lanes(sum);
+      means[row] = sum_of_lanes(sum);
     }
     for (int64_t row = 0; row < heard.length; row += kTile) {
       go_back<true>(row);
@@ -311,7 +311,7 @@ class HeadBack {
       for (int64_t r = 0; r < kTile; ++r)
         for (int64_t k = 0, place = r * kKeys; k < columns; k += kLanes, place += kLanes) {
           const Vec total = of_queries ? splat(totals[row + r]) : load(&totals[at + k], kLanes);
-          const Vec mean = of_queries ? splat(mixed[row + r]) : load(&mixed[at + k], kLanes);
+          const Vec mean = of_queries ? splat(means[row + r]) : load(&means[at + k], kLanes);
           Vec weight = exp2(load(&scores[place], kLanes) * (scale * kLog2e) - total);
           if (of_queries && k + kLanes > count) weight = only(count - k, weight, 0.0f);
           store_as(&changes[place], narrow(weight * (load(&products[place], kLanes) - mean)), kLanes);
@@ -337,9 +337,10 @@ class HeadBack {
   const int64_t depth, width, blocks;  // as of Head
   const float scale;
   Operand query, key, value, gradient;
-  std::vector<float> totals, mixed;            // of a query; beyond the last one it weighs nothing
-  std::vector<uint16_t> changes, weights;      // of a tile, [kTile, kKeys]
-  std::vector<float> scores, products;         // likewise
+  std::vector<float> totals;                    // of queries; beyond the last one so high that it weighs nothing
+  std::vector<float> means;                     // of queries, what their weights' gradients are in the mean
+  std::vector<uint16_t> changes, weights;       // of a tile, [kTile, kKeys]
+  std::vector<float> scores, products;          // likewise
   std::vector<float> change_sums, weight_sums;  // likewise, [kTile, width]
 };
 
