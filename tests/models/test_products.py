@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.layers import products
+from polsess.models.layers.attention import attend, fused_attention
 from polsess.models.layers.products import (
     Linear,
     PointwiseConv1d,
     PointwiseConv2d,
     Products,
-    attend,
     choose_products,
-    fused_attention,
     linear,
     matmul,
     pointwise_conv,
@@ -159,7 +158,6 @@ def test_attention_over_wide_values_is_pytorchs(calls: list[int]) -> None:
         torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-3)
 
 
-@needs_operator
 @pytest.mark.parametrize("biased", [False, True])
 def test_attention_has_its_gradients_in_float32(biased: bool) -> None:
     query, key, value = (random(2, 3, length, 8).bfloat16().requires_grad_() for length in (5, 7, 7))
@@ -181,6 +179,7 @@ def test_attention_has_its_gradients_in_float32(biased: bool) -> None:
         assert fused_attention(wide_query, wide_key, wide_value).dtype == torch.float32
 
 
+@needs_operator
 @pytest.mark.parametrize(
     "features", [random(2, 5, 16).double(), random(2, 5, 16).bfloat16(), torch.empty(2, 5, 16, device="meta")]
 )

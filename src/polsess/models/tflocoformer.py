@@ -18,10 +18,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import fused_attention
 from polsess.models.layers.focused_attention import FocusedOptions, GatedFocusedAttention
 from polsess.models.layers.norms import RMSGroupNorm
 from polsess.models.layers.positions import RotaryRates, rotate
-from polsess.models.layers.products import Linear, fused_attention
+from polsess.models.layers.products import Linear
 from polsess.models.layers.spectral_model import SpectralConfig, SpectralModel
 from polsess.models.layers.stft import at_least_float32
 from polsess.models.registry import register_model

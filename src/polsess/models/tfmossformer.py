@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import fused_attention
 from polsess.models.layers.positions import RotaryRates
-from polsess.models.layers.products import fused_attention
 from polsess.models.registry import register_model
 from polsess.models.tflocoformer import Axis, RotaryAttention, TFLocoformer, TFLocoformerConfig
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polsess.models.base import ModelConfig, SeparationModel
+from polsess.models.layers.attention import fused_attention
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.norms import GlobalLayerNorm, normalise_own, without_decay
 from polsess.models.layers.prelu import PReLU
-from polsess.models.layers.products import Linear, fused_attention
+from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import STFT, at_least_float32
 from polsess.models.registry import register_model
 

@@ -1,4 +1,4 @@
-"""Transformer encoders on the fused attention kernel.
+"""Attention of heads, and transformer encoders of it.
 
 Vaswani et al. (2017), "Attention is all you need", https://arxiv.org/abs/1706.03762; normalisation before
 each part: Xiong et al. (2020), https://arxiv.org/abs/2002.04745.
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.blocks import into_first
 from polsess.models.layers.kernels import attention_native
 from polsess.models.layers.positions import sinusoidal_positions
-from polsess.models.layers.products import Linear, fused_attention
+from polsess.models.layers.products import Linear, matmul
+from polsess.models.layers.stft import at_least_float32, without_autocast
 
 FeedForwardActivation = Literal["relu", "gelu", "silu"]
 """Activation between the two linear maps of a feed-forward network."""
@@ -36,6 +38,69 @@ def activate(features: Tensor, activation: FeedForwardActivation) -> Tensor:
 def by_head(features: Tensor, num_heads: int) -> Tensor:
     """A view ``[..., H, L, D / H]`` of ``[..., L, D]``."""
     return features.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """PyTorch's fused attention, with gradients on a CPU in float32 whatever the type.
+
+    Its way back in bfloat16 takes up to ten times as long as in float32 there.
+
+    Args:
+        query: ``[..., M, E]``.
+        key: ``[..., K, E]``.
+        value: ``[..., K, E]``.
+        bias: ``[..., M, K]``, added to the scores; or what a query sees, of bool.
+        dropout: Share of the weights dropped.
+        causal: Whether a query sees only itself and what comes before.
+        scale: Of the scores; None for the inverse root of E.
+
+    Returns:
+        ``[..., M, E]``.
+    """
+    if not torch.is_grad_enabled() or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    query, key, value = (at_least_float32(each) for each in (query, key, value))
+    if bias is not None and bias.dtype != torch.bool:
+        bias = at_least_float32(bias)
+    with without_autocast(query):
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
+    return mixed.to(dtype)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Attention of heads that PyTorch's fused attention on a CPU does not take, or not well.
+
+    It multiplies heads whose values are wider or narrower than their queries one product after the other, in
+    float32 whatever their type, and always by MKL. A GPU has a fused kernel for them, a graph its own form.
+
+    Args:
+        query: ``[..., M, E]``.
+        key: ``[..., K, E]``.
+        value: ``[..., K, N]``.
+        bias: ``[..., M, K]``, added to the scores.
+        dropout: Share of the weights dropped.
+
+    Returns:
+        ``[..., M, N]``.
+    """
+    if query.device.type != "cpu" or torch.compiler.is_compiling():
+        return fused_attention(query, key, value, bias, dropout)
+    scores = matmul(query * query.shape[-1] ** -0.5, key.mT)
+    if bias is not None:
+        scores = into_first(torch.add, scores, bias)
+    return matmul(F.dropout(scores.softmax(-1), dropout), value)
 
 
 class SelfAttention(nn.Module):

@@ -21,11 +21,12 @@ from polsess.models.layers.attention import (
     SelfAttention,
     activate,
     by_head,
+    fused_attention,
 )
 from polsess.models.layers.depthwise import DepthwiseConv
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.positions import sinusoidal_positions
-from polsess.models.layers.products import Linear, fused_attention
+from polsess.models.layers.products import Linear
 
 
 class RelativeSelfAttention(nn.Module):

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polsess.models.layers.attention import by_head
+from polsess.models.layers.attention import by_head, fused_attention
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.positions import RotaryRates, rotate
-from polsess.models.layers.products import Linear, fused_attention
+from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32
 
 MAX_NUMBERS = 1 << 24

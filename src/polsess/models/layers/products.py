@@ -27,8 +27,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from polsess.machine import processor_vendor
-from polsess.models.layers.blocks import into_first
-from polsess.models.layers.stft import at_least_float32, without_autocast
 
 _LEAST_MACS, _LEAST_SIDE = 1 << 21, 8
 """Smaller and thinner products are not faster."""
@@ -129,69 +127,6 @@ def matmul(first: Tensor, second: Tensor) -> Tensor:
         product: Tensor = _Matmul.apply(first, second)  # type: ignore[no-untyped-call]
         return product
     return _matrices_by_matrices(first, second)
-
-
-def fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None = None,
-    dropout: float = 0.0,
-    *,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
-    """PyTorch's fused attention, with gradients on a CPU in float32 whatever the type.
-
-    Its way back in bfloat16 takes up to ten times as long as in float32 there.
-
-    Args:
-        query: ``[..., M, E]``.
-        key: ``[..., K, E]``.
-        value: ``[..., K, E]``.
-        bias: ``[..., M, K]``, added to the scores; or what a query sees, of bool.
-        dropout: Share of the weights dropped.
-        causal: Whether a query sees only itself and what comes before.
-        scale: Of the scores; None for the inverse root of E.
-
-    Returns:
-        ``[..., M, E]``.
-    """
-    if not torch.is_grad_enabled() or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    query, key, value = (at_least_float32(each) for each in (query, key, value))
-    if bias is not None and bias.dtype != torch.bool:
-        bias = at_least_float32(bias)
-    with without_autocast(query):
-        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, causal, scale=scale)
-    return mixed.to(dtype)
-
-
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
-) -> Tensor:
-    """Attention of heads that PyTorch's fused attention on a CPU does not take, or not well.
-
-    It multiplies heads whose values are wider or narrower than their queries one product after the other, in
-    float32 whatever their type, and always by MKL. A GPU has a fused kernel for them, a graph its own form.
-
-    Args:
-        query: ``[..., M, E]``.
-        key: ``[..., K, E]``.
-        value: ``[..., K, N]``.
-        bias: ``[..., M, K]``, added to the scores.
-        dropout: Share of the weights dropped.
-
-    Returns:
-        ``[..., M, N]``.
-    """
-    if query.device.type != "cpu" or torch.compiler.is_compiling():
-        return fused_attention(query, key, value, bias, dropout)
-    scores = matmul(query * query.shape[-1] ** -0.5, key.mT)
-    if bias is not None:
-        scores = into_first(torch.add, scores, bias)
-    return matmul(F.dropout(scores.softmax(-1), dropout), value)
 
 
 def reduces_alone(*operands: Tensor) -> bool:

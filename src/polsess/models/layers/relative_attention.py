@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import attend
 from polsess.models.layers.blocks import runs_in_blocks
 from polsess.models.layers.kernels import attention_native
-from polsess.models.layers.products import Linear, attend, linear
+from polsess.models.layers.products import Linear, linear
 
 _MAX_SCORES = 1 << 18
 """Scores of a head held at once, as many as a processor's cache holds: more come in blocks of queries."""

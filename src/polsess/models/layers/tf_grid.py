@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polsess.models.layers.attention import attend
 from polsess.models.layers.norms import without_decay
 from polsess.models.layers.prelu import PReLU, prelu
-from polsess.models.layers.products import Linear, attend
+from polsess.models.layers.products import Linear
 from polsess.models.layers.stft import at_least_float32, without_autocast
 
 # Elements of the attention matrix that exist at a time: 128 MiB in float32.
