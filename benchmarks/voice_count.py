@@ -279,7 +279,7 @@ def list_parted(recordings: Sequence[Heard]) -> list[Parted]:
     found = []
     for number, heard in enumerate(recordings):
         pieces = heard.pieces
-        for centroids in list_partitions(pieces.embeddings, pieces.seconds, _MOST_PARTED):
+        for centroids in list_partitions(pieces.embeddings, pieces.seconds, _MOST_PARTED, pieces.pauses):
             labels = (pieces.embeddings @ centroids.T).argmax(1)
             if len(centroids) == 1 or len(np.unique(labels)) < len(centroids):
                 continue

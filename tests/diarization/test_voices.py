@@ -54,6 +54,28 @@ def test_the_best_partition_is_found_where_voices_talk_for_unlike_times() -> Non
     np.testing.assert_allclose(centroids, find_centroids(embeddings, seconds, labels), atol=1e-6)
 
 
+def test_who_talks_little_is_told_apart_before_who_talks_much_is_cut_in_two() -> None:
+    """The long voice sounds two ways, and k-means alone would rather have these for two voices."""
+    much = pieces_of([0] * 20 + [1] * 20, spread=0.2, alike=0.8)
+    little = pieces_of([2] * 4 + [3] * 4, spread=0.2, alike=0.3)
+    embeddings, truth = np.concatenate([much, little]), [0] * 40 + [1] * 4 + [2] * 4
+    *_, centroids = list_partitions(embeddings, np.full(48, 2.0), 3)
+    labels = (embeddings @ centroids.T).argmax(1)
+    assert len(set(zip(truth, labels.tolist(), strict=True))) == 3
+
+
+def test_a_voice_that_goes_on_without_a_pause_is_not_cut_in_two() -> None:
+    truth, pauses = [0, 1] * 12 + [2] * 6, np.concatenate([np.zeros(24), np.ones(5)])
+    embeddings, seconds = pieces_of(truth, spread=0.1, alike=0.6), np.full(30, 2.0)
+    embeddings[24:] = pieces_of([3, 4] * 3, spread=0.1, alike=0.62)
+    found = []
+    for each in (None, pauses):
+        _, _, centroids = list_partitions(embeddings, seconds, 3, each)
+        labels = (embeddings @ centroids.T).argmax(1)
+        found.append((len(set(labels[:24].tolist())), len(set(labels[24:].tolist()))))
+    assert found == [(2, 1), (1, 2)]
+
+
 def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
     alike = pieces_of([0, 1] * 20, alike=0.5)
     options = {"same_voice": 0.6, "same_voice_asked": 0.7}

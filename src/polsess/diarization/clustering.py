@@ -4,8 +4,10 @@ The pieces are parted into one voice, two, three and so on by k-means on the sph
 before and from one that they explain badly (Likas, Vlassis, Verbeek: "The global k-means clustering
 algorithm", Pattern Recognition 36, 2003); such candidates are groups of pieces, by average linkage on
 the cosine (Day, Edelsbrunner: "Efficient algorithms for agglomerative hierarchical clustering methods",
-Journal of Classification 1, 1984). There are as many voices as can be told apart: by the mean cosines of
-their pieces, and by what else speaks for two voices or for one.
+Journal of Classification 1, 1984). K-means would rather cut in two who talks much than tell two apart who
+talk little, so of the partitions that it finds those are the best whose voices differ and seldom take over
+from each other without a pause. There are as many voices as can be told apart: by the mean cosines of their
+pieces, and by what else speaks for two voices or for one.
 
 Shapes: N pieces, D dimensions, S speakers, G groups.
 """
@@ -16,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +31,14 @@ _ALIKE = (0.8, 0.6, 0.4)
 """Mean cosines of two groups of pieces from which they are one group; groups of each are candidates."""
 _MOST_CANDIDATES, _CANDIDATES = 500, 12
 """Groups that may be the next voice, those that hold the most time, and how many of them are tried."""
-_FIRST_ROUNDS, _ROUNDS, _FINALISTS = 3, 30, 2
-"""Of k-means for all that are tried, then for the best of them, and how many these are."""
-_SAME_VALUE = 1e-6
-"""Partitions this near to each other, in seconds, are one, found by two ways; the first one counts."""
+_FIRST_ROUNDS, _ROUNDS, _FINALISTS, _KEPT = 3, 30, 6, 3
+"""Of k-means for all that are tried, then for the best of them, how many these are, and how many of them one
+more voice is looked for in."""
+_ALIKE_PENALTY, _TAKEOVER_PENALTY = 0.1, 0.1
+"""Weights of the likeness of the two most alike voices, and of the share of pieces without a pause before
+them in which another voice takes over, against the mean cosine of the pieces with their voices."""
+_SAME_WORTH = 1e-8
+"""Partitions whose worth is this near are one, found by two ways; the first one counts."""
 _USUAL_COSINE, _USUAL_PAIRS = 0.45, 6.0
 """Mean cosine of two pieces of one voice, and for how many pairs it counts where a group holds few."""
 _MOST_PIECES = 2000
@@ -88,7 +95,7 @@ def find_voices(
     """
     fewest, most = num_speakers
     found, missed = None, 0
-    for centroids in list_partitions(pieces.embeddings, pieces.seconds, most):
+    for centroids in list_partitions(pieces.embeddings, pieces.seconds, most, pieces.pauses):
         labels: Labels = (pieces.embeddings @ centroids.T).argmax(1)
         if len(np.unique(labels)) < len(centroids):
             break
@@ -148,20 +155,34 @@ def list_evidence(pieces: Pieces, labels: Labels, sure_overlap: float) -> NDArra
     return np.array(evidence, np.float64).reshape(-1, 5)
 
 
-def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: int) -> Iterator[Embeddings]:
+def list_partitions(
+    embeddings: Embeddings,
+    seconds: NDArray[np.float64],
+    most: int,
+    pauses: NDArray[np.float64] | None = None,
+) -> Iterator[Embeddings]:
     """The centroids ``[S, D]`` of one voice, of two and so on, while there are pieces for further ones.
 
     Args:
         embeddings: Unit vectors ``[N, D]``.
         seconds: Length of each piece ``[N]``.
         most: S of the last partition.
+        pauses: Seconds between each piece and the next ``[N - 1]``; None if these are not known.
     """
+    if pauses is None:
+        pauses = np.full(len(embeddings) - 1, np.inf)
+    at_once = pauses <= _NO_PAUSE_SECONDS
     if len(embeddings) > _MOST_PIECES:  # evenly over the recording
         kept = np.linspace(0, len(embeddings) - 1, _MOST_PIECES).round().astype(int)
         embeddings, seconds = embeddings[kept], seconds[kept]
+        at_once = at_once[kept[:-1]] & (np.diff(kept) == 1)
     exact = _normalised(embeddings)
-    centroids = _mean_directions(exact, seconds, np.zeros(len(exact), np.int64))
-    yield centroids.astype(np.float32)
+
+    def settle(centroids: NDArray[np.float64], num_rounds: int) -> _Partition:
+        return _settle(exact, seconds, at_once, centroids, num_rounds)
+
+    partitions = [settle(_mean_directions(exact, seconds, np.zeros(len(exact), np.int64)), 1)]
+    yield partitions[0].centroids.astype(np.float32)
     if most < 2:
         return
     groups = join_by_average(embeddings, _ALIKE)
@@ -169,18 +190,16 @@ def list_partitions(embeddings: Embeddings, seconds: NDArray[np.float64], most: 
     longest = np.argsort(-heard, kind="stable")[:_MOST_CANDIDATES]
     candidates = np.vstack([_mean_directions(exact, seconds, each) for each in groups])[longest]  # [G, D]
     likely = exact @ candidates.T  # [N, G]
-    while len(centroids) < min(most, len(candidates)):
-        explained = (exact @ centroids.T).max(1, keepdims=True)
-        gains = (np.maximum(likely - explained, 0) * seconds[:, None]).sum(0)
-        tried = np.argsort(-gains, kind="stable")[:_CANDIDATES]
-        grown = [
-            _settle(exact, seconds, np.vstack([centroids, candidates[one]]), _FIRST_ROUNDS) for one in tried
-        ]
-        finalists = sorted(grown, key=lambda each: -round(each[0] / _SAME_VALUE))[:_FINALISTS]
-        settled = [_settle(exact, seconds, each, _ROUNDS) for _, each in finalists]
-        best = max(value for value, _ in settled)
-        centroids = next(each for value, each in settled if value >= best - _SAME_VALUE)
-        yield centroids.astype(np.float32)
+    for _ in range(1, min(most, len(candidates))):
+        grown = []
+        for centroids in (each.centroids for each in partitions):
+            explained = (exact @ centroids.T).max(1, keepdims=True)
+            gains = (np.maximum(likely - explained, 0) * seconds[:, None]).sum(0)
+            tried = np.argsort(-gains, kind="stable")[:_CANDIDATES]
+            grown += [settle(np.vstack([centroids, candidates[one]]), _FIRST_ROUNDS) for one in tried]
+        settled = [settle(each.centroids, _ROUNDS) for each in _best(grown, _FINALISTS)]
+        partitions = _best(settled, _KEPT)
+        yield partitions[0].centroids.astype(np.float32)
 
 
 def _normalised(embeddings: Embeddings) -> NDArray[np.float64]:
@@ -188,13 +207,34 @@ def _normalised(embeddings: Embeddings) -> NDArray[np.float64]:
     return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
 
 
+class _Partition(NamedTuple):
+    """Pieces parted into S voices.
+
+    Attributes:
+        worth: How good it is; minus infinity if a voice has no piece.
+        centroids: ``[S, D]``.
+    """
+
+    worth: float
+    centroids: NDArray[np.float64]
+
+
 def _settle(
     embeddings: NDArray[np.float64],
     seconds: NDArray[np.float64],
+    at_once: NDArray[np.bool_],
     centroids: NDArray[np.float64],
     num_rounds: int,
-) -> tuple[float, NDArray[np.float64]]:
-    """K-means from centroids ``[S, D]``: the cosines of all pieces with their voice, and the centroids."""
+) -> _Partition:
+    """K-means from centroids ``[S, D]``.
+
+    Args:
+        embeddings: Unit vectors ``[N, D]``.
+        seconds: Length of each piece ``[N]``.
+        at_once: Whether the next piece follows without a pause ``[N - 1]``.
+        centroids: With which it begins.
+        num_rounds: At most so many.
+    """
     labels = np.full(len(embeddings), -1)
     for _ in range(num_rounds):
         nearest = (embeddings @ centroids.T).argmax(1)
@@ -202,7 +242,25 @@ def _settle(
             break
         labels = nearest
         centroids = _mean_directions(embeddings, seconds, labels)
-    return float(((embeddings @ centroids.T).max(1) * seconds).sum()), centroids
+    cosines = embeddings @ centroids.T
+    labels = cosines.argmax(1)
+    if len(np.unique(labels)) < len(centroids):
+        return _Partition(-math.inf, centroids)
+    worth = float(cosines.max(1) @ seconds) / float(seconds.sum())
+    if len(centroids) > 1:
+        alike = likeness(embeddings, seconds, labels)
+        taken_over = (labels[1:] != labels[:-1]) & at_once
+        worth -= _ALIKE_PENALTY * float(alike[np.triu_indices(len(alike), 1)].max())
+        worth -= _TAKEOVER_PENALTY * float(taken_over.sum()) / (int(at_once.sum()) + 1)
+    return _Partition(worth, centroids)
+
+
+def _best(partitions: Sequence[_Partition], most: int) -> list[_Partition]:
+    """At most so many, each once, the best first."""
+    distinct: dict[float, _Partition] = {}
+    for each in partitions:
+        distinct.setdefault(float(np.round(each.worth / _SAME_WORTH)), each)
+    return [distinct[place] for place in sorted(distinct, reverse=True)[:most]]
 
 
 def join_by_average(embeddings: Embeddings, thresholds: Sequence[float]) -> list[Labels]:
@@ -240,7 +298,9 @@ def join_by_average(embeddings: Embeddings, thresholds: Sequence[float]) -> list
     return found
 
 
-def likeness(embeddings: Embeddings, seconds: NDArray[np.float64], groups: Labels) -> NDArray[np.float64]:
+def likeness(
+    embeddings: NDArray[np.floating], seconds: NDArray[np.float64], groups: Labels
+) -> NDArray[np.float64]:
     """How alike pieces of two groups are, relative to pieces of one: ``[G, G]``.
 
     Mean cosines, corrected for attenuation (Spearman 1904, "The proof and measurement of association between

@@ -1,8 +1,8 @@
 // Which pieces of speech are of one voice, and how many voices there are, as polsess.diarization.clustering.
 import { argmax, dot, evenEdges, largest, round, sum, unique } from "./numbers.js";
 
-const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, FIRST_ROUNDS = 3, ROUNDS = 30, FINALISTS = 2;
-const SAME_VALUE = 1e-6, MOST_PIECES = 2000, USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
+const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, FIRST_ROUNDS = 3, ROUNDS = 30, FINALISTS = 6, KEPT = 3;
+const ALIKE_PENALTY = 0.1, TAKEOVER_PENALTY = 0.1, SAME_WORTH = 1e-8, MOST_PIECES = 2000, USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
 const SHARE_WEIGHT = 0.27, SEVERAL_WEIGHT = 1.9, CHANGE_WEIGHT = 0.58, OVERLAP_WEIGHT = 0.1;
 const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.001, USUAL_OVERLAP = 0.004;
@@ -11,7 +11,7 @@ const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.001, USUAL_OVERLAP = 0.004;
 // how probably `several` talk.
 export function findVoices(pieces, [fewest, most], sureOverlap, sameVoice, sameVoiceAsked) {
   let found = null, missed = 0;
-  for (const centroids of listPartitions(pieces.embeddings, pieces.seconds, most)) {
+  for (const centroids of listPartitions(pieces, most)) {
     const labels = nearestVoices(pieces.embeddings, centroids);
     if (new Set(labels).size < centroids.length) break;
     const alike = likenessOf(pieces.embeddings, pieces.seconds, labels);
@@ -51,34 +51,36 @@ function toldApart({ seconds, pauses, several }, labels, alike, sureOverlap, sam
 }
 
 // The centroids of one voice, of two and so on, while there are pieces for further ones.
-export function* listPartitions(embeddings, seconds, most) {
+export function* listPartitions({ embeddings, seconds, pauses }, most) {
+  let atOnce = pauses.map((pause) => pause <= NO_PAUSE_SECONDS);
   if (embeddings.length > MOST_PIECES) {
     const kept = evenEdges(0, embeddings.length - 1, MOST_PIECES - 1);
     [embeddings, seconds] = [kept.map((i) => embeddings[i]), kept.map((i) => seconds[i])];
+    atOnce = kept.slice(1).map((i, n) => i === kept[n] + 1 && atOnce[kept[n]]);
   }
-  const exact = embeddings.map(normalised);
-  let centroids = meanDirections(exact, seconds, exact.map(() => 0));
-  yield centroids.map((row) => Float32Array.from(row));
+  const pieces = { embeddings: embeddings.map(normalised), seconds, atOnce };
+  let partitions = [settle(pieces, meanDirections(pieces.embeddings, seconds, embeddings.map(() => 0)), 1)];
+  const best = () => partitions[0].centroids.map((row) => Float32Array.from(row));
+  yield best();
   if (most < 2) return;
-  const groups = joinByAverage(embeddings, ALIKE).flatMap((labels) => timedDirections(exact, seconds, labels));
+  const groups = joinByAverage(embeddings, ALIKE).flatMap((labels) => timedDirections(pieces.embeddings, seconds, labels));
   const candidates = groups.sort((a, b) => b.seconds - a.seconds).slice(0, MOST_CANDIDATES).map((each) => each.direction);
-  const likely = cosines(exact, candidates);
-  while (centroids.length < Math.min(most, candidates.length)) {
-    const explained = cosines(exact, centroids).map(largest), gains = candidates.map(() => 0);
-    likely.forEach((row, n) => row.forEach((value, g) => { gains[g] += seconds[n] * Math.max(value - explained[n], 0); }));
-    const tried = gains.map((_, g) => g).sort((g, h) => gains[h] - gains[g]).slice(0, CANDIDATES);
-    const grown = tried.map((g) => settle(exact, seconds, [...centroids, candidates[g]], FIRST_ROUNDS));
-    const place = ({ value }) => round(value / SAME_VALUE);
-    const finalists = grown.sort((a, b) => place(b) - place(a)).slice(0, FINALISTS);
-    const settled = finalists.map((each) => settle(exact, seconds, each.centroids, ROUNDS));
-    const best = largest(settled.map((each) => each.value));
-    ({ centroids } = settled.find((each) => each.value >= best - SAME_VALUE));
-    yield centroids.map((row) => Float32Array.from(row));
+  const likely = cosines(pieces.embeddings, candidates);
+  for (let count = 1; count < Math.min(most, candidates.length); count++) {
+    const grown = partitions.flatMap(({ centroids }) => {
+      const explained = cosines(pieces.embeddings, centroids).map(largest), gains = candidates.map(() => 0);
+      likely.forEach((row, n) => row.forEach((value, g) => { gains[g] += seconds[n] * Math.max(value - explained[n], 0); }));
+      const tried = gains.map((_, g) => g).sort((g, h) => gains[h] - gains[g]).slice(0, CANDIDATES);
+      return tried.map((g) => settle(pieces, [...centroids, candidates[g]], FIRST_ROUNDS));
+    });
+    const settled = bestOf(grown, FINALISTS).map(({ centroids }) => settle(pieces, centroids, ROUNDS));
+    partitions = bestOf(settled, KEPT);
+    yield best();
   }
 }
 
-// K-means from given centroids: the cosine of all pieces with their voice, and the centroids.
-function settle(embeddings, seconds, centroids, numRounds) {
+// K-means from given centroids: how good the partition is, and the centroids.
+function settle({ embeddings, seconds, atOnce }, centroids, numRounds) {
   let labels = null;
   for (let i = 0; i < numRounds; i++) {
     const nearest = nearestVoices(embeddings, centroids);
@@ -86,7 +88,27 @@ function settle(embeddings, seconds, centroids, numRounds) {
     labels = nearest;
     centroids = meanDirections(embeddings, seconds, labels);
   }
-  return { value: sum(cosines(embeddings, centroids).map((row, n) => seconds[n] * largest(row))), centroids };
+  const similar = cosines(embeddings, centroids);
+  labels = similar.map(argmax);
+  if (new Set(labels).size < centroids.length) return { worth: -Infinity, centroids };
+  let worth = sum(similar.map((row, n) => seconds[n] * largest(row))) / sum(seconds);
+  if (centroids.length > 1) {
+    const alike = likenessOf(embeddings, seconds, labels);
+    const takenOver = atOnce.filter((here, n) => here && labels[n] !== labels[n + 1]).length;
+    worth -= ALIKE_PENALTY * largest(pairs(alike.length).map(([i, j]) => alike[i][j]));
+    worth -= (TAKEOVER_PENALTY * takenOver) / (atOnce.filter(Boolean).length + 1);
+  }
+  return { worth, centroids };
+}
+
+// At most so many partitions, each once, the best first.
+function bestOf(partitions, most) {
+  const distinct = new Map();
+  for (const each of partitions) {
+    const place = round(each.worth / SAME_WORTH);
+    if (!distinct.has(place)) distinct.set(place, each);
+  }
+  return [...distinct.keys()].sort((a, b) => (a < b ? 1 : -1)).slice(0, most).map((place) => distinct.get(place));
 }
 
 export const cosines = (embeddings, centroids) => embeddings.map((one) => centroids.map((other) => dot(one, other)));
