@@ -65,9 +65,11 @@ def test_who_talks_little_is_told_apart_before_who_talks_much_is_cut_in_two() ->
 
 
 def test_a_voice_that_goes_on_without_a_pause_is_not_cut_in_two() -> None:
-    truth, pauses = [0, 1] * 12 + [2] * 6, np.concatenate([np.zeros(24), np.ones(5)])
-    embeddings, seconds = pieces_of(truth, spread=0.1, alike=0.6), np.full(30, 2.0)
-    embeddings[24:] = pieces_of([3, 4] * 3, spread=0.1, alike=0.62)
+    """One voice sounds two ways without a pause, and two others are as unlike as these ways."""
+    one = pieces_of([0, 1] * 12, spread=0.1, alike=0.6)
+    two = pieces_of([2, 3] * 3, spread=0.1, alike=0.62)
+    embeddings, seconds = np.concatenate([one, two]), np.full(30, 2.0)
+    pauses = np.concatenate([np.zeros(24), np.ones(5)])
     found = []
     for each in (None, pauses):
         _, _, centroids = list_partitions(embeddings, seconds, 3, each)
