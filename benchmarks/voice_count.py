@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,9 +60,9 @@ from polsess.timelines import activity
 RATE = 8000
 FOLDS = 8
 """Parts of the recordings in the cross-validation."""
-_MOST_PARTED, _ROUNDS, _RIDGE = 6, 4, 0.001
+_MOST_PARTED, _ROUNDS, _RIDGE = 8, 4, 0.001
 """Of the fit: most voices of a partition, how often its most alike pair is chosen anew, and the penalty of
-squared weights, standardised, relative to the number of partitions."""
+squared weights, standardised, relative to the number of kinds."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,23 @@ KINDS = (
     Kind("three-15", "three", 3, (0.15, 0.15)),
     Kind("three-noisy", "three, noise, rooms", 3, (0.03, 0.2), "noisy", recordings=12, seed=33),
     Kind("four", "four", 4, (0.0, 0.2), recordings=12, seed=33),
+    *(
+        Kind(f"{name}-300s", f"{name}, 5 min", voices, (0.0, 0.1), seconds=300, recordings=6, seed=41)
+        for name, voices in (("three", 3), ("four", 4), ("six", 6), ("eight", 8))
+    ),
+    Kind("five-noisy", "five, 5 min, noise, rooms", 5, (0.0, 0.1), "noisy", 300, recordings=6, seed=41),
 )
 
 
 def other_kinds(name: str) -> tuple[Kind, ...]:
     """Those of voices that no fit sees."""
     kinds = (
-        Kind(f"{name}-one", f"{name}, one", 1),
-        Kind(f"{name}-two", f"{name}, two", 2, (0.0, 0.12)),
-        Kind(f"{name}-three", f"{name}, three", 3, (0.0, 0.12)),
+        Kind(f"{name}-one", f"{name}, one", 1, recordings=16),
+        Kind(f"{name}-two", f"{name}, two", 2, (0.0, 0.12), recordings=16),
+        Kind(f"{name}-three", f"{name}, three", 3, (0.0, 0.12), recordings=16),
+        Kind(f"{name}-four", f"{name}, four, 10 min", 4, (0.0, 0.1), seconds=600, recordings=6),
     )
-    return tuple(replace(kind, recordings=16, seed=7, fitted=False) for kind in kinds)
+    return tuple(replace(kind, seed=7, fitted=False) for kind in kinds)
 
 
 def list_surroundings(noise: Path, rooms: Path) -> dict[str, dict[str, Any]]:
@@ -268,6 +275,7 @@ class Parted:
     """A partition of which the fit learns."""
 
     recording: int
+    kind: str
     evidence: NDArray[np.float64]
     """``[P, 5]``."""
     apart: bool
@@ -285,31 +293,44 @@ def list_parted(recordings: Sequence[Heard]) -> list[Parted]:
                 continue
             if heard_enough(pieces.seconds, labels):
                 evidence = list_evidence(pieces, labels, heard.sure_overlap)
-                found.append(Parted(number, evidence, len(centroids) <= heard.kind.voices))
+                found.append(Parted(number, heard.kind.name, evidence, len(centroids) <= heard.kind.voices))
     return found
 
 
 def fit(parted: Sequence[Parted]) -> Rule:
-    """The rule that best tells right partitions, by the pair of each that is most alike to it."""
+    """The rule that best tells right partitions, by the pair of each that is most alike to it.
+
+    Each kind counts as much as any other.
+    """
     weights, limit = WEIGHTS, 0.0
     apart = np.array([each.apart for each in parted], np.float64)
+    numbers = Counter(each.kind for each in parted)
+    counts = np.array([1 / numbers[each.kind] for each in parted])
     for _ in range(_ROUNDS):
         pairs = [each.evidence[(each.evidence @ weights).argmax()] for each in parted]
-        slopes, bias = regress(np.array(pairs), apart)
+        slopes, bias = regress(np.array(pairs), apart, counts)
         weights, limit = slopes / slopes[0], -bias / slopes[0]
     return weights, float(limit)
 
 
-def regress(evidence: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[Weights, float]:
-    """Weights and bias of a logistic regression with a ridge, by Newton's method, of evidence ``[M, 5]``."""
+def regress(
+    evidence: NDArray[np.float64], truth: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[Weights, float]:
+    """Weights and bias of a logistic regression with a ridge, by Newton's method.
+
+    Args:
+        evidence: ``[M, 5]``.
+        truth: 0 or 1, ``[M]``.
+        counts: How much each counts ``[M]``.
+    """
     mean, spread = evidence.mean(0), evidence.std(0) + 1e-9
     inputs = np.column_stack([(evidence - mean) / spread, np.ones(len(evidence))])
-    ridge = _RIDGE * len(truth) * np.append(np.ones(evidence.shape[1]), 0.0)
+    ridge = _RIDGE * counts.sum() * np.append(np.ones(evidence.shape[1]), 0.0)
     weights = np.zeros(inputs.shape[1])
     for _ in range(50):
         likely = 1 / (1 + np.exp(-(inputs @ weights)))
-        curvature = (inputs * (likely * (1 - likely))[:, None]).T @ inputs + np.diag(ridge + 1e-6)
-        weights -= np.linalg.solve(curvature, inputs.T @ (likely - truth) + ridge * weights)
+        curvature = (inputs * (counts * likely * (1 - likely))[:, None]).T @ inputs + np.diag(ridge + 1e-6)
+        weights -= np.linalg.solve(curvature, inputs.T @ (counts * (likely - truth)) + ridge * weights)
     slopes = weights[:-1] / spread
     return slopes, float(weights[-1] - slopes @ mean)
 

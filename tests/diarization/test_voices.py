@@ -87,12 +87,25 @@ def test_a_number_is_a_wish_that_does_not_cut_a_voice_in_two() -> None:
     assert len(find(pieces_of([0, 1, 2, 3] * 10), num_speakers=(1, 2))[1]) == 2
 
 
+def test_voices_that_are_found_unasked_are_found_when_asked_for() -> None:
+    alike = pieces_of([0, 1] * 20, alike=0.5)
+    options = {"same_voice": 1.25, "same_voice_asked": 0.3}
+    assert len(find(alike, **options)[1]) == 2
+    assert len(find(alike, num_speakers=(2, 2), **options)[1]) == 2
+
+
+def test_each_of_many_voices_needs_as_much_evidence_as_each_of_two() -> None:
+    """Of eight each talks for an eighth of the time, which is no sign that two of them are one."""
+    labels, _ = find(pieces_of([index % 8 for index in range(160)], alike=0.5), same_voice=1.25)
+    assert len(set(labels)) == 8
+
+
 def test_what_else_speaks_for_one_voice_or_for_two() -> None:
     alike = pieces_of([0, 1] * 20, alike=0.55)
     at_once, doubtful = np.zeros(39), np.full(40, 0.3)
 
     def number(**options: Any) -> int:
-        return len(find(alike, same_voice=1.1, **options)[1])
+        return len(find(alike, same_voice=1.25, **options)[1])
 
     assert number() == 2
     assert number(pauses=at_once) == 1  # they take turns without a pause
@@ -100,7 +113,7 @@ def test_what_else_speaks_for_one_voice_or_for_two() -> None:
     assert number(several=doubtful / 2, sure_overlap=0.0) == 1
     assert number(several=doubtful / 2, sure_overlap=0.1) == 2  # there are overlaps
     unlike_times = pieces_of([0, 0, 0, 0, 0, 0, 0, 0, 0, 1] * 4, alike=0.55)
-    assert len(find(unlike_times, same_voice=1.1)[1]) == 1  # one talks little
+    assert len(find(unlike_times, same_voice=1.25)[1]) == 1  # one talks little
 
 
 def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
@@ -125,8 +138,8 @@ def test_an_enrolment_tells_two_apart_who_sound_alike() -> None:
 
 def test_three_like_voices_are_found_where_their_halves_are_too_alike() -> None:
     embeddings = pieces_of([0, 1, 2] * 20, spread=0.05, alike=0.5)
-    assert len(find(embeddings, num_speakers=(1, 2), same_voice=1.0)[1]) == 1
-    assert len(find(embeddings, same_voice=1.0)[1]) == 3
+    assert len(find(embeddings, num_speakers=(1, 2), same_voice=1.1)[1]) == 1
+    assert len(find(embeddings, same_voice=1.1)[1]) == 3
 
 
 def test_what_is_said_for_a_moment_is_no_voice() -> None:

@@ -4,22 +4,20 @@ import { argmax, dot, evenEdges, largest, round, sum, unique } from "./numbers.j
 const ALIKE = [0.8, 0.6, 0.4], MOST_CANDIDATES = 500, CANDIDATES = 12, FIRST_ROUNDS = 3, ROUNDS = 30, FINALISTS = 6, KEPT = 3;
 const ALIKE_PENALTY = 0.1, TAKEOVER_PENALTY = 0.1, SAME_WORTH = 1e-8, MOST_PIECES = 2000, USUAL_COSINE = 0.45, USUAL_PAIRS = 6;
 const SMALLEST_SECONDS = 3, SMALLEST_SHARE = 0.015, SHARE_OF_SHORT = 0.1;
-const SHARE_WEIGHT = 0.27, SEVERAL_WEIGHT = 1.9, CHANGE_WEIGHT = 0.58, OVERLAP_WEIGHT = 0.1;
+const SHARE_WEIGHT = 0.27, SEVERAL_WEIGHT = 2.5, CHANGE_WEIGHT = 1, OVERLAP_WEIGHT = 0.1, FEW_VOICES = 3;
 const NO_PAUSE_SECONDS = 0.1, FEW_OVERLAPS = 0.001, USUAL_OVERLAP = 0.004;
 
 // The unit centroids of the voices in pieces: unit `embeddings`, `seconds`, `pauses` between one and the next, and
 // how probably `several` talk.
 export function findVoices(pieces, [fewest, most], sureOverlap, sameVoice, sameVoiceAsked) {
-  let found = null, missed = 0;
+  let found = null;
   for (const centroids of listPartitions(pieces, most)) {
     const labels = nearestVoices(pieces.embeddings, centroids);
     if (new Set(labels).size < centroids.length) break;
     const alike = likenessOf(pieces.embeddings, pieces.seconds, labels);
-    const apart = centroids.length <= fewest
-      ? pairs(alike.length).every(([i, j]) => alike[i][j] <= sameVoiceAsked)
-      : toldApart(pieces, labels, alike, sureOverlap, sameVoice);
-    if (!found || apart) [found, missed] = [centroids, 0];
-    else if (missed++) break;
+    const asked = centroids.length <= fewest && pairs(alike.length).every(([i, j]) => alike[i][j] <= sameVoiceAsked);
+    const apart = asked || toldApart(pieces, labels, alike, sureOverlap, sameVoice);
+    if (!found || apart) found = centroids;
   }
   return found;
 }
@@ -45,7 +43,7 @@ function toldApart({ seconds, pauses, several }, labels, alike, sureOverlap, sam
       both += 1;
       changed += labels[n] === labels[n + 1] ? 0 : 1;
     });
-    const limit = sameVoice + evidence + SHARE_WEIGHT * Math.log((2 * heard[smaller]) / total);
+    const limit = sameVoice + evidence + SHARE_WEIGHT * Math.log((Math.max(heard.length, FEW_VOICES) * heard[smaller]) / total);
     return alike[i][j] <= limit - SEVERAL_WEIGHT * (probable[smaller] / heard[smaller]) - (CHANGE_WEIGHT * changed) / (both + 1);
   });
 }
