@@ -94,7 +94,8 @@ def test_a_regression_finds_the_weights_that_made_its_data() -> None:
     random, truth = np.random.default_rng(0), np.array([-8.0, 3.0])
     evidence = random.standard_normal((4000, 2)) * (0.5, 2.0)
     apart = random.random(4000) < 1 / (1 + np.exp(-(evidence @ truth + 1.0)))
-    slopes, bias = regress(evidence, apart.astype(np.float64))
+    apart[3000:] = random.random(1000) < 0.5  # which count for nothing
+    slopes, bias = regress(evidence, apart.astype(np.float64), (np.arange(4000) < 3000).astype(np.float64))
     np.testing.assert_allclose(slopes / slopes[0], truth / truth[0], atol=0.05)
     assert bias / slopes[0] == pytest.approx(-1 / 8, abs=0.05)
 
