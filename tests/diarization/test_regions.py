@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from polsess.diarization.regions import RegionConfig, cut_pieces, cut_steps, find_regions, list_runs
 from polsess.diarization.stretches import (
     NOBODY,
+    Estimated,
     Piece,
     find_changes,
     find_turns,
@@ -139,10 +140,34 @@ def test_turns_of_voices_alone_and_together() -> None:
     speech, overlap = mask(300, (10, 200)), mask(300, (80, 100))
     who = label_frames([(8, 75), (105, 205)], np.array([1, 0]), 300)
     confidence = np.full(300, 0.9, np.float32)
-    turns = find_turns(speech, overlap, who, [((75, 105), (0, 1))], confidence, ("a", "b"), HOP)
+    together = Estimated((75, 105), (0, 1), np.ones((2, 30)))
+    turns = find_turns(speech, overlap, who, [together], confidence, ("a", "b"), HOP)
     assert [turn.speaker for turn in turns] == ["b", "a"]
     assert [time for turn in turns for time in (turn.start, turn.end)] == pytest.approx([0.2, 2.0, 1.6, 4.0])
     assert turns[0].confidence == pytest.approx(0.9)
+
+
+def test_estimates_tell_who_talks_in_a_stretch_that_was_separated() -> None:
+    speech, overlap, who = mask(300, (0, 300)), mask(300, (130, 170)), np.full(300, NOBODY)
+    who[:100], who[200:] = 0, 1
+    energies = np.ones((2, 100))
+    energies[0, 70:], energies[1, :45] = 1e-3, 1e-3  # both are heard for frames 145 to 170
+
+    def turns(energies: NDArray[np.float64]) -> list[tuple[str, float, float]]:
+        each = Estimated((100, 200), (0, 1), energies)
+        found = find_turns(speech, overlap, who, [each], np.ones(300, np.float32), ("a", "b"), HOP)
+        return [(turn.speaker, turn.start / HOP, turn.end / HOP) for turn in found]
+
+    (first, begin, end), (second, start, last) = turns(energies)
+    assert (first, second, begin, last) == ("a", "b", 0, 300)
+    assert start == pytest.approx(145, abs=5)  # not where the detector hears two
+    assert end == pytest.approx(170, abs=5)
+    late = np.ones((2, 100))
+    late[1, :90], late[0, 90:] = 1e-3, 1e-3
+    assert turns(late) == [("a", 0, pytest.approx(190, abs=5)), ("b", pytest.approx(190, abs=5), 300)]
+    hardly = np.ones((2, 100))
+    hardly[1, :20] = 4.0  # 6 dB louder than who talks alone before it: too little
+    assert [(who, begin) for who, begin, _ in turns(hardly)] == [("a", 0), ("b", 130)]
 
 
 def test_steps_cover_the_pieces_and_hear_no_further_than_the_talk_reaches() -> None:

@@ -311,14 +311,18 @@ def test_stretches(page: PageModules, seed: int) -> None:
             (p.first, p.last, listed(p.overlaps)) for p in expected
         ]
     speech, confidence = masks(seed + 20) | overlap, draw.uniform(0, 1, 400).astype(np.float32)
-    voices = [(run, sorted({0, 1 + index % 2})) for index, run in enumerate(regions.list_runs(overlap))]
-    turns = stretches.find_turns(speech, overlap, who, voices, confidence, ("0", "1", "2"), 0.01)
+    separated = [
+        stretches.Estimated(run, (0, 1 + index % 2), draw.uniform(0, 1, (2, run[1] - run[0])) ** 8)
+        for index, run in enumerate(regions.list_runs(overlap))
+    ]
+    several = overlap & masks(seed + 60)
+    turns = stretches.find_turns(speech, several, who, separated, confidence, ("0", "1", "2"), 0.01)
     found = page(
         "m.stretches.findTurns(...a)",
         speech.astype(int),
-        overlap.astype(int),
+        several.astype(int),
         who,
-        [{"frames": run, "voices": several} for run, several in voices],
+        [asdict(each) for each in separated],
         confidence,
         ["0", "1", "2"],
         0.01,

@@ -1,6 +1,6 @@
 """What becomes of each stretch of a conversation: passed through onto a track, or separated with context.
 
-Shapes: S voices, L frames.
+Shapes: S voices, V voices of a stretch, L frames.
 """
 
 from __future__ import annotations
@@ -17,6 +17,23 @@ from polsess.diarization.regions import Frames, Mask, list_runs
 from polsess.timelines import JOIN_SECONDS, Timeline, Turn, sorted_timeline
 
 NOBODY = -1
+_LEVEL_SECONDS = 0.18
+"""Levels of voices are compared over so long around a frame."""
+_NEAREST_DB = 12.0
+"""By so much another must be louder than who talks alone nearest to a frame of one voice."""
+_SILENT_DB = 24.0
+"""Who is softer than the loudest by more than this does not talk, even where several seem to."""
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A stretch that was separated."""
+
+    frames: Frames
+    voices: tuple[int, ...]
+    """Of whom there are estimates, V."""
+    energies: NDArray[np.float64]
+    """Of the estimates, ``[V, L]``."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,7 @@ def find_turns(
     speech: Mask,
     overlap: Mask,
     who: Labels,
-    overlaps: Sequence[tuple[Frames, Sequence[int]]],
+    separated: Sequence[Estimated],
     confidence: NDArray[np.float32],
     names: Sequence[str],
     hop_seconds: float,
@@ -141,8 +158,10 @@ def find_turns(
         speech: Where anybody talks.
         overlap: Where several do.
         who: The voice of frames of one voice, ``NOBODY`` elsewhere; others that hold speech of one voice get
-            that of the nearest frame.
-        overlaps: Stretches of several voices, and these.
+            that of the nearest frame, or in separated stretches that of the loudest estimate, unless it is
+            hardly louder than that of the nearest.
+        separated: Stretches in which several may talk. Where they do, those estimates are active that are not
+            much softer than the loudest.
         confidence: How sure each frame is, ``[L]``.
         names: Of the S voices.
         hop_seconds: From one frame to the next.
@@ -155,11 +174,27 @@ def find_turns(
         before = (after - 1).clip(0)
         nearer = np.where(np.abs(known[before] - alone) <= np.abs(known[after] - alone), before, after)
         active[who[known[nearer]], alone] = True
-    for (first, last), voices in overlaps:
-        active[list(voices), first:last] |= overlap[first:last]
+    width = round(_LEVEL_SECONDS / hop_seconds / 2)
+    for each in separated:
+        inner = slice(*each.frames)
+        levels = _levels(each.energies, width)
+        loudest = (levels + _NEAREST_DB * active[list(each.voices), inner]).argmax(0)
+        alone_there = (np.arange(len(levels))[:, None] == loudest) & speech[inner]
+        several = levels >= levels.max(0) - _SILENT_DB
+        active[:, inner] = False
+        active[list(each.voices), inner] = np.where(overlap[inner], several, alone_there)
     turns = [
         Turn(first * hop_seconds, last * hop_seconds, name, round(float(confidence[first:last].mean()), 3))
         for name, row in zip(names, active, strict=True)
         for first, last in list_runs(row)
     ]
     return sorted_timeline(turns, join_seconds=JOIN_SECONDS)
+
+
+def _levels(energies: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Levels ``[V, L]`` in dB over so many frames on either side, as far as there are any."""
+    sums = np.concatenate([np.zeros((len(energies), 1)), energies.cumsum(1)], 1)
+    frames = np.arange(energies.shape[1])
+    around = sums[:, np.minimum(frames + reach + 1, len(frames))] - sums[:, np.maximum(frames - reach, 0)]
+    levels: NDArray[np.float64] = 10 * np.log10(np.maximum(around, 1e-12))
+    return levels

@@ -23,6 +23,7 @@ from polsess.diarization.regions import Frames, Mask, list_runs
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import (
     NOBODY,
+    Estimated,
     Piece,
     find_changes,
     find_turns,
@@ -70,7 +71,7 @@ class OverlapSeparation:
     ) -> None:
         self._network, self._hearing, self._store, self._voices = network, hearing, store, voices
         self._spool, self._margin = spool, round(margin_seconds * network.sample_rate)
-        self.stretches: list[tuple[Frames, SeparatedStretch]] = []
+        self.stretches: list[tuple[Estimated, SeparatedStretch]] = []
         self.swaps, self.network_samples = 0, 0
 
     def separate(self, pieces: Sequence[Piece], num_samples: int, progress: Progress) -> Asking[None]:
@@ -96,7 +97,7 @@ class OverlapSeparation:
                     self._take(pieces[index], edges[index], mixture, of_piece.swapaxes(0, 1))
                 done += len(together)
             progress(done / len(pieces))
-        self.stretches.sort(key=lambda stretch: stretch[0])
+        self.stretches.sort(key=lambda stretch: stretch[0].frames)
 
     def _edges(self, piece: Piece, num_samples: int) -> Frames:
         """The samples of a piece."""
@@ -122,8 +123,23 @@ class OverlapSeparation:
             self._spool.append(estimates[..., inner - begin : behind - begin].reshape(-1, behind - inner))
             times = first * self._hearing.hop_seconds, last * self._hearing.hop_seconds
             stretch = SeparatedStretch(*times, voices, inner, place, behind - inner)
-            self.stretches.append(((first, last), stretch))
+            self.stretches.append((self._estimated((first, last), begin, estimates, voices), stretch))
         self.swaps += swapped
+
+    def _estimated(
+        self, frames: Frames, begin: int, estimates: Samples, voices: tuple[tuple[int, ...], ...]
+    ) -> Estimated:
+        """Who is how loud in an overlap, by estimates ``[C, K, n]`` and the voice of each."""
+        first, last = frames
+        cuts = [self._hearing.sample(frame) - begin for frame in range(first, last + 1)]
+        inner = estimates[..., cuts[0] : cuts[-1]]
+        sums = np.zeros((*inner.shape[:-1], inner.shape[-1] + 1))
+        np.cumsum(np.square(inner, dtype=np.float64), -1, out=sums[..., 1:])
+        edges = np.minimum(np.array(cuts) - cuts[0], inner.shape[-1])
+        energies = np.diff(sums[..., edges])  # [C, K, L]
+        present = tuple(sorted({voice for order in voices for voice in order}))
+        held = (np.array(present)[:, None, None] == np.array(voices).T)[..., None] * energies  # [V, C, K, L]
+        return Estimated(frames, present, held.sum((1, 2)))
 
     def _assign(
         self, piece: Piece, overlap: Frames, begin: int, outputs: Samples, mixture: Samples
@@ -291,15 +307,11 @@ def _timeline(
 
 def _turns(heard: Heard, voices: Voices, separation: OverlapSeparation, overlap: Mask) -> Timeline:
     """The turns of all voices, which are named by their numbers."""
-    stretches = [
-        (frames, sorted({voice for order in each.tracks for voice in order}))
-        for frames, each in separation.stretches
-    ]
     return find_turns(
         heard.regions.speech,
         heard.regions.overlap & overlap,
         voices.who,
-        stretches,
+        [estimated for estimated, _ in separation.stretches],
         _confidence(heard, voices),
         tuple(str(voice) for voice in range(len(voices.centroids))),
         heard.regions.hop_seconds,

@@ -3,7 +3,7 @@ import { assignOutputs } from "./assignment.js";
 import { cosines } from "./clustering.js";
 import { compose } from "./composition.js";
 import { LevelStatistics } from "./levels.js";
-import { dot, listRuns, round, unique } from "./numbers.js";
+import { dot, listRuns, round, sum, unique } from "./numbers.js";
 import { scaled } from "./recordings.js";
 import { NOBODY, findChanges, findTurns, passedThrough, planPieces } from "./stretches.js";
 import { listSpeakers, sourceNames } from "./timelines.js";
@@ -41,7 +41,7 @@ export async function separateGated(estimate, hearing, heard, recording, facts, 
   progress(1);
   const several = regions.overlap.map((on, l) => on & overlap[l]);
   const turns = findTurns(
-    regions.speech, several, voices.who, stretches, confidenceOf(heard, voices.certainty),
+    regions.speech, several, voices.who, stretches.map((each) => each.estimated), confidenceOf(heard, voices.certainty),
     voices.centroids.map((_, voice) => String(voice)), hop,
   );
   const inOrder = new Set([...listSpeakers(turns).map(Number), ...stretches.flatMap((each) => each.voices)]);
@@ -74,16 +74,28 @@ async function separatePiece(separation, piece) {
   const stretches = [];
   for (const [first, last] of piece.overlaps) {
     const inner = Math.max(begin, hearing.sample(first) - margin), behind = Math.min(end, hearing.sample(last) + margin);
+    const order = await assign(hearing, voices, rate, piece, [first, last], begin, outputs, mixture);
     stretches.push({
-      frames: [first, last],
+      estimated: estimatedIn(hearing, [first, last], begin, outputs, order),
       start: first * hearing.hopSeconds,
       end: last * hearing.hopSeconds,
-      voices: await assign(hearing, voices, rate, piece, [first, last], begin, outputs, mixture),
+      voices: order,
       first: inner,
       estimates: outputs.map((row) => row.slice(inner - begin, behind - begin)),
     });
   }
   return stretches;
+}
+
+// Who is how loud in an overlap, frame by frame.
+function estimatedIn(hearing, [first, last], begin, outputs, order) {
+  const present = unique(order);
+  const energies = present.map((voice) => Array.from({ length: last - first }, (_, l) => {
+    const [from, to] = [first + l, first + l + 1].map((frame) => hearing.sample(frame) - begin);
+    const parts = outputs.filter((_, c) => order[c] === voice).map((row) => row.subarray(from, to));
+    return sum(parts.map((part) => dot(part, part)));
+  }));
+  return { frames: [first, last], voices: present, energies };
 }
 
 // The voice on each output, by who talks alone beside the overlap and by the embeddings within it.

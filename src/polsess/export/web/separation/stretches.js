@@ -1,8 +1,9 @@
 // What becomes of each stretch of a conversation, as polsess.diarization.stretches. `who` is a voice per frame, or -1.
-import { evenEdges, listRuns, unique } from "./numbers.js";
+import { argmax, evenEdges, listRuns, round, unique } from "./numbers.js";
 import { JOIN_SECONDS, sortedTimeline } from "./timelines.js";
 
 export const NOBODY = -1;
+const LEVEL_SECONDS = 0.18, NEAREST_DB = 12, SILENT_DB = 24;
 
 export function labelFrames(pieces, labels, numFrames) {
   const who = new Int32Array(numFrames).fill(NOBODY);
@@ -76,8 +77,9 @@ function withContext(run, who, context, mostVoices) {
   return { first, last, overlaps: [run], voices };
 }
 
-// The turns of all voices; speech of one voice beyond the known frames is of the nearest known one.
-export function findTurns(speech, overlap, who, overlaps, confidence, names, hopSeconds) {
+// The turns of all voices; speech of one voice beyond the known frames is of the nearest known one, and in separated stretches of
+// the loudest estimate: {frames, voices, energies}.
+export function findTurns(speech, overlap, who, separated, confidence, names, hopSeconds) {
   const active = names.map(() => new Uint8Array(speech.length)), known = [];
   who.forEach((voice, l) => { if (voice !== NOBODY) known.push(l); });
   let after = 0;
@@ -88,8 +90,14 @@ export function findTurns(speech, overlap, who, overlaps, confidence, names, hop
     const before = known[Math.max(0, Math.min(after, known.length - 1) - 1)];
     active[who[Math.abs(before - l) <= Math.abs(next - l) ? before : next]][l] = 1;
   }
-  for (const { frames: [first, last], voices } of overlaps) {
-    for (const voice of voices) for (let l = first; l < last; l++) if (overlap[l]) active[voice][l] = 1;
+  for (const { frames: [first, last], voices, energies } of separated) {
+    const levels = energies.map((row) => levelsOf(row, round(LEVEL_SECONDS / hopSeconds / 2)));
+    for (let l = first; l < last; l++) {
+      const each = levels.map((row) => row[l - first]), least = Math.max(...each) - SILENT_DB;
+      const loudest = argmax(each.map((level, i) => level + (active[voices[i]][l] ? NEAREST_DB : 0)));
+      active.forEach((row) => { row[l] = 0; });
+      voices.forEach((voice, i) => { active[voice][l] = Number(overlap[l] ? each[i] >= least : speech[l] && i === loudest); });
+    }
   }
   return sortedTimeline(active.flatMap((row, voice) => listRuns(row).map(([first, last]) => {
     let total = 0;
@@ -99,4 +107,11 @@ export function findTurns(speech, overlap, who, overlaps, confidence, names, hop
       confidence: Math.round((1000 * total) / (last - first)) / 1000,
     };
   })), JOIN_SECONDS);
+}
+
+// Levels in dB over so many frames on either side, as far as there are any.
+function levelsOf(energies, reach) {
+  const sums = [0];
+  for (const energy of energies) sums.push(sums.at(-1) + energy);
+  return energies.map((_, l) => 10 * Math.log10(Math.max(sums[Math.min(l + reach + 1, energies.length)] - sums[Math.max(l - reach, 0)], 1e-12)));
 }
