@@ -44,8 +44,6 @@ from polsess.timelines import Timeline, list_speakers
 
 _BESIDE_SECONDS = 0.3
 """On either side of an overlap; what is told by those who talk alone further away, the network may mix up."""
-_ROUND = 4
-"""Passes that each thread has in a row, before what came of them is put aside."""
 
 
 class OverlapSeparation:
@@ -81,8 +79,7 @@ class OverlapSeparation:
         """
         edges = [self._edges(piece, num_samples) for piece in pieces]
         batches = of_one_length(edges, lambda _: self._network.batch_size)
-        at_once = self._network.passes_at_once
-        size = at_once * _ROUND if at_once > 1 else 1
+        size = self._network.passes_at_once
         done = 0
         for several in (batches[first : first + size] for first in range(0, len(batches), size)):
             mixtures = [[self._store.read(*edges[index]) for index in together] for together in several]
