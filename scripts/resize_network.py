@@ -4,7 +4,7 @@
     polsess train -c bsrnn_sb_conversations_16k --init resized
     python scripts/resize_network.py default-16k enhancer --sources 1
     polsess train -c bsrnn_eb_polsess --init enhancer
-    python scripts/resize_network.py default-16k deeper --blocks 5
+    python scripts/resize_network.py default-16k deeper --blocks 7
 
 Frames twice as long at twice the rate have bins of the same width: what the network knows of the frequencies
 that both rates have stays. Bands that both rates have are copied; those above begin as copies of the topmost
