@@ -41,7 +41,7 @@ class GateConfig:
     change_seconds: float = _between(0.2, 0, 10)
     """Where one voice takes over from another without a pause as long as this, so much of either is separated
     too if several may talk there: the borders of voices are known to a quarter of a second only."""
-    same_voice: float = _between(0.99, -1, 2)
+    same_voice: float = _between(0.97, -1, 2)
     """Likeness of two groups of pieces from which they are one voice, if nothing else speaks for one or two:
     their mean cosine over that of pieces within them. Smaller groups, pieces in which several may talk and
     changes between them without a pause need less."""
