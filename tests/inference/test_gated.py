@@ -19,7 +19,7 @@ from polsess.diarization.regions import Regions
 from polsess.diarization.settings import parse_speakers
 from polsess.inference import Separator
 from polsess.inference.whole import _who_talks
-from polsess.timelines import Turn
+from polsess.timelines import Turn, list_overlaps
 from tests.inference.oracle import FunctionModel
 from tests.inference.scripted import RATE, ScriptedDetector, ScriptedEmbedder, splitter, talk
 
@@ -78,6 +78,7 @@ def test_outputs_in_any_order_come_onto_the_track_of_their_voice(seed: int) -> N
         assert (turn.start, turn.end) == pytest.approx((start, end), abs=0.05)
         assert 0.9 < (turn.confidence or 0) <= 1
     assert len(timeline.overlaps) == 5
+    assert timeline.overlaps == tuple(list_overlaps(timeline.turns))
     assert timeline.settings["model"] == "function"
 
 

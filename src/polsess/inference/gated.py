@@ -40,7 +40,7 @@ from polsess.inference.rendering import Rendering
 from polsess.inference.stitching import Spool
 from polsess.inference.voices import Heard, Store, Voices, list_voices
 from polsess.pace import Progress
-from polsess.timelines import Timeline, list_speakers
+from polsess.timelines import Timeline, list_overlaps, list_speakers
 
 _BESIDE_SECONDS = 0.3
 """On either side of an overlap; what is told by those who talk alone further away, the network may mix up."""
@@ -207,7 +207,7 @@ def separate_gated(
     tracks = _tracks(turns, separation)
     names = source_names(max(network.num_sources, len(tracks)))
     timeline = replace(
-        _timeline(heard, turns, names, tracks, separation, overlap),
+        _timeline(heard, turns, names, tracks, separation),
         network_seconds=separation.network_samples / network.sample_rate,
         asked=num_speakers,
     )
@@ -283,19 +283,17 @@ def _timeline(
     names: Sequence[str],
     tracks: dict[int, int],
     separation: OverlapSeparation,
-    overlap: Mask,
 ) -> SpeakerTimeline:
     """Who speaks when, by the names of the tracks."""
-    hop, seconds = heard.regions.hop_seconds, heard.seconds
-    overlaps = list_runs(heard.regions.overlap & overlap)
+    seconds = heard.seconds
+    named = tuple(
+        replace(turn, speaker=names[tracks[int(turn.speaker)]], end=min(turn.end, seconds)) for turn in turns
+    )
     return SpeakerTimeline(
-        tuple(
-            replace(turn, speaker=names[tracks[int(turn.speaker)]], end=min(turn.end, seconds))
-            for turn in turns
-        ),
+        named,
         duration_seconds=seconds,
         whole=False,
-        overlaps=tuple((first * hop, min(last * hop, seconds)) for first, last in overlaps),
+        overlaps=tuple(list_overlaps(named)),
         separated=tuple((each.start, min(each.end, seconds)) for _, each in separation.stretches),
         swaps_repaired=separation.swaps,
         voices_found=len(tracks),

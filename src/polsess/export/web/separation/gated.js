@@ -6,7 +6,7 @@ import { LevelStatistics } from "./levels.js";
 import { dot, listRuns, round, sum, unique } from "./numbers.js";
 import { scaled } from "./recordings.js";
 import { NOBODY, findChanges, findTurns, passedThrough, planPieces } from "./stretches.js";
-import { listSpeakers, sourceNames } from "./timelines.js";
+import { listOverlaps, listSpeakers, sourceNames } from "./timelines.js";
 import { listVoices } from "./voices.js";
 
 const BESIDE_SECONDS = 0.3;
@@ -47,15 +47,16 @@ export async function separateGated(estimate, hearing, heard, recording, facts, 
   const inOrder = new Set([...listSpeakers(turns).map(Number), ...stretches.flatMap((each) => each.voices)]);
   const tracks = new Map([...inOrder].map((voice, track) => [voice, track]));
   const names = sourceNames(Math.max(facts.names.length, tracks.size));
+  const named = turns.map((turn) => ({ ...turn, speaker: names[tracks.get(Number(turn.speaker))], end: Math.min(turn.end, seconds) }));
   return {
     tracks: compose(
       mixture, rate, names.length, passedStretches(alone, tracks, voices.who, overlap, config, hop, seconds),
       stretches.map((each) => ({ ...each, tracks: each.voices.map((voice) => tracks.get(voice)) })), 1 / gain, config.fade_seconds,
     ),
     timeline: {
-      turns: turns.map((turn) => ({ ...turn, speaker: names[tracks.get(Number(turn.speaker))], end: Math.min(turn.end, seconds) })),
+      turns: named,
       whole: false,
-      overlaps: listRuns(several).map(([first, last]) => [first * hop, Math.min(last * hop, seconds)]),
+      overlaps: listOverlaps(named),
       separated: stretches.map(({ start, end }) => [start, Math.min(end, seconds)]),
       networkSeconds: networkSamples / rate,
       swapsRepaired: swaps,
