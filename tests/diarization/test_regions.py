@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from polsess.diarization.regions import RegionConfig, cut_pieces, cut_steps, find_regions, list_runs
 from polsess.diarization.stretches import (
     NOBODY,
-    Estimated,
     Piece,
+    StretchEnergies,
     find_changes,
     find_turns,
     label_frames,
@@ -140,7 +140,7 @@ def test_turns_of_voices_alone_and_together() -> None:
     speech, overlap = mask(300, (10, 200)), mask(300, (80, 100))
     who = label_frames([(8, 75), (105, 205)], np.array([1, 0]), 300)
     confidence = np.full(300, 0.9, np.float32)
-    together = Estimated((75, 105), (0, 1), np.ones((2, 30)))
+    together = StretchEnergies((75, 105), (0, 1), np.ones((2, 30)))
     turns = find_turns(speech, overlap, who, [together], confidence, ("a", "b"), HOP)
     assert [turn.speaker for turn in turns] == ["b", "a"]
     assert [time for turn in turns for time in (turn.start, turn.end)] == pytest.approx([0.2, 2.0, 1.6, 4.0])
@@ -154,7 +154,7 @@ def test_estimates_tell_who_talks_in_a_stretch_that_was_separated() -> None:
     energies[0, 70:], energies[1, :45] = 1e-3, 1e-3  # both are heard for frames 145 to 170
 
     def turns(energies: NDArray[np.float64]) -> list[tuple[str, float, float]]:
-        each = Estimated((100, 200), (0, 1), energies)
+        each = StretchEnergies((100, 200), (0, 1), energies)
         found = find_turns(speech, overlap, who, [each], np.ones(300, np.float32), ("a", "b"), HOP)
         return [(turn.speaker, turn.start / HOP, turn.end / HOP) for turn in found]
 

@@ -312,7 +312,7 @@ def test_stretches(page: PageModules, seed: int) -> None:
         ]
     speech, confidence = masks(seed + 20) | overlap, draw.uniform(0, 1, 400).astype(np.float32)
     separated = [
-        stretches.Estimated(run, (0, 1 + index % 2), draw.uniform(0, 1, (2, run[1] - run[0])) ** 8)
+        stretches.StretchEnergies(run, (0, 1 + index % 2), draw.uniform(0, 1, (2, run[1] - run[0])) ** 8)
         for index, run in enumerate(regions.list_runs(overlap))
     ]
     several = overlap & masks(seed + 60)

@@ -49,7 +49,7 @@ time; in short recordings for this greater share."""
 WEIGHTS: Weights = np.array([1.0, -0.27, 2.5, 1.0, -0.1])
 """Of what ``list_evidence`` gives, in likeness: the best of a grid around the logistic regression that
 ``benchmarks/voice_count.py`` does, on its recordings, 300 more of one to four voices and three of half an
-hour with seven to nine."""
+hour with seven to nine (docs/conversations.md)."""
 _FEW_VOICES = 3
 """So many are expected to talk for unlike times."""
 _NO_PAUSE_SECONDS = 0.1

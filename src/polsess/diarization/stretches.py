@@ -26,14 +26,14 @@ _SILENT_DB = 24.0
 
 
 @dataclass(frozen=True)
-class Estimated:
-    """A stretch that was separated."""
+class StretchEnergies:
+    """How loud the estimates of the voices are in a stretch that was separated."""
 
     frames: Frames
     voices: tuple[int, ...]
-    """Of whom there are estimates, V."""
+    """Of whom there are estimates, V; ascending."""
     energies: NDArray[np.float64]
-    """Of the estimates, ``[V, L]``."""
+    """Sums of squares of the estimates, frame by frame ``[V, L]``."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def find_turns(
     speech: Mask,
     overlap: Mask,
     who: Labels,
-    separated: Sequence[Estimated],
+    separated: Sequence[StretchEnergies],
     confidence: NDArray[np.float32],
     names: Sequence[str],
     hop_seconds: float,

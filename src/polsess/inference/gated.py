@@ -23,8 +23,8 @@ from polsess.diarization.regions import Frames, Mask, list_runs
 from polsess.diarization.settings import GateConfig
 from polsess.diarization.stretches import (
     NOBODY,
-    Estimated,
     Piece,
+    StretchEnergies,
     find_changes,
     find_turns,
     passed_through,
@@ -69,7 +69,7 @@ class OverlapSeparation:
     ) -> None:
         self._network, self._hearing, self._store, self._voices = network, hearing, store, voices
         self._spool, self._margin = spool, round(margin_seconds * network.sample_rate)
-        self.stretches: list[tuple[Estimated, SeparatedStretch]] = []
+        self.stretches: list[tuple[StretchEnergies, SeparatedStretch]] = []
         self.swaps, self.network_samples = 0, 0
 
     def separate(self, pieces: Sequence[Piece], num_samples: int, progress: Progress) -> Asking[None]:
@@ -120,12 +120,12 @@ class OverlapSeparation:
             self._spool.append(estimates[..., inner - begin : behind - begin].reshape(-1, behind - inner))
             times = first * self._hearing.hop_seconds, last * self._hearing.hop_seconds
             stretch = SeparatedStretch(*times, voices, inner, place, behind - inner)
-            self.stretches.append((self._estimated((first, last), begin, estimates, voices), stretch))
+            self.stretches.append((self._energies((first, last), begin, estimates, voices), stretch))
         self.swaps += swapped
 
-    def _estimated(
+    def _energies(
         self, frames: Frames, begin: int, estimates: Samples, voices: tuple[tuple[int, ...], ...]
-    ) -> Estimated:
+    ) -> StretchEnergies:
         """Who is how loud in an overlap, by estimates ``[C, K, n]`` and the voice of each."""
         first, last = frames
         cuts = [self._hearing.sample(frame) - begin for frame in range(first, last + 1)]
@@ -136,7 +136,7 @@ class OverlapSeparation:
         energies = np.diff(sums[..., edges])  # [C, K, L]
         present = tuple(sorted({voice for order in voices for voice in order}))
         held = (np.array(present)[:, None, None] == np.array(voices).T)[..., None] * energies  # [V, C, K, L]
-        return Estimated(frames, present, held.sum((1, 2)))
+        return StretchEnergies(frames, present, held.sum((1, 2)))
 
     def _assign(
         self, piece: Piece, overlap: Frames, begin: int, outputs: Samples, mixture: Samples
@@ -306,7 +306,7 @@ def _turns(heard: Heard, voices: Voices, separation: OverlapSeparation, overlap:
         heard.regions.speech,
         heard.regions.overlap & overlap,
         voices.who,
-        [estimated for estimated, _ in separation.stretches],
+        [energies for energies, _ in separation.stretches],
         _confidence(heard, voices),
         tuple(str(voice) for voice in range(len(voices.centroids))),
         heard.regions.hop_seconds,

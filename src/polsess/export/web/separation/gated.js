@@ -41,7 +41,7 @@ export async function separateGated(estimate, hearing, heard, recording, facts, 
   progress(1);
   const several = regions.overlap.map((on, l) => on & overlap[l]);
   const turns = findTurns(
-    regions.speech, several, voices.who, stretches.map((each) => each.estimated), confidenceOf(heard, voices.certainty),
+    regions.speech, several, voices.who, stretches.map((each) => each.energies), confidenceOf(heard, voices.certainty),
     voices.centroids.map((_, voice) => String(voice)), hop,
   );
   const inOrder = new Set([...listSpeakers(turns).map(Number), ...stretches.flatMap((each) => each.voices)]);
@@ -77,7 +77,7 @@ async function separatePiece(separation, piece) {
     const inner = Math.max(begin, hearing.sample(first) - margin), behind = Math.min(end, hearing.sample(last) + margin);
     const order = await assign(hearing, voices, rate, piece, [first, last], begin, outputs, mixture);
     stretches.push({
-      estimated: estimatedIn(hearing, [first, last], begin, outputs, order),
+      energies: stretchEnergies(hearing, [first, last], begin, outputs, order),
       start: first * hearing.hopSeconds,
       end: last * hearing.hopSeconds,
       voices: order,
@@ -89,7 +89,7 @@ async function separatePiece(separation, piece) {
 }
 
 // Who is how loud in an overlap, frame by frame.
-function estimatedIn(hearing, [first, last], begin, outputs, order) {
+function stretchEnergies(hearing, [first, last], begin, outputs, order) {
   const present = unique(order);
   const energies = present.map((voice) => Array.from({ length: last - first }, (_, l) => {
     const [from, to] = [first + l, first + l + 1].map((frame) => hearing.sample(frame) - begin);
